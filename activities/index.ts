@@ -1,0 +1,5 @@
+export { createEndpointActivities } from './endpoint';
+export { createSubmissionActivities } from './submission';
+export type { ActivityDeps } from './deps';
+export type { EndpointActivities } from './endpoint';
+export type { SubmissionActivities, SubmissionRef } from './submission';

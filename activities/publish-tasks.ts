@@ -1,0 +1,71 @@
+import { encodeFrame, type TaskHeaders } from '../contracts/frames';
+import { taskQueueName } from '../contracts/names';
+import { signBodyToken } from '../platform/body-tokens';
+import { claimTasks, type ClaimedTask } from '../platform/store/claims';
+import { failPoint } from '../platform/fail-points';
+import type { ActivityDeps } from './deps';
+
+/** Claim and publish: the one way in which tasks reach the broker. */
+
+/** Tasks of one claim at most. */
+const CLAIM_TASKS = 500;
+/** Bodies of one claim at most; the first task is always taken. */
+const CLAIM_BYTES = 32 * 1024 * 1024;
+
+/**
+ * Claims waiting tasks of a queue, publishes them and returns their ids. When it throws, the claimed tasks stay
+ * dispatched; calling it again with the same claim id publishes them again.
+ */
+export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, claimId: string): Promise<string[]> {
+  const tasks = await claimTasks(deps.db, taskQueueId, claimId, {
+    tasks: CLAIM_TASKS,
+    bytes: CLAIM_BYTES,
+    inlineBytes: deps.config.FUNCX_INLINE_BODY_BYTES,
+  });
+  if (tasks.length === 0) return [];
+  await failPoint('claim-commit');
+  const published = tasks.map(async (task, index) => {
+    await publishTask(deps, taskQueueId, task);
+    if (index === 0) await failPoint('first-publish');
+  });
+  const failed = (await Promise.allSettled(published)).find((outcome) => outcome.status === 'rejected');
+  if (failed) throw failed.reason;
+  await failPoint('last-publish');
+  return tasks.map((task) => task.id);
+}
+
+async function publishTask(deps: ActivityDeps, taskQueueId: string, task: ClaimedTask): Promise<void> {
+  const key = deps.config.FUNCX_TOKEN_KEY;
+  const headers: TaskHeaders = {
+    function_uuid: task.functionId,
+    task_uuid: task.id,
+    'funcx-attempt': task.attempt,
+    'funcx-result-path': `/v1/tasks/${task.id}/result?attempt=${task.attempt}`,
+    'funcx-result-token': signBodyToken(key, 'result', task.id, task.attempt),
+    ...(task.resourceSpecification ? { resource_specification: JSON.stringify(task.resourceSpecification) } : {}),
+    ...(task.resultSerializers ? { result_serializers: task.resultSerializers } : {}),
+    ...(task.walltimeMs === null ? {} : { 'funcx-walltime-ms': task.walltimeMs }),
+    ...(task.traceparent === null ? {} : { traceparent: task.traceparent }),
+  };
+  const body = encodeFrame({
+    message_type: 'task',
+    data: {
+      task_id: task.id,
+      container_id: null,
+      ...(task.payload === null
+        ? {
+            task_buffer: '',
+            claim: {
+              path: `/v1/tasks/${task.id}/body?attempt=${task.attempt}`,
+              token: signBodyToken(key, 'body', task.id, task.attempt),
+            },
+          }
+        : { task_buffer: task.code.toString('utf8') + task.payload.toString('utf8') }),
+    },
+  });
+  await deps.publisher.publish('', taskQueueName(taskQueueId), body, {
+    headers,
+    mandatory: true,
+    messageId: `${task.id}/${task.attempt}`,
+  });
+}

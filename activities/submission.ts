@@ -1,0 +1,81 @@
+import { submissionIdOf } from '../contracts/ids';
+import type { SubmissionState } from '../contracts/states';
+import type { DispatchOutcome, EndReason, FailureLine, SubmissionProgress } from '../contracts/submission';
+import { needsPump, readWaiting, releaseDue } from '../platform/store/claims';
+import { listOpenTasks, listOverdue, readFailures, readProgress, setSubmissionState } from '../platform/store/submissions';
+import { endTasks } from './complete';
+import type { ActivityDeps } from './deps';
+import { dispatchClaim } from './publish-tasks';
+
+export interface SubmissionRef {
+  submissionId: string;
+  taskQueueId: string;
+  endpointId: string;
+  endpointName: string;
+}
+
+export interface SubmissionActivities {
+  /** Puts tasks of the submission's queue on the broker, in the order that is fair to all who wait there. */
+  dispatch(ref: SubmissionRef & { claimId: string; openBefore: number }): Promise<DispatchOutcome>;
+  /** Lets delayed tasks that are due wait for dispatch. */
+  releaseDueTasks(ref: SubmissionRef): Promise<number>;
+  /** Reads the state from the store and writes there what follows from it. */
+  observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
+  /** Ends every open task with this reason. */
+  endOpenTasks(ref: SubmissionRef & { reason: EndReason }): Promise<number>;
+  /** Ends attempts that no agent stopped at their walltime. */
+  endOverdueTasks(ref: SubmissionRef & { walltimeMs: number }): Promise<number>;
+  finish(ref: SubmissionRef & { state: SubmissionState }): Promise<void>;
+  listFailures(ref: SubmissionRef): Promise<FailureLine[]>;
+}
+
+const MAX_FAILURES = 20;
+
+export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
+  return {
+    async dispatch({ submissionId, taskQueueId, endpointId, endpointName, claimId, openBefore }) {
+      const published = await dispatchClaim(deps, taskQueueId, claimId);
+      const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
+      if (own >= openBefore) return { published: published.length, waiting: 0, endpointOnline: true, endpointSinceMs: 0 };
+      if (await needsPump(deps.db, taskQueueId)) {
+        await deps.temporal.signalWaiting({ version: 1, taskQueueId, endpointId, endpointName });
+      }
+      const state = await readWaiting(deps.db, submissionId, taskQueueId);
+      return {
+        published: published.length,
+        waiting: state.waiting,
+        endpointOnline: state.isOnline,
+        endpointSinceMs: state.changedAt.getTime(),
+      };
+    },
+
+    async releaseDueTasks({ submissionId }) {
+      return releaseDue(deps.db, submissionId);
+    },
+
+    async observe({ submissionId, walltimeMs }) {
+      return readProgress(deps.db, submissionId, walltimeMs);
+    },
+
+    async endOpenTasks({ submissionId, taskQueueId, reason }) {
+      return endTasks(deps, taskQueueId, await listOpenTasks(deps.db, submissionId), reason);
+    },
+
+    async endOverdueTasks({ submissionId, taskQueueId, walltimeMs }) {
+      const overdue = await listOverdue(deps.db, submissionId, walltimeMs);
+      return endTasks(deps, taskQueueId, overdue, {
+        state: 'failed',
+        code: 'WalltimeExceeded',
+        text: `The task ran longer than its walltime of ${walltimeMs / 1000} s, and its agent did not stop it.`,
+      });
+    },
+
+    async finish({ submissionId, state }) {
+      await setSubmissionState(deps.db, submissionId, state);
+    },
+
+    async listFailures({ submissionId }) {
+      return readFailures(deps.db, submissionId, MAX_FAILURES);
+    },
+  };
+}

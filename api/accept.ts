@@ -1,0 +1,182 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+
+import { TerminalError } from '../contracts/errors';
+import { ID_RANDOM_BYTES, makeSubmissionId, taskIdOf } from '../contracts/ids';
+import { DEFAULT_DEADLINE_S, type Policy } from '../contracts/policy';
+import type { SubmissionInput } from '../contracts/submission';
+import type { Config } from '../platform/config';
+import { failPoint } from '../platform/fail-points';
+import type { Logger } from '../platform/log';
+import { workflowStarts } from '../platform/metrics';
+import type { Database } from '../platform/store/database';
+import { insertSubmissions, markStarted, type NewSubmission, type NewTask } from '../platform/store/submissions';
+import type { Temporal } from '../platform/temporal';
+import type { GroupQueues } from './group-queues';
+
+/**
+ * Accept, shared by every wire: bodies in one statement, then the workflow, then the answer. What is durable is accepted:
+ * when Temporal does not take the start, the caller still gets its ids, and the sweep of `workers` starts the workflow.
+ */
+
+export interface AcceptRequest {
+  owner: { id: string; name: string };
+  /** Already checked for access. */
+  endpoint: { id: string; name: string };
+  taskQueueId: string;
+  /** Absent: made. Unknown: created. Of another owner: FORBIDDEN. */
+  taskGroupId?: string;
+  /** The result queue of the group exists before the answer. */
+  createQueue: boolean;
+  calls: { functionId: string; functionName: string; payloads: string[] }[];
+  policy: Policy;
+  resourceSpecification?: Record<string, unknown>;
+  resultSerializers?: string[];
+  traceparent?: string;
+  /** The same key and hash get the same answer; another hash is a CONFLICT. */
+  idempotency?: { key: string; bodyHash: Buffer };
+}
+
+export interface Accepted {
+  requestId: string;
+  taskGroupId: string;
+  /** Task ids in the order of the payloads, by function id. */
+  tasks: Record<string, string[]>;
+}
+
+export type Accept = (request: AcceptRequest) => Promise<Accepted>;
+
+export interface AcceptDeps {
+  config: Config;
+  log: Logger;
+  db: Database;
+  temporal: Temporal;
+  groupQueues: GroupQueues;
+}
+
+const START_TRIES = 3;
+
+export function createAccept(deps: AcceptDeps): Accept {
+  return async function accept(request) {
+    const taskGroupId = request.taskGroupId ?? randomUUID();
+    const { submissions, tasks } = split(deps.config, request, taskGroupId);
+    const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
+    const { idempotency, owner } = request;
+
+    const [outcome] = await Promise.all([
+      insertSubmissions(
+        deps.db,
+        submissions,
+        request.createQueue,
+        idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
+      ),
+      request.createQueue ? deps.groupQueues.ensure(owner.id, taskGroupId) : undefined,
+    ]);
+    switch (outcome.kind) {
+      case 'group-of-another-owner':
+        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`);
+      case 'repeated':
+        if (!idempotency || !outcome.bodyHash.equals(idempotency.bodyHash)) {
+          throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
+        }
+        return outcome.response as Accepted; // written by this function
+      case 'inserted':
+        break;
+    }
+    await failPoint('accept-bodies');
+    const started = await Promise.all(submissions.map((submission) => start(deps, request, submission)));
+    await failPoint('accept-start');
+    void noteStarted(deps, submissions.filter((_, index) => started[index]).map((submission) => submission.id));
+    await failPoint('accept-answer');
+    return accepted;
+  };
+}
+
+/** Cuts a request into submissions of bounded size and gives every task its id. */
+function split(config: Config, request: AcceptRequest, taskGroupId: string): { submissions: NewSubmission[]; tasks: Record<string, string[]> } {
+  const now = Date.now();
+  const deadline = new Date(now + (request.policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000);
+  const submissions: NewSubmission[] = [];
+  const tasks: Record<string, string[]> = {};
+  let current: (NewSubmission & { tasks: NewTask[]; names: Set<string> }) | undefined;
+  for (const { functionId, functionName, payloads } of request.calls) {
+    const ids = (tasks[functionId] ??= []);
+    for (const payload of payloads) {
+      if (!current || current.tasks.length >= config.FUNCX_MAX_TASKS_PER_SUBMISSION) {
+        current = {
+          id: makeSubmissionId(now, randomBytes(ID_RANDOM_BYTES)),
+          ownerId: request.owner.id,
+          endpointId: request.endpoint.id,
+          taskQueueId: request.taskQueueId,
+          taskGroupId,
+          functionName: '',
+          policy: request.policy,
+          resourceSpecification: request.resourceSpecification,
+          resultSerializers: request.resultSerializers,
+          traceparent: request.traceparent,
+          deadline,
+          tasks: [],
+          names: new Set(),
+        };
+        submissions.push(current);
+      }
+      current.names.add(functionName);
+      current.functionName = nameOf(current.names);
+      current.tasks.push({ functionId, payload: Buffer.from(payload, 'utf8') });
+      ids.push(taskIdOf(current.id, current.tasks.length));
+    }
+  }
+  return { submissions, tasks };
+}
+
+function nameOf(names: ReadonlySet<string>): string {
+  const [first = ''] = names;
+  return names.size > 1 ? `${first} and ${names.size - 1} more` : first;
+}
+
+/** True when the workflow runs. An unknown outcome is repeated with the same id: "already started" is success. */
+async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSubmission): Promise<boolean> {
+  const input = inputOf(submission, request.endpoint.name);
+  for (let attempt = 1; attempt <= START_TRIES; attempt++) {
+    try {
+      const { wasEager } = await deps.temporal.startSubmission(input, request.owner.name);
+      workflowStarts.inc({ eager: String(wasEager) });
+      return true;
+    } catch (error) {
+      deps.log.warn({ err: error, submissionId: submission.id, attempt }, 'the workflow of a submission did not start');
+    }
+  }
+  return false;
+}
+
+/** What the workflow is told; also used by the sweep. */
+export function inputOf(
+  submission: Pick<
+    NewSubmission,
+    'id' | 'taskQueueId' | 'endpointId' | 'ownerId' | 'functionName' | 'taskGroupId' | 'deadline' | 'policy'
+  > & { tasks: { length: number } },
+  endpointName: string,
+): SubmissionInput {
+  const walltimeS = submission.policy.walltime_s;
+  return {
+    version: 1,
+    submissionId: submission.id,
+    taskQueueId: submission.taskQueueId,
+    endpointId: submission.endpointId,
+    endpointName,
+    ownerId: submission.ownerId,
+    functionName: submission.functionName,
+    taskGroupId: submission.taskGroupId,
+    total: submission.tasks.length,
+    deadlineMs: submission.deadline.getTime(),
+    ...(walltimeS === undefined ? {} : { walltimeMs: walltimeS * 1_000 }),
+  };
+}
+
+/** Only tells the sweep that it need not look; a failure costs one look. */
+async function noteStarted(deps: AcceptDeps, ids: readonly string[]): Promise<void> {
+  try {
+    if (ids.length > 0) await markStarted(deps.db, ids);
+  } catch (error) {
+    deps.log.debug({ err: error }, 'could not note that a workflow started');
+  }
+}

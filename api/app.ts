@@ -1,0 +1,73 @@
+import express, { type Express, type Request, type RequestHandler } from 'express';
+
+import type { Identity } from '../platform/access';
+
+import { authRoutes } from './auth/routes';
+import type { ApiDeps } from './deps';
+import { globusRoutes } from './globus/routes';
+import { authenticate, identityOf, requireAdmin } from './middleware/authenticate';
+import { errorHandler, unknownRoute } from './middleware/error-handler';
+import { bodyReaders } from './middleware/read-body';
+import { assignRequestId, requestIdOf } from './middleware/request-id';
+import { measureRequests } from './middleware/measure-requests';
+import { openApiRoute } from './openapi';
+import { ANSWERED, type Route, type RouteAccess } from './route';
+import { serviceRoutes } from './service-routes';
+import { v1Routes } from './v1/routes';
+
+/** Who calls open routes: owns nothing, may do nothing. */
+const NOBODY: Identity = { id: '', name: 'nobody', isAdmin: false, groups: new Set() };
+/** A character takes at most four bytes, and limits count characters. */
+const BYTES_PER_CHARACTER = 4;
+
+/** Every route of the service, in the order in which they are matched. */
+export function allRoutes(deps: ApiDeps): Route[] {
+  const routes = [...serviceRoutes(deps), ...authRoutes(deps), ...globusRoutes(deps), ...v1Routes(deps)];
+  return [...routes, openApiRoute(routes)];
+}
+
+/** The express app; it listens nowhere. */
+export function createApp(deps: ApiDeps): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag'); // answers are not cached, and hashing large results costs
+  app.set('query parser', 'simple');
+  app.use(assignRequestId());
+
+  const guards: Record<RouteAccess, RequestHandler[]> = {
+    open: [],
+    body: [], // their token is for one attempt; the handlers check it
+    user: [authenticate(deps.identities)],
+    admin: [authenticate(deps.identities), requireAdmin()],
+  };
+  const readers = bodyReaders({
+    requestBytes: deps.config.FUNCX_MAX_REQUEST_BYTES,
+    rawBytes: deps.config.FUNCX_MAX_BODY_CHARS * BYTES_PER_CHARACTER,
+  });
+  for (const route of allRoutes(deps)) {
+    app[route.method](route.path, measureRequests(route), ...guards[route.access], ...readers[route.bodyKind], answer(route));
+  }
+  app.use(unknownRoute());
+  app.use(errorHandler(deps.log));
+  return app;
+}
+
+function answer(route: Route): RequestHandler {
+  const hasIdentity = route.access === 'user' || route.access === 'admin';
+  return async function answerRoute(req, res) {
+    const value = await route.invoke({
+      identity: hasIdentity ? identityOf(res) : NOBODY,
+      params: stringParameters(req),
+      body: req.body as unknown,
+      query: req.query,
+      requestId: requestIdOf(res),
+      req,
+      res,
+    });
+    if (value !== ANSWERED) res.status(route.status).json(value);
+  };
+}
+
+function stringParameters(req: Request): Record<string, string> {
+  return Object.fromEntries(Object.entries(req.params).map(([name, value]) => [name, String(value)]));
+}

@@ -1,0 +1,24 @@
+import type { ActivityDeps } from '../activities';
+import { endTasks } from '../activities/complete';
+import type { Cancel } from './deps';
+import { listOpenOfTasks, listOpenSubmissions } from '../platform/store/submissions';
+
+/**
+ * Cancel. Single tasks are ended in the store, where a race with a result has one answer. Whole submissions are cancelled
+ * as workflows, the same way as by the Temporal UI's own button; the workflow ends its tasks.
+ */
+export function createCancel(deps: ActivityDeps): Cancel {
+  return async function cancel(_owner, target) {
+    if ('taskIds' in target) {
+      let cancelled = 0;
+      for (const [taskQueueId, tasks] of await listOpenOfTasks(deps.db, target.taskIds)) {
+        const reason = { state: 'cancelled', code: 'Cancelled', text: 'The task was cancelled.' } as const;
+        cancelled += await endTasks(deps, taskQueueId, tasks, reason);
+      }
+      return { cancelled };
+    }
+    const open = await listOpenSubmissions(deps.db, target);
+    await Promise.all(open.map(({ id }) => deps.temporal.cancelSubmission(id)));
+    return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };
+  };
+}

@@ -1,0 +1,45 @@
+import { TerminalError } from '../contracts/errors';
+import { decide, type Action, type Identity } from '../platform/access';
+import type { Database } from '../platform/store/database';
+import { findEndpoint, type EndpointRow } from '../platform/store/endpoints';
+import { findFunction, type FunctionRow } from '../platform/store/functions';
+import { findGroup } from '../platform/store/groups';
+
+/** Look something up and decide about it, or throw what the caller is to be told. */
+
+export async function requireFunction(db: Database, identity: Identity, action: Action, id: string): Promise<FunctionRow> {
+  const row = await findFunction(db, id);
+  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered; register it first`);
+  const decision = decide(identity, action, { kind: 'function', ...row });
+  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('function', id, action));
+  return row;
+}
+
+export async function requireEndpoint(db: Database, identity: Identity, action: Action, id: string): Promise<EndpointRow> {
+  return checkEndpoint(identity, action, id, await findEndpoint(db, id));
+}
+
+export function checkEndpoint(identity: Identity, action: Action, id: string, row: EndpointRow | undefined): EndpointRow {
+  if (!row) throw unknownEndpoint(id);
+  const decision = decide(identity, action, { ...row, kind: 'endpoint' });
+  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('endpoint', id, action));
+  return row;
+}
+
+export const unknownEndpoint = (id: string): TerminalError =>
+  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the id`);
+
+/** Who shares something with a group must own the group or be a member. */
+export async function requireGroup(db: Database, identity: Identity, id: string): Promise<void> {
+  if (identity.groups.has(id)) return;
+  const group = await findGroup(db, id);
+  if (!group) throw new TerminalError('NOT_FOUND', `group ${id} does not exist`);
+  if (group.ownerId !== identity.id) {
+    throw new TerminalError('FORBIDDEN', `you are not a member of group ${group.id}; ask its owner to add you`);
+  }
+}
+
+export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
+  const deeds: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
+  return `you may not ${deeds[action]} ${kind} ${id}; ask its owner to share it`;
+}

@@ -1,0 +1,141 @@
+import { z } from 'zod';
+
+import {
+  allowedFunctionsSchema,
+  deletedSchema,
+  endpointDocumentSchema,
+  endpointLockSchema,
+  endpointsQuerySchema,
+  endpointStatusSchema,
+} from '../../contracts/http/globus';
+import {
+  deleteEndpoint,
+  findEndpointEvenDeleted,
+  listOwnEndpoints,
+  listVisibleEndpoints,
+  lockEndpoint,
+  type EndpointRow,
+} from '../../platform/store/endpoints';
+import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
+import type { ApiDeps } from '../deps';
+import { idParameter, route, type Route } from '../route';
+
+/** Endpoints as the Globus Compute clients read, lock and delete them. */
+
+// TODO issue 6: POST and PUT /v3/endpoints, by which the stock endpoint registers, come here.
+
+/** How long a remotely stopped endpoint may not register again. */
+const LOCK_S = 10;
+
+export function endpointRoutes(deps: ApiDeps): Route[] {
+  const { db } = deps;
+  return [
+    route({
+      method: 'get',
+      path: '/v2/endpoints',
+      summary: 'Your endpoints, or with role=any all that you may see',
+      query: endpointsQuerySchema,
+      response: z.array(endpointDocumentSchema),
+      handle: async ({ identity, query }) => {
+        const rows =
+          query.role === 'owner'
+            ? await listOwnEndpoints(db, identity.id)
+            : await listVisibleEndpoints(db, identity.id, [...identity.groups]);
+        return rows.map((row) => endpointDocument(row, row.ownerId === identity.id));
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v2/endpoints/:id',
+      summary: 'An endpoint that is yours, public or shared with you',
+      response: endpointDocumentSchema,
+      errors: ['ENDPOINT_NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        return endpointDocument(row, row.ownerId === call.identity.id);
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v2/endpoints/:id/status',
+      summary: 'Whether an endpoint is online, and its last report',
+      response: endpointStatusSchema,
+      errors: ['ENDPOINT_NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        return { status: statusOf(row), details: row.lastReport };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/v2/endpoints/:id',
+      summary: 'Deletes an endpoint: its agent stops, its open tasks fail',
+      response: deletedSchema,
+      errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
+      handle: async (call) => {
+        const id = idParameter(call, 'id', 'ENDPOINT_NOT_FOUND');
+        checkEndpoint(call.identity, 'manage', id, await findEndpointEvenDeleted(db, id));
+        await removeEndpoint(deps, id);
+        return { result: 302 };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v3/endpoints/:id/lock',
+      summary: 'Stops an endpoint remotely; it may register again after a moment',
+      response: endpointLockSchema,
+      errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        const until = await lockEndpoint(db, row.id, LOCK_S);
+        if (!until) throw unknownEndpoint(row.id);
+        await stopAgent(deps, row.id, 'the endpoint was stopped remotely');
+        return { endpoint_id: row.id, lock_expiration_timestamp: until.toISOString() };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v3/endpoints/:id/allowed_functions',
+      summary: 'The functions that an endpoint is restricted to',
+      response: allowedFunctionsSchema,
+      errors: ['ENDPOINT_NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        return { endpoint_id: row.id, restricted: row.allowedFunctions !== null, functions: row.allowedFunctions ?? [] };
+      },
+    }),
+  ];
+}
+
+const statusOf = (row: EndpointRow): 'online' | 'offline' => (row.isOnline ? 'online' : 'offline');
+
+/** What its metadata says of the machine is for the owner. */
+function endpointDocument(row: EndpointRow, isOwner: boolean): z.input<typeof endpointDocumentSchema> {
+  return {
+    ...(isOwner ? row.metadata : {}),
+    uuid: row.id,
+    name: row.name,
+    display_name: row.displayName ?? row.name,
+    owner_id: row.ownerId,
+    kind: row.kind,
+    public: row.isPublic,
+    group: row.groupId,
+    multi_user: row.isMultiUser,
+    status: statusOf(row),
+  };
+}
+
+/** Tells the agent to stop, if it listens, then takes its credentials. */
+async function stopAgent({ queues, sendCommand, brokerUsers }: ApiDeps, endpointId: string, reason: string): Promise<void> {
+  // The command is on its way before the connection is closed, so a healthy agent can tell its user why.
+  if (await queues.hasListener(endpointId)) await sendCommand(endpointId, { command: 'stop', reason });
+  await brokerUsers.revokeEndpoint(endpointId);
+}
+
+/** Every step may be done again: when one fails the caller is told so and repeats the request. */
+async function removeEndpoint(deps: ApiDeps, endpointId: string): Promise<void> {
+  await deleteEndpoint(deps.db, endpointId); // first, so that the agent can't come back
+  await stopAgent(deps, endpointId, 'the endpoint was deleted');
+  await deps.onEndpointDeleted(endpointId);
+  await deps.queues.delete(endpointId);
+}

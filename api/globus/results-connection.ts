@@ -1,0 +1,36 @@
+import { groupQueuePrefix } from '../../contracts/names';
+import { resultConnectionQuerySchema, resultConnectionSchema } from '../../contracts/http/globus';
+import type { ApiDeps } from '../deps';
+import { route, type Route } from '../route';
+
+/** Where a submitter reads the results of its task groups. */
+
+export function resultsConnectionRoutes({ brokerUsers, brokerAuthority }: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'get',
+      path: '/v2/get_amqp_result_connection_url',
+      summary: 'Address and queue prefix by which results are consumed over AMQP',
+      query: resultConnectionQuerySchema,
+      response: resultConnectionSchema,
+      handle: async ({ identity, query }) => {
+        const url = await brokerUsers.resultsUrl(identity.id);
+        const prefix = { queue_prefix: groupQueuePrefix(identity.id) };
+        if (query.client === 'funcx') {
+          return { ...prefix, connection_url: url, ...(brokerAuthority === undefined ? {} : { ca: brokerAuthority }) };
+        }
+        return { ...prefix, connection_url: withAuthority(url, brokerAuthority) };
+      },
+    }),
+  ];
+}
+
+/**
+ * pika, within the stock clients, trusts a private authority only when the URL brings it: `ssl_options` is a Python dict
+ * literal (protocol/globus-compute-4, section 6.4).
+ */
+export function withAuthority(url: string, authority: string | undefined): string {
+  if (authority === undefined || !url.startsWith('amqps:')) return url;
+  const pem = authority.replace(/\r/g, '').replace(/\n/g, '\\n');
+  return `${url}?ssl_options=${encodeURIComponent(`{'cadata': '${pem}'}`)}`;
+}

@@ -1,0 +1,16 @@
+import type { ApiDeps } from '../deps';
+import type { Route } from '../route';
+import { endpointRoutes } from './endpoints';
+import { functionRoutes } from './functions';
+import { resultsConnectionRoutes } from './results-connection';
+import { submitRoutes } from './submit';
+import { taskRoutes } from './tasks';
+
+/** What the Globus Compute 4 clients call (protocol/globus-compute-4, section 4). */
+export const globusRoutes = (deps: ApiDeps): Route[] => [
+  ...functionRoutes(deps),
+  ...endpointRoutes(deps),
+  ...submitRoutes(deps),
+  ...taskRoutes(deps),
+  ...resultsConnectionRoutes(deps),
+];

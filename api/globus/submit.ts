@@ -1,0 +1,174 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+import { TerminalError } from '../../contracts/errors';
+import {
+  submitResponseSchema,
+  submitSchema,
+  submitV2ResponseSchema,
+  submitV2Schema,
+  type SubmitListResponse,
+  type SubmitResponse,
+  type SubmitTable,
+  type TaskList,
+} from '../../contracts/http/globus';
+import { isUuid } from '../../contracts/ids';
+import type { Identity } from '../../platform/access';
+import { readSubmitTargets } from '../../platform/store/endpoints';
+import { unknownEndpoint } from '../checks';
+import type { ApiDeps } from '../deps';
+import { requirePacked } from '../payloads';
+import { idParameter, route, type Route } from '../route';
+import { checkTarget, idempotencyOf, splitSpecification, traceparentOf } from '../submissions';
+
+/** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
+
+interface Submitter {
+  identity: Identity;
+  req: IncomingMessage;
+}
+
+const ERRORS = ['ENDPOINT_NOT_FOUND', 'FUNCTION_NOT_FOUND', 'FORBIDDEN', 'CONFLICT', 'PAYLOAD_TOO_LARGE', 'LIMIT_EXCEEDED'] as const;
+
+export function submitRoutes(deps: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'post',
+      path: '/v3/endpoints/:id/submit',
+      summary: 'Accepts tasks for an endpoint, all or none; the answer has one id per task, in their order',
+      body: submitSchema,
+      response: submitResponseSchema,
+      errors: ERRORS,
+      handle: (call) => submitTable(deps, call, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+    }),
+    // TODO issue 7: funcX 1.0 submits here as well, and wants an outcome per task (207).
+    route({
+      method: 'post',
+      path: '/v2/submit',
+      summary: 'Accepts tasks in the shapes of older clients',
+      body: submitV2Schema,
+      response: submitV2ResponseSchema,
+      errors: ERRORS,
+      handle: (call) =>
+        'endpoint_id' in call.body
+          ? submitTable(deps, call, call.body.endpoint_id, call.body)
+          : submitList(deps, call, call.body),
+    }),
+  ];
+}
+
+async function submitTable(
+  { db, config, accept }: ApiDeps,
+  { identity, req }: Submitter,
+  endpointId: string,
+  body: SubmitTable,
+): Promise<SubmitResponse> {
+  const keys = readFunctionIds(Object.keys(body.tasks));
+  const functionIds = [...keys.keys()];
+  for (const [key, payloads] of Object.entries(body.tasks)) {
+    payloads.forEach((payload, index) =>
+      requirePacked(payload, config.FUNCX_MAX_BODY_CHARS, `the payload of task ${index + 1} of function ${key}`),
+    );
+  }
+  const { specification, policy } = splitSpecification(body.resource_specification);
+  const [target] = await readSubmitTargets(db, [endpointId], functionIds);
+  if (!target) throw unknownEndpoint(endpointId);
+  const checked = checkTarget(identity, target, functionIds, policy);
+
+  const accepted = await accept({
+    owner: { id: identity.id, name: identity.name },
+    endpoint: { id: target.id, name: target.name },
+    taskQueueId: checked.taskQueueId,
+    ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
+    createQueue: body.create_queue,
+    calls: [...keys].map(([functionId, key]) => ({
+      functionId,
+      functionName: checked.functionName(functionId),
+      payloads: body.tasks[key] ?? [],
+    })),
+    policy: checked.policy,
+    ...(specification ? { resourceSpecification: specification } : {}),
+    ...(body.result_serializers ? { resultSerializers: body.result_serializers } : {}),
+    ...traceparentOf(req),
+    ...idempotencyOf(req),
+  });
+  return {
+    request_id: accepted.requestId,
+    task_group_id: accepted.taskGroupId,
+    endpoint_id: endpointId,
+    // The keys as they were sent: the clients look their own up.
+    tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
+  };
+}
+
+/** From the id in lower case to the key that was sent. */
+function readFunctionIds(keys: readonly string[]): Map<string, string> {
+  const sent = new Map<string, string>();
+  for (const key of keys) {
+    const id = key.toLowerCase();
+    if (!isUuid(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": "${key.slice(0, 100)}" is not a function id`);
+    if (sent.has(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": function ${id} is there twice`);
+    sent.set(id, key);
+  }
+  return sent;
+}
+
+async function submitList(
+  { db, config, accept }: ApiDeps,
+  { identity, req }: Submitter,
+  body: TaskList,
+): Promise<SubmitListResponse> {
+  const plan = groupCalls(body.tasks, config.FUNCX_MAX_BODY_CHARS);
+  const functionIds = new Set(body.tasks.map(([functionId]) => functionId));
+  const targets = new Map((await readSubmitTargets(db, [...plan.keys()], [...functionIds])).map((target) => [target.id, target]));
+  // Everything is checked before anything is accepted.
+  const checked = [...plan].map(([endpointId, calls]) => {
+    const target = targets.get(endpointId);
+    if (!target) throw unknownEndpoint(endpointId);
+    return { target, calls, ...checkTarget(identity, target, [...calls.keys()], {}) };
+  });
+
+  const taskGroupId = body.task_group_id ?? randomUUID();
+  const { idempotency } = idempotencyOf(req);
+  const taskIds: string[] = [];
+  for (const { target, calls, taskQueueId, policy, functionName } of checked) {
+    const accepted = await accept({
+      owner: { id: identity.id, name: identity.name },
+      endpoint: { id: target.id, name: target.name },
+      taskQueueId,
+      taskGroupId,
+      createQueue: body.create_queue ?? body.create_websocket_queue ?? false,
+      calls: [...calls].map(([functionId, list]) => ({
+        functionId,
+        functionName: functionName(functionId),
+        payloads: list.map(({ payload }) => payload),
+      })),
+      policy,
+      ...traceparentOf(req),
+      ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
+    });
+    for (const [functionId, list] of calls) {
+      list.forEach(({ position }, index) => (taskIds[position] = accepted.tasks[functionId]?.[index] ?? ''));
+    }
+  }
+  return {
+    response: 'batch',
+    task_group_id: taskGroupId,
+    results: taskIds.map((id) => ({ status: 'Success', task_uuid: id, http_status_code: 200 })),
+  };
+}
+
+type Calls = Map<string, { position: number; payload: string }[]>;
+
+/** By endpoint, then by function; each call keeps its place in the answer. */
+function groupCalls(tasks: TaskList['tasks'], maxChars: number): Map<string, Calls> {
+  const plan = new Map<string, Calls>();
+  tasks.forEach(([functionId, endpointId, payload], position) => {
+    requirePacked(payload, maxChars, `the payload of task ${position + 1}`);
+    const calls: Calls = plan.get(endpointId) ?? new Map();
+    const list = calls.get(functionId) ?? [];
+    list.push({ position, payload });
+    plan.set(endpointId, calls.set(functionId, list));
+  });
+  return plan;
+}

@@ -1,0 +1,44 @@
+import { batchStatusResponseSchema, batchStatusSchema, taskDocumentSchema, taskGroupSchema } from '../../contracts/http/globus';
+import { findTasks, listGroupTaskIds } from '../../platform/store/tasks';
+import type { ApiDeps } from '../deps';
+import { taskDocument } from '../results';
+import { requireTask, requireTaskGroup } from '../task-lookup';
+import { idParameter, route, type Route } from '../route';
+
+/** Tasks as the Globus Compute clients ask for them. */
+
+export function taskRoutes({ db, config }: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'get',
+      path: '/v2/tasks/:id',
+      summary: 'State of a task, with its result or exception',
+      response: taskDocumentSchema,
+      errors: ['TASK_NOT_FOUND', 'EXPIRED'],
+      handle: async (call) => taskDocument(await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'))),
+    }),
+    route({
+      method: 'post',
+      path: '/v2/batch_status',
+      summary: 'The same for many tasks; unknown ids are left out',
+      body: batchStatusSchema,
+      response: batchStatusResponseSchema,
+      handle: async ({ identity, body }) => {
+        const rows = await findTasks(db, identity.id, body.task_ids);
+        return { response: 'batch', results: Object.fromEntries(rows.map((row) => [row.id, taskDocument(row)])) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v2/taskgroup/:id',
+      summary: 'Ids of the tasks of a group',
+      response: taskGroupSchema,
+      errors: ['GROUP_NOT_FOUND'],
+      handle: async (call) => {
+        const id = idParameter(call, 'id', 'GROUP_NOT_FOUND');
+        await requireTaskGroup(db, call.identity, id);
+        return { taskgroup_id: id, tasks: (await listGroupTaskIds(db, id)).map((taskId) => ({ id: taskId })) };
+      },
+    }),
+  ];
+}

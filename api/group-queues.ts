@@ -1,0 +1,51 @@
+import type { Channel, ChannelModel } from 'amqplib';
+
+import type { Broker } from '../broker';
+import { RetryableError } from '../contracts/errors';
+import { groupQueueName } from '../contracts/names';
+
+/** The result queues of task groups. One exists before its submitter is told so, and expires by policy. */
+export interface GroupQueues {
+  ensure(ownerId: string, groupId: string): Promise<void>;
+}
+
+/** Declaring again within this time is not needed: the expiry is longer by far. */
+const REMEMBER_MS = 600_000;
+const MAX_REMEMBERED = 20_000;
+
+export function createGroupQueues(broker: Broker, expiryS: number): GroupQueues {
+  const known = new Map<string, number>();
+  let channel: Channel | undefined;
+
+  broker.onSetup(async (model: ChannelModel) => {
+    channel = undefined;
+    known.clear(); // the broker may have come back without its data
+    await open(model);
+  });
+
+  async function open(model: ChannelModel): Promise<Channel> {
+    const opened = await model.createChannel();
+    opened.on('error', () => undefined); // the declare that failed rejects as well
+    opened.on('close', () => {
+      if (channel === opened) channel = undefined;
+    });
+    channel = opened;
+    return opened;
+  }
+
+  return {
+    async ensure(ownerId, groupId) {
+      const name = groupQueueName(ownerId, groupId);
+      const now = Date.now();
+      if ((known.get(name) ?? 0) > now - REMEMBER_MS) return;
+      try {
+        const current = channel ?? (await broker.withChannel(open));
+        await current.assertQueue(name, { durable: true, expires: expiryS * 1_000 });
+      } catch (error) {
+        throw new RetryableError('The message broker does not answer; repeat the submission in a moment.', { cause: error });
+      }
+      if (known.size >= MAX_REMEMBERED) known.clear();
+      known.set(name, now);
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import type { Logger } from '../platform/log';
+
+/**
+ * Wakes whoever waits for the next answer of a task group. One watcher a process: it asks the store for all watched
+ * groups in one query, and only while somebody watches.
+ */
+
+const POLL_MS = 30;
+/** After a failed query. */
+const BACKOFF_MS = 500;
+
+export interface GroupWatch {
+  /** Resolves when the group has an answer after `seq`, at the deadline, or when `signal` aborts; never rejects. */
+  waitFor(groupId: string, seq: number, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  close(): void;
+}
+
+interface Waiter {
+  seq: number;
+  settle(): void;
+}
+
+export function createGroupWatch(
+  readLastSeqs: (groupIds: readonly string[]) => Promise<ReadonlyMap<string, number>>,
+  log: Logger,
+): GroupWatch {
+  const waiters = new Map<string, Set<Waiter>>();
+  let timer: NodeJS.Timeout | undefined;
+  let isPolling = false;
+  let isClosed = false;
+
+  function schedule(ms: number): void {
+    if (timer || isPolling || isClosed || waiters.size === 0) return;
+    timer = setTimeout(() => {
+      timer = undefined;
+      void poll();
+    }, ms);
+  }
+
+  async function poll(): Promise<void> {
+    isPolling = true;
+    let pauseMs = POLL_MS;
+    try {
+      const lastSeqs = await readLastSeqs([...waiters.keys()]);
+      for (const [groupId, lastSeq] of lastSeqs) {
+        for (const waiter of [...(waiters.get(groupId) ?? [])]) if (lastSeq > waiter.seq) waiter.settle();
+      }
+    } catch (error) {
+      pauseMs = BACKOFF_MS; // waiters have deadlines of their own
+      log.warn({ err: error }, 'can not look for new answers of task groups');
+    }
+    isPolling = false;
+    schedule(pauseMs);
+  }
+
+  return {
+    waitFor(groupId, seq, timeoutMs, signal) {
+      if (isClosed || signal?.aborted || timeoutMs <= 0) return Promise.resolve();
+      return new Promise((resolve) => {
+        const waiter: Waiter = {
+          seq,
+          settle: () => {
+            clearTimeout(deadline);
+            signal?.removeEventListener('abort', waiter.settle);
+            const group = waiters.get(groupId);
+            group?.delete(waiter);
+            if (group?.size === 0) waiters.delete(groupId);
+            resolve();
+          },
+        };
+        const deadline = setTimeout(waiter.settle, timeoutMs);
+        signal?.addEventListener('abort', waiter.settle, { once: true });
+        const group = waiters.get(groupId) ?? new Set();
+        waiters.set(groupId, group.add(waiter));
+        schedule(0);
+      });
+    },
+
+    close() {
+      isClosed = true;
+      clearTimeout(timer);
+      for (const group of [...waiters.values()]) for (const waiter of [...group]) waiter.settle();
+    },
+  };
+}

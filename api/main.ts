@@ -1,0 +1,114 @@
+import { createServer } from 'node:http';
+
+import { createSubmissionActivities, type ActivityDeps } from '../activities';
+import { endTasks } from '../activities/complete';
+import { commandQueueName } from '../contracts/names';
+import { createBrokerAdmin } from '../platform/broker-admin';
+import { createEndpointQueues } from '../platform/broker-topology';
+import { createBrokerUsers } from '../platform/broker-users';
+import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
+import { createReadiness } from '../platform/health';
+import { createIdentities } from '../platform/identities';
+import { createLogger } from '../platform/log';
+import { connectService } from '../platform/service';
+import { onStopSignal } from '../platform/shutdown';
+import { listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
+import { readLastSeqs } from '../platform/store/tasks';
+import { createWorker } from '../workers/temporal-workers';
+import { createAccept } from './accept';
+import { createApp } from './app';
+import { createCancel } from './cancel';
+import { createGroupQueues } from './group-queues';
+import { createGroupWatch } from './group-watch';
+
+const KEEP_ALIVE_MS = 65_000;
+
+/**
+ * Composition root of `api`. It also runs a worker for submissions, on the connection by which they are started: so the
+ * server hands the first workflow task back with the start (eager start), which halves the latency.
+ */
+async function main(): Promise<void> {
+  const config = readConfig();
+  const log = createLogger('api', config.LOG_LEVEL);
+  log.info({ config: withoutSecrets(config) }, 'starting');
+  const service = await connectService('funcx-api', config, log, { eager: true });
+  const { db, broker, publisher, temporal } = service;
+  const activityDeps: ActivityDeps = { config, log, db, publisher, temporal };
+  const stopping = new AbortController();
+
+  const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const worker = await createWorker({
+    connection: temporal.connection,
+    namespace: config.TEMPORAL_NAMESPACE,
+    taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
+    activities: createSubmissionActivities(activityDeps),
+    maxCachedWorkflows: 500,
+    maxConcurrentActivities: 50,
+  });
+  const running = worker.run();
+  await broker.start();
+
+  const identities = createIdentities(db);
+  if (config.FUNCX_BOOTSTRAP_IDENTITY_FILE) await identities.ensureBootstrap(config.FUNCX_BOOTSTRAP_IDENTITY_FILE);
+  const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
+
+  const app = createApp({
+    config,
+    log,
+    db,
+    identities,
+    brokerUsers: createBrokerUsers(db, admin, config.AMQP_PUBLIC_URL),
+    queues: createEndpointQueues(broker),
+    accept: createAccept({ config, log, db, temporal, groupQueues }),
+    cancel: createCancel(activityDeps),
+    readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
+    brokerAuthority: readBrokerAuthority(config),
+    groupWatch,
+    // Its first heartbeat brings it online.
+    onEndpointRegistered: () => Promise.resolve(),
+    onEndpointDeleted: async (endpointId) => {
+      for (const { id, taskQueueId } of await listOpenSubmissions(db, { endpointId })) {
+        const text = `Endpoint ${endpointId} was deleted while the task was open.`;
+        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), { state: 'failed', code: 'EndpointDeleted', text });
+      }
+    },
+    sendCommand: (endpointId, command) =>
+      publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' }),
+    stopping: stopping.signal,
+  });
+
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, app);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(config.API_PORT, config.API_HOST, resolve);
+  });
+  log.info({ host: config.API_HOST, port: config.API_PORT }, 'ready');
+
+  onStopSignal(log, [
+    {
+      name: 'requests',
+      run: () =>
+        new Promise<void>((resolve) => {
+          server.close(() => resolve());
+          stopping.abort();
+          groupWatch.close();
+          server.closeIdleConnections();
+        }),
+    },
+    // The runtime stops its worker on the same signal; this waits for it.
+    { name: 'worker', run: () => running },
+    { name: 'connections', run: () => service.close() },
+  ]);
+}
+
+main().catch((error: unknown) => {
+  const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+  const text = busy
+    ? `The port of the API is in use by another program. Stop it, or choose another with API_PORT.`
+    : error instanceof Error
+      ? (error.stack ?? error.message)
+      : String(error);
+  process.stderr.write(`${text}\n`);
+  process.exit(1);
+});

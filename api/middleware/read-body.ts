@@ -1,0 +1,33 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+import { json, raw, urlencoded, type RequestHandler } from 'express';
+
+import type { BodyKind } from '../route';
+
+/** Bodies are read only after the caller is known, so that nobody else can make us hold 64 MiB. */
+
+const FORM_LIMIT_BYTES = 100_000;
+const hashes = new WeakMap<IncomingMessage, Buffer>();
+
+/** Only requests that may be repeated pay for the hash. */
+function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
+  if (req.headers['idempotency-key'] === undefined) return;
+  hashes.set(req, createHash('sha256').update(req.url ?? '').update('\n').update(body).digest());
+}
+
+/** What makes two requests the same: path and body. Only there with an `Idempotency-Key`. */
+export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
+  return hashes.get(req);
+}
+
+export function bodyReaders(limits: { requestBytes: number; rawBytes: number }): Record<BodyKind, RequestHandler[]> {
+  // Whatever the content type says: the routes know what they expect.
+  const type = (): boolean => true;
+  return {
+    json: [json({ limit: limits.requestBytes, type, verify: keepHash })],
+    form: [urlencoded({ extended: false, limit: FORM_LIMIT_BYTES, type })],
+    raw: [raw({ limit: limits.rawBytes, type })],
+    none: [],
+  };
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http';
+
+import { z } from 'zod';
+
+import { TerminalError } from '../contracts/errors';
+import { policySchema, type Policy } from '../contracts/policy';
+import { decide, type Identity } from '../platform/access';
+import type { SubmitTarget } from '../platform/store/endpoints';
+import { denial } from './checks';
+import { bodyHashOf } from './middleware/read-body';
+
+/** What every way to submit checks before it calls `accept`. */
+
+/** Our key within a resource specification: the only place that the stock clients leave us. */
+const OUR_KEY = 'funcx';
+
+/** Takes our part out of a resource specification; undefined where nothing is left for the endpoint. */
+export function splitSpecification(given: Record<string, unknown> | null | undefined): {
+  specification: Record<string, unknown> | undefined;
+  policy: Policy;
+} {
+  const { [OUR_KEY]: ours, ...rest } = given ?? {};
+  const specification = Object.keys(rest).length === 0 ? undefined : rest;
+  if (ours === undefined) return { specification, policy: {} };
+  const parsed = policySchema.safeParse(ours);
+  if (!parsed.success) {
+    throw new TerminalError(
+      'INVALID_REQUEST',
+      `body field "resource_specification.${OUR_KEY}" is not well formed: ${z.prettifyError(parsed.error)}`,
+      { cause: parsed.error },
+    );
+  }
+  return { specification, policy: parsed.data };
+}
+
+export interface CheckedTarget {
+  taskQueueId: string;
+  /** The functions' own policies under the request's. */
+  policy: Policy;
+  functionName(id: string): string;
+}
+
+/** May the identity send these functions there? Throws what it is to be told. */
+export function checkTarget(
+  identity: Identity,
+  target: SubmitTarget,
+  functionIds: readonly string[],
+  requested: Policy,
+): CheckedTarget {
+  const decision = decide(identity, 'use', { ...target, kind: 'endpoint' });
+  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('endpoint', target.id, 'use'));
+  const functions = new Map(target.functions.map((fn) => [fn.id, fn]));
+  let policy: Policy = {};
+  for (const id of functionIds) {
+    const fn = functions.get(id);
+    if (!fn) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered, or was deleted; register it first`);
+    const allowed = decide(identity, 'use', { ...fn, kind: 'function' });
+    if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'));
+    if (target.allowedFunctions && !target.allowedFunctions.includes(id)) {
+      throw new TerminalError('FORBIDDEN', `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`);
+    }
+    policy = { ...policy, ...fn.policy };
+  }
+  return {
+    taskQueueId: taskQueueOf(target),
+    policy: { ...policy, ...requested },
+    functionName: (id) => functions.get(id)?.name ?? id,
+  };
+}
+
+function taskQueueOf(target: SubmitTarget): string {
+  if (target.kind === 'agent') return target.id;
+  // TODO issue 6: the task queue of the submitter's user endpoint; issue 7: agents of funcX 1.0.
+  throw new TerminalError('INVALID_REQUEST', `endpoint ${target.id} is of kind ${target.kind}, which takes no tasks yet`);
+}
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+export function traceparentOf(req: IncomingMessage): { traceparent?: string } {
+  const value = req.headers.traceparent;
+  return typeof value === 'string' && TRACEPARENT.test(value) ? { traceparent: value } : {};
+}
+
+export function idempotencyOf(req: IncomingMessage): { idempotency?: { key: string; bodyHash: Buffer } } {
+  const key = req.headers['idempotency-key'];
+  if (key === undefined) return {};
+  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key)) {
+    throw new TerminalError('INVALID_REQUEST', 'the header Idempotency-Key takes 1 to 200 visible ASCII characters');
+  }
+  const bodyHash = bodyHashOf(req);
+  if (!bodyHash) throw new Error('a request with an idempotency key was read without its hash');
+  return { idempotency: { key, bodyHash } };
+}

@@ -1,0 +1,123 @@
+import { randomUUID } from 'node:crypto';
+
+import type { z } from 'zod';
+
+import { TerminalError } from '../../contracts/errors';
+import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } from '../../contracts/http/v1';
+import { commandQueueName, EXCHANGE, resultKey, statusKey, taskQueueName } from '../../contracts/names';
+import type { Identity } from '../../platform/access';
+import { findEndpointEvenDeleted, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
+import { checkEndpoint, requireGroup, unknownEndpoint } from '../checks';
+import type { ApiDeps } from '../deps';
+import { idParameter, route, type Route } from '../route';
+
+/** An agent of ours registers, at every start and whenever it needs new credentials. */
+
+/** A neighbour's call waits behind at most this much of the queue (design.md, section 4.2). */
+const WINDOW_SPAN_S = 0.05;
+const MIN_WINDOW = 4;
+const WINDOW_PER_WORKER = 3;
+/** Periods without a heartbeat after which an agent counts as gone. */
+const MISSED_PERIODS = 2.5;
+
+type Registration = z.output<typeof registerAgentSchema>;
+
+export function agentRoutes(deps: ApiDeps): Route[] {
+  const shared = {
+    body: registerAgentSchema,
+    response: agentRegistrationSchema,
+    errors: ['FORBIDDEN', 'CONFLICT', 'ENDPOINT_LOCKED', 'ENDPOINT_NOT_FOUND'] as const,
+  };
+  return [
+    route({
+      ...shared,
+      method: 'post',
+      path: '/v1/endpoints',
+      summary: 'Registers a new endpoint with an agent of ours',
+      handle: ({ identity, body }) => registerAgent(deps, identity, randomUUID(), body),
+    }),
+    route({
+      ...shared,
+      method: 'put',
+      path: '/v1/endpoints/:id',
+      summary: 'Registers the agent of an endpoint again, or with an id of its own choice',
+      handle: (call) => registerAgent(deps, call.identity, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+    }),
+  ];
+}
+
+async function registerAgent(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<AgentRegistration> {
+  const { config, db } = deps;
+  const present = await findEndpointEvenDeleted(db, id);
+  if (present) await checkPresent(deps, identity, present, wanted);
+  if (wanted.group) await requireGroup(db, identity, wanted.group);
+
+  const windowFloor = Math.max(MIN_WINDOW, WINDOW_PER_WORKER * wanted.workers);
+  const isSaved = await saveAgent(db, {
+    id,
+    ownerId: identity.id,
+    name: wanted.name,
+    displayName: wanted.display_name ?? null,
+    isPublic: wanted.public,
+    groupId: wanted.group ?? null,
+    allowedFunctions: wanted.allowed_functions ?? null,
+    metadata: wanted.metadata,
+    incarnation: wanted.incarnation,
+    workers: wanted.workers,
+    heartbeatPeriodS: config.FUNCX_HEARTBEAT_PERIOD_S,
+    windowFloor,
+    windowSpanS: WINDOW_SPAN_S,
+  });
+  if (!isSaved) throw unknownEndpoint(id); // deleted, or made by another owner, a moment ago
+
+  await deps.queues.declare(id);
+  const url = await deps.brokerUsers.renewAgent(id, identity.id);
+  await deps.onEndpointRegistered(id);
+  return {
+    endpoint_id: id,
+    broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
+    task_queue: taskQueueName(id),
+    command_queue: commandQueueName(id),
+    results: { exchange: EXCHANGE.results, routing_key: resultKey(id) },
+    status: { exchange: EXCHANGE.status, routing_key: statusKey(id) },
+    heartbeat_period_s: config.FUNCX_HEARTBEAT_PERIOD_S,
+    ack_within_ms: config.FUNCX_ACK_WITHIN_MS,
+    inline_body_bytes: config.FUNCX_INLINE_BODY_BYTES,
+    max_body_bytes: config.FUNCX_MAX_BODY_CHARS,
+  };
+}
+
+async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow, wanted: Registration): Promise<void> {
+  if (present.ownerId !== identity.id) {
+    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to somebody else; register without its id`);
+  }
+  checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
+  if (present.kind !== 'agent') {
+    throw new TerminalError('CONFLICT', `endpoint ${present.id} is of kind ${present.kind}; register without its id`);
+  }
+  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
+  if (lockedForMs > 0) {
+    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; register again in a moment`, {
+      retryAfterS: lockedForMs / 1000,
+    });
+  }
+  if (present.incarnation === wanted.incarnation || !(await isAlive(deps, present))) return;
+  if (!wanted.replace) {
+    throw new TerminalError(
+      'CONFLICT',
+      `another agent of endpoint ${present.id} is online; stop it first, or register with "replace" to take over`,
+    );
+  }
+  await deps.sendCommand(present.id, {
+    command: 'stop',
+    reason: 'another agent took over the endpoint',
+    ...(present.incarnation === null ? {} : { incarnation: present.incarnation }),
+  });
+}
+
+/** Heartbeats tell of a death only later; the listener on the command queue is gone at once. */
+async function isAlive({ queues }: ApiDeps, present: EndpointRow): Promise<boolean> {
+  const lastSign = Math.max(present.lastHeartbeatAt?.getTime() ?? 0, present.registeredAt.getTime());
+  const isFresh = Date.now() - lastSign < (present.heartbeatPeriodS ?? 0) * MISSED_PERIODS * 1000;
+  return isFresh && (await queues.hasListener(present.id));
+}

@@ -1,0 +1,69 @@
+import { TerminalError } from '../../contracts/errors';
+import {
+  createdIdentitySchema,
+  createIdentitySchema,
+  identityListSchema,
+  revokedIdentitySchema,
+} from '../../contracts/http/v1';
+import type { ApiDeps } from '../deps';
+import { route, type Route } from '../route';
+
+/** Administrators make and revoke identities. */
+
+export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'post',
+      path: '/v1/identities',
+      summary: 'Makes an identity; its secret is in this answer only',
+      access: 'admin',
+      body: createIdentitySchema,
+      response: createdIdentitySchema,
+      status: 201,
+      errors: ['CONFLICT'],
+      handle: async ({ body, res }) => {
+        res.setHeader('cache-control', 'no-store');
+        const made = await identities.create({
+          name: body.name,
+          isAdmin: body.is_admin,
+          ...(body.client_id === undefined ? {} : { id: body.client_id }),
+          ...(body.client_secret === undefined ? {} : { secret: body.client_secret }),
+        });
+        return { client_id: made.id, client_secret: made.secret, name: made.name };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/identities',
+      summary: 'All identities',
+      access: 'admin',
+      response: identityListSchema,
+      handle: async () => ({
+        identities: (await identities.list()).map((row) => ({
+          client_id: row.id,
+          name: row.name,
+          is_admin: row.isAdmin,
+          created_at: row.createdAt.toISOString(),
+          revoked_at: row.revokedAt?.toISOString() ?? null,
+        })),
+      }),
+    }),
+    route({
+      method: 'delete',
+      path: '/v1/identities/:identity',
+      summary: 'Revokes an identity, by name or id, with its tokens and broker credentials',
+      access: 'admin',
+      response: revokedIdentitySchema,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async ({ params, identity }) => {
+        const wanted = params.identity ?? '';
+        const row = await identities.find(wanted);
+        if (!row) throw new TerminalError('NOT_FOUND', `no identity is called ${wanted.slice(0, 200)}`);
+        if (row.id === identity.id) throw new TerminalError('CONFLICT', 'you can not revoke the identity that you are using');
+        await identities.revoke(row.id);
+        await brokerUsers.revokeOwner(row.id);
+        return { client_id: row.id, revoked: true };
+      },
+    }),
+  ];
+}

@@ -1,0 +1,20 @@
+import type { ApiDeps } from '../deps';
+import type { Route } from '../route';
+import { agentRoutes } from './agents';
+import { functionListRoute } from './functions';
+import { groupRoutes } from './groups';
+import { identityRoutes } from './identities';
+import { submissionRoutes } from './submissions';
+import { taskGroupRoutes } from './task-groups';
+import { taskRoutes } from './tasks';
+
+/** Our own interface. */
+export const v1Routes = (deps: ApiDeps): Route[] => [
+  ...agentRoutes(deps),
+  ...identityRoutes(deps),
+  ...groupRoutes(deps),
+  functionListRoute(deps),
+  ...taskRoutes(deps),
+  ...taskGroupRoutes(deps),
+  ...submissionRoutes(deps),
+];

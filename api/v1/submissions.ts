@@ -1,0 +1,75 @@
+import { TerminalError } from '../../contracts/errors';
+import { cancelledSchema, submissionListSchema, submissionSchema, submissionsQuerySchema } from '../../contracts/http/v1';
+import { submissionWorkflowId } from '../../contracts/names';
+import type { Identity } from '../../platform/access';
+import { countTaskStates, findSubmission, listSubmissions, type SubmissionRow } from '../../platform/store/tasks';
+import type { ApiDeps } from '../deps';
+import { idParameter, route, type Route } from '../route';
+
+/** Submissions: what was accepted together, and where to watch it in the Temporal UI. */
+
+export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
+  async function requireSubmission(identity: Identity, id: string): Promise<SubmissionRow> {
+    const row = await findSubmission(db, identity.id, id);
+    if (!row) throw new TerminalError('SUBMISSION_NOT_FOUND', `no submission ${id} belongs to you; check the id and who you are`);
+    return row;
+  }
+
+  const document = (row: SubmissionRow): Record<string, unknown> => ({
+    submission_id: row.id,
+    endpoint_id: row.endpointId,
+    endpoint_name: row.endpointName,
+    task_group_id: row.taskGroupId,
+    function_name: row.functionName,
+    state: row.state,
+    total: row.total,
+    open: row.open,
+    policy: row.policy,
+    deadline: row.deadline.toISOString(),
+    created_at: row.createdAt.toISOString(),
+    finished_at: row.finishedAt?.toISOString() ?? null,
+    temporal_url:
+      `${config.TEMPORAL_UI_URL.replace(/\/$/, '')}/namespaces/${encodeURIComponent(config.TEMPORAL_NAMESPACE)}` +
+      `/workflows/${encodeURIComponent(submissionWorkflowId(row.id))}`,
+  });
+
+  return [
+    route({
+      method: 'get',
+      path: '/v1/submissions',
+      summary: 'Your submissions, newest first',
+      query: submissionsQuerySchema,
+      response: submissionListSchema,
+      handle: async ({ identity, query }) => {
+        const rows = await listSubmissions(db, identity.id, {
+          limit: query.limit,
+          ...(query.endpoint === undefined ? {} : { endpointId: query.endpoint }),
+          ...(query.state === undefined ? {} : { state: query.state }),
+        });
+        return { submissions: rows.map(document) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/submissions/:id',
+      summary: 'A submission with the counts of its tasks by state',
+      response: submissionSchema,
+      errors: ['SUBMISSION_NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireSubmission(call.identity, idParameter(call, 'id', 'SUBMISSION_NOT_FOUND'));
+        return { ...document(row), counts: await countTaskStates(db, row.id) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/submissions/:id/cancel',
+      summary: 'Cancels every task of the submission that has no answer yet',
+      response: cancelledSchema,
+      errors: ['SUBMISSION_NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireSubmission(call.identity, idParameter(call, 'id', 'SUBMISSION_NOT_FOUND'));
+        return cancel({ id: call.identity.id, name: call.identity.name }, { submissionId: row.id });
+      },
+    }),
+  ];
+}

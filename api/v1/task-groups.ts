@@ -1,0 +1,100 @@
+import { once } from 'node:events';
+
+import type { Response } from 'express';
+
+import {
+  cancelledSchema,
+  groupEventsQuerySchema,
+  groupResultSchema,
+  groupResultsQuerySchema,
+  groupResultsSchema,
+} from '../../contracts/http/v1';
+import { listGroupResults } from '../../platform/store/tasks';
+import type { ApiDeps } from '../deps';
+import { groupResult } from '../results';
+import { ANSWERED, idParameter, route, type Route } from '../route';
+import { requireTaskGroup } from '../task-lookup';
+import { untilClosed } from '../until-closed';
+
+/** Results of a task group in the order of their sequence numbers, by long poll or as server-sent events. */
+
+const KEEP_ALIVE_MS = 15_000;
+const EVENTS_PAGE = 200;
+
+export function taskGroupRoutes(deps: ApiDeps): Route[] {
+  const { db, cancel, groupWatch, stopping } = deps;
+  return [
+    route({
+      method: 'get',
+      path: '/v1/taskgroups/:id/results',
+      summary: 'Results after a cursor; with wait_s the answer comes when there is one',
+      query: groupResultsQuerySchema,
+      response: groupResultsSchema,
+      errors: ['GROUP_NOT_FOUND'],
+      handle: async (call) => {
+        const { after, limit, wait_s } = call.query;
+        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
+        if (group.lastSeq <= after) {
+          const closed = untilClosed(call.res, stopping);
+          await groupWatch.waitFor(group.id, after, wait_s * 1000, closed.signal);
+          closed.release();
+        }
+        const rows = await listGroupResults(db, group.id, after, limit);
+        return { results: rows.map(groupResult), next: rows.at(-1)?.seq ?? after };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/taskgroups/:id/events',
+      summary: 'The same as server-sent events; Last-Event-ID is the cursor',
+      query: groupEventsQuerySchema,
+      response: groupResultSchema,
+      contentType: 'text/event-stream',
+      errors: ['GROUP_NOT_FOUND'],
+      handle: async (call) => {
+        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
+        const last = Number(call.req.headers['last-event-id'] ?? call.query.after ?? 0);
+        await streamEvents(deps, call.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
+        return ANSWERED;
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/taskgroups/:id/cancel',
+      summary: 'Cancels every task of the group that has no answer yet',
+      response: cancelledSchema,
+      errors: ['GROUP_NOT_FOUND'],
+      handle: async (call) => {
+        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
+        return cancel({ id: call.identity.id, name: call.identity.name }, { taskGroupId: group.id });
+      },
+    }),
+  ];
+}
+
+async function streamEvents({ db, groupWatch, stopping }: ApiDeps, res: Response, groupId: string, after: number): Promise<void> {
+  const closed = untilClosed(res, stopping);
+  const { signal } = closed;
+  res.writeHead(200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no', // proxies pass every event on at once
+  });
+  res.write('retry: 1000\n\n');
+  let cursor = after;
+  while (!signal.aborted) {
+    const rows = await listGroupResults(db, groupId, cursor, EVENTS_PAGE);
+    for (const row of rows) {
+      if (signal.aborted) break;
+      const isBuffered = res.write(`id: ${row.seq}\nevent: result\ndata: ${JSON.stringify(groupResult(row))}\n\n`);
+      cursor = row.seq;
+      // A slow reader must not make us hold its results; rejects when the stream ends meanwhile, and then the loop does too.
+      if (!isBuffered) await once(res, 'drain', { signal }).catch(() => undefined);
+    }
+    if (rows.length > 0) continue;
+    await groupWatch.waitFor(groupId, cursor, KEEP_ALIVE_MS, signal);
+    if (!signal.aborted) res.write(': keep-alive\n\n');
+  }
+  closed.release();
+  res.end();
+}

@@ -1,0 +1,121 @@
+import { TerminalError } from '../../contracts/errors';
+import { cancelledSchema, taskQuerySchema, taskStateSchema, uploadedSchema, uploadQuerySchema } from '../../contracts/http/v1';
+import { isEndState } from '../../contracts/states';
+import { verifyBodyToken, type BodyPurpose } from '../../platform/body-tokens';
+import { readLastSeqs, readTaskBody, saveUpload, type TaskRow } from '../../platform/store/tasks';
+import type { ApiDeps } from '../deps';
+import { bearerToken } from '../middleware/authenticate';
+import { taskStateDocument } from '../results';
+import { ANSWERED, idParameter, route, type Call, type Route } from '../route';
+import { requireTask } from '../task-lookup';
+import { untilClosed } from '../until-closed';
+
+/** One task: its state, its cancellation, and its bodies for the agent that runs it. */
+
+export function taskRoutes(deps: ApiDeps): Route[] {
+  const { db, config, cancel } = deps;
+
+  function requireAttempt(call: Call<unknown, unknown>, purpose: BodyPurpose): { taskId: string; attempt: number } {
+    const taskId = idParameter(call, 'id', 'TASK_NOT_FOUND');
+    const token = bearerToken(call.req.headers.authorization);
+    const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
+    if (attempt === undefined) throw new TerminalError('UNAUTHENTICATED', `the token is not good for the ${purpose} of task ${taskId}`);
+    return { taskId, attempt };
+  }
+
+  return [
+    route({
+      method: 'get',
+      path: '/v1/tasks/:id',
+      summary: 'State of a task; with wait_s the answer comes when the task has its own',
+      query: taskQuerySchema,
+      response: taskStateSchema,
+      errors: ['TASK_NOT_FOUND', 'EXPIRED'],
+      handle: async (call) => {
+        const id = idParameter(call, 'id', 'TASK_NOT_FOUND');
+        const row = await requireTask(db, config, call.identity, id);
+        return taskStateDocument(await waitForAnswer(deps, call, row, call.query.wait_s * 1000));
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/tasks/:id/cancel',
+      summary: 'Cancels a task that has no answer yet',
+      response: cancelledSchema,
+      errors: ['TASK_NOT_FOUND', 'EXPIRED'],
+      handle: async (call) => {
+        const row = await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'));
+        return cancel({ id: call.identity.id, name: call.identity.name }, { taskIds: [row.id] });
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/tasks/:id/body',
+      summary: 'For agents: code and arguments of a task that was sent as a claim',
+      access: 'body',
+      contentType: 'text/plain',
+      errors: ['UNAUTHENTICATED', 'TASK_NOT_FOUND'],
+      handle: async (call) => {
+        const { taskId } = requireAttempt(call, 'body');
+        const body = await readTaskBody(db, taskId);
+        if (!body) throw new TerminalError('TASK_NOT_FOUND', `the body of task ${taskId} is not there any more`);
+        call.res.type('text/plain; charset=utf-8').send(body);
+        return ANSWERED;
+      },
+    }),
+    route({
+      method: 'put',
+      path: '/v1/tasks/:id/result',
+      summary: 'For agents: leaves a large result before its result message is sent',
+      access: 'body',
+      bodyKind: 'raw',
+      query: uploadQuerySchema,
+      response: uploadedSchema,
+      errors: ['UNAUTHENTICATED', 'PAYLOAD_TOO_LARGE'],
+      handle: async (call) => {
+        const { taskId, attempt } = requireAttempt(call, 'result');
+        if (call.query.attempt !== attempt) {
+          throw new TerminalError('UNAUTHENTICATED', `the token is for attempt ${attempt} of task ${taskId}`);
+        }
+        const body = Buffer.isBuffer(call.req.body) ? call.req.body : Buffer.alloc(0);
+        const chars = countCodePoints(body);
+        if (chars > config.FUNCX_MAX_BODY_CHARS) {
+          throw new TerminalError(
+            'PAYLOAD_TOO_LARGE',
+            `the result of task ${taskId} has ${chars} serialized characters, the limit is ${config.FUNCX_MAX_BODY_CHARS}`,
+          );
+        }
+        await saveUpload(db, taskId, attempt, body);
+        return { stored: true };
+      },
+    }),
+  ];
+}
+
+/** In UTF-8 every byte that does not continue a character begins one. */
+function countCodePoints(utf8: Buffer): number {
+  let count = 0;
+  for (const byte of utf8) if ((byte & 0xc0) !== 0x80) count++;
+  return count;
+}
+
+async function waitForAnswer(
+  { db, config, groupWatch, stopping }: ApiDeps,
+  call: Call<unknown, unknown>,
+  first: TaskRow,
+  waitMs: number,
+): Promise<TaskRow> {
+  const deadlineMs = Date.now() + waitMs;
+  const closed = untilClosed(call.res, stopping);
+  let row = first;
+  while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
+    // The cursor is read before the task: an answer in between moves it.
+    const seq = (await readLastSeqs(db, [row.taskGroupId])).get(row.taskGroupId) ?? 0;
+    row = await requireTask(db, config, call.identity, row.id);
+    if (isEndState(row.state)) break;
+    await groupWatch.waitFor(row.taskGroupId, seq, deadlineMs - Date.now(), closed.signal);
+    row = await requireTask(db, config, call.identity, row.id);
+  }
+  closed.release();
+  return row;
+}

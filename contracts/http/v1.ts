@@ -1,0 +1,181 @@
+import { z } from 'zod';
+
+import { SUBMISSION_STATES, TASK_STATES } from '../states';
+
+/** Our own HTTP interface under `/v1`. Each schema is also what `/openapi.json` is generated from. */
+
+export const uuidSchema = z
+  .string()
+  .transform((text) => text.toLowerCase())
+  .pipe(z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'must be a UUID'));
+
+/** `POST /v1/endpoints` and `PUT /v1/endpoints/{id}`: an agent of ours registers, at every start. */
+export const registerAgentSchema = z.object({
+  name: z
+    .string()
+    .min(1)
+    .max(128)
+    .regex(/^[A-Za-z0-9._-]+$/, 'letters, digits, dot, underscore and dash'),
+  display_name: z.string().max(256).optional(),
+  public: z.boolean().default(false),
+  group: uuidSchema.optional(),
+  allowed_functions: z.array(uuidSchema).max(10_000).optional(),
+  /** New with each start of the agent process; a registration repeated by the same process keeps it. */
+  incarnation: z.string().min(1).max(64),
+  workers: z.int().min(1).max(4096),
+  /** Take over from another live agent with this id, which is then told to stop. Without it: 409 CONFLICT. */
+  replace: z.boolean().default(false),
+  metadata: z.record(z.string(), z.unknown()).default({}),
+});
+export type RegisterAgent = z.input<typeof registerAgentSchema>;
+
+export const agentRegistrationSchema = z.object({
+  endpoint_id: z.string(),
+  broker: z.object({
+    /** With fresh credentials, good for this endpoint's queues only. */
+    url: z.string(),
+    /** PEM of the private authority, where the broker's certificate needs one. */
+    ca: z.string().optional(),
+  }),
+  task_queue: z.string(),
+  command_queue: z.string(),
+  results: z.object({ exchange: z.string(), routing_key: z.string() }),
+  status: z.object({ exchange: z.string(), routing_key: z.string() }),
+  heartbeat_period_s: z.number(),
+  /** Attempts that run longer are acknowledged early and kept by heartbeats alone. */
+  ack_within_ms: z.number(),
+  /** Results with more serialized characters are left over HTTP. */
+  inline_body_bytes: z.number(),
+  /** Serialized characters that a result may have at most. */
+  max_body_bytes: z.number(),
+});
+export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
+
+const timestamp = z.string();
+
+/** `POST /v1/identities` (administrators). Without `client_id` or `client_secret` they are made. */
+export const createIdentitySchema = z.object({
+  name: z.string().min(1).max(200),
+  client_id: uuidSchema.optional(),
+  client_secret: z.string().min(16).max(500).optional(),
+  is_admin: z.boolean().default(false),
+});
+/** The secret is shown here, once. */
+export const createdIdentitySchema = z.object({ client_id: z.string(), client_secret: z.string(), name: z.string() });
+export const identitySchema = z.object({
+  client_id: z.string(),
+  name: z.string(),
+  is_admin: z.boolean(),
+  created_at: timestamp,
+  revoked_at: timestamp.nullable(),
+});
+export const identityListSchema = z.object({ identities: z.array(identitySchema) });
+/** `DELETE /v1/identities/{name or id}` */
+export const revokedIdentitySchema = z.object({ client_id: z.string(), revoked: z.literal(true) });
+
+export const createGroupSchema = z.object({ name: z.string().min(1).max(200) });
+export const groupSchema = z.object({ id: z.string(), name: z.string(), owner_id: z.string(), members: z.array(z.string()) });
+export const groupListSchema = z.object({ groups: z.array(groupSchema) });
+/** An identity by id or by name. */
+export const groupMemberSchema = z.object({ identity: z.string().min(1).max(200) });
+
+export const functionsQuerySchema = z.object({ name: z.string().optional() });
+export const functionListSchema = z.object({
+  functions: z.array(
+    z.object({
+      function_uuid: z.string(),
+      function_name: z.string(),
+      description: z.string().nullable(),
+      public: z.boolean(),
+      group: z.string().nullable(),
+      created_at: timestamp,
+    }),
+  ),
+});
+
+/** Seconds that a request may wait for news before it is answered without. */
+const waitSchema = z.coerce.number().min(0).max(30).default(0);
+
+export const taskQuerySchema = z.object({ wait_s: waitSchema });
+export const taskStateSchema = z.object({
+  task_id: z.string(),
+  /** The word of the Globus Compute clients. */
+  status: z.string(),
+  state: z.enum(TASK_STATES),
+  attempt: z.int(),
+  function_id: z.string(),
+  endpoint_id: z.string(),
+  task_group_id: z.string(),
+  submission_id: z.string(),
+  result: z.string().optional(),
+  exception: z.string().optional(),
+  /** Of a failure: one of the task error codes. */
+  error_code: z.string().optional(),
+  completion_t: z.string().optional(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
+export type TaskStateDocument = z.infer<typeof taskStateSchema>;
+
+/** The cursor is the sequence number of the last result that was seen; 0 for none. */
+export const groupResultsQuerySchema = z.object({
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+  wait_s: waitSchema,
+});
+export const groupResultSchema = z.object({
+  seq: z.int(),
+  task_id: z.string(),
+  status: z.enum(['success', 'failed']),
+  result: z.string().optional(),
+  exception: z.string().optional(),
+  error_code: z.string().optional(),
+  completion_t: z.string(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
+export type GroupResult = z.infer<typeof groupResultSchema>;
+export const groupResultsSchema = z.object({
+  results: z.array(groupResultSchema),
+  /** The cursor for the next request. */
+  next: z.int(),
+});
+/** Server-sent events: one event `result` per {@link groupResultSchema}, its id is the cursor. */
+export const groupEventsQuerySchema = z.object({ after: z.coerce.number().int().min(0).optional() });
+
+export const cancelledSchema = z.object({
+  /** Tasks that had no answer and now are, or in a moment will be, cancelled. */
+  cancelled: z.int(),
+});
+
+export const submissionSchema = z.object({
+  submission_id: z.string(),
+  endpoint_id: z.string(),
+  endpoint_name: z.string(),
+  task_group_id: z.string(),
+  function_name: z.string(),
+  state: z.enum(SUBMISSION_STATES),
+  total: z.int(),
+  open: z.int(),
+  /** Tasks by state; states without tasks are left out. */
+  counts: z.record(z.string(), z.int()),
+  policy: z.record(z.string(), z.unknown()),
+  deadline: timestamp,
+  created_at: timestamp,
+  finished_at: timestamp.nullable(),
+  temporal_url: z.string(),
+});
+export const submissionsQuerySchema = z.object({
+  endpoint: uuidSchema.optional(),
+  state: z.enum(SUBMISSION_STATES).optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+});
+/** Newest first; without `counts`. */
+export const submissionListSchema = z.object({ submissions: z.array(submissionSchema.omit({ counts: true })) });
+
+export const uploadQuerySchema = z.object({ attempt: z.coerce.number().int().min(1) });
+export const uploadedSchema = z.object({ stored: z.literal(true) });
+
+export const healthSchema = z.object({ status: z.literal('ok') });
+export const readinessSchema = z.object({
+  ready: z.boolean(),
+  engines: z.record(z.string(), z.object({ ok: z.boolean(), reason: z.string().optional() })),
+});

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Publisher } from '../broker';
+import { encodeFrame, type ResultData } from '../contracts/frames';
+import type { AgentRegistration } from '../contracts/http/v1';
+
+import type { Attempt } from './attempts';
+import { failure, type Outcome } from './runners/runner';
+import { ServiceError, type ServiceClient } from './service-client';
+
+/** Sends results: large bodies over HTTP first, then the message; tries for as long as the agent lives. */
+
+export interface AnswersOptions {
+  client: ServiceClient;
+  publisher: Publisher;
+  /** Of the present connection. */
+  registration: () => AgentRegistration;
+  whenConnected: () => Promise<void>;
+  log: { warn(fields: object, text: string): void };
+}
+
+const FIRST_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 15_000;
+/** A failure's text beyond this loses its middle. */
+const MAX_TEXT_CHARS = 64 * 1024;
+
+export class Answers {
+  readonly #aborted = new AbortController();
+
+  constructor(private readonly options: AnswersOptions) {}
+
+  /** True when the broker confirmed the result; false when `close` came first. */
+  async send(attempt: Attempt, outcome: Outcome): Promise<boolean> {
+    const limited = limitOutcome(outcome, this.options.registration().max_body_bytes);
+    for (let backoffMs = FIRST_BACKOFF_MS; !this.#aborted.signal.aborted; backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
+      try {
+        await this.options.whenConnected();
+        await this.#sendOnce(attempt, limited);
+        return true;
+      } catch (error) {
+        if (this.#aborted.signal.aborted) break;
+        this.options.log.warn({ task: attempt.taskId, reason: String(error), retryMs: backoffMs }, 'a result could not be sent yet');
+        await sleep(backoffMs, undefined, { signal: this.#aborted.signal }).catch(() => undefined); // aborted: the loop ends
+      }
+    }
+    return false;
+  }
+
+  close(): void {
+    this.#aborted.abort();
+  }
+
+  async #sendOnce(attempt: Attempt, outcome: Outcome): Promise<void> {
+    const registration = this.options.registration();
+    let answer = outcome;
+    let isStored = false;
+    if (outcome.data.length > registration.inline_body_bytes) {
+      try {
+        isStored = await this.#store(attempt, outcome.data);
+      } catch (error) {
+        if (!(error instanceof ServiceError) || error.isTemporary) throw error;
+        answer = { ...outcome, ...refused(error, outcome) };
+      }
+    }
+    const { 'funcx-attempt': _attempt, traceparent } = attempt.headers;
+    await this.options.publisher.publish(
+      registration.results.exchange,
+      registration.results.routing_key,
+      encodeFrame({ message_type: 'result', data: resultData(attempt.taskId, answer, isStored, registration.endpoint_id) }),
+      {
+        mandatory: true,
+        messageId: attempt.taskId,
+        userId: userOf(registration),
+        timestamp: Math.floor(Date.now() / 1000),
+        headers: {
+          'funcx-attempt': attempt.number,
+          ...(isStored ? { 'funcx-stored': true } : {}),
+          ...(answer.exitCode === undefined ? {} : { 'funcx-exit-code': answer.exitCode }),
+          ...(traceparent === undefined ? {} : { traceparent }),
+        },
+      },
+    );
+  }
+
+  /** False when the service named no place for it: then it travels inline. */
+  async #store(attempt: Attempt, data: string): Promise<boolean> {
+    const { 'funcx-result-path': path, 'funcx-result-token': token } = attempt.headers;
+    if (!path || !token) return false;
+    await this.options.client.storeBody(path, token, data);
+    return true;
+  }
+}
+
+/** Our own name, which the service compares with the endpoint that it minted it for. */
+export function userOf(registration: AgentRegistration): string {
+  return decodeURIComponent(new URL(registration.broker.url).username);
+}
+
+function resultData(taskId: string, outcome: Outcome, isStored: boolean, endpointId: string): ResultData {
+  return {
+    task_id: taskId,
+    data: isStored ? '' : outcome.data,
+    error_details: outcome.error ? { code: outcome.error.code, user_message: outcome.error.userMessage } : null,
+    details: { ...outcome.details, endpoint_id: endpointId },
+    task_statuses: [
+      { timestamp: outcome.startedNs, state: 'execution-start', actor: 'worker' },
+      { timestamp: outcome.endedNs, state: 'execution-end', actor: 'worker' },
+    ],
+  };
+}
+
+/** Replaces a result over the limit by a failure that says so; shortens a failure's text. */
+export function limitOutcome(outcome: Outcome, maxChars: number): Outcome {
+  if (outcome.error) {
+    if (outcome.data.length <= MAX_TEXT_CHARS) return outcome;
+    const half = MAX_TEXT_CHARS / 2;
+    return { ...outcome, data: `${outcome.data.slice(0, half)}\n[...]\n${outcome.data.slice(-half)}` };
+  }
+  if (outcome.data.length <= maxChars) return outcome;
+  let chars = 0;
+  for (const _ of outcome.data) chars++; // code points: what the clients' limits count
+  if (chars <= maxChars) return outcome;
+  const sentence = `The result has ${chars} serialized characters; the limit is ${maxChars}.`;
+  return {
+    ...outcome,
+    data: `MaxResultSizeExceeded(${chars}, ${maxChars})`,
+    error: { code: 'MaxResultSizeExceeded', userMessage: sentence },
+  };
+}
+
+/** The service does not take the body: too large for it, or the task has its answer. A short failure decides it. */
+function refused(error: ServiceError, outcome: Outcome): Pick<Outcome, 'data' | 'error'> {
+  const code = error.status === 413 ? 'MaxResultSizeExceeded' : 'EndpointFailed';
+  return failure(code, `The service did not take the result of ${outcome.data.length} characters: ${error.message}`);
+}

@@ -1,0 +1,65 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Claim } from '../contracts/frames';
+
+import { ServiceError, type ServiceClient } from './service-client';
+
+/**
+ * Fetches bodies that were too large for the broker, for as long as somebody wants them. A place is kept from the fetch until the
+ * call starts, so that only a few large bodies wait in memory however many tasks were delivered.
+ */
+
+const FIRST_BACKOFF_MS = 250;
+const MAX_BACKOFF_MS = 15_000;
+
+export interface FetchedBody {
+  text: string;
+  /** Gives the place back; must be called once, when the body's call starts or is given up. */
+  release(): void;
+}
+
+export class Bodies {
+  #taken = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(
+    private readonly client: ServiceClient,
+    private readonly places: number,
+    private readonly log: { warn(fields: object, text: string): void },
+  ) {}
+
+  /** Undefined when `isWanted` says no meanwhile. Throws a `ServiceError` that repeating can not help. */
+  async fetch(claim: Claim, isWanted: () => boolean): Promise<FetchedBody | undefined> {
+    if (this.#taken >= this.places) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#taken++;
+    try {
+      const text = await this.#fetchWithRetries(claim, isWanted);
+      if (text !== undefined && isWanted()) return { text, release: () => this.#release() };
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+    this.#release();
+    return undefined;
+  }
+
+  async #fetchWithRetries(claim: Claim, isWanted: () => boolean): Promise<string | undefined> {
+    for (let backoffMs = FIRST_BACKOFF_MS; isWanted(); backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
+      try {
+        return await this.client.fetchBody(claim.path, claim.token);
+      } catch (error) {
+        if (error instanceof ServiceError && !error.isTemporary) throw error;
+        this.log.warn({ reason: String(error), path: claim.path, retryMs: backoffMs }, 'can not fetch a body yet');
+      }
+      await sleep(backoffMs, undefined, { ref: false });
+    }
+    return undefined;
+  }
+
+  /** The place goes to who waits longest. */
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#taken--;
+  }
+}

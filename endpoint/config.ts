@@ -1,0 +1,86 @@
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+
+import { z } from 'zod';
+
+/** The agent's environment, read here only. */
+
+const configSchema = z.object({
+  FUNCX_API_URL: z.url().transform((url) => url.replace(/\/+$/, '')),
+  FUNCX_CLIENT_ID: z.string().min(1),
+  FUNCX_CLIENT_SECRET: z.string().min(1),
+  /** PEM file of the authority that signed the service's certificate. */
+  FUNCX_CA: z.string().min(1).optional(),
+  FUNCX_ENDPOINT_NAME: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,128}$/, 'letters, digits, dot, underscore and dash')
+    .default('local'),
+  FUNCX_ENDPOINT_DIR: z
+    .string()
+    .min(1)
+    .transform((dir) => path.resolve(dir)),
+  /** The id that a first registration wishes for. */
+  FUNCX_ENDPOINT_ID: z.uuid().optional(),
+  FUNCX_ENDPOINT_PUBLIC: z
+    .enum(['0', '1', 'true', 'false'])
+    .default('0')
+    .transform((text) => text === '1' || text === 'true'),
+  /** Its environment has the globus-compute-sdk. */
+  FUNCX_PYTHON: z.string().min(1).default('python3'),
+  FUNCX_WORKERS: z.coerce.number().int().min(1).max(4096).default(availableParallelism()),
+  /** Overrides what the service says. */
+  FUNCX_ACK_WITHIN_MS: z.coerce.number().int().min(100).optional(),
+  /** How long a drain waits for running calls. */
+  FUNCX_DRAIN_MS: z.coerce.number().int().min(0).default(30_000),
+  /** Each Python call gets a directory of its own, as `run_in_sandbox` of the stock agent. */
+  FUNCX_SANDBOX: z.enum(['0', '1']).default('0'),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+});
+
+export interface AgentConfig {
+  apiUrl: string;
+  clientId: string;
+  clientSecret: string;
+  caFile: string | undefined;
+  name: string;
+  dir: string;
+  wishedId: string | undefined;
+  isPublic: boolean;
+  python: string;
+  workers: number;
+  ackWithinMs: number | undefined;
+  drainMs: number;
+  logLevel: string;
+  /** What user code inherits: everything but the agent's own secrets. */
+  workerEnv: NodeJS.ProcessEnv;
+}
+
+/** Reads the environment; throws an error that names each variable that is wrong. */
+export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
+  // An empty variable is an absent one: compose files and shells make them.
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
+  const parsed = configSchema.safeParse(given);
+  if (!parsed.success) throw new Error(`the agent's environment is not complete:\n${z.prettifyError(parsed.error)}`);
+  const values = parsed.data;
+  const { FUNCX_CLIENT_ID: _id, FUNCX_CLIENT_SECRET: _secret, ...workerEnv } = env;
+  return {
+    apiUrl: values.FUNCX_API_URL,
+    clientId: values.FUNCX_CLIENT_ID,
+    clientSecret: values.FUNCX_CLIENT_SECRET,
+    caFile: values.FUNCX_CA,
+    name: values.FUNCX_ENDPOINT_NAME,
+    dir: values.FUNCX_ENDPOINT_DIR,
+    wishedId: values.FUNCX_ENDPOINT_ID?.toLowerCase(),
+    isPublic: values.FUNCX_ENDPOINT_PUBLIC,
+    python: values.FUNCX_PYTHON,
+    workers: values.FUNCX_WORKERS,
+    ackWithinMs: values.FUNCX_ACK_WITHIN_MS,
+    drainMs: values.FUNCX_DRAIN_MS,
+    logLevel: values.LOG_LEVEL,
+    workerEnv: {
+      ...workerEnv,
+      FUNCX_RUN_DIR: path.join(values.FUNCX_ENDPOINT_DIR, 'tasks'),
+      FUNCX_SANDBOX: values.FUNCX_SANDBOX,
+    },
+  };
+}

@@ -1,0 +1,111 @@
+import { hostname } from 'node:os';
+
+import type { Publisher } from '../broker';
+import { encodeFrame, type AgentState } from '../contracts/frames';
+import type { AgentRegistration } from '../contracts/http/v1';
+
+import { userOf } from './answers';
+import type { Attempts } from './attempts';
+import { version } from './package.json';
+
+/**
+ * Says regularly that the agent lives and what it holds: the service believes this, not acknowledgements.
+ * Between two periods it speaks up, at most once a second, when another task has run for a while.
+ */
+
+export interface HeartbeatOptions {
+  publisher: Publisher;
+  registration: () => AgentRegistration | undefined;
+  isConnected: () => boolean;
+  attempts: Attempts;
+  workers: () => { total: number; idle: number };
+  incarnation: string;
+  log: { debug(fields: object, text: string): void };
+  /** Called with every tick that is due, connected or not. */
+  onTick: () => void;
+}
+
+const TICK_MS = 1_000;
+const DEFAULT_PERIOD_S = 5;
+/** A task that ran this long is worth telling. */
+const NOTABLE_RUN_MS = 1_000;
+const DEADLINE_MS = 5_000;
+
+export class Heartbeat {
+  #timer: NodeJS.Timeout | undefined;
+  #sentMs = 0;
+  #tickedMs = 0;
+  #told = '';
+
+  constructor(private readonly options: HeartbeatOptions) {}
+
+  start(): void {
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** Speaks now. */
+  beat(): void {
+    const registration = this.options.registration();
+    if (!registration || !this.options.isConnected()) return;
+    this.#sentMs = Date.now();
+    this.#told = this.#notable();
+    const { total, idle } = this.options.workers();
+    this.#publish(registration, {
+      heartbeat_period: registration.heartbeat_period_s,
+      active: true,
+      total_workers: total,
+      idle_workers: idle,
+      held: this.options.attempts.heldNames(),
+      running: this.options.attempts.runningNames(),
+    }).catch((error: unknown) => this.options.log.debug({ reason: String(error) }, 'a heartbeat was not sent'));
+  }
+
+  /** Stops speaking. With `sayGoodbye`, the service hears that the agent is offline now. */
+  async stop(sayGoodbye: boolean): Promise<void> {
+    clearInterval(this.#timer);
+    const registration = this.options.registration();
+    if (!sayGoodbye || !registration || !this.options.isConnected()) return;
+    await this.#publish(registration, { heartbeat_period: 0, active: false, held: [], running: [] }).catch((error: unknown) =>
+      this.options.log.debug({ reason: String(error) }, 'the last heartbeat was not sent'),
+    );
+  }
+
+  #tick(): void {
+    const periodMs = (this.options.registration()?.heartbeat_period_s ?? DEFAULT_PERIOD_S) * 1000;
+    const nowMs = Date.now();
+    // Half a tick early rather than half a tick late.
+    if (nowMs - this.#sentMs >= periodMs - TICK_MS / 2 || this.#notable() !== this.#told) this.beat();
+    if (nowMs - this.#tickedMs >= periodMs - TICK_MS / 2) {
+      this.#tickedMs = nowMs;
+      this.options.onTick();
+    }
+  }
+
+  #notable(): string {
+    return this.options.attempts.runningNames(Date.now() - NOTABLE_RUN_MS).join();
+  }
+
+  async #publish(registration: AgentRegistration, state: AgentState): Promise<void> {
+    const frame = encodeFrame({
+      message_type: 'ep_status_report',
+      data: {
+        endpoint_id: registration.endpoint_id,
+        global_state: {
+          ...state,
+          incarnation: this.options.incarnation,
+          sent_ms: Date.now(),
+          hostname: hostname(),
+          pid: process.pid,
+          agent_version: version,
+        },
+        task_statuses: {},
+      },
+    });
+    // Transient: an old heartbeat is worth nothing after a restart of the broker.
+    await this.options.publisher.publish(registration.status.exchange, registration.status.routing_key, frame, {
+      deliveryMode: 1,
+      deadlineMs: DEADLINE_MS,
+      userId: userOf(registration),
+    });
+  }
+}

@@ -1,0 +1,62 @@
+/** What the slots ask of a way to run functions, and how they hear of the outcome. */
+
+export const FUNCTION_KINDS = ['python', 'javascript', 'shell'] as const;
+export type FunctionKind = (typeof FUNCTION_KINDS)[number];
+
+/** One call, as a runner needs it. */
+export interface Call {
+  taskId: string;
+  /** Packed code, arguments, keyword arguments. */
+  buffer: string;
+  /** Class paths of Globus serialization strategies, tried in order. Python only. */
+  resultSerializers?: string[];
+  /** Serialized characters that a result may have at most. */
+  maxResultChars: number;
+}
+
+export interface Outcome {
+  /** The serialized result, or the text of the failure. */
+  data: string;
+  error?: { code: string; userMessage: string };
+  /** Exit code of a shell function that failed. */
+  exitCode?: number;
+  startedNs: number;
+  endedNs: number;
+  /** What is known of where it ran: versions, operating system. */
+  details?: Record<string, unknown>;
+  /** The process died under the call: by itself, or because `stop` was asked for. */
+  isLost?: boolean;
+}
+
+/** Runs one call at a time. */
+export interface Runner {
+  /** Never rejects: every trouble is an outcome. */
+  run(call: Call): Promise<Outcome>;
+  /** Gets ready for the first call, where that takes time. */
+  warm(): void;
+  /** Ends the process of the present call and all its children: term, then kill. Its outcome is a lost one. */
+  stop(): void;
+  /** Ends everything for good. Resolves when no process is left. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Unix nanoseconds; a number is exact to about 200 ns there, which is finer than its clock. */
+export const nowNs = (): number => Date.now() * 1e6;
+
+/** Where a function of this task buffer runs, by the identifier of its first packed buffer. */
+export function kindOf(buffer: string): FunctionKind {
+  const newline = buffer.indexOf('\n');
+  switch (buffer.slice(newline + 1, newline + 4)) {
+    case 'js\n':
+      return 'javascript';
+    case 'sh\n':
+      return 'shell';
+    default:
+      return 'python';
+  }
+}
+
+/** An answer that the agent makes in the function's place. */
+export function failure(code: string, sentence: string, startedNs = nowNs()): Outcome {
+  return { data: sentence, error: { code, userMessage: sentence }, startedNs, endedNs: nowNs() };
+}

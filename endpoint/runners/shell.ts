@@ -1,0 +1,185 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+
+import { z } from 'zod';
+
+import { BUFFER, unpackBuffers } from '../../contracts/packing';
+
+import type { ProcessGroups } from './process-groups';
+import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
+
+/**
+ * Runs shell functions: `name:template`, each call in a `/bin/sh` with a process group of its own.
+ *
+ * `{0}` and `{name}` in the template become the shell-quoted argument; `{{name}}` is a literal `{name}`. Every other brace
+ * and `${VAR}` are the shell's. What a call leaves running in the background ends with it.
+ */
+
+/** Kept of each stream: its end, where errors are. */
+const SNIPPET_BYTES = 1024 * 1024;
+const STDERR_TAIL_CHARS = 4_000;
+/** How long a finished call waits for streams that its background children keep open. */
+const STREAM_GRACE_MS = 200;
+
+const argsSchema = z.array(z.unknown());
+const kwargsSchema = z.record(z.string(), z.unknown());
+
+export interface ShellRunnerOptions {
+  env: NodeJS.ProcessEnv;
+  cwd: string;
+  groups: ProcessGroups;
+  hostname: string;
+}
+
+export class ShellRunner implements Runner {
+  #child: ChildProcess | undefined;
+  #isStopped = false;
+
+  constructor(private readonly options: ShellRunnerOptions) {}
+
+  warm(): void {
+    // a shell starts in a millisecond
+  }
+
+  async run(call: Call): Promise<Outcome> {
+    let cmd: string;
+    try {
+      cmd = commandOf(call.buffer);
+    } catch (error) {
+      return failure('InvalidTask', `Task ${call.taskId} can not be run: ${String(error)}`);
+    }
+    return this.#execute(call, cmd);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    if (this.#child?.pid) this.options.groups.stop(this.#child.pid);
+  }
+
+  async close(graceMs: number): Promise<void> {
+    const child = this.#child;
+    if (!child?.pid) return;
+    this.#isStopped = true;
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    this.options.groups.stop(child.pid, graceMs);
+    await exited;
+  }
+
+  async #execute(call: Call, cmd: string): Promise<Outcome> {
+    const startedNs = nowNs();
+    this.#isStopped = false;
+    mkdirSync(this.options.cwd, { recursive: true });
+    const child = spawn('/bin/sh', ['-c', cmd], {
+      cwd: this.options.cwd,
+      env: { ...this.options.env, GC_TASK_UUID: call.taskId },
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#child = child;
+    if (child.pid) this.options.groups.add(child.pid);
+    const stdout = new Snippet(child.stdout);
+    const stderr = new Snippet(child.stderr);
+    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null } | Error>((resolve) => {
+      child.once('error', resolve);
+      child.once('exit', (code, signal) => {
+        const timer = setTimeout(() => resolve({ code, signal }), STREAM_GRACE_MS);
+        child.once('close', () => {
+          clearTimeout(timer);
+          resolve({ code, signal });
+        });
+      });
+    });
+    this.#child = undefined;
+    child.stdout.destroy();
+    child.stderr.destroy();
+    if (child.pid) this.options.groups.leaderExited(child.pid);
+    if (end instanceof Error) return failure('EndpointFailed', `No shell could be started: ${end.message}`, startedNs);
+    if (this.#isStopped) {
+      const sentence = `The shell on ${this.options.hostname} was stopped while it ran task ${call.taskId}.`;
+      return { ...failure('WorkerLost', sentence, startedNs), isLost: true };
+    }
+    // as a shell reports it: 128 and the signal's number would need a table; 137 and 143 are what people know
+    const returncode = end.code ?? (end.signal === 'SIGKILL' ? 137 : end.signal === 'SIGTERM' ? 143 : 128);
+    if (returncode === 0) {
+      const result = { returncode, stdout: stdout.text(), stderr: stderr.text(), cmd };
+      return { data: `${BUFFER.json}\n${JSON.stringify(result)}`, startedNs, endedNs: nowNs() };
+    }
+    const how = end.signal ? `was ended by ${end.signal}` : `exited with code ${returncode}`;
+    const text = `${stderr.text().slice(-STDERR_TAIL_CHARS).trimEnd()}\nShellCommandFailed: the command ${how}: ${cmd.slice(0, 500)}\n`;
+    const userMessage = `The shell command ${how}.`;
+    return {
+      data: text.trimStart(),
+      error: { code: 'RemoteExecutionError', userMessage },
+      exitCode: returncode,
+      startedNs,
+      endedNs: nowNs(),
+    };
+  }
+}
+
+/** The last {@link SNIPPET_BYTES} of a stream. */
+class Snippet {
+  #chunks: Buffer[] = [];
+  #length = 0;
+
+  constructor(stream: Readable) {
+    stream.on('error', () => undefined); // destroyed at the end
+    stream.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#length += chunk.length;
+      if (this.#length > 2 * SNIPPET_BYTES) this.#cut();
+    });
+  }
+
+  text(): string {
+    this.#cut();
+    return Buffer.concat(this.#chunks).toString('utf8');
+  }
+
+  #cut(): void {
+    if (this.#length <= SNIPPET_BYTES) return;
+    this.#chunks = [Buffer.concat(this.#chunks).subarray(-SNIPPET_BYTES)];
+    this.#length = SNIPPET_BYTES;
+  }
+}
+
+function commandOf(buffer: string): string {
+  const [code, args, kwargs] = unpackBuffers(buffer);
+  if (code?.identifier !== BUFFER.shell) throw new SyntaxError('the first buffer is not a shell template');
+  if (args?.identifier !== BUFFER.json || kwargs?.identifier !== BUFFER.json) {
+    throw new SyntaxError('shell functions take JSON arguments');
+  }
+  const template = code.body.slice(code.body.indexOf(':') + 1);
+  return formatCommand(template, argsSchema.parse(JSON.parse(args.body)), kwargsSchema.parse(JSON.parse(kwargs.body)));
+}
+
+/** Fills a template's placeholders with shell-quoted arguments; throws when one has no argument. */
+export function formatCommand(
+  template: string,
+  args: readonly unknown[],
+  kwargs: Readonly<Record<string, unknown>>,
+): string {
+  return template.replace(
+    /\{(\{[A-Za-z0-9_]+\})\}|(?<!\$)\{([A-Za-z_]\w*|\d+)\}/g,
+    (_match, literal: string | undefined, name: string | undefined) => {
+      if (literal !== undefined) return literal;
+      const key = name ?? ''; // one of the two groups matched
+      const isIndex = /^\d/.test(key);
+      if (isIndex ? Number(key) >= args.length : !Object.hasOwn(kwargs, key)) {
+        throw new SyntaxError(`no argument for the placeholder {${key}}`);
+      }
+      return quoteValue(isIndex ? args[Number(key)] : kwargs[key]);
+    },
+  );
+}
+
+function quoteValue(value: unknown): string {
+  if (Array.isArray(value)) return value.map(quoteValue).join(' ');
+  return quote(typeof value === 'string' ? value : JSON.stringify(value));
+}
+
+function quote(text: string): string {
+  if (/^[A-Za-z0-9_./:=@%+,-]+$/.test(text)) return text;
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,222 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import type { Duplex } from 'node:stream';
+
+import { z } from 'zod';
+
+import { encodeWorkerFrame, FrameReader, type WorkerFrame } from './frames';
+import type { ProcessGroups } from './process-groups';
+import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
+
+/**
+ * A persistent worker process that runs one call at a time; replaced whenever it dies.
+ *
+ * | process state | entered by | left by |
+ * |---|---|---|
+ * | none | begin, exit of the process | `warm`, `run` -> starting |
+ * | starting | spawn | its ready frame -> idle; exit -> none |
+ * | idle | ready frame, an answer | a call -> busy; exit -> none |
+ * | busy | a call | its answer -> idle; exit -> none, the call is lost |
+ * | dying | `stop`, `close` | exit -> none; takes no call |
+ */
+
+export interface WorkerProcessOptions {
+  /** For sentences: `Python worker`. */
+  title: string;
+  command: string;
+  args: string[];
+  env: NodeJS.ProcessEnv;
+  cwd: string;
+  /** File descriptor that takes the output of user code. */
+  logFd: number;
+  groups: ProcessGroups;
+  /** Where the user finds more when a worker can not start. */
+  logPath: string;
+  hostname: string;
+  log: { warn(fields: object, text: string): void };
+}
+
+const START_TRIES = 3;
+const START_BACKOFF_MS = 300;
+const PIPE_FD = 3;
+
+const readySchema = z.object({ ready: z.literal(true), details: z.record(z.string(), z.unknown()) });
+const answerSchema = z.object({
+  start_ns: z.number(),
+  end_ns: z.number(),
+  error: z.object({ code: z.string(), user_message: z.string() }).optional(),
+});
+
+/** How a process ended, for people. */
+export function exitSentence(code: number | null, signal: NodeJS.Signals | null): string {
+  return signal ? `was ended by ${signal}` : `exited with code ${code ?? 'unknown'}`;
+}
+
+export class WorkerProcess implements Runner {
+  #process: Incarnation | undefined;
+  #isClosed = false;
+  /** `stop` was called for the present call, perhaps before it had a process. */
+  #isStopped = false;
+
+  constructor(private readonly options: WorkerProcessOptions) {}
+
+  warm(): void {
+    if (this.#isClosed || this.#process) return;
+    const process = this.#start();
+    process.ready.catch((error: Error) => {
+      this.options.log.warn({ reason: error.message, see: this.options.logPath }, `the ${this.options.title} did not start`);
+    });
+  }
+
+  async run(call: Call, body = call.buffer): Promise<Outcome> {
+    const startedNs = nowNs();
+    this.#isStopped = false;
+    for (let tries = 1; ; tries++) {
+      const process = await this.#available();
+      const problem = await process.ready.then(
+        () => undefined,
+        (error: Error) => error,
+      );
+      if (this.#isStopped) return { ...failure('WorkerLost', 'The call was stopped.', startedNs), isLost: true };
+      if (!problem && process.hasExited) continue; // died while it was idle; this call is not harmed
+      if (!problem) return process.call(call, body);
+      if (tries >= START_TRIES || this.#isClosed) {
+        return failure('EndpointFailed', `${problem.message}. The log is ${this.options.logPath}`, startedNs);
+      }
+      await new Promise((resolve) => setTimeout(resolve, START_BACKOFF_MS * tries));
+    }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#process?.stop();
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.#isClosed = true;
+    const process = this.#process;
+    if (!process) return;
+    process.stop(graceMs);
+    await process.exited;
+  }
+
+  /** A process that is not dying; waits for the end of one that is. */
+  async #available(): Promise<Incarnation> {
+    while (this.#process?.isDying) await this.#process.exited;
+    return this.#process ?? this.#start();
+  }
+
+  #start(): Incarnation {
+    const process = new Incarnation(this.options);
+    this.#process = process;
+    void process.exited.then(() => {
+      if (this.#process === process) this.#process = undefined;
+      // One that served is replaced at once; one that could not start waits for the next call.
+      if (process.wasReady && !this.#isClosed) this.warm();
+    });
+    return process;
+  }
+}
+
+/** One process from spawn to exit. */
+class Incarnation {
+  readonly ready: Promise<void>;
+  readonly exited: Promise<void>;
+  wasReady = false;
+  isDying = false;
+  hasExited = false;
+  readonly #child: ChildProcess;
+  readonly #pipe: Duplex;
+  readonly #reader = new FrameReader();
+  #details: Record<string, unknown> = {};
+  #onReady: ((error?: Error) => void) | undefined;
+  #pending: { call: Call; startedNs: number; resolve: (outcome: Outcome) => void } | undefined;
+
+  constructor(private readonly options: WorkerProcessOptions) {
+    const { command, args, env, cwd, logFd } = options;
+    // detached: leads a group of its own, so that its children can be ended with it
+    this.#child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', logFd, logFd, 'pipe'] });
+    this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
+    this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
+    this.ready.catch(() => undefined); // whoever runs a call asks again
+    this.exited = new Promise((resolve) => {
+      const onEnd = (sentence: string): void => {
+        if (this.hasExited) return;
+        this.hasExited = true;
+        this.isDying = true;
+        this.#pipe?.destroy();
+        if (this.#child.pid) options.groups.leaderExited(this.#child.pid);
+        this.#onReady?.(new Error(`The ${options.title} on ${options.hostname} ${sentence} before it was ready`));
+        this.#lose(sentence);
+        resolve();
+      };
+      this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
+      this.#child.once('exit', (code, signal) => {
+        // Its last answer may still be in the pipe: read to the end first. A forked child may hold the pipe open: not for long.
+        if (!this.#pending || this.isDying) return onEnd(exitSentence(code, signal));
+        const timer = setTimeout(() => onEnd(exitSentence(code, signal)), 200);
+        this.#pipe.once('close', () => {
+          clearTimeout(timer);
+          onEnd(exitSentence(code, signal));
+        });
+      });
+    });
+    if (this.#child.pid) options.groups.add(this.#child.pid);
+    this.#pipe?.on('error', () => undefined); // 'exit' follows
+    this.#pipe?.on('data', (chunk: Buffer) => {
+      try {
+        for (const frame of this.#reader.push(chunk)) this.#onFrame(frame);
+      } catch (error) {
+        options.log.warn({ reason: String(error) }, `the ${options.title} wrote something that is no frame; it is replaced`);
+        this.stop(0);
+      }
+    });
+  }
+
+  call(call: Call, body: string): Promise<Outcome> {
+    if (this.#pending) throw new Error('a worker process runs one call at a time');
+    return new Promise((resolve) => {
+      this.#pending = { call, startedNs: nowNs(), resolve };
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) return; // 'exit' is about to be told
+      const header = {
+        task_id: call.taskId,
+        max_result_chars: call.maxResultChars,
+        ...(call.resultSerializers ? { result_serializers: call.resultSerializers } : {}),
+      };
+      this.#pipe.write(encodeWorkerFrame(header, body));
+    });
+  }
+
+  stop(graceMs?: number): void {
+    this.isDying = true;
+    if (this.#child.pid) this.options.groups.stop(this.#child.pid, graceMs);
+  }
+
+  #onFrame(frame: WorkerFrame): void {
+    if (this.#onReady) {
+      this.#details = readySchema.parse(frame.header).details;
+      this.wasReady = true;
+      this.#onReady();
+      this.#onReady = undefined;
+      return;
+    }
+    const pending = this.#pending;
+    if (!pending) return; // the answer of a call that was given up
+    const { start_ns: startedNs, end_ns: endedNs, error } = answerSchema.parse(frame.header);
+    this.#pending = undefined;
+    pending.resolve({
+      data: frame.body,
+      startedNs,
+      endedNs,
+      details: this.#details,
+      ...(error ? { error: { code: error.code, userMessage: error.user_message } } : {}),
+    });
+  }
+
+  #lose(sentence: string): void {
+    const pending = this.#pending;
+    if (!pending) return;
+    this.#pending = undefined;
+    const text = `The ${this.options.title} on ${this.options.hostname} ${sentence} while it ran task ${pending.call.taskId}.`;
+    pending.resolve({ ...failure('WorkerLost', text, pending.startedNs), details: this.#details, isLost: true });
+  }
+}

@@ -1,0 +1,174 @@
+import { randomUUID } from 'node:crypto';
+import fs from 'node:fs';
+import { hostname } from 'node:os';
+import path from 'node:path';
+
+import { z } from 'zod';
+
+import { isUuid } from '../contracts/ids';
+
+/** The agent's directory: whose endpoint it is, how it is, and that only one agent uses it. */
+
+export type AgentPhase = 'connecting' | 'connected' | 'draining';
+
+export interface AgentStatus {
+  state: AgentPhase;
+  endpoint_id: string | undefined;
+  workers: number;
+  pid: number;
+  incarnation: string;
+  updated_ms: number;
+}
+
+const LOCK_FILE = 'agent.lock';
+/** An agent on another machine (a shared home, say) counts as alive while its status is younger. */
+const FOREIGN_STATUS_MS = 60_000;
+const MAX_LOG_BYTES = 10 * 1024 * 1024;
+
+const ownerSchema = z.object({ pid: z.number(), hostname: z.string(), started: z.string() });
+const identitySchema = z.object({ endpoint_id: z.string().refine(isUuid) });
+
+/** Another agent uses the directory. */
+export class DirectoryInUseError extends Error {
+  constructor(dir: string, pid: number, host: string) {
+    super(`Another agent (pid ${pid} on ${host}) uses ${dir}. Stop it first, or give this one a FUNCX_ENDPOINT_DIR of its own.`);
+    this.name = 'DirectoryInUseError';
+  }
+}
+
+export class StateDir {
+  private constructor(readonly dir: string) {}
+
+  /** Makes the directory and takes its lock; throws {@link DirectoryInUseError}. */
+  static open(dir: string): StateDir {
+    fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
+    fs.mkdirSync(path.join(dir, 'tasks'), { recursive: true });
+    takeLock(dir);
+    return new StateDir(dir);
+  }
+
+  /** The endpoint that this directory was registered as, if it was. */
+  get endpointId(): string | undefined {
+    const text = readIfThere(path.join(this.dir, 'endpoint.json'));
+    if (text === undefined) return undefined;
+    const parsed = identitySchema.safeParse(parseOrUndefined(text));
+    if (!parsed.success) throw new Error(`${path.join(this.dir, 'endpoint.json')} is damaged: it has no endpoint_id`);
+    return parsed.data.endpoint_id;
+  }
+
+  rememberEndpoint(endpointId: string): void {
+    if (this.endpointId !== endpointId) this.#replace('endpoint.json', { endpoint_id: endpointId });
+  }
+
+  writeStatus(status: AgentStatus): void {
+    this.#replace('status.json', status);
+  }
+
+  /** Where the output of user code goes; an earlier file that grew large is kept as `.1`. */
+  openWorkerLog(): { fd: number; file: string } {
+    const file = path.join(this.dir, 'workers.log');
+    const size = fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+    if (size > MAX_LOG_BYTES) fs.renameSync(file, `${file}.1`);
+    return { fd: fs.openSync(file, 'a', 0o600), file };
+  }
+
+  close(): void {
+    fs.rmSync(path.join(this.dir, 'status.json'), { force: true });
+    fs.rmSync(path.join(this.dir, LOCK_FILE), { force: true });
+  }
+
+  /** Readers see the old content or the new, never a part. */
+  #replace(name: string, value: object): void {
+    const file = path.join(this.dir, name);
+    const draft = `${file}.${process.pid}.new`;
+    fs.writeFileSync(draft, `${JSON.stringify(value)}\n`, { mode: 0o600 });
+    fs.renameSync(draft, file);
+  }
+}
+
+function takeLock(dir: string): void {
+  const file = path.join(dir, LOCK_FILE);
+  // Written in full beside it, then linked: nobody ever reads half a lock.
+  const draft = `${file}.${randomUUID()}`;
+  fs.writeFileSync(draft, JSON.stringify({ pid: process.pid, hostname: hostname(), started: processStart(process.pid) }));
+  try {
+    for (;;) {
+      try {
+        fs.linkSync(draft, file);
+        return;
+      } catch (error) {
+        if (!isCode(error, 'EEXIST')) throw error;
+      }
+      breakStaleLock(dir, file);
+    }
+  } finally {
+    fs.rmSync(draft, { force: true });
+  }
+}
+
+/** Removes the lock of an agent that is gone; throws when it lives. */
+function breakStaleLock(dir: string, file: string): void {
+  const text = readIfThere(file);
+  if (text === undefined) return; // released just now
+  const parsed = ownerSchema.safeParse(parseOrUndefined(text));
+  if (parsed.success) {
+    const owner = parsed.data;
+    if (isAlive(owner, dir)) throw new DirectoryInUseError(dir, owner.pid, owner.hostname);
+  }
+  // Of two that find it stale, the second must not remove the first one's new lock: move it away and look what it was.
+  const moved = `${file}.stale-${randomUUID()}`;
+  try {
+    fs.renameSync(file, moved);
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return;
+    throw error;
+  }
+  if (readIfThere(moved) !== text) {
+    try {
+      fs.linkSync(moved, file);
+    } catch {
+      // a third one took it meanwhile; the next round says so
+    }
+  }
+  fs.rmSync(moved, { force: true });
+}
+
+function isAlive(owner: z.infer<typeof ownerSchema>, dir: string): boolean {
+  if (owner.hostname !== hostname()) {
+    const status = fs.statSync(path.join(dir, 'status.json'), { throwIfNoEntry: false });
+    return status !== undefined && Date.now() - status.mtimeMs < FOREIGN_STATUS_MS;
+  }
+  try {
+    process.kill(owner.pid, 0);
+  } catch (error) {
+    if (!isCode(error, 'EPERM')) return false;
+  }
+  return processStart(owner.pid) === owner.started; // else the pid belongs to another process now
+}
+
+/** When a process started, in the kernel's ticks; empty where there is no /proc. */
+function processStart(pid: number): string {
+  const stat = readIfThere(`/proc/${pid}/stat`);
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+}
+
+function readIfThere(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    if (isCode(error, 'ENOENT') || isCode(error, 'ESRCH')) return undefined;
+    throw error;
+  }
+}
+
+function parseOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}

@@ -1,0 +1,99 @@
+/**
+ * Builds `dist/`: TypeScript, the files that are not TypeScript, and the bundle of the workflows. Does only what changed
+ * since the last time. `isBuilt()` must work without any package, because the bootstrap asks it.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOMS = [
+  'activities', 'api', 'bench', 'broker', 'cli', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows',
+]; // prettier-ignore
+const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
+const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__']);
+/** Not needed at run time beside the code. */
+const NOT_COPIED = /(\.ts|\.md|package\.json|tsconfig.*\.json)$/;
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const dist = join(root, 'dist');
+const stampFile = join(dist, '.build-stamp');
+const bundleFile = join(dist, 'workflow-bundle.js');
+const bundleStampFile = join(dist, '.bundle-stamp');
+
+function filesUnder(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) return SKIPPED_FOLDERS.has(entry.name) ? [] : filesUnder(path);
+      return entry.isFile() ? [path] : [];
+    });
+}
+
+function hashOf(files) {
+  const hash = createHash('sha256');
+  for (const file of files) {
+    if (existsSync(file)) hash.update(`${relative(root, file)}\0`).update(readFileSync(file)).update('\0');
+  }
+  return hash.digest('hex');
+}
+
+const sources = () => ROOMS.flatMap((room) => filesUnder(join(root, room)));
+const sourceHash = () => hashOf([...SETTINGS.map((name) => join(root, name)), ...sources()]);
+const readStamp = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : undefined);
+
+/** True when `dist/` was made from exactly these sources. */
+export function isBuilt() {
+  return existsSync(join(dist, 'local', 'main.js')) && readStamp(stampFile) === sourceHash();
+}
+
+function compile() {
+  // Without a stamp, dist may have been cut short or emptied, which tsc's own notes of what it emitted do not know.
+  if (readStamp(stampFile) === undefined) rmSync(join(dist, '.tsbuildinfo'), { force: true });
+  rmSync(stampFile, { force: true });
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
+  if (status !== 0) throw new Error('tsc found the errors above.');
+}
+
+function copyOtherFiles() {
+  for (const file of sources()) {
+    if (!NOT_COPIED.test(file)) cpSync(file, join(dist, relative(root, file)));
+  }
+}
+
+/** Workers start from this bundle; making it at each start would cost every one of them seconds. */
+async function bundleWorkflows() {
+  const workflowsPath = join(dist, 'workflows', 'index.js');
+  if (!existsSync(workflowsPath)) return;
+  const inputs = ['workflows', 'contracts'].flatMap((room) => filesUnder(join(dist, room))).filter((f) => f.endsWith('.js'));
+  const stamp = hashOf([...inputs, join(root, 'package-lock.json')]);
+  if (existsSync(bundleFile) && readStamp(bundleStampFile) === stamp) return;
+  const { bundleWorkflowCode } = createRequire(import.meta.url)('@temporalio/worker');
+  const { code } = await bundleWorkflowCode({ workflowsPath });
+  writeFileSync(`${bundleFile}.new`, code);
+  renameSync(`${bundleFile}.new`, bundleFile);
+  writeFileSync(bundleStampFile, stamp);
+}
+
+async function build() {
+  const hash = sourceHash();
+  mkdirSync(dist, { recursive: true });
+  compile();
+  copyOtherFiles();
+  await bundleWorkflows();
+  writeFileSync(stampFile, hash);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    if (!isBuilt()) await build();
+  } catch (error) {
+    process.stderr.write(`The build failed: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,75 @@
+import { join } from 'node:path';
+
+import { ENGINE_PORTS } from './part';
+import { DEFAULT_PORTS, isFree, nextFreePort, readPorts, rememberPorts } from './ports';
+import { UserError } from './user-error';
+
+import type { Layout } from './layout';
+import type { UpOptions } from './options';
+import type { PortName, Ports } from './ports';
+
+/** Ports that clients know by heart: these do not move by themselves. */
+const FIXED: Partial<Record<PortName, string>> = { api: 'API', ws: 'results WebSocket' };
+
+const NAMES = Object.keys(DEFAULT_PORTS) as PortName[];
+
+export interface ChosenPorts {
+  ports: Ports;
+  /** What was asked for, of those that had to move. */
+  moved: Map<PortName, number>;
+}
+
+const portsFile = (layout: Layout): string => join(layout.runDir, 'ports.json');
+
+/**
+ * Finds a port for each name: what the command line says, else what this data folder had before, else the usual one. A
+ * busy engine's port moves to the next free one; a busy port of the API is a {@link UserError} that says what to do.
+ */
+export async function choosePorts(layout: Layout, options: UpOptions, external: ReadonlySet<PortName>): Promise<ChosenPorts> {
+  const remembered = readPorts(portsFile(layout));
+  const taken = new Set<number>();
+  const moved = new Map<PortName, number>();
+  const ports: Ports = { ...DEFAULT_PORTS };
+  for (const name of NAMES) {
+    if (external.has(name)) continue;
+    const asked = options.ports[name];
+    const usual = asked ?? DEFAULT_PORTS[name];
+    const first = asked === undefined || asked === 0 ? (remembered[name] ?? usual) : asked;
+    const isAnyFine = usual === 0 || first === 0;
+    const part = FIXED[name];
+    if (part !== undefined && !isAnyFine && !(await isFree(first))) throw busy(part, name, first);
+    // A remembered port that was any free one is not a place to count up from.
+    const start = isAnyFine && first !== 0 && !(await isFree(first)) ? 0 : first;
+    ports[name] = await nextFreePort(start, taken);
+    if (!isAnyFine && ports[name] !== first) moved.set(name, first);
+    taken.add(ports[name]);
+  }
+  rememberPorts(portsFile(layout), ports);
+  return { ports, moved };
+}
+
+/** Moves an engine's ports that somebody took between the choice and the start; true where there was one. */
+export async function moveTakenPorts(layout: Layout, engine: keyof typeof ENGINE_PORTS, chosen: ChosenPorts): Promise<boolean> {
+  let hasMoved = false;
+  for (const name of ENGINE_PORTS[engine]) {
+    const port = chosen.ports[name];
+    if (await isFree(port)) continue;
+    chosen.ports[name] = await nextFreePort(port, new Set(Object.values(chosen.ports)));
+    chosen.moved.set(name, chosen.moved.get(name) ?? port);
+    hasMoved = true;
+  }
+  if (hasMoved) rememberPorts(portsFile(layout), chosen.ports);
+  return hasMoved;
+}
+
+function busy(part: string, name: PortName, port: number): UserError {
+  const flag = name === 'api' ? '--api-port' : '--ws-port';
+  const airplay =
+    process.platform === 'darwin' && port === DEFAULT_PORTS.api
+      ? ' On macOS this is usually AirPlay: turn off "AirPlay Receiver" in System Settings, General, AirDrop & Handoff.'
+      : '';
+  const clients = port === DEFAULT_PORTS[name] ? ' (the stock clients look for it there)' : '';
+  return new UserError(
+    `Port ${port} of the ${part}${clients} is in use by another program: stop that program, or move the ${part} with ${flag} ${port + 1}.${airplay}`,
+  );
+}

@@ -1,0 +1,98 @@
+import { InvalidArgumentError } from 'commander';
+
+import { DEFAULT_UP, PORT_OPTIONS } from './options';
+import { readStatus } from './status';
+import { down, upDetached, upInForeground } from './up';
+
+import type { Command } from 'commander';
+
+import type { UpOptions } from './options';
+import type { PortName } from './ports';
+
+const HIGHEST_PORT = 65_535;
+const PORT_NAMES = Object.keys(PORT_OPTIONS) as PortName[];
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > HIGHEST_PORT) throw new InvalidArgumentError(`a port is a number from 0 (any) to ${HIGHEST_PORT}.`);
+  return port;
+}
+
+const keyOf = (flag: string): string => flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** Adds `up`, `down` and `status` to a command. */
+export function addLocalCommands(program: Command): void {
+  const dataDir = ['--data-dir <dir>', 'where everything of the system is kept', DEFAULT_UP.dataDir] as const;
+  const up = program
+    .command('up')
+    .description('start PostgreSQL, Temporal, RabbitMQ, the service and a local endpoint on this machine')
+    .option(...dataDir)
+    .option('-d, --detach', 'return when it is ready; "down" stops it');
+  for (const { flag, what } of Object.values(PORT_OPTIONS)) up.option(`${flag} <port>`, what, parsePort);
+  up.option('--private-ports', 'take any free ports, of which none is usual')
+    .option('--no-endpoint', 'start no local endpoint')
+    .option('--endpoint-name <name>', 'name of the local endpoint', DEFAULT_UP.endpointName)
+    .option('--only <what>', 'only "engines": nothing of ours')
+    .action((values: Record<string, unknown>) => runUp(values));
+  program
+    .command('down')
+    .description('stop what "up" started')
+    .option(...dataDir)
+    .action((values: { dataDir: string }) => down(values.dataDir));
+  program
+    .command('status')
+    .description('tell which parts run and are healthy; the exit code is 1 when one is not')
+    .option(...dataDir)
+    .option('--json', 'print {"services": [{name, pid, port, healthy, external}]}')
+    .action((values: { dataDir: string; json?: boolean }) => runStatus(values.dataDir, values.json === true));
+}
+
+async function runUp(values: Record<string, unknown>): Promise<void> {
+  if (values.only !== undefined && values.only !== 'engines') throw new InvalidArgumentError('--only knows "engines".');
+  const ports: UpOptions['ports'] = {};
+  for (const name of PORT_NAMES) {
+    const asked = values[keyOf(PORT_OPTIONS[name]?.flag ?? '')];
+    if (typeof asked === 'number') ports[name] = asked;
+    else if (values.privatePorts === true) ports[name] = 0;
+  }
+  const options: UpOptions = {
+    dataDir: String(values.dataDir),
+    ports,
+    endpoint: values.endpoint !== false,
+    endpointName: String(values.endpointName),
+    onlyEngines: values.only === 'engines',
+  };
+  if (values.detach === true) await upDetached(options, argumentsOf(options));
+  else await upInForeground(options);
+}
+
+/** The command line of the detached supervisor. */
+function argumentsOf(options: UpOptions): string[] {
+  const ports = PORT_NAMES.flatMap((name) => {
+    const asked = options.ports[name];
+    return asked === undefined ? [] : [PORT_OPTIONS[name]?.flag ?? '', String(asked)];
+  });
+  return [
+    ...['--data-dir', options.dataDir, '--endpoint-name', options.endpointName],
+    ...ports,
+    ...(options.endpoint ? [] : ['--no-endpoint']),
+    ...(options.onlyEngines ? ['--only', 'engines'] : []),
+  ];
+}
+
+async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
+  const { isUp, services } = await readStatus(dataDir);
+  if (!isUp) process.exitCode = 1;
+  if (asJson) {
+    process.stdout.write(`${JSON.stringify({ services }, null, 2)}\n`);
+    return;
+  }
+  if (services.every(({ pid, external }) => pid === null && !external)) {
+    process.stdout.write(`Nothing of ${dataDir} is running; start it with "npm run up".\n`);
+    return;
+  }
+  for (const { name, pid, port, healthy, external } of services) {
+    const where = external ? 'external' : pid === null ? 'no process' : `process ${pid}`;
+    process.stdout.write(`${name.padEnd(9)}  ${healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`);
+  }
+}

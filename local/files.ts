@@ -1,0 +1,44 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+
+const OWNER_ONLY = 0o600;
+
+/** Writes a file so that a reader sees the old or the new content, never a part, also when we are killed here. */
+export function writeWhole(path: string, content: string, mode = OWNER_ONLY): void {
+  const next = `${path}.${process.pid}.new`;
+  writeFileSync(next, content, { mode });
+  renameSync(next, path);
+}
+
+export function writeJson(path: string, value: unknown, mode = OWNER_ONLY): void {
+  writeWhole(path, `${JSON.stringify(value, null, 2)}\n`, mode);
+}
+
+/** The parsed content, or undefined when there is no such file or it is not JSON. */
+export function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The content of a secret's file, made at the first call: random hex of this many bytes, readable by the owner only. */
+export function keepSecret(path: string, bytes = 24): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    const secret = randomBytes(bytes).toString('hex');
+    writeWhole(path, `${secret}\n`);
+    return secret;
+  }
+}
+
+/** The last lines of a log, for an error message. */
+export function tailOf(path: string, lines = 12): string {
+  try {
+    return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-lines).join('\n  ');
+  } catch {
+    return '';
+  }
+}

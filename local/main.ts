@@ -1,0 +1,9 @@
+import { Command } from 'commander';
+
+import { addLocalCommands } from './commands';
+import { runProgram } from './run-program';
+
+/** What `npm run up`, `down` and `status` run after the bootstrap. */
+const program = new Command('funcx').description('funcX on Temporal, on this machine');
+addLocalCommands(program);
+void runProgram(program);

@@ -1,0 +1,207 @@
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, renameSync, statSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { tailOf } from './files';
+import { sendSignal, waitUntilGone } from './process-identity';
+import { messageOf, UserError } from './user-error';
+
+import type { ProcessIdentity } from './process-identity';
+import type { ProcessRegistry } from './process-registry';
+
+const READY_POLL_MS = 50;
+const FIRST_BACKOFF_MS = 500;
+const LONGEST_BACKOFF_MS = 30_000;
+/** Living this long after being ready makes the next death count as the first one again. */
+const STABLE_MS = 60_000;
+const LOG_ROTATE_BYTES = 20 * 1024 * 1024;
+
+export interface Program {
+  command: string;
+  args: string[];
+  env: NodeJS.ProcessEnv;
+  cwd?: string;
+  uid?: number;
+  gid?: number;
+}
+
+export interface ManagedProcessOptions {
+  name: string;
+  program: Program;
+  log: string;
+  /** Asked again and again; resolves true once the process serves. Throwing means "not yet". */
+  isReady: (pid: number) => Promise<boolean>;
+  readyWithinMs: number;
+  /** Done before each start: what a killed predecessor may have left. */
+  beforeStart?: () => Promise<void>;
+  stopSignal?: NodeJS.Signals;
+  stopWithinMs?: number;
+  registry: ProcessRegistry;
+  say: (line: string) => void;
+  /** Called whenever `pid` or `state` changed. */
+  onChange: () => void;
+}
+
+export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restart' | 'stopping';
+
+/**
+ * One process of ours, kept alive.
+ *
+ *   stopped --start--> starting --isReady--> ready --exit--> waiting to restart --backoff--> starting ...
+ *   any --stop--> stopping --exit--> stopped
+ *
+ * Only the first `start` can fail; after that, a death is answered by a new start, later and later.
+ */
+export class ManagedProcess {
+  readonly #options: ManagedProcessOptions;
+  readonly #stopped = new AbortController();
+  #state: ProcessState = 'stopped';
+  #identity: ProcessIdentity | undefined;
+  #exited: Promise<string> = Promise.resolve('');
+  #keeper: Promise<void> | undefined;
+
+  constructor(options: ManagedProcessOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  get state(): ProcessState {
+    return this.#state;
+  }
+
+  /** Of the living process, if there is one. */
+  get identity(): ProcessIdentity | undefined {
+    return this.#identity;
+  }
+
+  /** Starts it and waits until it serves. Throws a {@link UserError} with the end of its log where it does not. */
+  async start(signal: AbortSignal): Promise<void> {
+    const abort = AbortSignal.any([signal, this.#stopped.signal]);
+    await this.#launch(abort);
+    this.#keeper = this.#keepAlive().catch((error: unknown) => {
+      this.#options.say(`${this.name} is given up: ${messageOf(error)}`);
+    });
+  }
+
+  /** Ends it: politely, then for good. Never throws. */
+  async stop(): Promise<void> {
+    if (this.#stopped.signal.aborted) return;
+    this.#stopped.abort();
+    this.#become('stopping');
+    await this.#end();
+    await this.#keeper;
+    this.#become('stopped');
+  }
+
+  async #launch(abort: AbortSignal): Promise<void> {
+    const { name, program, log, registry, stopSignal = 'SIGTERM' } = this.#options;
+    this.#become('starting');
+    await this.#options.beforeStart?.();
+    abort.throwIfAborted();
+    const output = openLog(log);
+    const { command, args, ...rest } = program;
+    const child = spawn(command, args, { ...rest, stdio: ['ignore', output, output], detached: true });
+    closeSync(output);
+    const pid = child.pid;
+    let exit: string | undefined;
+    this.#exited = new Promise((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : signal));
+    }).then((how) => {
+      exit = String(how);
+      this.#forget(pid);
+      return exit;
+    });
+    if (pid !== undefined) this.#identity = registry.add(name, pid, stopSignal);
+    this.#options.onChange();
+    try {
+      await this.#untilReady(pid, () => exit, abort);
+    } catch (error) {
+      await this.#end();
+      throw error;
+    }
+    this.#become('ready');
+  }
+
+  async #untilReady(pid: number | undefined, exit: () => string | undefined, abort: AbortSignal): Promise<void> {
+    const { name, log, isReady, readyWithinMs } = this.#options;
+    const deadline = Date.now() + readyWithinMs;
+    let last = '';
+    for (;;) {
+      abort.throwIfAborted();
+      const how = exit();
+      if (how !== undefined || pid === undefined) {
+        throw new UserError(`${name} ended while it started (${how ?? 'not started'}). The end of ${log}:\n  ${tailOf(log)}`);
+      }
+      if (Date.now() > deadline) {
+        const why = last === '' ? '' : ` (${last})`;
+        throw new UserError(`${name} was not ready after ${readyWithinMs / 1000} s${why}. The end of ${log}:\n  ${tailOf(log)}`);
+      }
+      try {
+        if (await isReady(pid)) return;
+      } catch (error) {
+        last = messageOf(error);
+      }
+      await delay(READY_POLL_MS);
+    }
+  }
+
+  async #keepAlive(): Promise<void> {
+    const { name, say } = this.#options;
+    const abort = this.#stopped.signal;
+    let deaths = 0;
+    let readyAt = Date.now();
+    for (;;) {
+      const how = await this.#exited;
+      if (abort.aborted) return;
+      if (Date.now() - readyAt > STABLE_MS) deaths = 0;
+      const backoffMs = Math.min(FIRST_BACKOFF_MS * 2 ** deaths++, LONGEST_BACKOFF_MS);
+      this.#become('waiting to restart');
+      say(`${name} died (${how}); starting it again in ${backoffMs / 1000} s`);
+      await delay(backoffMs, undefined, { signal: abort }).catch(() => undefined);
+      if (abort.aborted) return;
+      const started = Date.now();
+      try {
+        await this.#launch(abort);
+        readyAt = Date.now();
+        say(`${name} ready again (${((readyAt - started) / 1000).toFixed(1)} s)`);
+      } catch (error) {
+        if (abort.aborted) return;
+        say(messageOf(error));
+        readyAt = Date.now();
+      }
+    }
+  }
+
+  async #end(): Promise<void> {
+    const identity = this.#identity;
+    if (identity === undefined) return;
+    const { stopSignal = 'SIGTERM', stopWithinMs = 20_000 } = this.#options;
+    sendSignal(identity.pid, stopSignal);
+    if (!(await waitUntilGone([identity], stopWithinMs))) sendSignal(-identity.pid, 'SIGKILL');
+    await this.#exited;
+  }
+
+  /** After its death: whatever of its group still lives has lost its leader and would be in the way of the next one. */
+  #forget(pid: number | undefined): void {
+    if (pid === undefined) return;
+    sendSignal(-pid, 'SIGKILL');
+    if (this.#identity !== undefined) this.#options.registry.remove(this.#identity);
+    this.#identity = undefined;
+    this.#options.onChange();
+  }
+
+  #become(state: ProcessState): void {
+    this.#state = state;
+    this.#options.onChange();
+  }
+}
+
+function openLog(path: string): number {
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > LOG_ROTATE_BYTES) renameSync(path, `${path}.1`);
+  return openSync(path, 'a', 0o600);
+}

@@ -1,0 +1,27 @@
+import type { Layout } from './layout';
+import type { PortName, Ports } from './ports';
+import type { ProcessRegistry } from './process-registry';
+
+/** What every part of the system needs to start. */
+export interface StartContext {
+  layout: Layout;
+  cacheDir: string;
+  ports: Ports;
+  registry: ProcessRegistry;
+  /** One line for the person who watches. */
+  say: (line: string) => void;
+  /** Aborted when the start is given up or the system stops. */
+  signal: AbortSignal;
+  /** Write the state file again. */
+  onChange: () => void;
+}
+
+export const SERVICE_NAMES = ['postgres', 'temporal', 'rabbitmq', 'api', 'workers', 'endpoint'] as const;
+export type ServiceName = (typeof SERVICE_NAMES)[number];
+
+/** Ports that move when they are busy, per engine; the others are fixed by clients or private. */
+export const ENGINE_PORTS: Record<'postgres' | 'temporal' | 'rabbitmq', PortName[]> = {
+  postgres: ['postgres'],
+  temporal: ['temporal', 'temporalUi'],
+  rabbitmq: ['amqp', 'amqps', 'management', 'erlangDistribution', 'epmd'],
+};

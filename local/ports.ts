@@ -1,0 +1,84 @@
+import { connect, createServer } from 'node:net';
+
+import { readJson, writeJson } from './files';
+
+const HIGHEST_PORT = 65_535;
+const CONNECT_MS = 500;
+
+/** Names of the ports of a system; the chosen ones are remembered in the data folder under these names. */
+export const DEFAULT_PORTS = {
+  api: 5000,
+  ws: 6000,
+  temporal: 7233,
+  temporalUi: 8233,
+  amqp: 5672,
+  amqps: 5671,
+  management: 15672,
+  postgres: 5433,
+  /** 0: whatever is free. These four are known to nobody but us. */
+  erlangDistribution: 0,
+  epmd: 0,
+  workersHealth: 0,
+} as const;
+
+export type PortName = keyof typeof DEFAULT_PORTS;
+export type Ports = Record<PortName, number>;
+
+export function readPorts(file: string): Partial<Ports> {
+  const stored = readJson(file);
+  return typeof stored === 'object' && stored !== null ? (stored as Partial<Ports>) : {};
+}
+
+export function rememberPorts(file: string, ports: Ports): void {
+  writeJson(file, ports, 0o644);
+}
+
+/** True when something accepts connections there. */
+export function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const settle = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.setTimeout(timeoutMs, () => settle(false));
+    socket.once('connect', () => settle(true));
+    socket.once('error', () => settle(false));
+  });
+}
+
+function canListen(host: string, port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(undefined));
+    server.listen({ host, port, exclusive: true }, () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' ? address?.port : undefined));
+    });
+  });
+}
+
+/**
+ * True when nothing has this port. Asks for both addresses because a listener on the wildcard and one on loopback may
+ * share a port on macOS (AirPlay there listens on *:5000), and connects for the same reason.
+ */
+export async function isFree(port: number): Promise<boolean> {
+  if ((await accepts('127.0.0.1', port)) || (await accepts('::1', port))) return false;
+  return (await canListen('127.0.0.1', port)) !== undefined && (await canListen('0.0.0.0', port)) !== undefined;
+}
+
+/** Any free port of the system's choice. */
+export async function anyFreePort(taken: ReadonlySet<number>): Promise<number> {
+  for (;;) {
+    const port = await canListen('127.0.0.1', 0);
+    if (port !== undefined && !taken.has(port) && (await isFree(port))) return port;
+  }
+}
+
+/** The first free port from `first` upwards that is not in `taken`; 0 asks for any. */
+export async function nextFreePort(first: number, taken: ReadonlySet<number>): Promise<number> {
+  for (let port = first; port !== 0 && port <= HIGHEST_PORT; port++) {
+    if (!taken.has(port) && (await isFree(port))) return port;
+  }
+  return anyFreePort(taken);
+}

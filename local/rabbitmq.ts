@@ -1,0 +1,222 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { ensureCertificates } from './certificates';
+import { keepSecret, writeWhole } from './files';
+import { logFileOf } from './layout';
+import { ManagedProcess } from './managed-process';
+import { accepts } from './ports';
+import { ensureRabbitmq } from './rabbitmq-install';
+
+import type { TlsFiles } from './certificates';
+import type { Layout } from './layout';
+import type { Program } from './managed-process';
+import type { StartContext } from './part';
+import type { Ports } from './ports';
+
+export const BROKER_USER = 'funcx-admin';
+export const VHOST = 'funcx';
+const IMAGE = 'rabbitmq:4.1-management';
+const READY_MS = 90_000;
+const STOP_MS = 40_000;
+const ASK_MS = 3_000;
+/** Above the longest walltime: RabbitMQ closes a channel whose delivery is unacknowledged for longer (406). */
+const CONSUMER_TIMEOUT_MS = 31 * 24 * 3600 * 1000;
+
+export const brokerPasswordFile = (layout: Layout): string => join(layout.secretsDir, 'rabbitmq-password');
+
+export function amqpUrl(layout: Layout, ports: Ports): string {
+  return `amqp://${BROKER_USER}:${keepSecret(brokerPasswordFile(layout))}@127.0.0.1:${ports.amqp}/${VHOST}`;
+}
+
+export function managementUrl(layout: Layout, ports: Ports): string {
+  return `http://${BROKER_USER}:${keepSecret(brokerPasswordFile(layout))}@127.0.0.1:${ports.management}`;
+}
+
+/** Starts a RabbitMQ node of our own: own name, cookie, data, users; all of Erlang's ports private and on loopback. */
+export async function startRabbitmq(context: StartContext): Promise<ManagedProcess[]> {
+  const { layout, ports } = context;
+  const how = await ensureRabbitmq(context);
+  const tls = ensureCertificates(layout);
+  const folders = new Folders(layout);
+  folders.prepare();
+  const isContainer = how.kind === 'container';
+  writeWhole(folders.config, configuration(layout, ports, tls, isContainer));
+  const epmd = isContainer ? undefined : portMapper(how.epmd, context);
+  const container = `funcx-rabbitmq-${layout.hash}`;
+  const broker = new ManagedProcess({
+    name: 'rabbitmq',
+    program: isContainer ? containerProgram(container, folders, layout, ports) : nodeProgram(how.server, folders, layout, ports),
+    log: logFileOf(layout, 'rabbitmq'),
+    beforeStart: () => Promise.resolve(isContainer ? removeContainer(container) : undefined),
+    isReady: () => isServing(layout, ports),
+    readyWithinMs: READY_MS,
+    stopWithinMs: STOP_MS,
+    registry: context.registry,
+    say: context.say,
+    onChange: context.onChange,
+  });
+  try {
+    await epmd?.start(context.signal);
+    await broker.start(context.signal);
+  } catch (error) {
+    await broker.stop();
+    await epmd?.stop();
+    throw error;
+  }
+  folders.markMade();
+  return epmd === undefined ? [broker] : [broker, epmd];
+}
+
+class Folders {
+  readonly home: string;
+  readonly data: string;
+  readonly config: string;
+  readonly plugins: string;
+  /** Empty; in place of /etc/rabbitmq/rabbitmq-env.conf, which belongs to the system's own broker. */
+  readonly environment: string;
+  readonly #made: string;
+
+  constructor(layout: Layout) {
+    this.home = join(layout.rabbitmqDir, 'home');
+    this.data = join(layout.rabbitmqDir, 'mnesia');
+    this.config = join(layout.rabbitmqDir, 'rabbitmq.conf');
+    this.plugins = join(layout.rabbitmqDir, 'enabled_plugins');
+    this.environment = join(layout.rabbitmqDir, 'rabbitmq-env.conf');
+    this.#made = join(layout.rabbitmqDir, 'made');
+  }
+
+  prepare(): void {
+    // The first boot makes the users; a node killed in the middle of it would never make them.
+    if (!existsSync(this.#made)) rmSync(this.data, { recursive: true, force: true });
+    mkdirSync(this.home, { recursive: true, mode: 0o700 });
+    mkdirSync(this.data, { recursive: true, mode: 0o700 });
+    keepSecret(join(this.home, '.erlang.cookie'));
+    writeFileSync(this.plugins, '[rabbitmq_management].\n');
+    writeFileSync(this.environment, '');
+  }
+
+  markMade(): void {
+    writeFileSync(this.#made, '');
+  }
+}
+
+/** Keys that 3.10 and 4.x both know: a single unknown one stops the boot. */
+function configuration(layout: Layout, ports: Ports, tls: TlsFiles, isContainer: boolean): string {
+  const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // in a container, Docker publishes on loopback only
+  return `# written by "funcx up" at every start
+listeners.tcp.1 = ${host}:${ports.amqp}
+listeners.ssl.1 = ${host}:${ports.amqps}
+ssl_options.cacertfile = ${tls.authority}
+ssl_options.certfile = ${tls.certificate}
+ssl_options.keyfile = ${tls.key}
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+management.tcp.ip = ${host}
+management.tcp.port = ${ports.management}
+default_vhost = ${VHOST}
+default_user = ${BROKER_USER}
+default_pass = ${keepSecret(brokerPasswordFile(layout))}
+default_user_tags.administrator = true
+default_permissions.configure = .*
+default_permissions.read = .*
+default_permissions.write = .*
+consumer_timeout = ${process.env.FUNCX_RABBITMQ_CONSUMER_TIMEOUT_MS ?? CONSUMER_TIMEOUT_MS}
+log.file = false
+log.console = true
+log.console.level = info
+`;
+}
+
+function withoutErlangVariables(): NodeJS.ProcessEnv {
+  const foreign = /^(RABBITMQ_|ERL_|NOTIFY_SOCKET$)/;
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
+}
+
+function nodeProgram(server: string, folders: Folders, layout: Layout, ports: Ports): Program {
+  return {
+    command: server,
+    args: [],
+    cwd: layout.rabbitmqDir,
+    env: {
+      ...withoutErlangVariables(),
+      HOME: folders.home,
+      ERL_EPMD_ADDRESS: '127.0.0.1',
+      ERL_EPMD_PORT: String(ports.epmd),
+      // "localhost", so that the data stay readable when the machine gets another name.
+      RABBITMQ_NODENAME: `funcx-${layout.hash}@localhost`,
+      RABBITMQ_DIST_PORT: String(ports.erlangDistribution),
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
+      RABBITMQ_CONF_ENV_FILE: folders.environment,
+      RABBITMQ_CONFIG_FILE: folders.config,
+      RABBITMQ_ENABLED_PLUGINS_FILE: folders.plugins,
+      RABBITMQ_MNESIA_BASE: folders.data,
+      RABBITMQ_LOG_BASE: join(layout.rabbitmqDir, 'log'),
+      RABBITMQ_GENERATED_CONFIG_DIR: join(layout.rabbitmqDir, 'generated'),
+      // Makes the start script turn into the node itself, so that we hold the node's process number and not a shell's.
+      RUNNING_UNDER_SYSTEMD: 'true',
+    },
+  };
+}
+
+/** Erlang's port mapper, in the foreground: as the daemon that a node starts by itself it would outlive us. */
+function portMapper(program: string, context: StartContext): ManagedProcess {
+  const { layout, ports } = context;
+  return new ManagedProcess({
+    name: 'epmd',
+    program: {
+      command: program,
+      args: ['-address', '127.0.0.1', '-port', String(ports.epmd)],
+      env: withoutErlangVariables(),
+      cwd: layout.rabbitmqDir,
+    },
+    log: logFileOf(layout, 'epmd'),
+    isReady: () => accepts('127.0.0.1', ports.epmd),
+    readyWithinMs: READY_MS,
+    registry: context.registry,
+    say: context.say,
+    onChange: context.onChange,
+  });
+}
+
+function containerProgram(name: string, folders: Folders, layout: Layout, ports: Ports): Program {
+  const published = [ports.amqp, ports.amqps, ports.management].flatMap((port) => ['-p', `127.0.0.1:${port}:${port}`]);
+  // The same paths inside, because the configuration names them.
+  const mounts = [layout.rabbitmqDir, layout.tlsDir].flatMap((folder) => ['-v', `${folder}:${folder}`]);
+  const variables = {
+    HOME: folders.home,
+    RABBITMQ_NODENAME: `funcx-${layout.hash}@localhost`,
+    RABBITMQ_CONFIG_FILE: folders.config,
+    RABBITMQ_ENABLED_PLUGINS_FILE: folders.plugins,
+    RABBITMQ_MNESIA_BASE: folders.data,
+  };
+  const environment = Object.entries(variables).flatMap(([key, value]) => ['-e', `${key}=${value}`]);
+  const user = `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`;
+  const args = ['run', '--rm', '--name', name, '--user', user, ...published, ...mounts, ...environment, IMAGE, 'rabbitmq-server'];
+  return { command: 'docker', args, env: process.env };
+}
+
+/** A container lives on when the client that started it is killed. */
+function removeContainer(name: string): void {
+  spawnSync('docker', ['rm', '-f', name], { stdio: 'ignore' });
+}
+
+async function isServing(layout: Layout, ports: Ports): Promise<boolean> {
+  if (!(await answersManagement(managementUrl(layout, ports)))) return false;
+  return (await accepts('127.0.0.1', ports.amqp)) && (await accepts('127.0.0.1', ports.amqps));
+}
+
+/** True when the management interface at this address, with user and password in it, lets us in. */
+export async function answersManagement(address: string): Promise<boolean> {
+  const url = new URL(address);
+  const credentials = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');
+  const answer = await fetch(`${url.origin}/api/overview`, {
+    headers: { authorization: `Basic ${credentials}` },
+    signal: AbortSignal.timeout(ASK_MS),
+  });
+  await answer.arrayBuffer();
+  return answer.ok;
+}

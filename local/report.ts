@@ -1,0 +1,30 @@
+import { DEFAULT_DATA_DIR, REPOSITORY } from './layout';
+
+import type { PortName } from './ports';
+import type { SystemState } from './state';
+
+/** What `up` prints at its end: the greeting, and where everything is. Never a secret, only where it is kept. */
+export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number>): string[] {
+  const note = (...names: PortName[]): string =>
+    names.flatMap((name) => (moved.has(name) ? [`  (${moved.get(name)} was in use)`] : [])).join('');
+  const rows: [string, string][] = [];
+  const has = (name: string): boolean => state.services.some((service) => service.name === name);
+  if (has('api')) rows.push(['API', state.api_url], ['Results WebSocket', state.ws_url]);
+  if (state.temporal_ui_url !== null) rows.push(['Temporal UI', state.temporal_ui_url + note('temporalUi')]);
+  rows.push(['Temporal', state.temporal_address + note('temporal')]);
+  const user = state.broker_user === null ? '' : `  user ${state.broker_user}, password in ${state.broker_password_file}`;
+  rows.push(['RabbitMQ management', state.management_url + user + note('management')]);
+  rows.push(['RabbitMQ for clients', state.amqp_public_url + note('amqps')]);
+  if (moved.has('amqp')) rows.push(['RabbitMQ, inside', `127.0.0.1:${state.ports.amqp}${note('amqp')}`]);
+  if (moved.has('postgres')) rows.push(['PostgreSQL', `127.0.0.1:${state.ports.postgres}${note('postgres')}`]);
+  if (state.endpoint !== null) rows.push(['Endpoint', `${state.endpoint.name}  ${state.endpoint.id ?? 'without an id'}`]);
+  rows.push(['Identity', state.identity_file], ['Logs', state.logs_dir]);
+  const dataDir = state.data_dir === DEFAULT_DATA_DIR ? '' : ` --data-dir ${state.data_dir}`;
+  const command = process.cwd() === REPOSITORY ? './bin/funcx' : `${REPOSITORY}/bin/funcx`;
+  if (has('api')) rows.push(['Point a client at it', `eval "$(${command} env${dataDir})"`]);
+  const width = Math.max(...rows.map(([label]) => label.length));
+  const table = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);
+  const { hello } = state;
+  const greeting = hello === null ? [] : ['', `${hello.value}  (task ${hello.task_id}, ${hello.ms} ms)`];
+  return [...greeting, '', ...table, ''];
+}

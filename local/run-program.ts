@@ -1,0 +1,35 @@
+import { CommanderError } from 'commander';
+
+import { messageOf, UserError } from './user-error';
+
+import type { Command } from 'commander';
+
+const FAILED = 1;
+const WRONG_USAGE = 2;
+
+/**
+ * Runs a command line to its end and sets the exit code: 1 with one sentence for what a person can put right, 2 for a
+ * wrong command line. Anything else is our mistake and shows its stack.
+ */
+export async function runProgram(program: Command): Promise<void> {
+  throwInsteadOfExit(program);
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
+      if (error.code === 'commander.invalidArgument' && !/^error:/.test(error.message)) process.stderr.write(`error: ${error.message}\n`);
+    } else if (error instanceof UserError) {
+      process.stderr.write(`${messageOf(error)}\n`);
+      process.exitCode = FAILED;
+    } else {
+      process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+      process.exitCode = FAILED;
+    }
+  }
+}
+
+function throwInsteadOfExit(command: Command): void {
+  command.exitOverride();
+  for (const inner of command.commands) throwInsteadOfExit(inner);
+}

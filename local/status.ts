@@ -1,0 +1,65 @@
+import { readJson } from './files';
+import { layoutOf } from './layout';
+import { envFileOf, answersReady, isAgentConnected } from './our-services';
+import { SERVICE_NAMES } from './part';
+import { accepts } from './ports';
+import { answers, databaseUrl } from './postgres';
+import { identify } from './process-identity';
+import { answersManagement, managementUrl } from './rabbitmq';
+import { livingSupervisor, readState } from './state';
+import { knowsNamespace } from './temporal';
+
+import type { Layout } from './layout';
+import type { ServiceName } from './part';
+import type { ServiceState, SystemState } from './state';
+
+export interface ServiceStatus {
+  name: ServiceName;
+  pid: number | null;
+  port: number | null;
+  healthy: boolean;
+  external: boolean;
+}
+
+/** Asks every part itself, not the supervisor. A part that this system was started without is not listed. */
+export async function readStatus(dataDir: string): Promise<{ isUp: boolean; services: ServiceStatus[] }> {
+  const layout = layoutOf(dataDir);
+  const state = readState(layout);
+  const isSupervised = livingSupervisor(layout) !== undefined;
+  if (state === undefined) {
+    const services = SERVICE_NAMES.map((name) => ({ name, pid: null, port: null, healthy: false, external: false }));
+    return { isUp: false, services };
+  }
+  const services = await Promise.all(state.services.map((service) => look(service, layout, state)));
+  return { isUp: isSupervised && services.every(({ healthy }) => healthy), services };
+}
+
+async function look(service: ServiceState, layout: Layout, state: SystemState): Promise<ServiceStatus> {
+  const { name, port, external } = service;
+  const pid = service.pid !== null && identify(service.pid) !== undefined ? service.pid : null;
+  const isAsked = external ? state.phase === 'ready' : pid !== null;
+  const healthy = isAsked && (await isHealthy(name, pid, layout, state).catch(() => false));
+  return { name, pid, port, healthy, external };
+}
+
+async function isHealthy(name: ServiceName, pid: number | null, layout: Layout, state: SystemState): Promise<boolean> {
+  const { ports } = state;
+  const given = (readJson(envFileOf(layout, 'api')) ?? {}) as Record<string, string>;
+  switch (name) {
+    case 'postgres':
+      return answers(given.DATABASE_URL ?? databaseUrl(layout, ports.postgres));
+    case 'temporal': {
+      if (pid !== null) return knowsNamespace(ports.temporalUi);
+      const { hostname, port } = new URL(`tcp://${state.temporal_address}`);
+      return accepts(hostname, Number(port));
+    }
+    case 'rabbitmq':
+      return answersManagement(given.AMQP_MANAGEMENT_URL ?? managementUrl(layout, ports));
+    case 'api':
+      return answersReady(ports.api);
+    case 'workers':
+      return answersReady(ports.workersHealth);
+    case 'endpoint':
+      return pid !== null && state.endpoint !== null && isAgentConnected(state.endpoint.dir, pid);
+  }
+}

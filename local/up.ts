@@ -1,0 +1,181 @@
+import { spawn } from 'node:child_process';
+import { appendFileSync, closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { layoutOf, logFileOf, makeFolders } from './layout';
+import { identify, isAlive, sendSignal, waitUntilGone } from './process-identity';
+import { ProcessRegistry } from './process-registry';
+import { reportOf } from './report';
+import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './state';
+import { Supervisor } from './supervisor';
+import { messageOf, UserError } from './user-error';
+
+import type { Layout } from './layout';
+import type { UpOptions } from './options';
+import type { ProcessIdentity } from './process-identity';
+
+const FOLLOW_MS = 50;
+const GIVE_UP_MS = 90_000;
+const HOLD_MS = 60_000;
+
+/** Starts the system and stays until a signal; the lines go to the console and to the supervisor's log. */
+export async function upInForeground(options: UpOptions): Promise<void> {
+  const layout = layoutOf(options.dataDir);
+  makeFolders(layout);
+  const own = identify(process.pid);
+  if (own === undefined) throw new Error('this process cannot see itself');
+  const other = claimSupervision(layout, own);
+  if (other !== undefined) return sayRunning(layout, other);
+  const log = logFileOf(layout, 'supervisor');
+  const isLogItself = process.env.FUNCX_DETACHED === '1'; // then the output is that log already
+  const say = (line: string): void => {
+    process.stdout.write(`${line}\n`);
+    if (!isLogItself) appendFileSync(log, `${line}\n`, { mode: 0o600 });
+  };
+  const supervisor = new Supervisor(layout, options, say);
+  const asked = waitForSignal(() => say('stopping'));
+  try {
+    const stopped = asked.then(() => supervisor.stop());
+    try {
+      const state = await supervisor.start();
+      for (const line of reportOf(state, supervisor.movedPorts)) say(line);
+      if (!isLogItself) say('Ctrl-C stops everything.');
+    } catch (error) {
+      if (!asked.isAsked()) throw error;
+    }
+    await stopped;
+    say('stopped');
+  } catch (error) {
+    if (error instanceof UserError && isLogItself) say(error.message);
+    throw error;
+  } finally {
+    asked.release();
+    releaseSupervision(layout);
+  }
+}
+
+interface SignalWait extends Promise<void> {
+  isAsked: () => boolean;
+  release: () => void;
+}
+
+/** Resolves at the first SIGINT, SIGTERM or SIGHUP; later ones change nothing, because stopping is under way. */
+function waitForSignal(onFirst: () => void): SignalWait {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  let isAsked = false;
+  let listener = (): void => undefined;
+  // Listeners for signals do not keep Node running; this does, also when every part is external.
+  const heldOpen = setInterval(() => undefined, HOLD_MS);
+  const promise = new Promise<void>((resolve) => {
+    listener = (): void => {
+      if (!isAsked) onFirst();
+      isAsked = true;
+      resolve();
+    };
+    for (const signal of signals) process.on(signal, listener);
+  });
+  const release = (): void => {
+    clearInterval(heldOpen);
+    for (const signal of signals) process.off(signal, listener);
+  };
+  return Object.assign(promise, { isAsked: () => isAsked, release });
+}
+
+/** Starts the supervisor as a process of its own and shows its lines until the system is ready or has failed. */
+export async function upDetached(options: UpOptions, args: string[]): Promise<void> {
+  const layout = layoutOf(options.dataDir);
+  makeFolders(layout);
+  const running = livingSupervisor(layout);
+  if (running !== undefined) return sayRunning(layout, running);
+  const log = logFileOf(layout, 'supervisor');
+  const output = openSync(log, 'a', 0o600);
+  const reader = new LogReader(log);
+  const child = spawn(process.execPath, ['--enable-source-maps', join(__dirname, 'main.js'), 'up', ...args], {
+    detached: true,
+    stdio: ['ignore', output, output],
+    env: { ...process.env, FUNCX_DETACHED: '1' },
+    cwd: process.cwd(),
+  });
+  closeSync(output);
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()));
+  const identity = child.pid === undefined ? undefined : identify(child.pid);
+  const asked = waitForSignal(() => identity !== undefined && sendSignal(identity.pid, 'SIGTERM'));
+  let hasExited = false;
+  void exited.then(() => (hasExited = true));
+  try {
+    for (;;) {
+      reader.copyTo(process.stdout);
+      const state = readState(layout);
+      const isOurs = state?.supervisor.pid === child.pid && state?.supervisor.started === identity?.started;
+      if (hasExited || (isOurs && state?.phase === 'ready')) {
+        await delay(FOLLOW_MS * 2); // the table follows the phase at once
+        reader.copyTo(process.stdout);
+        if (hasExited) throw new UserError(asked.isAsked() ? 'The start was given up.' : 'The system did not start; the reason is above.');
+        child.unref();
+        return;
+      }
+      await delay(FOLLOW_MS);
+    }
+  } finally {
+    asked.release();
+    reader.close();
+  }
+}
+
+/** Copies what a growing file gained since the last time. */
+class LogReader {
+  readonly #fd: number;
+  #at: number;
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'r');
+    this.#at = this.#skip();
+  }
+
+  copyTo(target: NodeJS.WritableStream): void {
+    const buffer = Buffer.alloc(16_384);
+    for (let read = -1; read !== 0; ) {
+      read = readSync(this.#fd, buffer, 0, buffer.length, this.#at);
+      this.#at += read;
+      if (read > 0) target.write(Buffer.from(buffer.subarray(0, read)));
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #skip(): number {
+    const buffer = Buffer.alloc(65_536);
+    let at = 0;
+    for (let read = -1; read !== 0; at += read) read = readSync(this.#fd, buffer, 0, buffer.length, at);
+    return at;
+  }
+}
+
+function sayRunning(layout: Layout, supervisor: ProcessIdentity): void {
+  const state = readState(layout);
+  const where = state === undefined ? '' : `: API ${state.api_url}, Temporal UI ${state.temporal_ui_url ?? 'elsewhere'}`;
+  const verb = state?.phase === 'starting' ? 'starting' : 'running';
+  process.stdout.write(`funcX is already ${verb} from ${layout.dataDir} (process ${supervisor.pid})${where}. Nothing was changed.\n`);
+}
+
+/** Stops what `up` started, also when its supervisor is gone; waits until nothing of it lives. */
+export async function down(dataDir: string): Promise<void> {
+  const layout = layoutOf(dataDir);
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  const supervisor = livingSupervisor(layout);
+  if (supervisor !== undefined) {
+    try {
+      sendSignal(supervisor.pid, 'SIGTERM');
+    } catch (error) {
+      throw new UserError(`The system in ${layout.dataDir} belongs to another user: ${messageOf(error)}.`);
+    }
+    if (!(await waitUntilGone([supervisor], GIVE_UP_MS)) && isAlive(supervisor)) sendSignal(supervisor.pid, 'SIGKILL');
+    await waitUntilGone([supervisor], GIVE_UP_MS);
+  }
+  const left = await new ProcessRegistry(layout).stopLeftBehind(say);
+  if (supervisor === undefined && left.length === 0) say(`Nothing of ${layout.dataDir} is running.`);
+  else say('funcX is down.');
+}

@@ -1,0 +1,114 @@
+import { createHash, randomBytes } from 'node:crypto';
+
+import { ensureError, RetryableError } from '../contracts/errors';
+
+/** RabbitMQ's management interface, as far as we need it: users that are limited to a few names, and who is connected. */
+
+export interface BrokerUserSpec {
+  name: string;
+  /** Regular expressions over names of queues and exchanges. `configure` is always nothing. */
+  write: string;
+  read: string;
+  /** Routing keys that may be written, by topic exchange. */
+  topics?: readonly { exchange: string; write: string }[];
+}
+
+export interface BrokerAdmin {
+  /** Makes the user; the password exists in the answer only. */
+  mint(spec: BrokerUserSpec): Promise<{ name: string; password: string }>;
+  /** Deletes users; the broker closes their connections. Unknown names are fine. */
+  revoke(names: readonly string[]): Promise<void>;
+  exists(name: string): Promise<boolean>;
+  /** Names of the users that hold a connection now. */
+  listConnectedUsers(): Promise<Set<string>>;
+}
+
+export interface BrokerAdminOptions {
+  /** Address of the management interface; credentials within it, or else those of `amqpUrl`. */
+  managementUrl: string;
+  /** The service's own broker address: gives the virtual host. */
+  amqpUrl: string;
+  /** Per call. Default 5,000 ms. */
+  deadlineMs?: number;
+}
+
+const NOTHING = '^$';
+
+export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }: BrokerAdminOptions): BrokerAdmin {
+  const base = new URL(managementUrl);
+  const amqp = new URL(amqpUrl);
+  const vhost = encodeURIComponent(decodeURIComponent(amqp.pathname.slice(1)) || '/');
+  const [user, password] = base.username ? [base.username, base.password] : [amqp.username, amqp.password];
+  const credentials = `${decodeURIComponent(user)}:${decodeURIComponent(password)}`;
+  const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
+  const root = base.origin + base.pathname.replace(/\/$/, '');
+
+  // Node's own fetch keeps connections alive.
+  async function call(method: string, path: string, body?: unknown): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(`${root}/api/${path}`, {
+        method,
+        headers: { authorization, 'content-type': 'application/json' },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal: AbortSignal.timeout(deadlineMs),
+      });
+    } catch (error) {
+      throw new RetryableError('the management interface of the message broker does not answer; try again in a moment', {
+        cause: ensureError(error),
+      });
+    }
+    if (response.ok || response.status === 404) return response;
+    const text = await response.text();
+    throw new RetryableError('the message broker refused an administrative step; try again in a moment', {
+      cause: new Error(`${method} ${path.split('/')[0] ?? ''}: ${response.status} ${text.slice(0, 300)}`),
+    });
+  }
+
+  /** A body must be read, or its connection is not used again. */
+  async function run(method: string, path: string, body?: unknown): Promise<number> {
+    const response = await call(method, path, body);
+    await response.arrayBuffer();
+    return response.status;
+  }
+
+  return {
+    async mint({ name, write, read, topics = [] }) {
+      const secret = randomBytes(24).toString('base64url');
+      const user = encodeURIComponent(name);
+      // By hash, so that the password is in no log of the broker's.
+      await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });
+      await Promise.all([
+        run('PUT', `permissions/${vhost}/${user}`, { configure: NOTHING, write, read }),
+        ...topics.map((topic) =>
+          run('PUT', `topic-permissions/${vhost}/${user}`, { exchange: topic.exchange, write: topic.write, read: NOTHING }),
+        ),
+      ]);
+      return { name, password: secret };
+    },
+
+    async revoke(names) {
+      if (names.length === 0) return;
+      if (names.length === 1) await run('DELETE', `users/${encodeURIComponent(names[0] ?? '')}`);
+      else await run('POST', 'users/bulk-delete', { users: names });
+    },
+
+    exists: async (name) => (await run('GET', `users/${encodeURIComponent(name)}?columns=name`)) !== 404,
+
+    async listConnectedUsers() {
+      const response = await call('GET', 'connections?columns=user');
+      const rows = (await response.json()) as { user?: string }[];
+      return new Set(rows.flatMap((row) => (row.user === undefined ? [] : [row.user])));
+    },
+  };
+}
+
+/** RabbitMQ's salted form: base64 of a 4-byte salt and sha256(salt + password). */
+function hashPassword(password: string): { password_hash: string; hashing_algorithm: string } {
+  const salt = randomBytes(4);
+  const digest = createHash('sha256').update(salt).update(password).digest();
+  return {
+    password_hash: Buffer.concat([salt, digest]).toString('base64'),
+    hashing_algorithm: 'rabbit_password_hashing_sha256',
+  };
+}

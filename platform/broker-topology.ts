@@ -1,0 +1,77 @@
+import type { Channel, ChannelModel } from 'amqplib';
+
+import { commandQueueName, EXCHANGE, QUEUE, taskQueueName } from '../contracts/names';
+
+/** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
+
+const TO_DEAD_LETTERS = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE.deadLetters };
+/** A command that nobody took is stale: the agent that it was meant for is gone. */
+const COMMAND_TTL_MS = 150_000;
+/** A status report that waited longer says nothing about now. */
+const STATUS_TTL_MS = 60_000;
+
+async function onChannel<T>(model: ChannelModel, use: (channel: Channel) => Promise<T>): Promise<T> {
+  const channel = await model.createChannel();
+  channel.on('error', () => undefined); // the call that failed rejects as well
+  try {
+    return await use(channel);
+  } finally {
+    await channel.close().catch(() => undefined); // closed by the broker together with the error
+  }
+}
+
+/** Exchanges and queues of the service itself. */
+export async function declareService(model: ChannelModel): Promise<void> {
+  await onChannel(model, async (channel) => {
+    await channel.assertQueue(QUEUE.deadLetters, { durable: true });
+    await channel.assertExchange(EXCHANGE.results, 'topic', { durable: true });
+    await channel.assertExchange(EXCHANGE.status, 'topic', { durable: true });
+    await channel.assertQueue(QUEUE.results, { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } });
+    await channel.bindQueue(QUEUE.results, EXCHANGE.results, '*.results');
+    await channel.assertQueue(QUEUE.status, { durable: true, messageTtl: STATUS_TTL_MS });
+    await channel.bindQueue(QUEUE.status, EXCHANGE.status, '*.status');
+  });
+}
+
+/** Queues of one endpoint; they must exist before anybody is told about them. */
+export async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
+  await onChannel(model, async (channel) => {
+    await channel.assertQueue(taskQueueName(taskQueueId), {
+      durable: true,
+      arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
+    });
+    await channel.assertQueue(commandQueueName(taskQueueId), { durable: true, messageTtl: COMMAND_TTL_MS });
+  });
+}
+
+/** The queues of endpoints, behind a small interface. */
+export interface EndpointQueues {
+  declare(taskQueueId: string): Promise<void>;
+  /** True while an agent listens for commands: exact at once, where heartbeats know a death only later. */
+  hasListener(taskQueueId: string): Promise<boolean>;
+  delete(taskQueueId: string): Promise<void>;
+}
+
+export function createEndpointQueues(broker: {
+  withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T>;
+}): EndpointQueues {
+  return {
+    declare: (id) => broker.withChannel((model) => declareEndpointQueues(model, id)),
+
+    hasListener: (id) =>
+      broker.withChannel((model) =>
+        onChannel(model, async (channel) => {
+          const { consumerCount } = await channel.assertQueue(commandQueueName(id), { durable: true, messageTtl: COMMAND_TTL_MS });
+          return consumerCount > 0;
+        }),
+      ),
+
+    delete: (id) =>
+      broker.withChannel((model) =>
+        onChannel(model, async (channel) => {
+          await channel.deleteQueue(taskQueueName(id));
+          await channel.deleteQueue(commandQueueName(id));
+        }),
+      ),
+  };
+}

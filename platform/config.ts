@@ -1,0 +1,76 @@
+import { readFileSync } from 'node:fs';
+
+import { z } from 'zod';
+
+import { DEFAULT_TASK_QUEUE } from '../contracts/names';
+
+/** All configuration of the service comes from the environment and is read here, once, into one typed value. */
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const positive = z.coerce.number().positive();
+
+export const configSchema = z.object({
+  DATABASE_URL: z.string().min(1),
+  /** Connections to Postgres a process may hold. */
+  DATABASE_POOL: z.coerce.number().int().min(2).default(10),
+  TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
+  TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+  TEMPORAL_UI_URL: z.string().default('http://localhost:8233'),
+  TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
+  TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
+  AMQP_URL: z.string().min(1),
+  AMQP_MANAGEMENT_URL: z.string().min(1),
+  /** What clients and agents are told; credentials are minted per client. */
+  AMQP_PUBLIC_URL: z.string().min(1).default('amqps://localhost:5671/funcx'),
+  AMQP_PUBLIC_CA_FILE: z.string().optional(),
+  API_HOST: z.string().default('127.0.0.1'),
+  API_PORT: port.default(5000),
+  API_PUBLIC_URL: z.string().min(1).default('http://localhost:5000'),
+  WS_PORT: port.default(6000),
+  /** Where `workers` answers /healthz and /readyz. */
+  HEALTH_HOST: z.string().default('127.0.0.1'),
+  HEALTH_PORT: port.default(5001),
+  /** 32 random bytes in hex; signs the tokens of bodies. The same for every replica. */
+  FUNCX_TOKEN_KEY: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits'),
+  /** JSON {client_id, client_secret, name}: an administrator that exists after start. */
+  FUNCX_BOOTSTRAP_IDENTITY_FILE: z.string().optional(),
+  FUNCX_HEARTBEAT_PERIOD_S: positive.default(5),
+  FUNCX_ACK_WITHIN_MS: positive.default(600_000),
+  FUNCX_MAX_BODY_CHARS: positive.default(10_485_760),
+  FUNCX_MAX_REQUEST_BYTES: positive.default(64 * 1024 * 1024),
+  FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
+  FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
+  FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
+  FUNCX_RETENTION_DAYS: positive.default(14),
+  FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+});
+
+export type Config = z.infer<typeof configSchema>;
+
+/** Reads and checks the environment; throws one error that names every wrong variable. */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const parsed = configSchema.safeParse(env);
+  if (!parsed.success) throw new Error(`the configuration is not usable:\n${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
+
+/** PEM of the private authority that signed the broker's certificate, if there is one. */
+export function readBrokerAuthority(config: Config): string | undefined {
+  return config.AMQP_PUBLIC_CA_FILE === undefined ? undefined : readFileSync(config.AMQP_PUBLIC_CA_FILE, 'utf8');
+}
+
+/** The configuration as it may be logged. */
+export function withoutSecrets(config: Config): Record<string, unknown> {
+  const hide = (text: string): string => {
+    try {
+      const url = new URL(text);
+      if (url.password) url.password = '***';
+      return url.toString();
+    } catch {
+      return text;
+    }
+  };
+  const { FUNCX_TOKEN_KEY: _key, ...rest } = config;
+  return Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, typeof value === 'string' ? hide(value) : value]));
+}

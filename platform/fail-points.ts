@@ -1,0 +1,28 @@
+/**
+ * Places where a test can make the process die at once, as if killed. Active only when FUNCX_FAIL_POINT names one;
+ * `<name>` dies at the first pass, `<name>:<n>` at the n-th.
+ */
+
+export const FAIL_POINTS = [
+  'accept-bodies',
+  'accept-start',
+  'accept-answer',
+  'claim-commit',
+  'first-publish',
+  'last-publish',
+  'store',
+  'deliver',
+  'nudge',
+  'before-ack',
+] as const;
+export type FailPoint = (typeof FAIL_POINTS)[number];
+
+const [wanted, passes] = (process.env.FUNCX_FAIL_POINT ?? '').split(':');
+let left = Number(passes ?? '1');
+
+/** Kills the process when this point was asked for; otherwise costs nothing. */
+export async function failPoint(name: FailPoint): Promise<void> {
+  if (wanted !== name || --left > 0) return;
+  process.kill(process.pid, 'SIGKILL');
+  await new Promise(() => undefined); // the signal arrives in a moment; nothing after this point may run
+}

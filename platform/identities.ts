@@ -1,0 +1,207 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+
+import { z } from 'zod';
+
+import { TerminalError } from '../contracts/errors';
+import type { Identity } from './access';
+import { createSecretVerifier, hashSecret, hashToken, makeAccessToken, makeSecret } from './secrets';
+import type { Database } from './store/database';
+
+/** Identities, their secrets and their access tokens. */
+
+/** An issued token is good for this long; the clients renew it 60 s before. */
+export const TOKEN_LIFETIME_S = 172_800;
+/** How long a revoked token, or a changed group, may still count in a process that did not make the change. */
+const CACHE_MS = 5_000;
+const MAX_CACHED = 50_000;
+
+const UNIQUE_VIOLATION = '23505';
+
+export interface IdentityRow {
+  id: string;
+  name: string;
+  isAdmin: boolean;
+  createdAt: Date;
+  revokedAt: Date | null;
+}
+
+export interface NewIdentity {
+  name: string;
+  id?: string;
+  secret?: string;
+  isAdmin?: boolean;
+}
+
+export interface IssuedToken {
+  token: string;
+  scope: string;
+  resourceServer: string;
+}
+
+export interface Identities {
+  /** Makes sure that the administrator of the file {client_id, client_secret, name} exists. */
+  ensureBootstrap(file: string): Promise<void>;
+  /** Throws CONFLICT when the name or the id is taken. */
+  create(wanted: NewIdentity): Promise<{ id: string; name: string; secret: string }>;
+  list(): Promise<IdentityRow[]>;
+  /** By name or id. */
+  find(nameOrId: string): Promise<IdentityRow | undefined>;
+  findMany(ids: readonly string[]): Promise<IdentityRow[]>;
+  /** Its secret and tokens are worthless from now on. */
+  revoke(id: string): Promise<void>;
+  /** The identity, when id and secret are right. */
+  authenticateClient(id: string, secret: string): Promise<{ id: string; name: string } | undefined>;
+  /** One token per resource server. */
+  issueTokens(identityId: string, wanted: readonly { scope: string; resourceServer: string }[]): Promise<IssuedToken[]>;
+  revokeToken(identityId: string, token: string): Promise<void>;
+  /** Whose token it is; undefined when unknown, expired or revoked. */
+  authenticate(token: string): Promise<Identity | undefined>;
+  /** Memberships changed: forget what was cached. */
+  forget(): void;
+}
+
+const bootstrapSchema = z.object({ client_id: z.uuid(), client_secret: z.string().min(16), name: z.string().min(1) });
+const COLUMNS = 'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt"';
+
+interface Cached {
+  identity: Identity;
+  expiresAtMs: number;
+  readAtMs: number;
+}
+
+export function createIdentities(db: Database, now: () => number = Date.now): Identities {
+  const verifySecret = createSecretVerifier();
+  const cache = new Map<string, Cached>();
+
+  async function readToken(hash: Buffer): Promise<Cached | undefined> {
+    const { rows } = await db.query<{ id: string; name: string; isAdmin: boolean; expiresAt: Date; groups: string[] }>({
+      name: 'read-token',
+      text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt",
+                    array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
+               from access_tokens t join identities i on i.id = t.identity_id
+              where t.hash = $1 and t.expires_at > now() and i.revoked_at is null`,
+      values: [hash],
+    });
+    const row = rows[0];
+    if (!row) return undefined;
+    const identity = { id: row.id, name: row.name, isAdmin: row.isAdmin, groups: new Set(row.groups) };
+    return { identity, expiresAtMs: row.expiresAt.getTime(), readAtMs: now() };
+  }
+
+  async function insert(id: string, name: string, secret: string, isAdmin: boolean): Promise<void> {
+    try {
+      await db.query('insert into identities (id, name, secret_hash, is_admin) values ($1, $2, $3, $4)', [
+        id,
+        name,
+        await hashSecret(secret),
+        isAdmin,
+      ]);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== UNIQUE_VIOLATION) throw error;
+      throw new TerminalError('CONFLICT', `an identity with the name ${name} or the id ${id} exists; choose another`, {
+        cause: error,
+      });
+    }
+  }
+
+  return {
+    async ensureBootstrap(file) {
+      const wanted = bootstrapSchema.parse(JSON.parse(await readFile(file, 'utf8')));
+      const id = wanted.client_id.toLowerCase();
+      const { rows } = await db.query<{ secret_hash: string }>('select secret_hash from identities where id = $1', [id]);
+      const present = rows[0]?.secret_hash;
+      const hash =
+        present !== undefined && (await verifySecret(wanted.client_secret, present)) ? present : await hashSecret(wanted.client_secret);
+      await db.query(
+        `insert into identities (id, name, secret_hash, is_admin) values ($1, $2, $3, true)
+         on conflict (id) do update set name = excluded.name, secret_hash = excluded.secret_hash, is_admin = true, revoked_at = null`,
+        [id, wanted.name, hash],
+      );
+    },
+
+    async create({ name, id = randomUUID(), secret = makeSecret(), isAdmin = false }) {
+      await insert(id, name, secret, isAdmin);
+      return { id, name, secret };
+    },
+
+    async list() {
+      const { rows } = await db.query<IdentityRow>(`select ${COLUMNS} from identities order by created_at, id`);
+      return rows;
+    },
+
+    async find(nameOrId) {
+      const { rows } = await db.query<IdentityRow>(
+        `select ${COLUMNS} from identities where name = $1 or id::text = lower($1) order by name = $1 desc limit 1`,
+        [nameOrId],
+      );
+      return rows[0];
+    },
+
+    async findMany(ids) {
+      const { rows } = await db.query<IdentityRow>(`select ${COLUMNS} from identities where id = any ($1)`, [ids]);
+      return rows;
+    },
+
+    async revoke(id) {
+      await db.query(
+        `with gone as (delete from access_tokens where identity_id = $1)
+         update identities set revoked_at = coalesce(revoked_at, now()) where id = $1`,
+        [id],
+      );
+      cache.clear();
+    },
+
+    async authenticateClient(id, secret) {
+      const { rows } = await db.query<{ id: string; name: string; secret_hash: string }>(
+        'select id, name, secret_hash from identities where id = $1 and revoked_at is null',
+        [id],
+      );
+      const row = rows[0];
+      if (!row || !(await verifySecret(secret, row.secret_hash))) return undefined;
+      return { id: row.id, name: row.name };
+    },
+
+    async issueTokens(identityId, wanted) {
+      const issued = wanted.map(({ scope, resourceServer }) => ({ token: makeAccessToken(), scope, resourceServer }));
+      // Whoever asks for a token also removes what is over, so that nobody else has to.
+      await db.query(
+        `with over as (delete from access_tokens where expires_at < now())
+         insert into access_tokens (hash, identity_id, scope, resource_server, expires_at)
+         select n.hash, $2, n.scope, n.server, now() + $5::double precision * interval '1 second'
+           from unnest($1::bytea[], $3::text[], $4::text[]) as n (hash, scope, server)`,
+        [
+          issued.map(({ token }) => hashToken(token)),
+          identityId,
+          issued.map(({ scope }) => scope),
+          issued.map(({ resourceServer }) => resourceServer),
+          TOKEN_LIFETIME_S,
+        ],
+      );
+      return issued;
+    },
+
+    async revokeToken(identityId, token) {
+      const hash = hashToken(token);
+      await db.query('delete from access_tokens where hash = $1 and identity_id = $2', [hash, identityId]);
+      cache.delete(hash.toString('base64'));
+    },
+
+    async authenticate(token) {
+      const hash = hashToken(token);
+      const key = hash.toString('base64');
+      const known = cache.get(key);
+      if (known && now() - known.readAtMs < CACHE_MS && known.expiresAtMs > now()) return known.identity;
+      const read = await readToken(hash);
+      if (!read) {
+        cache.delete(key);
+        return undefined;
+      }
+      if (cache.size >= MAX_CACHED) cache.clear();
+      cache.set(key, read);
+      return read.identity;
+    },
+
+    forget: () => cache.clear(),
+  };
+}

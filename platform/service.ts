@@ -1,0 +1,52 @@
+import { Broker, type Publisher } from '../broker';
+import { declareService } from './broker-topology';
+import type { Config } from './config';
+import type { Logger } from './log';
+import { migrate, openDatabase, type Database } from './store/database';
+import { connectTemporal, type Temporal } from './temporal';
+
+/** The connections that every process of the service begins with. */
+export interface Service {
+  db: Database;
+  broker: Broker;
+  publisher: Publisher;
+  temporal: Temporal;
+  close(): Promise<void>;
+}
+
+const RETRY_MS = 1_000;
+const START_DEADLINE_MS = 120_000;
+
+/** Connects to all engines, waiting for those that start later than we do, and brings the store up to date. */
+export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
+  const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
+  await patiently('postgres', log, () => migrate(db, Date.now()));
+  const temporal = await patiently('temporal', log, () => connectTemporal(config, log, options));
+  const broker = new Broker({ name, log, address: () => Promise.resolve({ url: config.AMQP_URL }) });
+  broker.onSetup(declareService);
+  const publisher = await broker.publisher();
+  return {
+    db,
+    broker,
+    publisher,
+    temporal,
+    async close() {
+      await broker.close();
+      await temporal.close();
+      await db.end();
+    },
+  };
+}
+
+async function patiently<T>(engine: string, log: Logger, connect: () => Promise<T>): Promise<T> {
+  const deadline = Date.now() + START_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await connect();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      log.warn({ engine, reason: error instanceof Error ? error.message : String(error) }, 'an engine does not answer yet');
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}

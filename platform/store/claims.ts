@@ -1,0 +1,102 @@
+import { taskIdOf } from '../../contracts/ids';
+import type { Database } from './database';
+
+/** Dispatch is a claim in Postgres: here tasks leave and re-enter the state `waiting`. */
+
+/** A claimed task with all that its message needs. */
+export interface ClaimedTask {
+  id: string;
+  attempt: number;
+  functionId: string;
+  /** Packed code of the function. */
+  code: Buffer;
+  /** Null where the body is over the inline limit and the agent fetches it over HTTP. */
+  payload: Buffer | null;
+  resourceSpecification: Record<string, unknown> | null;
+  resultSerializers: string[] | null;
+  walltimeMs: number | null;
+  traceparent: string | null;
+}
+
+const LOADED = `
+  select c.id, c.attempt, t.function_id as "functionId", f.code,
+         case when e.kind = 'agent' and t.payload_size > $3 then null
+              else (select p.body from payloads p where p.id = c.id) end as payload,
+         s.resource_specification as "resourceSpecification", s.result_serializers as "resultSerializers",
+         (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent
+    from claimed c
+    join tasks t on t.id = c.id
+    join functions f on f.id = t.function_id
+    join submissions s on s.id = (left(c.id::text, 31) || '00000')::uuid
+    join endpoints e on e.id = s.endpoint_id
+   order by c.id`;
+
+/**
+ * Claims up to `limit` waiting tasks within the queue's window and returns them with their bodies. The same claim id
+ * again returns the unanswered tasks of that claim instead, so that an interrupted dispatch is finished.
+ */
+export async function claimTasks(
+  db: Database,
+  queueId: string,
+  claimId: string,
+  bounds: { tasks: number; bytes: number; inlineBytes: number },
+): Promise<ClaimedTask[]> {
+  // Two statements: what the claim just changed is not visible to the statement that called it.
+  const { rows: claimed } = await db.query<{ id: string; attempt: number }>({
+    name: 'claim-tasks',
+    text: 'select id, attempt from claim_tasks($1, $2, $3, $4)',
+    values: [queueId, claimId, bounds.tasks, bounds.bytes],
+  });
+  if (claimed.length === 0) return [];
+  const { rows } = await db.query<ClaimedTask>({
+    name: 'load-claimed',
+    text: `with claimed as (select * from unnest($1::uuid[], $2::integer[]) as c (id, attempt)) ${LOADED}`,
+    values: [claimed.map((task) => task.id), claimed.map((task) => task.attempt), bounds.inlineBytes],
+  });
+  return rows;
+}
+
+/** True when tasks wait at an online queue and no living pump looks after them. */
+export async function needsPump(db: Database, queueId: string): Promise<boolean> {
+  const { rows } = await db.query<{ needed: boolean | null }>({
+    name: 'needs-pump',
+    text: 'select needs_pump($1) as needed',
+    values: [queueId],
+  });
+  return rows[0]?.needed ?? false;
+}
+
+/** Says that the pump of this queue is alive; false when it has nothing left to do, and then it is marked as ended. */
+export async function keepPumping(db: Database, queueId: string): Promise<boolean> {
+  const { rows } = await db.query<{ more: boolean }>({
+    name: 'keep-pumping',
+    text: 'select keep_pumping($1) as more',
+    values: [queueId],
+  });
+  return rows[0]?.more ?? false;
+}
+
+export interface WaitingState {
+  waiting: number;
+  isOnline: boolean;
+  changedAt: Date;
+}
+
+/** How many tasks of a submission still wait, and whether their queue is online. */
+export async function readWaiting(db: Database, submissionId: string, queueId: string): Promise<WaitingState> {
+  const { rows } = await db.query<WaitingState>({
+    name: 'read-waiting',
+    text: `select (select count(*)::integer from tasks where id > $1 and id <= $2 and state = 'waiting') as waiting,
+                  q.is_online as "isOnline", q.changed_at as "changedAt" from task_queues q where q.id = $3`,
+    values: [submissionId, taskIdOf(submissionId, 0xfffff), queueId],
+  });
+  const row = rows[0];
+  if (!row) throw new Error(`task queue ${queueId} is not in the store`);
+  return row;
+}
+
+/** Lets delayed tasks of a submission that are due wait for dispatch. */
+export async function releaseDue(db: Database, submissionId: string): Promise<number> {
+  const { rows } = await db.query<{ n: number }>('select release_due($1, $2) as n', [submissionId, taskIdOf(submissionId, 0xfffff)]);
+  return rows[0]?.n ?? 0;
+}

@@ -1,0 +1,179 @@
+import type { Policy } from '../../contracts/policy';
+import type { Database } from './database';
+
+/** Endpoints and their task queues, as the API reads and registers them. */
+
+/** `agent`: ours. `globus`: a core endpoint of Globus Compute 4. */
+export type EndpointKind = 'agent' | 'globus' | 'funcx-1.0';
+
+export interface EndpointRow {
+  id: string;
+  ownerId: string;
+  name: string;
+  displayName: string | null;
+  kind: EndpointKind;
+  isPublic: boolean;
+  groupId: string | null;
+  isMultiUser: boolean;
+  allowedFunctions: string[] | null;
+  metadata: Record<string, unknown>;
+  lastReport: Record<string, unknown>;
+  lockedUntil: Date | null;
+  createdAt: Date;
+  deletedAt: Date | null;
+  isOnline: boolean;
+  /** Of the endpoint's own task queue; null where it has none. */
+  incarnation: string | null;
+  lastHeartbeatAt: Date | null;
+  registeredAt: Date;
+  heartbeatPeriodS: number | null;
+}
+
+const SELECT_ENDPOINT = `
+  select e.id, e.owner_id as "ownerId", e.name, e.display_name as "displayName", e.kind, e.is_public as "isPublic",
+         e.group_id as "groupId", e.is_multi_user as "isMultiUser", e.allowed_functions as "allowedFunctions", e.metadata,
+         e.last_report as "lastReport", e.locked_until as "lockedUntil", e.created_at as "createdAt", e.deleted_at as "deletedAt",
+         e.registered_at as "registeredAt", coalesce(q.is_online, false) as "isOnline", q.incarnation,
+         q.last_heartbeat_at as "lastHeartbeatAt", q.heartbeat_period_s as "heartbeatPeriodS"
+    from endpoints e left join task_queues q on q.id = e.id`;
+
+export async function findEndpoint(db: Database, id: string): Promise<EndpointRow | undefined> {
+  const { rows } = await db.query<EndpointRow>(`${SELECT_ENDPOINT} where e.id = $1 and e.deleted_at is null`, [id]);
+  return rows[0];
+}
+
+/** Also one that was deleted: its id stays taken, and a deletion that failed half way is repeated. */
+export async function findEndpointEvenDeleted(db: Database, id: string): Promise<EndpointRow | undefined> {
+  const { rows } = await db.query<EndpointRow>(`${SELECT_ENDPOINT} where e.id = $1`, [id]);
+  return rows[0];
+}
+
+export async function listOwnEndpoints(db: Database, ownerId: string): Promise<EndpointRow[]> {
+  const { rows } = await db.query<EndpointRow>(
+    `${SELECT_ENDPOINT} where e.owner_id = $1 and e.deleted_at is null order by e.created_at, e.id`,
+    [ownerId],
+  );
+  return rows;
+}
+
+/** Those that the identity may see: its own, public ones, and those shared with its groups. */
+export async function listVisibleEndpoints(db: Database, identityId: string, groups: readonly string[]): Promise<EndpointRow[]> {
+  const { rows } = await db.query<EndpointRow>(
+    `${SELECT_ENDPOINT} where (e.owner_id = $1 or e.is_public or e.group_id = any ($2)) and e.deleted_at is null
+      order by e.created_at, e.id limit 10000`,
+    [identityId, groups],
+  );
+  return rows;
+}
+
+export interface AgentRegistrationRow {
+  id: string;
+  ownerId: string;
+  name: string;
+  displayName: string | null;
+  isPublic: boolean;
+  groupId: string | null;
+  allowedFunctions: string[] | null;
+  metadata: Record<string, unknown>;
+  incarnation: string;
+  workers: number;
+  heartbeatPeriodS: number;
+  windowFloor: number;
+  windowSpanS: number;
+}
+
+/** Writes an agent's endpoint and its task queue, new or known. False when the id is another owner's, or was deleted. */
+export async function saveAgent(db: Database, agent: AgentRegistrationRow): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `with saved as (
+       insert into endpoints (id, owner_id, name, display_name, kind, is_public, group_id, allowed_functions, metadata)
+       values ($1, $2, $3, $4, 'agent', $5, $6, $7, $8)
+       on conflict (id) do update set name = excluded.name, display_name = excluded.display_name, is_public = excluded.is_public,
+           group_id = excluded.group_id, allowed_functions = excluded.allowed_functions, metadata = excluded.metadata,
+           registered_at = now()
+         where endpoints.owner_id = excluded.owner_id and endpoints.deleted_at is null
+       returning id
+     )
+     insert into task_queues (id, endpoint_id, incarnation, workers, heartbeat_period_s, window_floor, window_span_s, window_size)
+     select id, id, $9, $10, $11, $12, $13, $12 from saved
+     on conflict (id) do update set incarnation = excluded.incarnation, workers = excluded.workers,
+         heartbeat_period_s = excluded.heartbeat_period_s, window_floor = excluded.window_floor,
+         window_span_s = excluded.window_span_s, window_size = greatest(task_queues.window_size, excluded.window_floor)`,
+    [
+      agent.id,
+      agent.ownerId,
+      agent.name,
+      agent.displayName,
+      agent.isPublic,
+      agent.groupId,
+      agent.allowedFunctions,
+      JSON.stringify(agent.metadata),
+      agent.incarnation,
+      agent.workers,
+      agent.heartbeatPeriodS,
+      agent.windowFloor,
+      agent.windowSpanS,
+    ],
+  );
+  return rowCount === 1;
+}
+
+export async function lockEndpoint(db: Database, id: string, seconds: number): Promise<Date | undefined> {
+  const { rows } = await db.query<{ until: Date }>(
+    `update endpoints set locked_until = now() + $2::double precision * interval '1 second'
+      where id = $1 and deleted_at is null returning locked_until as until`,
+    [id, seconds],
+  );
+  return rows[0]?.until;
+}
+
+/** Marks it deleted and its queues offline. Nothing changes when it was deleted before. */
+export async function deleteEndpoint(db: Database, id: string): Promise<void> {
+  await db.query(
+    `with gone as (update endpoints set deleted_at = now() where id = $1 and deleted_at is null returning id)
+     update task_queues q set is_online = false, changed_at = now() from gone where q.endpoint_id = gone.id`,
+    [id],
+  );
+}
+
+/** What a submission needs to know of a function. */
+export interface CallableRow {
+  id: string;
+  name: string;
+  ownerId: string;
+  isPublic: boolean;
+  groupId: string | null;
+  policy: Policy;
+}
+
+export interface SubmitTarget {
+  id: string;
+  name: string;
+  kind: EndpointKind;
+  ownerId: string;
+  isPublic: boolean;
+  groupId: string | null;
+  allowedFunctions: string[] | null;
+  functions: CallableRow[];
+}
+
+/** The endpoints of a submission, each with the functions of the submission that exist; in one round trip. */
+export async function readSubmitTargets(
+  db: Database,
+  endpointIds: readonly string[],
+  functionIds: readonly string[],
+): Promise<SubmitTarget[]> {
+  const { rows } = await db.query<SubmitTarget>({
+    name: 'submit-targets',
+    text: `select e.id, e.name, e.kind, e.owner_id as "ownerId", e.is_public as "isPublic", e.group_id as "groupId",
+                  e.allowed_functions as "allowedFunctions", coalesce(f.functions, '[]') as functions
+             from endpoints e
+             left join lateral (
+               select json_agg(json_build_object('id', f.id, 'name', f.name, 'ownerId', f.owner_id, 'isPublic', f.is_public,
+                                                 'groupId', f.group_id, 'policy', f.policy)) as functions
+                 from functions f where f.id = any ($2) and f.deleted_at is null) f on true
+            where e.id = any ($1) and e.deleted_at is null`,
+    values: [endpointIds, functionIds],
+  });
+  return rows;
+}

@@ -1,0 +1,304 @@
+import type { PoolClient } from 'pg';
+
+import { taskIdOf } from '../../contracts/ids';
+import type { Policy } from '../../contracts/policy';
+import type { FailureLine, SubmissionProgress } from '../../contracts/submission';
+import type { TaskState } from '../../contracts/states';
+import { decodeFrame } from '../../contracts/frames';
+import type { Database } from './database';
+
+/** Rows of submissions: written whole at accept, read by the workflow. */
+
+export interface NewTask {
+  functionId: string;
+  payload: Buffer;
+}
+
+export interface NewSubmission {
+  id: string;
+  ownerId: string;
+  endpointId: string;
+  taskQueueId: string;
+  taskGroupId: string;
+  functionName: string;
+  policy: Policy;
+  resourceSpecification?: Record<string, unknown>;
+  resultSerializers?: string[];
+  traceparent?: string;
+  deadline: Date;
+  tasks: NewTask[];
+}
+
+export interface Remembered {
+  ownerId: string;
+  key: string;
+  bodyHash: Buffer;
+  response: unknown;
+}
+
+export type InsertOutcome =
+  | { kind: 'inserted' }
+  | { kind: 'group-of-another-owner' }
+  /** The same key was accepted before, with this hash and answer. */
+  | { kind: 'repeated'; bodyHash: Buffer; response: unknown };
+
+/** Everything in one statement: the group, the submission, its tasks and their bodies. */
+const INSERT_SUBMISSION = `
+  with grouped as (
+    insert into task_groups (id, owner_id, has_queue) values ($5, $2, $12)
+    on conflict (id) do update set has_queue = task_groups.has_queue or excluded.has_queue
+      where task_groups.owner_id = excluded.owner_id
+    returning id
+  ), submitted as (
+    insert into submissions (id, owner_id, endpoint_id, task_queue_id, task_group_id, function_name, total, open, policy,
+                             resource_specification, result_serializers, traceparent, deadline_at)
+    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11 from grouped g
+    returning id
+  ), bodies as (
+    insert into payloads (id, body)
+    select b.id, b.body from submitted, unnest($13::uuid[], $15::bytea[]) as b (id, body)
+  ), inserted as (
+    insert into tasks (id, owner_id, task_queue_id, task_group_id, function_id, payload_size)
+    select b.id, $2, $4, $5, b.function_id, b.size
+      from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
+  )
+  select count(*)::integer as submitted from submitted`;
+
+type Queryable = Pick<PoolClient, 'query'>;
+
+async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boolean): Promise<boolean> {
+  const { rows } = await db.query<{ submitted: number }>({
+    name: 'insert-submission',
+    text: INSERT_SUBMISSION,
+    values: [
+      submission.id,
+      submission.ownerId,
+      submission.endpointId,
+      submission.taskQueueId,
+      submission.taskGroupId,
+      submission.functionName,
+      JSON.stringify(submission.policy),
+      submission.resourceSpecification === undefined ? null : JSON.stringify(submission.resourceSpecification),
+      submission.resultSerializers ?? null,
+      submission.traceparent ?? null,
+      submission.deadline,
+      hasQueue,
+      submission.tasks.map((_, index) => taskIdOf(submission.id, index + 1)),
+      submission.tasks.map((task) => task.functionId),
+      submission.tasks.map((task) => task.payload),
+      submission.tasks.map((task) => task.payload.length),
+    ],
+  });
+  return rows[0]?.submitted === 1;
+}
+
+/** Inserts the submissions of one request, all or none. */
+export async function insertSubmissions(
+  db: Database,
+  submissions: readonly NewSubmission[],
+  hasQueue: boolean,
+  remembered?: Remembered,
+): Promise<InsertOutcome> {
+  const [first, ...others] = submissions;
+  if (!first) return { kind: 'inserted' };
+  if (others.length === 0 && !remembered) {
+    return (await insertOne(db, first, hasQueue)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
+  }
+  const client = await db.connect();
+  try {
+    await client.query('begin');
+    if (remembered) {
+      const { rowCount } = await client.query(
+        `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, $4)
+         on conflict (owner_id, key) do nothing`,
+        [remembered.ownerId, remembered.key, remembered.bodyHash, JSON.stringify(remembered.response)],
+      );
+      if (rowCount === 0) {
+        await client.query('rollback');
+        const { rows } = await client.query<{ body_hash: Buffer; response: unknown }>(
+          'select body_hash, response from accepted_requests where owner_id = $1 and key = $2',
+          [remembered.ownerId, remembered.key],
+        );
+        const row = rows[0];
+        if (!row) throw new Error('an accepted request vanished while it was repeated');
+        return { kind: 'repeated', bodyHash: row.body_hash, response: row.response };
+      }
+    }
+    for (const submission of submissions) {
+      if (!(await insertOne(client, submission, hasQueue))) {
+        await client.query('rollback');
+        return { kind: 'group-of-another-owner' };
+      }
+    }
+    await client.query('commit');
+    return { kind: 'inserted' };
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined); // the connection may be what failed
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+/** Notes that the workflows run; the sweep looks only at submissions without this. */
+export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
+  await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
+}
+
+/** Removes submissions whose workflow could not be started: nothing of a refused request is left. */
+export async function removeSubmissions(db: Database, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    const range = [id, taskIdOf(id, 0xfffff)];
+    await db.query('delete from payloads where id > $1 and id <= $2', range);
+    await db.query('delete from tasks where id > $1 and id <= $2', range);
+    await db.query('delete from submissions where id = $1', [id]);
+  }
+}
+
+export interface UnstartedSubmission {
+  id: string;
+  ownerId: string;
+  ownerName: string;
+  endpointId: string;
+  endpointName: string;
+  taskQueueId: string;
+  taskGroupId: string;
+  functionName: string;
+  total: number;
+  policy: Policy;
+  deadline: Date;
+}
+
+/** Submissions accepted before `olderThan` whose workflow was never seen to start. */
+export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<UnstartedSubmission[]> {
+  const { rows } = await db.query<UnstartedSubmission>(
+    `select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
+            s.task_queue_id as "taskQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
+            s.policy, s.deadline_at as deadline
+       from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id
+      where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
+    [olderThan, limit],
+  );
+  return rows;
+}
+
+const MAX_FAILURES_SHOWN = 5;
+/** A worker may take a moment to be stopped; only then the service ends an overdue attempt by itself. */
+const WALLTIME_GRACE_MS = 15_000;
+
+/** The state of a submission, as its workflow needs it. */
+export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
+  const range = [submissionId, taskIdOf(submissionId, 0xfffff)];
+  const [counts, queue] = await Promise.all([
+    db.query<{ state: TaskState; n: number; due: Date | null; dispatched: Date | null }>({
+      name: 'submission-counts',
+      text: `select state, count(*)::integer as n, min(due_at) as due, min(dispatched_at) as dispatched
+               from tasks where id > $1 and id <= $2 group by state`,
+      values: range,
+    }),
+    db.query<{ is_online: boolean; changed_at: Date; open: number }>({
+      name: 'submission-queue',
+      text: `select q.is_online, q.changed_at, s.open from submissions s join task_queues q on q.id = s.task_queue_id where s.id = $1`,
+      values: [submissionId],
+    }),
+  ]);
+  const head = queue.rows[0];
+  if (!head) throw new Error(`submission ${submissionId} is not in the store`);
+  const progress: SubmissionProgress = {
+    open: head.open,
+    counts: {},
+    endpointOnline: head.is_online,
+    endpointSinceMs: head.changed_at.getTime(),
+    failures: [],
+  };
+  for (const row of counts.rows) {
+    progress.counts[row.state] = row.n;
+    if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
+    if ((row.state === 'dispatched' || row.state === 'running') && row.dispatched && walltimeMs !== undefined) {
+      const overdue = row.dispatched.getTime() + walltimeMs + WALLTIME_GRACE_MS;
+      progress.nextOverdueMs = Math.min(progress.nextOverdueMs ?? overdue, overdue);
+    }
+  }
+  if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
+  return progress;
+}
+
+/** The latest failures of a submission, with the last line of each traceback. */
+export async function readFailures(db: Database, submissionId: string, limit: number): Promise<FailureLine[]> {
+  const { rows } = await db.query<{ id: string; frame: Buffer }>(
+    `select r.id, r.frame from tasks t join results r on r.id = t.id
+      where t.id > $1 and t.id <= $2 and t.state = 'failed' order by r.seq desc limit $3`,
+    [submissionId, taskIdOf(submissionId, 0xfffff), limit],
+  );
+  return rows.map(({ id, frame }) => {
+    const decoded = decodeFrame(frame);
+    if (decoded.message_type !== 'result') throw new Error(`the stored answer of task ${id} is not a result`);
+    const lines = decoded.data.data.trimEnd().split('\n');
+    return { taskId: id, code: decoded.data.error_details?.code ?? 'unknown', text: (lines.at(-1) ?? '').slice(0, 200) };
+  });
+}
+
+/** Writes what the workflow decided; shown by the API. */
+export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
+  await db.query(
+    `update submissions set state = $2::text,
+            finished_at = case when $2::text in ('done', 'cancelled', 'expired') then coalesce(finished_at, now()) else null end
+      where id = $1 and state is distinct from $2::text`,
+    [submissionId, state],
+  );
+}
+
+export interface OpenTask {
+  id: string;
+  attempt: number;
+  state: TaskState;
+}
+
+/** Tasks of a submission without an answer. */
+export async function listOpenTasks(db: Database, submissionId: string): Promise<OpenTask[]> {
+  const { rows } = await db.query<OpenTask>(
+    `select id, attempt, state from tasks
+      where id > $1 and id <= $2 and state in ('waiting', 'delayed', 'dispatched', 'running') order by id`,
+    [submissionId, taskIdOf(submissionId, 0xfffff)],
+  );
+  return rows;
+}
+
+/** Attempts in hand that run longer than the walltime allows, grace included. */
+export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
+  const { rows } = await db.query<OpenTask>(
+    `select id, attempt, state from tasks
+      where id > $1 and id <= $2 and state in ('dispatched', 'running')
+        and dispatched_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
+    [submissionId, taskIdOf(submissionId, 0xfffff), walltimeMs + WALLTIME_GRACE_MS],
+  );
+  return rows;
+}
+
+/** Those of the tasks that have no answer, by their task queue. */
+export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
+  const { rows } = await db.query<OpenTask & { task_queue_id: string }>(
+    `select id, attempt, state, task_queue_id from tasks
+      where id = any ($1) and state in ('waiting', 'delayed', 'dispatched', 'running') order by id`,
+    [taskIds],
+  );
+  const byQueue = new Map<string, OpenTask[]>();
+  for (const { task_queue_id, ...task } of rows) byQueue.set(task_queue_id, [...(byQueue.get(task_queue_id) ?? []), task]);
+  return byQueue;
+}
+
+export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string } | { endpointId: string };
+
+/** Submissions with open tasks: one, those of a task group, or those of an endpoint. */
+export async function listOpenSubmissions(
+  db: Database,
+  of: OpenSubmissionsOf,
+): Promise<{ id: string; taskQueueId: string; open: number }[]> {
+  const [column, value] =
+    'submissionId' in of ? ['id', of.submissionId] : 'taskGroupId' in of ? ['task_group_id', of.taskGroupId] : ['endpoint_id', of.endpointId];
+  const { rows } = await db.query<{ id: string; taskQueueId: string; open: number }>(
+    `select id, task_queue_id as "taskQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
+    [value],
+  );
+  return rows;
+}

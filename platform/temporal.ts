@@ -1,0 +1,176 @@
+import { Client, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
+import { temporal } from '@temporalio/proto';
+import { NativeConnection } from '@temporalio/worker';
+
+import { endpointWorkflowId, SEARCH_ATTRIBUTE, SIGNAL, submissionWorkflowId, WORKFLOW } from '../contracts/names';
+import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
+import type { Config } from './config';
+import type { Logger } from './log';
+
+/** The service's use of Temporal behind one small interface: start, nudge, signal, cancel. */
+
+export interface Temporal {
+  readonly connection: NativeConnection;
+  readonly client: Client;
+  /** False where the server refused our search attributes; then everything runs without them. */
+  readonly hasSearchAttributes: boolean;
+  /** Starts the workflow of a submission; "already started" is success. */
+  startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
+  /** Idempotent; a submission that is already closed needs no nudge. */
+  nudge(submissionId: string): Promise<void>;
+  cancelSubmission(submissionId: string): Promise<void>;
+  /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
+  signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
+  signalWaiting(input: EndpointInput): Promise<void>;
+  /** Resolves when the server answers; rejects within the deadline when it does not. */
+  check(deadlineMs: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * After kill -9 of the process that accepted a submission, another worker takes over after this time, not after the
+ * default of 10 s.
+ */
+const WORKFLOW_TASK_TIMEOUT = '2 seconds';
+
+export const SEARCH_ATTRIBUTE_KEYS = {
+  endpoint: defineSearchAttributeKey(SEARCH_ATTRIBUTE.endpoint, SearchAttributeType.KEYWORD),
+  function: defineSearchAttributeKey(SEARCH_ATTRIBUTE.function, SearchAttributeType.KEYWORD),
+  owner: defineSearchAttributeKey(SEARCH_ATTRIBUTE.owner, SearchAttributeType.KEYWORD),
+  group: defineSearchAttributeKey(SEARCH_ATTRIBUTE.group, SearchAttributeType.KEYWORD),
+  state: defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, SearchAttributeType.KEYWORD),
+};
+
+export async function connectTemporal(config: Config, log: Logger, options: { eager: boolean }): Promise<Temporal> {
+  const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
+  const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+  const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
+
+  return {
+    connection,
+    client,
+    hasSearchAttributes,
+
+    async startSubmission(input, ownerName) {
+      try {
+        const handle = await client.workflow.start(WORKFLOW.submission, {
+          workflowId: submissionWorkflowId(input.submissionId),
+          taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
+          args: [input],
+          requestEagerStart: options.eager,
+          workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
+          staticSummary: summaryOf(input, ownerName),
+          ...(hasSearchAttributes
+            ? {
+                typedSearchAttributes: new TypedSearchAttributes([
+                  { key: SEARCH_ATTRIBUTE_KEYS.endpoint, value: input.endpointId },
+                  { key: SEARCH_ATTRIBUTE_KEYS.function, value: input.functionName },
+                  { key: SEARCH_ATTRIBUTE_KEYS.owner, value: input.ownerId },
+                  { key: SEARCH_ATTRIBUTE_KEYS.group, value: input.taskGroupId },
+                  { key: SEARCH_ATTRIBUTE_KEYS.state, value: 'waiting' },
+                ]),
+              }
+            : {}),
+        });
+        return { wasEager: handle.eagerlyStarted };
+      } catch (error) {
+        if (error instanceof WorkflowExecutionAlreadyStartedError) return { wasEager: false };
+        throw error;
+      }
+    },
+
+    async nudge(submissionId) {
+      await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
+    },
+
+    async cancelSubmission(submissionId) {
+      await signalIfOpen(async () => {
+        await client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel();
+      });
+    },
+
+    async signalPresence(input, presence) {
+      await client.workflow.signalWithStart(WORKFLOW.endpoint, {
+        ...endpointStart(input),
+        signal: SIGNAL.presence,
+        signalArgs: [presence],
+      });
+    },
+
+    async signalWaiting(input) {
+      await client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), signal: SIGNAL.waiting, signalArgs: [] });
+    },
+
+    async check(deadlineMs) {
+      await client.withDeadline(Date.now() + deadlineMs, () => connection.workflowService.getSystemInfo({}));
+    },
+
+    async close() {
+      await connection.close();
+    },
+  };
+
+  function endpointStart(input: EndpointInput): {
+    workflowId: string;
+    taskQueue: string;
+    args: [EndpointInput];
+    staticSummary: string;
+    workflowTaskTimeout: typeof WORKFLOW_TASK_TIMEOUT;
+  } {
+    return {
+      workflowId: endpointWorkflowId(input.taskQueueId),
+      taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
+      args: [input],
+      staticSummary: `endpoint ${input.endpointName}`,
+      workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
+    };
+  }
+}
+
+/** Signals and cancels race with the end of a workflow; a closed one needs neither. */
+async function signalIfOpen(send: () => Promise<void>): Promise<void> {
+  try {
+    await send();
+  } catch (error) {
+    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return;
+    throw error;
+  }
+}
+
+function summaryOf(input: SubmissionInput, ownerName: string): string {
+  const what = input.total === 1 ? input.functionName : `${input.functionName} x${input.total}`;
+  return `${what} on ${input.endpointName} for ${ownerName}`.slice(0, 200);
+}
+
+async function ensureSearchAttributes(connection: NativeConnection, namespace: string, log: Logger): Promise<boolean> {
+  const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
+  const names = Object.values(SEARCH_ATTRIBUTE);
+  try {
+    const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
+    const missing = names.filter((name) => !(name in customAttributes));
+    if (missing.length > 0) {
+      await connection.operatorService.addSearchAttributes({
+        namespace,
+        searchAttributes: Object.fromEntries(missing.map((name) => [name, keyword])),
+      });
+      await untilListed(connection, namespace, names);
+    }
+    return true;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (/already exist/i.test(reason)) return true; // another process was first
+    log.warn({ reason }, 'the Temporal server refused our search attributes; submissions run without them');
+    return false;
+  }
+}
+
+/** The server caches the list; a start that names an attribute it does not know yet would be refused. */
+async function untilListed(connection: NativeConnection, namespace: string, names: readonly string[]): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
+    if (names.every((name) => name in customAttributes) || Date.now() > deadline) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

@@ -1,0 +1,35 @@
+import { createServer, type Server } from 'node:http';
+
+import { register } from 'prom-client';
+
+import type { EngineState } from '../platform/health';
+
+/** /healthz, /readyz and /metrics of a process without an API of its own. Bound to loopback unless configured. */
+export async function startHealthServer(
+  address: { host: string; port: number },
+  readiness: () => Promise<Record<string, EngineState>>,
+): Promise<Server> {
+  const server = createServer((request, response) => {
+    void (async () => {
+      const reply = (status: number, body: unknown): void => {
+        response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+      };
+      if (request.url === '/healthz') return reply(200, { status: 'ok' });
+      if (request.url === '/metrics') {
+        response.writeHead(200, { 'content-type': register.contentType }).end(await register.metrics());
+        return;
+      }
+      if (request.url !== '/readyz') return reply(404, { code: 'NOT_FOUND', message: 'Ask for /healthz, /readyz or /metrics.' });
+      const engines = await readiness();
+      const ready = Object.values(engines).every((engine) => engine.ok);
+      return reply(ready ? 200 : 503, { ready, engines });
+    })().catch((error: unknown) => {
+      response.writeHead(500).end(String(error));
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(address.port, address.host, resolve);
+  });
+  return server;
+}

@@ -1,0 +1,67 @@
+import { createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import { readConfig, withoutSecrets } from '../platform/config';
+import { createReadiness } from '../platform/health';
+import { createLogger } from '../platform/log';
+import { connectService } from '../platform/service';
+import { onStopSignal } from '../platform/shutdown';
+import { startHealthServer } from './health-server';
+import { startPresenceLoop } from './presence-loop';
+import { startResultLoop } from './result-loop';
+import { startSweep } from './sweep';
+import { createWorker } from './temporal-workers';
+
+/** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
+async function main(): Promise<void> {
+  const config = readConfig();
+  const log = createLogger('workers', config.LOG_LEVEL);
+  log.info({ config: withoutSecrets(config) }, 'starting');
+  const service = await connectService('funcx-workers', config, log, { eager: false });
+  const { db, broker, publisher, temporal } = service;
+  const deps: ActivityDeps = { config, log, db, publisher, temporal };
+
+  const shared = { connection: temporal.connection, namespace: config.TEMPORAL_NAMESPACE };
+  const submissions = await createWorker({
+    ...shared,
+    taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
+    activities: createSubmissionActivities(deps),
+    maxCachedWorkflows: 500,
+    maxConcurrentActivities: 50,
+  });
+  const endpoints = await createWorker({
+    ...shared,
+    taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
+    activities: createEndpointActivities(deps),
+    maxCachedWorkflows: 200,
+    maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
+  });
+  const running = Promise.all([submissions.run(), endpoints.run()]);
+
+  await broker.start();
+  const results = await startResultLoop(broker, deps);
+  const presence = await startPresenceLoop(broker, deps);
+  const sweep = startSweep(deps);
+  const readiness = createReadiness({ db, broker, temporal, worker: () => worstOf(submissions.getState(), endpoints.getState()) });
+  const health = await startHealthServer({ host: config.HEALTH_HOST, port: config.HEALTH_PORT }, async () => ({
+    ...(await readiness()),
+    results: results.isConsuming() ? { ok: true } : { ok: false, reason: 'results are not consumed' },
+    presence: presence.isConsuming() ? { ok: true } : { ok: false, reason: 'heartbeats are not consumed' },
+  }));
+  log.info({ port: config.HEALTH_PORT }, 'ready');
+
+  onStopSignal(log, [
+    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), sweep.close()]) },
+    // The runtime stops its workers on the same signal; this waits for them.
+    { name: 'workers', run: () => running },
+    { name: 'health', run: async () => void health.close() },
+    { name: 'connections', run: () => service.close() },
+  ]);
+}
+
+function worstOf(a: string, b: string): string {
+  return a === 'RUNNING' ? b : a;
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(1);
+});

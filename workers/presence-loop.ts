@@ -1,0 +1,109 @@
+import type { ActivityDeps } from '../activities';
+import type { Broker, Consumer, Delivery } from '../broker';
+import { decodeFrame, type StatusData } from '../contracts/frames';
+import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
+import { putAside } from './dead-letters';
+import { detectLosses } from './loss-detector';
+
+/**
+ * Heartbeats become presence: written to the store each time, signalled to the endpoint's workflow on transitions only.
+ * A queue whose heartbeats stop is marked offline by a sweep that any number of processes may run.
+ */
+
+const PREFETCH = 200;
+const SWEEP_MS = 1_000;
+
+export interface PresenceLoop {
+  isConsuming(): boolean;
+  close(): Promise<void>;
+}
+
+export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Promise<PresenceLoop> {
+  const inHand = new Set<Promise<void>>();
+
+  const consumer: Consumer = await broker.consume({
+    queue: QUEUE.status,
+    prefetch: PREFETCH,
+    onDelivery: (delivery) => {
+      const work = handle(delivery).finally(() => inHand.delete(work));
+      inHand.add(work);
+    },
+  });
+
+  async function handle(delivery: Delivery): Promise<void> {
+    let status: StatusData;
+    try {
+      const frame = decodeFrame(delivery.body);
+      if (frame.message_type !== 'ep_status_report') throw new SyntaxError(`a ${frame.message_type} message on the status queue`);
+      status = frame.data;
+    } catch (error) {
+      await putAside(deps, QUEUE.status, delivery, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    try {
+      await apply(taskQueueIdOfKey(delivery.routingKey), status);
+    } catch (error) {
+      // The next heartbeat says the same; keeping this one would only make it old.
+      deps.log.warn({ err: error, routingKey: delivery.routingKey }, 'a heartbeat could not be applied');
+    }
+    delivery.ack();
+  }
+
+  async function apply(taskQueueId: string, status: StatusData): Promise<void> {
+    const state = status.global_state;
+    const periodS = state?.heartbeat_period ?? 0;
+    const change = await recordHeartbeat(deps.db, {
+      taskQueueId,
+      incarnation: state?.incarnation ?? null,
+      periodS,
+      isActive: periodS > 0 && state?.active !== false,
+      workers: state?.total_workers ?? null,
+      report: state ?? status.ep_status_report ?? {},
+    });
+    if (change) await tell(change);
+    if (state?.running && state.running.length > 0) {
+      await markRunning(deps.db, taskQueueId, state.running.map((name) => name.slice(0, 36)));
+    }
+    if (state?.held && periodS > 0) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+  }
+
+  async function tell(change: PresenceChange): Promise<void> {
+    const { taskQueueId, endpointId, endpointName, isOnline, changedAt } = change;
+    deps.log.info({ taskQueueId, isOnline }, isOnline ? 'an endpoint came online' : 'an endpoint went offline');
+    await deps.temporal.signalPresence(
+      { version: 1, taskQueueId, endpointId, endpointName },
+      { isOnline, sinceMs: changedAt.getTime() },
+    );
+  }
+
+  let isSweeping = false;
+  const sweeper = setInterval(() => {
+    if (isSweeping) return;
+    isSweeping = true;
+    void sweep().finally(() => (isSweeping = false));
+  }, SWEEP_MS);
+
+  async function sweep(): Promise<void> {
+    try {
+      for (const change of await sweepOffline(deps.db)) await tell(change);
+      // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
+      for (const queue of await listReturning(deps.db)) {
+        await deps.temporal.signalWaiting({ version: 1, ...queue });
+      }
+    } catch (error) {
+      deps.log.warn({ err: error }, 'the presence sweep failed; it runs again in a second');
+    }
+  }
+
+  return {
+    isConsuming: () => consumer.isConsuming,
+    async close() {
+      clearInterval(sweeper);
+      await consumer.pause();
+      await Promise.all(inHand);
+      await consumer.close();
+    },
+  };
+}
+

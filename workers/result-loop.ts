@@ -1,0 +1,131 @@
+import type { ActivityDeps } from '../activities';
+import { deliverAndNudge, storeResults, type ReceivedResult } from '../activities/complete';
+import type { Broker, Consumer, Delivery } from '../broker';
+import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
+import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { failPoint } from '../platform/fail-points';
+import { resultsByVerdict } from '../platform/metrics';
+import { putAside } from './dead-letters';
+
+/**
+ * Feeds results to `activities/complete`. While one batch is stored the next one gathers, so a single result is stored at
+ * once and a flood in large batches. Delivery of a batch runs beside the store of the next. The broker is acknowledged last.
+ */
+
+const PREFETCH = 2_000;
+const BATCH = 500;
+/** Bodies of one batch at most; the first result is always taken. */
+const BATCH_BYTES = 32 * 1024 * 1024;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 5_000;
+
+interface Waiting {
+  delivery: Delivery;
+  result: ReceivedResult;
+}
+
+export interface ResultLoop {
+  isConsuming(): boolean;
+  /** Takes no more results and resolves when those in hand are done. */
+  close(): Promise<void>;
+}
+
+export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promise<ResultLoop> {
+  let waiting: Waiting[] = [];
+  let isStoring = false;
+  let pauseMs = FIRST_PAUSE_MS;
+  const delivering = new Set<Promise<void>>();
+  const idle: (() => void)[] = [];
+
+  const consumer: Consumer = await broker.consume({
+    queue: QUEUE.results,
+    prefetch: PREFETCH,
+    onDelivery: (delivery) => {
+      const result = parse(delivery);
+      if (typeof result === 'string') {
+        void putAside(deps, QUEUE.results, delivery, result);
+        return;
+      }
+      waiting.push({ delivery, result });
+      void work();
+    },
+    // What waits here is delivered again on the next channel.
+    onInterrupted: () => (waiting = []),
+  });
+
+  async function work(): Promise<void> {
+    if (isStoring) return;
+    isStoring = true;
+    while (waiting.length > 0) {
+      const batch = takeBatch();
+      try {
+        const stage = await storeResults(deps, batch.map((item) => item.result));
+        for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
+        pauseMs = FIRST_PAUSE_MS;
+        const done = finish(batch, stage).finally(() => delivering.delete(done));
+        delivering.add(done);
+      } catch (error) {
+        await giveBack(batch, error, 'results could not be stored');
+      }
+    }
+    isStoring = false;
+    for (const resolve of idle.splice(0)) resolve();
+  }
+
+  function takeBatch(): Waiting[] {
+    let bytes = 0;
+    let n = 0;
+    while (n < waiting.length && n < BATCH && (n === 0 || bytes < BATCH_BYTES)) {
+      bytes += waiting[n]?.result.body.length ?? 0;
+      n++;
+    }
+    return waiting.splice(0, n);
+  }
+
+  async function finish(batch: readonly Waiting[], stage: Awaited<ReturnType<typeof storeResults>>): Promise<void> {
+    try {
+      await deliverAndNudge(deps, stage);
+      await failPoint('before-ack');
+      for (const { delivery } of batch) delivery.ack();
+    } catch (error) {
+      await giveBack(batch, error, 'answers could not be delivered');
+    }
+  }
+
+  /** Back to the queue after a pause: an engine is away, and the results are safe with the broker. */
+  async function giveBack(batch: readonly Waiting[], error: unknown, text: string): Promise<void> {
+    deps.log.warn({ err: error, results: batch.length, pauseMs }, text);
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+    for (const { delivery } of batch) delivery.nack(true);
+  }
+
+  return {
+    isConsuming: () => consumer.isConsuming,
+    async close() {
+      await consumer.pause();
+      if (isStoring) await new Promise<void>((resolve) => idle.push(resolve));
+      await Promise.all(delivering);
+      await consumer.close();
+    },
+  };
+}
+
+/** The result, or why the message is not one. */
+function parse(delivery: Delivery): ReceivedResult | string {
+  try {
+    const frame = decodeFrame(delivery.body);
+    if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
+    const headers = resultHeadersSchema.parse(delivery.headers);
+    return {
+      taskQueueId: taskQueueIdOfKey(delivery.routingKey),
+      data: frame.data,
+      body: delivery.body,
+      attempt: headers['funcx-attempt'],
+      isStored: headers['funcx-stored'] ?? false,
+      exitCode: headers['funcx-exit-code'],
+    };
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}

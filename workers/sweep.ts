@@ -1,0 +1,61 @@
+import type { ActivityDeps } from '../activities';
+import { deliver } from '../activities/complete';
+import type { SubmissionInput } from '../contracts/submission';
+import { listUndelivered } from '../platform/store/answers';
+import { createPartitions } from '../platform/store/database';
+import { listUnstarted, markStarted } from '../platform/store/submissions';
+
+/**
+ * Finishes what a dead process left half done: submissions whose bodies are stored but whose workflow was never seen to
+ * start, and stored answers that were not delivered. Each step is idempotent, so several processes may sweep.
+ */
+
+const SWEEP_MS = 3_000;
+/** Younger ones are most likely in the hands of the process that accepted them. */
+const MIN_AGE_MS = 6_000;
+const AT_ONCE = 200;
+const PARTITIONS_MS = 3_600_000;
+
+export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
+  let partitionsAt = Date.now();
+  let current: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    current ??= sweep().finally(() => (current = undefined));
+  }, SWEEP_MS);
+
+  async function sweep(): Promise<void> {
+    try {
+      await startMissing();
+      await deliver(deps, await listUndelivered(deps.db, MIN_AGE_MS, AT_ONCE));
+      if (Date.now() - partitionsAt > PARTITIONS_MS) {
+        await createPartitions(deps.db, Date.now());
+        partitionsAt = Date.now();
+      }
+    } catch (error) {
+      deps.log.warn({ err: error }, 'the sweep failed; it runs again');
+    }
+  }
+
+  async function startMissing(): Promise<void> {
+    const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE);
+    for (const { ownerName, deadline, policy, total, id, ...rest } of unstarted) {
+      const input: SubmissionInput = {
+        version: 1,
+        submissionId: id,
+        ...rest,
+        total,
+        deadlineMs: deadline.getTime(),
+        ...(policy.walltime_s === undefined ? {} : { walltimeMs: policy.walltime_s * 1_000 }),
+      };
+      await deps.temporal.startSubmission(input, ownerName);
+    }
+    if (unstarted.length > 0) await markStarted(deps.db, unstarted.map((submission) => submission.id));
+  }
+
+  return {
+    async close() {
+      clearInterval(timer);
+      await current;
+    },
+  };
+}

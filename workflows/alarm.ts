@@ -1,0 +1,35 @@
+import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
+
+/** One timer that can be set anew; each setting shows in the Temporal UI with its own summary. */
+export class Alarm {
+  #scope: CancellationScope | undefined;
+  #atMs: number | undefined;
+
+  constructor(private readonly onRing: () => void) {}
+
+  /** Rings at this time (Unix milliseconds). A setting to the same time keeps the running timer. */
+  set(atMs: number, summary: string): void {
+    if (this.#atMs === atMs) return;
+    this.clear();
+    this.#atMs = atMs;
+    const scope = new CancellationScope();
+    this.#scope = scope;
+    void scope
+      .run(() => sleep(Math.max(atMs - Date.now(), 1), { summary }))
+      .then(() => {
+        if (this.#scope !== scope) return;
+        this.#atMs = undefined;
+        this.#scope = undefined;
+        this.onRing();
+      })
+      .catch((error: unknown) => {
+        if (!isCancellation(error)) throw error;
+      });
+  }
+
+  clear(): void {
+    this.#scope?.cancel();
+    this.#scope = undefined;
+    this.#atMs = undefined;
+  }
+}

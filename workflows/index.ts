@@ -1,0 +1,3 @@
+/** The workflows that the service's Temporal workers run; what is exported here is bundled. */
+export { endpoint } from './endpoint';
+export { submission } from './submission';

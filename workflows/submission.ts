@@ -1,0 +1,210 @@
+import {
+  CancellationScope,
+  condition,
+  continueAsNew,
+  defineQuery,
+  defineSignal,
+  isCancellation,
+  proxyLocalActivities,
+  setCurrentDetails,
+  setHandler,
+  upsertMemo,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+
+import type { SubmissionActivities, SubmissionRef } from '../activities';
+import { QUERY, SEARCH_ATTRIBUTE, SIGNAL } from '../contracts/names';
+import type { SubmissionState, TaskState } from '../contracts/states';
+import type { EndReason, SubmissionInput, SubmissionProgress, SubmissionSummary } from '../contracts/submission';
+import { Alarm } from './alarm';
+import { describeSubmission } from './details';
+
+// Local activities: a round trip through the server's task queues would cost more than the work itself.
+// A failed try is repeated for as long as the engines are away; the deadline ends a submission, not an outage.
+const local = { startToCloseTimeout: '60 seconds', localRetryThreshold: '30 seconds' } as const;
+const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
+const { dispatch, releaseDueTasks, observe, endOpenTasks, endOverdueTasks, finish } = proxyLocalActivities<SubmissionActivities>({
+  ...local,
+  retry,
+});
+
+const FIRST_LOOK_MS = 60_000;
+/** While the endpoint is offline nothing of the submission changes; what comes back is told by signal. */
+const FIRST_LOOK_OFFLINE_MS = 600_000;
+const LONGEST_LOOK_MS = 3_600_000;
+/** A run ends before its history is long; the deadline and the open tasks are in the store. */
+const MAX_HISTORY_EVENTS = 1_500;
+const MAX_NUDGES = 5_000;
+
+export const nudgeSignal = defineSignal(SIGNAL.nudge);
+export const tasksQuery = defineQuery<Partial<Record<TaskState, number>>>(QUERY.tasks);
+export const failuresQuery = defineQuery<SubmissionProgress['failures']>(QUERY.failures);
+
+/** The durable life of a submission: dispatch, wait, retry, expire or cancel, finish. */
+export async function submission(input: SubmissionInput): Promise<SubmissionSummary> {
+  return new SubmissionRun(input).run();
+}
+
+/**
+ * A submission sleeps until a nudge, a timer or a cancellation; then it reads the store and decides. The store counts
+ * open tasks, so nothing here is needed to know when it is done, and a lost nudge only delays.
+ */
+class SubmissionRun {
+  readonly #ref: SubmissionRef;
+  #progress: SubmissionProgress;
+  #isNudged = false;
+  #nudges: number;
+  #dispatches: number;
+  #lookMs = FIRST_LOOK_MS;
+  #state: SubmissionState = 'waiting';
+  readonly #look = new Alarm(() => (this.#isNudged = true));
+  readonly #deadline = new Alarm(() => (this.#isNudged = true));
+  readonly #retry = new Alarm(() => (this.#isNudged = true));
+  readonly #walltime = new Alarm(() => (this.#isNudged = true));
+
+  constructor(private readonly input: SubmissionInput) {
+    const { submissionId, taskQueueId, endpointId, endpointName } = input;
+    this.#ref = { submissionId, taskQueueId, endpointId, endpointName };
+    this.#nudges = input.carried?.nudges ?? 0;
+    this.#dispatches = input.carried?.dispatches ?? 0;
+    this.#progress = {
+      open: input.total,
+      counts: { waiting: input.total },
+      endpointOnline: false,
+      endpointSinceMs: 0,
+      failures: [],
+    };
+    setHandler(nudgeSignal, () => {
+      this.#isNudged = true;
+      this.#nudges++;
+    });
+    setHandler(tasksQuery, () => this.#progress.counts);
+    setHandler(failuresQuery, () => this.#progress.failures);
+  }
+
+  async run(): Promise<SubmissionSummary> {
+    try {
+      if (this.input.carried) await this.#observe();
+      else await this.#dispatch();
+      while (this.#progress.open > 0) {
+        await this.#sleep();
+        await this.#observe();
+        if (this.#progress.open === 0) break;
+        if (Date.now() >= this.input.deadlineMs) return await this.#end('expired', this.#expiry());
+        await this.#decide();
+        await this.#startAnewWhenLong();
+      }
+      return await this.#finish('done');
+    } catch (error) {
+      if (!isCancellation(error)) throw error;
+      await CancellationScope.nonCancellable(() =>
+        this.#end('cancelled', { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' }),
+      );
+      throw error; // the Temporal UI shows the run as cancelled
+    }
+  }
+
+  async #dispatch(): Promise<void> {
+    const claimId = `${this.input.submissionId}/${this.#dispatches++}`;
+    const openBefore = this.#progress.counts.waiting ?? this.input.total;
+    const { waiting, endpointOnline, endpointSinceMs } = await dispatch({ ...this.#ref, claimId, openBefore });
+    const dispatched = this.input.total - waiting;
+    this.#show({
+      ...this.#progress,
+      endpointOnline,
+      endpointSinceMs,
+      counts: { ...(waiting > 0 ? { waiting } : {}), ...(dispatched > 0 ? { dispatched } : {}) },
+    });
+    this.#lookMs = endpointOnline ? FIRST_LOOK_MS : FIRST_LOOK_OFFLINE_MS;
+    if (this.input.walltimeMs !== undefined && dispatched > 0) {
+      this.#walltime.set(Date.now() + this.input.walltimeMs + 16_000, `walltime of ${this.input.walltimeMs / 1000} s`);
+    }
+  }
+
+  /** Until a nudge or a timer. Both timers are only made for a submission that is open longer than a moment. */
+  async #sleep(): Promise<void> {
+    const now = Date.now();
+    const look = now + this.#lookMs;
+    if (this.input.deadlineMs <= look) this.#deadline.set(this.input.deadlineMs, 'deadline');
+    else this.#look.set(look, 'look again, in case a nudge was lost');
+    await condition(() => this.#isNudged);
+    if (Date.now() >= look) {
+      this.#lookMs = Math.min(this.#lookMs * 2, LONGEST_LOOK_MS);
+      // Still open after the first look: from now on the deadline itself is a timer that the watcher sees.
+      this.#deadline.set(this.input.deadlineMs, 'deadline');
+    }
+  }
+
+  async #observe(): Promise<void> {
+    this.#isNudged = false;
+    const { walltimeMs } = this.input;
+    this.#show(await observe({ ...this.#ref, ...(walltimeMs === undefined ? {} : { walltimeMs }) }));
+  }
+
+  /** What only a workflow may decide: when a delayed task goes on, and that an attempt is overdue. */
+  async #decide(): Promise<void> {
+    const { nextDueMs, nextOverdueMs } = this.#progress;
+    if (nextDueMs !== undefined) {
+      if (nextDueMs <= Date.now()) {
+        await releaseDueTasks(this.#ref);
+        await this.#dispatch();
+        await this.#observe();
+      } else {
+        this.#retry.set(nextDueMs, 'pause before the next attempt');
+      }
+    }
+    const { walltimeMs } = this.input;
+    if (nextOverdueMs !== undefined && walltimeMs !== undefined) {
+      if (nextOverdueMs <= Date.now()) {
+        await endOverdueTasks({ ...this.#ref, walltimeMs });
+        await this.#observe();
+      } else {
+        this.#walltime.set(nextOverdueMs, `walltime of ${walltimeMs / 1000} s`);
+      }
+    }
+  }
+
+  #expiry(): EndReason {
+    const when = new Date(this.input.deadlineMs).toISOString();
+    return {
+      state: 'expired',
+      code: 'Expired',
+      text: `The deadline of the submission, ${when}, passed before the task had an answer.`,
+    };
+  }
+
+  async #end(state: SubmissionState, reason: EndReason): Promise<SubmissionSummary> {
+    await endOpenTasks({ ...this.#ref, reason });
+    await this.#observe();
+    return this.#finish(state);
+  }
+
+  async #finish(state: SubmissionState): Promise<SubmissionSummary> {
+    this.#setState(state);
+    await finish({ ...this.#ref, state });
+    return { state, counts: this.#progress.counts };
+  }
+
+  #show(progress: SubmissionProgress): void {
+    this.#progress = progress;
+    setCurrentDetails(describeSubmission(this.input, progress));
+    if (progress.open === 0) return;
+    const { waiting = 0, delayed = 0 } = progress.counts;
+    this.#setState(waiting + delayed >= progress.open ? 'waiting' : 'running');
+  }
+
+  #setState(state: SubmissionState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    // Without the attribute (a server that refused it) there is nothing to keep up to date.
+    const key = workflowInfo().typedSearchAttributes.getAll().find((pair) => pair.key.name === SEARCH_ATTRIBUTE.state)?.key;
+    if (key) upsertSearchAttributes([{ key, value: state } as Parameters<typeof upsertSearchAttributes>[0] extends (infer P)[] ? P : never]);
+  }
+
+  async #startAnewWhenLong(): Promise<void> {
+    const { historyLength, continueAsNewSuggested } = workflowInfo();
+    if (historyLength < MAX_HISTORY_EVENTS && this.#nudges < MAX_NUDGES && !continueAsNewSuggested) return;
+    await continueAsNew<typeof submission>({ ...this.input, carried: { nudges: 0, dispatches: this.#dispatches } });
+  }
+}
