@@ -53,7 +53,13 @@ interface Delivery {
 /** First stage: turns results into answers and stores them. */
 export async function storeResults(deps: ActivityDeps, results: readonly ReceivedResult[]): Promise<Stage> {
   const failed = results.filter((result) => result.data.error_details);
-  const facts = failed.length > 0 ? await readRetryFacts(deps.db, failed.map((result) => result.data.task_id)) : new Map<string, RetryFacts>();
+  const facts =
+    failed.length > 0
+      ? await readRetryFacts(
+          deps.db,
+          failed.map((result) => result.data.task_id),
+        )
+      : new Map<string, RetryFacts>();
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
   return store(deps, answers);
 }
@@ -102,7 +108,10 @@ export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[
       }
     }),
   );
-  await markDelivered(deps.db, deliveries.map((delivery) => delivery.taskId));
+  await markDelivered(
+    deps.db,
+    deliveries.map((delivery) => delivery.taskId),
+  );
 }
 
 async function nudgeAll(deps: ActivityDeps, submissionIds: readonly string[]): Promise<void> {
@@ -165,7 +174,12 @@ export function errorFrame(taskId: string, code: string, text: string): Uint8Arr
 }
 
 /** Ends open tasks without a result of their own: cancelled, expired, lost. Tells the agent to stop what it holds. */
-export async function endTasks(deps: ActivityDeps, taskQueueId: string, tasks: readonly OpenTask[], reason: EndReason): Promise<number> {
+export async function endTasks(
+  deps: ActivityDeps,
+  taskQueueId: string,
+  tasks: readonly OpenTask[],
+  reason: EndReason,
+): Promise<number> {
   if (tasks.length === 0) return 0;
   const stage = await store(
     deps,
@@ -187,5 +201,7 @@ async function tellAgent(deps: ActivityDeps, taskQueueId: string, tasks: readonl
   const command = { command: 'cancel', tasks: tasks.map((task) => attemptName(task.id, task.attempt)) };
   await deps.publisher
     .publish('', commandQueueName(taskQueueId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' })
-    .catch((error: unknown) => deps.log.warn({ err: error, queue: taskQueueName(taskQueueId) }, 'could not tell the agent to stop'));
+    .catch((error: unknown) =>
+      deps.log.warn({ err: error, queue: taskQueueName(taskQueueId) }, 'could not tell the agent to stop'),
+    );
 }

@@ -56,7 +56,7 @@ async function publishTask(deps: ActivityDeps, taskQueueId: string, task: Claime
         ? {
             task_buffer: '',
             claim: {
-              path: `/v1/tasks/${task.id}/body?attempt=${task.attempt}`,
+              path: `/v1/tasks/${task.id}/body`,
               token: signBodyToken(key, 'body', task.id, task.attempt),
             },
           }

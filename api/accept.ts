@@ -62,15 +62,14 @@ export function createAccept(deps: AcceptDeps): Accept {
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const { idempotency, owner } = request;
 
-    const [outcome] = await Promise.all([
-      insertSubmissions(
-        deps.db,
-        submissions,
-        request.createQueue,
-        idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
-      ),
-      request.createQueue ? deps.groupQueues.ensure(owner.id, taskGroupId) : undefined,
-    ]);
+    // The queue first: nothing may be stored for a caller who is then told that the broker is away.
+    if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
+    const outcome = await insertSubmissions(
+      deps.db,
+      submissions,
+      request.createQueue,
+      idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
+    );
     switch (outcome.kind) {
       case 'group-of-another-owner':
         throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`);
@@ -85,14 +84,21 @@ export function createAccept(deps: AcceptDeps): Accept {
     await failPoint('accept-bodies');
     const started = await Promise.all(submissions.map((submission) => start(deps, request, submission)));
     await failPoint('accept-start');
-    void noteStarted(deps, submissions.filter((_, index) => started[index]).map((submission) => submission.id));
+    void noteStarted(
+      deps,
+      submissions.filter((_, index) => started[index]).map((submission) => submission.id),
+    );
     await failPoint('accept-answer');
     return accepted;
   };
 }
 
 /** Cuts a request into submissions of bounded size and gives every task its id. */
-function split(config: Config, request: AcceptRequest, taskGroupId: string): { submissions: NewSubmission[]; tasks: Record<string, string[]> } {
+function split(
+  config: Config,
+  request: AcceptRequest,
+  taskGroupId: string,
+): { submissions: NewSubmission[]; tasks: Record<string, string[]> } {
   const now = Date.now();
   const deadline = new Date(now + (request.policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000);
   const submissions: NewSubmission[] = [];

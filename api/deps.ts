@@ -1,11 +1,11 @@
 import type { Command } from '../contracts/frames';
-import type { Policy } from '../contracts/policy';
 import type { BrokerUsers } from '../platform/broker-users';
 import type { EndpointQueues } from '../platform/broker-topology';
 import type { Config } from '../platform/config';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
+import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
@@ -19,16 +19,16 @@ export interface ApiDeps {
   accept: Accept;
   cancel: Cancel;
   /** One entry an engine. */
-  readiness(): Promise<Record<string, EngineState>>;
+  readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
   /** An agent registered; its queues exist. */
-  onEndpointRegistered(taskQueueId: string): Promise<void>;
+  onEndpointRegistered: (taskQueueId: string) => Promise<void>;
   /** An endpoint was deleted: its open submissions get their answers. */
-  onEndpointDeleted(endpointId: string): Promise<void>;
+  onEndpointDeleted: (endpointId: string) => Promise<void>;
   /** Puts a command on the agent's queue. */
-  sendCommand(endpointId: string, command: Command): Promise<void>;
+  sendCommand: (endpointId: string, command: Command) => Promise<void>;
   /** Aborted when the process stops: long polls answer, event streams end. */
   stopping: AbortSignal;
 }
@@ -42,32 +42,3 @@ export type CancelTarget = { taskIds: string[] } | { submissionId: string } | { 
 
 /** Cancels what has no answer yet. The target was checked to be the owner's. */
 export type Cancel = (owner: { id: string; name: string }, target: CancelTarget) => Promise<{ cancelled: number }>;
-
-export interface AcceptRequest {
-  owner: { id: string; name: string };
-  /** Already checked for access. */
-  endpoint: { id: string; name: string };
-  taskQueueId: string;
-  /** Absent: made. Unknown: created. Another owner's: FORBIDDEN. */
-  taskGroupId?: string;
-  /** The group's result queue exists before the answer. */
-  createQueue: boolean;
-  calls: { functionId: string; functionName: string; payloads: string[] }[];
-  policy: Policy;
-  /** Without our own key. */
-  resourceSpecification?: Record<string, unknown>;
-  resultSerializers?: string[];
-  traceparent?: string;
-  /** The same key and hash: the same answer. Another hash: CONFLICT. */
-  idempotency?: { key: string; bodyHash: Buffer };
-}
-
-export interface Accepted {
-  requestId: string;
-  taskGroupId: string;
-  /** Ids in the order of the payloads, per function id. */
-  tasks: Record<string, string[]>;
-}
-
-/** Makes tasks durable and starts their submissions, all or none. */
-export type Accept = (request: AcceptRequest) => Promise<Accepted>;

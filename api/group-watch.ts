@@ -10,14 +10,14 @@ const POLL_MS = 30;
 const BACKOFF_MS = 500;
 
 export interface GroupWatch {
-  /** Resolves when the group has an answer after `seq`, at the deadline, or when `signal` aborts; never rejects. */
-  waitFor(groupId: string, seq: number, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  /** True when the group has an answer after `seq`; false at the deadline or when `signal` aborts. Never rejects. */
+  waitFor(groupId: string, seq: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
   close(): void;
 }
 
 interface Waiter {
   seq: number;
-  settle(): void;
+  settle: (hasNews: boolean) => void;
 }
 
 export function createGroupWatch(
@@ -43,7 +43,7 @@ export function createGroupWatch(
     try {
       const lastSeqs = await readLastSeqs([...waiters.keys()]);
       for (const [groupId, lastSeq] of lastSeqs) {
-        for (const waiter of [...(waiters.get(groupId) ?? [])]) if (lastSeq > waiter.seq) waiter.settle();
+        for (const waiter of [...(waiters.get(groupId) ?? [])]) if (lastSeq > waiter.seq) waiter.settle(true);
       }
     } catch (error) {
       pauseMs = BACKOFF_MS; // waiters have deadlines of their own
@@ -55,21 +55,22 @@ export function createGroupWatch(
 
   return {
     waitFor(groupId, seq, timeoutMs, signal) {
-      if (isClosed || signal?.aborted || timeoutMs <= 0) return Promise.resolve();
+      if (isClosed || signal?.aborted || timeoutMs <= 0) return Promise.resolve(false);
       return new Promise((resolve) => {
         const waiter: Waiter = {
           seq,
-          settle: () => {
+          settle: (hasNews) => {
             clearTimeout(deadline);
-            signal?.removeEventListener('abort', waiter.settle);
+            signal?.removeEventListener('abort', giveUp);
             const group = waiters.get(groupId);
             group?.delete(waiter);
             if (group?.size === 0) waiters.delete(groupId);
-            resolve();
+            resolve(hasNews);
           },
         };
-        const deadline = setTimeout(waiter.settle, timeoutMs);
-        signal?.addEventListener('abort', waiter.settle, { once: true });
+        const giveUp = (): void => waiter.settle(false);
+        const deadline = setTimeout(giveUp, timeoutMs);
+        signal?.addEventListener('abort', giveUp, { once: true });
         const group = waiters.get(groupId) ?? new Set();
         waiters.set(groupId, group.add(waiter));
         schedule(0);
@@ -79,7 +80,7 @@ export function createGroupWatch(
     close() {
       isClosed = true;
       clearTimeout(timer);
-      for (const group of [...waiters.values()]) for (const waiter of [...group]) waiter.settle();
+      for (const group of [...waiters.values()]) for (const waiter of [...group]) waiter.settle(false);
     },
   };
 }

@@ -70,11 +70,17 @@ async function main(): Promise<void> {
     onEndpointDeleted: async (endpointId) => {
       for (const { id, taskQueueId } of await listOpenSubmissions(db, { endpointId })) {
         const text = `Endpoint ${endpointId} was deleted while the task was open.`;
-        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), { state: 'failed', code: 'EndpointDeleted', text });
+        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), {
+          state: 'failed',
+          code: 'EndpointDeleted',
+          text,
+        });
       }
     },
     sendCommand: (endpointId, command) =>
-      publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' }),
+      publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {
+        contentType: 'application/json',
+      }),
     stopping: stopping.signal,
   });
 

@@ -33,7 +33,8 @@ export function openApiDocument(routes: readonly RouteDescription[]): Json {
     info: {
       title: 'funcX on Temporal',
       version: '0.1.0',
-      description: 'Federated function-as-a-service. The /v2 and /v3 paths are those of Globus Compute 4 clients; /v1 is our own.',
+      description:
+        'Federated function-as-a-service. The /v2 and /v3 paths are those of Globus Compute 4 clients; /v1 is our own.',
     },
     paths,
     components: {
@@ -90,12 +91,20 @@ function operationId({ method, path }: RouteDescription): string {
 }
 
 function pathParameters({ path }: RouteDescription): Json[] {
-  return [...path.matchAll(/:([A-Za-z_]+)/g)].map(([, name]) => ({ name, in: 'path', required: true, schema: { type: 'string' } }));
+  return [...path.matchAll(/:([A-Za-z_]+)/g)].map(([, name]) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: { type: 'string' },
+  }));
 }
 
 function queryParameters({ query }: RouteDescription): Json[] {
   if (!query) return [];
-  const { properties = {}, required = [] } = schemaOf(query, 'input') as { properties?: Record<string, Json>; required?: string[] };
+  const { properties = {}, required = [] } = schemaOf(query, 'input') as {
+    properties?: Record<string, Json>;
+    required?: string[];
+  };
   return Object.entries(properties).map(([name, schema]) => ({ name, in: 'query', required: required.includes(name), schema }));
 }
 

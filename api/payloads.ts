@@ -5,16 +5,14 @@ import { TerminalError } from '../contracts/errors';
 const PACKED_START = /^[0-9]{1,10}\n/;
 
 /** In Node since 20; the compiler's library for es2022 does not know it. */
-interface WellFormedString extends String {
-  isWellFormed(): boolean;
-}
+type WellFormedString = string & { isWellFormed(): boolean };
 
 /** Throws 422 when the text can't be packed buffers, 413 when it has more than `maxChars` code points. */
 export function requirePacked(text: string, maxChars: number, what: string): void {
   if (!PACKED_START.test(text)) {
     throw new TerminalError('INVALID_REQUEST', `${what} is not packed: it must begin with a length and a newline`);
   }
-  if (text.includes('\0') || !(text as unknown as WellFormedString).isWellFormed()) {
+  if (text.includes('\0') || !(text as WellFormedString).isWellFormed()) {
     throw new TerminalError('INVALID_REQUEST', `${what} holds a NUL or half a character; text is sent as base64 or JSON`);
   }
   // Code points are at most UTF-16 units: most texts need no count.

@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express';
-import { z } from 'zod';
+import type { z } from 'zod';
 
 import { TerminalError, type ErrorCode } from '../contracts/errors';
 import { uuidSchema } from '../contracts/http/v1';
@@ -67,7 +67,7 @@ interface RouteSpec<Body extends z.ZodType, Query extends z.ZodType> {
   contentType?: string;
   errors?: readonly ErrorCode[];
   /** Its value becomes the JSON answer. */
-  handle(call: Call<z.output<Body>, z.output<Query>>): Promise<unknown> | unknown;
+  handle(call: Call<z.output<Body>, z.output<Query>>): unknown;
 }
 
 export function route<Body extends z.ZodType = z.ZodUndefined, Query extends z.ZodType = z.ZodUndefined>(
@@ -102,13 +102,26 @@ function parse<S extends z.ZodType>(schema: S | undefined, value: unknown, part:
 }
 
 function describe(error: z.ZodError, part: string): string {
-  const issues = error.issues.slice(0, 3).map((issue) => {
+  const all = error.issues.flatMap(withoutUnions);
+  const issues = all.slice(0, 3).map((issue) => {
     const field = issue.path.map(String).join('.');
     return `${field === '' ? `the ${part}` : `${part} field "${field.slice(0, 200)}"`}: ${issue.message}`;
   });
-  const more = error.issues.length > 3 ? `; and ${error.issues.length - 3} more` : '';
+  const more = all.length > 3 ? `; and ${all.length - 3} more` : '';
   return `the request is not well formed: ${issues.join('; ')}${more}`;
 }
+
+type Issue = z.core.$ZodIssue;
+
+/** A union only says that no shape fits; the shape that fits best says what is wrong. */
+function withoutUnions(issue: Issue): Issue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const [best] = [...issue.errors].sort((a, b) => deepest(b) - deepest(a) || a.length - b.length);
+  if (!best) return [issue];
+  return best.flatMap((inner) => withoutUnions({ ...inner, path: [...issue.path, ...inner.path] }));
+}
+
+const deepest = (issues: readonly Issue[]): number => Math.max(...issues.map((issue) => issue.path.length));
 
 /** A path parameter that is an id. One that can't be an id names nothing, so the answer is the same as for an unknown one. */
 export function idParameter(call: { params: Record<string, string> }, name: string, notFound: ErrorCode): string {

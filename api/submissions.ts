@@ -37,7 +37,7 @@ export interface CheckedTarget {
   taskQueueId: string;
   /** The functions' own policies under the request's. */
   policy: Policy;
-  functionName(id: string): string;
+  functionName: (id: string) => string;
 }
 
 /** May the identity send these functions there? Throws what it is to be told. */
@@ -57,7 +57,10 @@ export function checkTarget(
     const allowed = decide(identity, 'use', { ...fn, kind: 'function' });
     if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'));
     if (target.allowedFunctions && !target.allowedFunctions.includes(id)) {
-      throw new TerminalError('FORBIDDEN', `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`);
+      throw new TerminalError(
+        'FORBIDDEN',
+        `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`,
+      );
     }
     policy = { ...policy, ...fn.policy };
   }

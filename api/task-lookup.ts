@@ -16,7 +16,10 @@ export async function requireTask(db: Database, config: Config, identity: Identi
   const goneMs = idTimeMs(id) + config.FUNCX_RETENTION_DAYS * DAY_MS;
   const isOurs = id[14] === '8';
   if (isOurs && goneMs < Date.now()) {
-    throw new TerminalError('EXPIRED', `task ${id} was kept until ${new Date(goneMs).toISOString().slice(0, 10)} and then removed`);
+    throw new TerminalError(
+      'EXPIRED',
+      `task ${id} was kept until ${new Date(goneMs).toISOString().slice(0, 10)} and then removed`,
+    );
   }
   throw new TerminalError('TASK_NOT_FOUND', `no task ${id} belongs to you; check the id and who you are`);
 }

@@ -80,7 +80,10 @@ export async function findEndpoint(api: ApiClient, nameOrId: string, signal?: Ab
   const endpoints = (await api.get('/v2/endpoints', signal)) as { uuid: string; name: string }[];
   const found = endpoints.filter(({ name }) => name === nameOrId);
   if (found.length === 1 && found[0] !== undefined) return found[0].uuid;
-  if (found.length > 1) throw new UserError(`${found.length} endpoints are named "${nameOrId}"; give the id: ${found.map(({ uuid }) => uuid).join(', ')}.`);
+  if (found.length > 1)
+    throw new UserError(
+      `${found.length} endpoints are named "${nameOrId}"; give the id: ${found.map(({ uuid }) => uuid).join(', ')}.`,
+    );
   const known = endpoints.map(({ name }) => name).join(', ');
   throw new UserError(`You have no endpoint named "${nameOrId}"${known === '' ? '' : `; there are: ${known}`}.`);
 }

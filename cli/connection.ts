@@ -16,8 +16,10 @@ export interface Connection extends Credentials {
 export function connectionOfSystem(dataDir: string): Connection {
   const state = readState(layoutOf(dataDir));
   const identity = state === undefined ? undefined : (readJson(state.identity_file) as Identity | undefined);
-  if (state === undefined) throw new UserError(`There is no system in ${layoutOf(dataDir).dataDir}; start one with "npm run up".`);
-  if (identity === undefined) throw new UserError(`${state.identity_file} cannot be read; ask its owner for an identity of your own.`);
+  if (state === undefined)
+    throw new UserError(`There is no system in ${layoutOf(dataDir).dataDir}; start one with "npm run up".`);
+  if (identity === undefined)
+    throw new UserError(`${state.identity_file} cannot be read; ask its owner for an identity of your own.`);
   return { apiUrl: state.api_url, clientId: identity.client_id, clientSecret: identity.client_secret, caFile: state.ca_file };
 }
 

@@ -46,7 +46,8 @@ export function addEnvCommand(program: Command): void {
 
 function printEnvironment({ dataDir, client, json }: EnvOptions): void {
   const variablesOf = CLIENTS[client];
-  if (variablesOf === undefined) throw new UserError(`"${client}" is not a client; there are: ${Object.keys(CLIENTS).join(', ')}.`);
+  if (variablesOf === undefined)
+    throw new UserError(`"${client}" is not a client; there are: ${Object.keys(CLIENTS).join(', ')}.`);
   const connection = connectionOfSystem(dataDir);
   const variables = variablesOf(connection);
   if (json === true) {

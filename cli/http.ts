@@ -66,7 +66,9 @@ export class ApiClient {
     } catch (error) {
       signal?.throwIfAborted();
       const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-      throw new UserError(`The service at ${this.#credentials.apiUrl} does not answer (${messageOf(cause)}); is it running ("funcx status")?`);
+      throw new UserError(
+        `The service at ${this.#credentials.apiUrl} does not answer (${messageOf(cause)}); is it running ("funcx status")?`,
+      );
     }
     const document = parse(text);
     if (!answer.ok) throw new ApiError(answer.status, refusalOf(document) ?? `The service answered ${answer.status} to ${path}.`);

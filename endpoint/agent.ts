@@ -327,18 +327,18 @@ export class Agent {
       }
       if (!body) return; // cancelled or given back
     }
-    const { text, release } = body;
+    const place = body;
     this.#slots.add({
       taskId,
-      buffer: text,
+      buffer: place.text,
       resultSerializers: attempt.headers.result_serializers,
       walltimeMs: attempt.headers['funcx-walltime-ms'],
       maxResultChars: this.#registration().max_body_bytes,
       onStart: () => {
-        release();
+        place.release();
         this.#attempts.start(attempt, Date.now());
       },
-      onWithdrawn: release,
+      onWithdrawn: () => place.release(),
       onOutcome: (outcome) => this.#finish(attempt, outcome),
     });
   }

@@ -39,7 +39,10 @@ export class Answers {
         return true;
       } catch (error) {
         if (this.#aborted.signal.aborted) break;
-        this.options.log.warn({ task: attempt.taskId, reason: String(error), retryMs: backoffMs }, 'a result could not be sent yet');
+        this.options.log.warn(
+          { task: attempt.taskId, reason: String(error), retryMs: backoffMs },
+          'a result could not be sent yet',
+        );
         await sleep(backoffMs, undefined, { signal: this.#aborted.signal }).catch(() => undefined); // aborted: the loop ends
       }
     }

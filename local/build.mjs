@@ -37,7 +37,11 @@ function filesUnder(folder) {
 function hashOf(files) {
   const hash = createHash('sha256');
   for (const file of files) {
-    if (existsSync(file)) hash.update(`${relative(root, file)}\0`).update(readFileSync(file)).update('\0');
+    if (existsSync(file))
+      hash
+        .update(`${relative(root, file)}\0`)
+        .update(readFileSync(file))
+        .update('\0');
   }
   return hash.digest('hex');
 }

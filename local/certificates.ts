@@ -1,9 +1,29 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign, X509Certificate } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  X509Certificate,
+} from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
-import { bitString, boolean, contextTag, integer, ipAddressBytes, objectId, octetString, sequence, set, time, utf8String } from './der';
+import {
+  bitString,
+  boolean,
+  contextTag,
+  integer,
+  ipAddressBytes,
+  objectId,
+  octetString,
+  sequence,
+  set,
+  time,
+  utf8String,
+} from './der';
 import { writeWhole } from './files';
 
 import type { KeyObject } from 'node:crypto';

@@ -14,7 +14,8 @@ const PORT_NAMES = Object.keys(PORT_OPTIONS) as PortName[];
 
 function parsePort(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port > HIGHEST_PORT) throw new InvalidArgumentError(`a port is a number from 0 (any) to ${HIGHEST_PORT}.`);
+  if (!/^\d+$/.test(text) || port > HIGHEST_PORT)
+    throw new InvalidArgumentError(`a port is a number from 0 (any) to ${HIGHEST_PORT}.`);
   return port;
 }
 
@@ -81,7 +82,7 @@ function argumentsOf(options: UpOptions): string[] {
 }
 
 async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
-  const { isUp, services } = await readStatus(dataDir);
+  const { isUp, isSupervised, services } = await readStatus(dataDir);
   if (!isUp) process.exitCode = 1;
   if (asJson) {
     process.stdout.write(`${JSON.stringify({ services }, null, 2)}\n`);
@@ -93,6 +94,9 @@ async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
   }
   for (const { name, pid, port, healthy, external } of services) {
     const where = external ? 'external' : pid === null ? 'no process' : `process ${pid}`;
-    process.stdout.write(`${name.padEnd(9)}  ${healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`);
+    process.stdout.write(
+      `${name.padEnd(9)}  ${healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`,
+    );
   }
+  if (!isSupervised) process.stdout.write('The supervisor is gone; "up" starts everything anew, "down" stops what is left.\n');
 }

@@ -15,7 +15,8 @@ export async function sayHello(state: SystemState, stopping: AbortSignal): Promi
   const apiUrl = `http://127.0.0.1:${state.ports.api}`;
   const api = new ApiClient({ apiUrl, clientId: identity.client_id, clientSecret: identity.client_secret });
   const endpointId = state.endpoint?.id;
-  if (endpointId === undefined || endpointId === null) throw new UserError('The local endpoint is connected but has written no id.');
+  if (endpointId === undefined || endpointId === null)
+    throw new UserError('The local endpoint is connected but has written no id.');
   const deadline = AbortSignal.timeout(WAIT_MS);
   const signal = AbortSignal.any([stopping, deadline]);
   try {

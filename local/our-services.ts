@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { readJson, writeJson } from './files';
 import { logFileOf, REPOSITORY } from './layout';
 import { ManagedProcess } from './managed-process';
-import { ensureEnvironment } from './python';
+import { ensureEnvironment, type EnvironmentContext } from './python';
 import { UserError } from './user-error';
 
 import type { Layout } from './layout';
@@ -16,7 +16,6 @@ const STOP_MS = 30_000;
 const ASK_MS = 3_000;
 const AGENT_STATUS_FRESH_MS = 20_000;
 const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
-const AGENT_REQUIREMENTS_IF_ABSENT = 'globus-compute-sdk==4.19.0\n';
 
 /** Variables of the service that must not reach the agent: user functions can read its environment. */
 const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
@@ -84,10 +83,8 @@ export function readEndpointId(dir: string): string | null {
 }
 
 /** The Python of the agent's private environment. */
-export async function ensureAgentPython(context: StartContext): Promise<string> {
-  const requirements = existsSync(AGENT_REQUIREMENTS)
-    ? readFileSync(AGENT_REQUIREMENTS, 'utf8')
-    : AGENT_REQUIREMENTS_IF_ABSENT;
+export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
+  const requirements = readFileSync(AGENT_REQUIREMENTS, 'utf8');
   return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');
 }
 

@@ -26,7 +26,7 @@ export type Ports = Record<PortName, number>;
 
 export function readPorts(file: string): Partial<Ports> {
   const stored = readJson(file);
-  return typeof stored === 'object' && stored !== null ? (stored as Partial<Ports>) : {};
+  return typeof stored === 'object' && stored !== null ? stored : {};
 }
 
 export function rememberPorts(file: string, ports: Ports): void {

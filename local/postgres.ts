@@ -1,5 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
@@ -8,7 +19,7 @@ import { Client } from 'pg';
 import { keepSecret } from './files';
 import { logFileOf } from './layout';
 import { ManagedProcess } from './managed-process';
-import { identify } from './process-identity';
+import { commandLineOf, identify } from './process-identity';
 import { runCommand } from './run-command';
 import { ensureSystemUser } from './system-user';
 import { UserError } from './user-error';
@@ -55,7 +66,10 @@ export async function startPostgres(context: StartContext): Promise<ManagedProce
   const { layout, ports } = context;
   const place = choosePlace(context);
   await initialise(place, context);
-  const settings = Object.entries({ ...SETTINGS, port: String(ports.postgres) }).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
+  const settings = Object.entries({ ...SETTINGS, port: String(ports.postgres) }).flatMap(([key, value]) => [
+    '-c',
+    `${key}=${value}`,
+  ]);
   const managed = new ManagedProcess({
     name: 'postgres',
     program: {
@@ -115,7 +129,9 @@ function packagePrograms(): string {
     const entry = createRequire(__filename).resolve(name);
     return join(dirname(dirname(entry)), 'native');
   } catch (cause) {
-    throw new UserError(`There is no PostgreSQL package for this machine (${name}); start one yourself and set DATABASE_URL.`, { cause });
+    throw new UserError(`There is no PostgreSQL package for this machine (${name}); start one yourself and set DATABASE_URL.`, {
+      cause,
+    });
   }
 }
 
@@ -124,11 +140,21 @@ function choosePlace({ layout, say }: StartContext): Place {
   const programs = packagePrograms();
   if (process.getuid?.() !== 0) return { programs, data: layout.postgresDir };
   const user = ensureSystemUser();
-  const elsewhere = join('/var/lib/funcx', layout.hash);
-  const isNear = canReach(user, join(programs, 'bin', 'postgres')) && canReach(user, layout.dataDir) && !existsSync(elsewhere);
-  if (isNear) return { programs, data: layout.postgresDir, user };
+  const isReachable = canReach(user, join(programs, 'bin', 'postgres')) && canReach(user, layout.dataDir);
+  if (isReachable && !existsSync(farPlaceFile(layout))) return { programs, data: layout.postgresDir, user };
+  const elsewhere = farPlace(layout);
   say(`postgres cannot reach ${layout.dataDir} as the user ${user.name}; its programs and data are in ${elsewhere}`);
   return { programs: copyPrograms(programs, elsewhere), data: join(elsewhere, 'postgres'), user };
+}
+
+const farPlaceFile = (layout: Layout): string => join(layout.secretsDir, 'postgres-place');
+
+/**
+ * Named by a random part that is kept with the password, so that a data folder which was removed and made again does not
+ * find the data of the old one, whose password is gone.
+ */
+function farPlace(layout: Layout): string {
+  return join('/var/lib/funcx', `${layout.hash}-${keepSecret(farPlaceFile(layout), 4)}`);
 }
 
 function canReach({ uid, gid }: SystemUser, path: string): boolean {
@@ -160,7 +186,9 @@ async function initialise({ programs, data, user }: Place, context: StartContext
   if (existsSync(data)) {
     const version = readFileSync(join(data, 'PG_VERSION'), 'utf8').trim();
     if (version === MAJOR) return;
-    throw new UserError(`The data in ${data} are of PostgreSQL ${version}, this is ${MAJOR}: dump and load them, or move that folder away.`);
+    throw new UserError(
+      `The data in ${data} are of PostgreSQL ${version}, this is ${MAJOR}: dump and load them, or move that folder away.`,
+    );
   }
   const work = join(parent, `${prefix}${process.pid}`);
   mkdirSync(work, { mode: 0o700 });
@@ -190,6 +218,5 @@ function removeForeignLock(data: string): void {
   if (!existsSync(lock)) return;
   const pid = Number(readFileSync(lock, 'utf8').split('\n')[0]);
   if (!Number.isInteger(pid) || identify(pid) === undefined) return;
-  const { stdout } = spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
-  if (!(stdout ?? '').includes('postgres') && statSync(lock).isFile()) rmSync(lock);
+  if (!commandLineOf(pid).includes('postgres')) rmSync(lock);
 }

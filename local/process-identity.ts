@@ -53,6 +53,16 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.started === identity.started;
 }
 
+/** The command line of a process; '' when there is none. */
+export function commandLineOf(pid: number): string {
+  if (!isLinux) return spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' }).stdout ?? '';
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
+}
+
 /** Living members of a process group. */
 export function groupMembers(group: number): ProcessIdentity[] {
   if (!isLinux) {

@@ -31,6 +31,9 @@ export function findBasePython(): BasePython {
   throw new UserError(`Python 3.${OLDEST_MINOR} or newer is needed, as python3 on the PATH.`);
 }
 
+/** What making an environment needs of a start; tests have no more than this. */
+export type EnvironmentContext = Pick<StartContext, 'cacheDir' | 'layout' | 'registry' | 'signal'>;
+
 export interface EnvironmentRequest {
   /** Leads the folder's name. */
   name: string;
@@ -44,7 +47,7 @@ export interface EnvironmentRequest {
  * A private virtual environment with exactly these packages, in the cache; its folder's name says what is in it, so
  * several starts share it. Returns its folder. Made under another name and renamed at the end, so it is whole or absent.
  */
-export async function ensureEnvironment(request: EnvironmentRequest, context: StartContext): Promise<string> {
+export async function ensureEnvironment(request: EnvironmentRequest, context: EnvironmentContext): Promise<string> {
   const base = findBasePython();
   const hash = createHash('sha256').update(`${base.path}\n${base.version}\n${request.requirements}`).digest('hex').slice(0, 12);
   const target = join(context.cacheDir, `${request.name}-${base.version}-${hash}`);
@@ -66,7 +69,7 @@ export async function ensureEnvironment(request: EnvironmentRequest, context: St
   return target;
 }
 
-async function fill(work: string, base: BasePython, request: EnvironmentRequest, context: StartContext): Promise<void> {
+async function fill(work: string, base: BasePython, request: EnvironmentRequest, context: EnvironmentContext): Promise<void> {
   const options = { log: logFileOf(context.layout, 'python'), signal: context.signal, registry: context.registry };
   const list = join(work, 'requirements.txt');
   writeFileSync(list, request.requirements);
@@ -79,7 +82,9 @@ async function fill(work: string, base: BasePython, request: EnvironmentRequest,
     await runCommand(base.path, ['-m', 'pip', '--python', join(work, 'bin', 'python'), ...install], options);
   } else {
     // Debian and Ubuntu split this part of Python's own library off into a package.
-    throw new UserError(`This Python (${base.path}) cannot make virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`);
+    throw new UserError(
+      `This Python (${base.path}) cannot make virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`,
+    );
   }
 }
 

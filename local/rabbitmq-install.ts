@@ -57,14 +57,18 @@ export async function ensureRabbitmq(context: StartContext): Promise<RabbitmqPro
   if (found !== undefined) return found;
   const manager = findPackageManager();
   if (manager?.isAllowed === true) {
-    context.say(`rabbitmq is not installed; installing it (${manager.commands.map((command) => command.join(' ')).join(' && ')})`);
+    context.say(
+      `rabbitmq is not installed; installing it (${manager.commands.map((command) => command.join(' ')).join(' && ')})`,
+    );
     await install(manager, context);
     const installed = findInstalled();
     if (installed !== undefined) return installed;
   }
   if (spawnSync('docker', ['info'], { stdio: 'ignore', timeout: DOCKER_MS }).status === 0) return { kind: 'container' };
   const hint = manager?.hint ?? 'install RabbitMQ 3.10 or newer from https://www.rabbitmq.com/docs/download';
-  throw new UserError(`RabbitMQ is needed and cannot be installed from here: ${hint}, or start Docker, or set AMQP_URL and AMQP_MANAGEMENT_URL.`);
+  throw new UserError(
+    `RabbitMQ is needed and cannot be installed from here: ${hint}, or start Docker, or set AMQP_URL and AMQP_MANAGEMENT_URL.`,
+  );
 }
 
 interface PackageManager {

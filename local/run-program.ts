@@ -18,7 +18,8 @@ export async function runProgram(program: Command): Promise<void> {
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
-      if (error.code === 'commander.invalidArgument' && !/^error:/.test(error.message)) process.stderr.write(`error: ${error.message}\n`);
+      if (error.code === 'commander.invalidArgument' && !/^error:/.test(error.message))
+        process.stderr.write(`error: ${error.message}\n`);
     } else if (error instanceof UserError) {
       process.stderr.write(`${messageOf(error)}\n`);
       process.exitCode = FAILED;

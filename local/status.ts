@@ -21,17 +21,24 @@ export interface ServiceStatus {
   external: boolean;
 }
 
+export interface SystemStatus {
+  isUp: boolean;
+  /** False when nobody would start again what dies. */
+  isSupervised: boolean;
+  services: ServiceStatus[];
+}
+
 /** Asks every part itself, not the supervisor. A part that this system was started without is not listed. */
-export async function readStatus(dataDir: string): Promise<{ isUp: boolean; services: ServiceStatus[] }> {
+export async function readStatus(dataDir: string): Promise<SystemStatus> {
   const layout = layoutOf(dataDir);
   const state = readState(layout);
   const isSupervised = livingSupervisor(layout) !== undefined;
   if (state === undefined) {
     const services = SERVICE_NAMES.map((name) => ({ name, pid: null, port: null, healthy: false, external: false }));
-    return { isUp: false, services };
+    return { isUp: false, isSupervised, services };
   }
   const services = await Promise.all(state.services.map((service) => look(service, layout, state)));
-  return { isUp: isSupervised && services.every(({ healthy }) => healthy), services };
+  return { isUp: isSupervised && services.every(({ healthy }) => healthy), isSupervised, services };
 }
 
 async function look(service: ServiceState, layout: Layout, state: SystemState): Promise<ServiceStatus> {

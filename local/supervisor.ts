@@ -1,19 +1,16 @@
-import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { ensureError } from '../contracts/errors';
 
 import { choosePorts, moveTakenPorts } from './choose-ports';
-import { keepSecret, readJson, writeJson } from './files';
+import { agentVariables, initialState, serviceVariables } from './environment';
 import { sayHello } from './hello';
 import { cacheDirOf, logFileOf, makeFolders } from './layout';
 import { readExternals } from './options';
 import * as ours from './our-services';
 import { ENGINE_PORTS, SERVICE_NAMES } from './part';
 import { accepts } from './ports';
-import { answers, databaseUrl, startPostgres } from './postgres';
-import { identify } from './process-identity';
+import { answers, startPostgres } from './postgres';
 import { ProcessRegistry } from './process-registry';
-import { amqpUrl, answersManagement, BROKER_USER, brokerPasswordFile, managementUrl, startRabbitmq } from './rabbitmq';
+import { answersManagement, startRabbitmq } from './rabbitmq';
 import { writeState } from './state';
 import { startTemporal } from './temporal';
 import { messageOf, UserError } from './user-error';
@@ -90,7 +87,7 @@ export class Supervisor {
     await this.#registry.stopLeftBehind(this.#say);
     const chosen = await choosePorts(this.#layout, this.#options, this.#externalPorts());
     this.#chosen = chosen;
-    this.#state = this.#initialState(chosen);
+    this.#state = initialState(this.#layout, chosen.ports, this.#externals);
     const context: StartContext = {
       layout: this.#layout,
       cacheDir: cacheDirOf(this.#layout),
@@ -101,10 +98,10 @@ export class Supervisor {
       onChange: () => this.#writeState(),
     };
     this.#writeState();
-    const engines = [this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)];
     const python = this.#needsPython() ? this.#preparePython(context) : Promise.resolve(undefined);
-    await allOrAbort([...engines, python], this.#abort);
-    if (!this.#options.onlyEngines) await this.#startOurs(context, await python);
+    await allOrAbort([this.#startService(context), python], this.#abort);
+    const interpreter = await python;
+    if (interpreter !== undefined) await this.#startEndpoint(context, interpreter);
     this.#setPhase('ready');
     return this.#state;
   }
@@ -183,28 +180,31 @@ export class Supervisor {
     return python;
   }
 
-  async #startOurs(context: StartContext, python: string | undefined): Promise<void> {
-    const service = this.#serviceVariables();
+  /** The engines side by side, then api and workers side by side. */
+  async #startService(context: StartContext): Promise<void> {
+    await allOrAbort([this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)], this.#abort);
+    if (this.#options.onlyEngines) return;
+    const variables = serviceVariables(this.#layout, this.#current, this.#externals);
     const { api, workersHealth } = context.ports;
+    const health = { HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(workersHealth) };
+    const isApiReady = (): Promise<boolean> => ours.answersReady(api);
+    const areWorkersReady = (): Promise<boolean> => ours.answersReady(workersHealth);
     await allOrAbort(
       [
-        this.#startOne('api', service, () => ours.answersReady(api), ` on ${this.#current.api_url}`, context),
-        this.#startOne(
-          'workers',
-          { ...service, HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(workersHealth) },
-          () => ours.answersReady(workersHealth),
-          '',
-          context,
-        ),
+        this.#startOne('api', variables, isApiReady, ` on ${this.#current.api_url}`, context),
+        this.#startOne('workers', { ...variables, ...health }, areWorkersReady, '', context),
       ],
       this.#abort,
     );
-    if (python === undefined) return;
-    const dir = ours.makeEndpointDir(this.#layout, this.#options.endpointName);
+  }
+
+  async #startEndpoint(context: StartContext, python: string): Promise<void> {
+    const name = this.#options.endpointName;
+    const dir = ours.makeEndpointDir(this.#layout, name);
     const isConnected = (pid: number): Promise<boolean> => Promise.resolve(ours.isAgentConnected(dir, pid));
-    await this.#startOne('endpoint', this.#agentVariables(dir, python), isConnected, ` as "${this.#options.endpointName}"`, context);
+    await this.#startOne('endpoint', agentVariables(this.#current, name, dir, python), isConnected, ` as "${name}"`, context);
     this.#current.python = python;
-    this.#current.endpoint = { name: this.#options.endpointName, dir, id: ours.readEndpointId(dir) };
+    this.#current.endpoint = { name, dir, id: ours.readEndpointId(dir) };
     this.#current.hello = await sayHello(this.#current, this.#abort.signal);
   }
 
@@ -219,77 +219,6 @@ export class Supervisor {
     this.#current.env_files[name] = ours.envFileOf(this.#layout, name);
     this.#managed.set(name, [await ours.startOurs(name, variables, isReady, context)]);
     this.#sayReady(name, started, where);
-  }
-
-  #serviceVariables(): Record<string, string> {
-    const { ports } = this.#requireChosen();
-    const state = this.#current;
-    const { databaseUrl: database, amqpUrl: broker, managementUrl: management } = this.#externals;
-    return {
-      DATABASE_URL: database ?? databaseUrl(this.#layout, ports.postgres),
-      TEMPORAL_ADDRESS: state.temporal_address,
-      TEMPORAL_NAMESPACE: process.env.TEMPORAL_NAMESPACE ?? 'default',
-      ...(state.temporal_ui_url === null ? {} : { TEMPORAL_UI_URL: state.temporal_ui_url }),
-      AMQP_URL: broker ?? amqpUrl(this.#layout, ports),
-      AMQP_MANAGEMENT_URL: management ?? managementUrl(this.#layout, ports),
-      AMQP_PUBLIC_URL: state.amqp_public_url,
-      ...(state.ca_file === null ? {} : { AMQP_PUBLIC_CA_FILE: state.ca_file }),
-      API_HOST: LOOPBACK,
-      API_PORT: String(ports.api),
-      WS_PORT: String(ports.ws),
-      API_PUBLIC_URL: state.api_url,
-      FUNCX_TOKEN_KEY: keepSecret(join(this.#layout.secretsDir, 'token-key'), 32),
-      FUNCX_BOOTSTRAP_IDENTITY_FILE: state.identity_file,
-      LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
-      NODE_ENV: process.env.NODE_ENV ?? 'production',
-    };
-  }
-
-  #agentVariables(dir: string, python: string): Record<string, string> {
-    const state = this.#current;
-    const identity = readJson(state.identity_file) as { client_id: string; client_secret: string };
-    return {
-      FUNCX_API_URL: state.api_url,
-      FUNCX_CLIENT_ID: identity.client_id,
-      FUNCX_CLIENT_SECRET: identity.client_secret,
-      ...(state.ca_file === null ? {} : { FUNCX_CA: state.ca_file }),
-      FUNCX_ENDPOINT_NAME: this.#options.endpointName,
-      FUNCX_ENDPOINT_DIR: dir,
-      FUNCX_PYTHON: python,
-      FUNCX_WORKERS: ours.defaultWorkers(),
-      LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
-    };
-  }
-
-  #initialState({ ports }: ChosenPorts): SystemState {
-    const { amqpUrl: broker, managementUrl: management, temporalAddress } = this.#externals;
-    const supervisor = identify(process.pid);
-    if (supervisor === undefined) throw new Error('this process cannot see itself');
-    return {
-      version: 1,
-      phase: 'starting',
-      failure: null,
-      supervisor,
-      started_ms: Date.now(),
-      data_dir: this.#layout.dataDir,
-      logs_dir: this.#layout.logsDir,
-      ports,
-      services: [],
-      env_files: {},
-      api_url: process.env.API_PUBLIC_URL ?? `http://localhost:${ports.api}`,
-      ws_url: `ws://localhost:${ports.ws}`,
-      temporal_address: temporalAddress ?? `${LOOPBACK}:${ports.temporal}`,
-      temporal_ui_url: process.env.TEMPORAL_UI_URL ?? (temporalAddress === undefined ? `http://localhost:${ports.temporalUi}` : null),
-      amqp_public_url: process.env.AMQP_PUBLIC_URL ?? withoutCredentials(broker ?? `amqps://localhost:${ports.amqps}/funcx`),
-      management_url: withoutCredentials(management ?? `http://localhost:${ports.management}`),
-      broker_user: broker === undefined ? BROKER_USER : null,
-      broker_password_file: broker === undefined ? brokerPasswordFile(this.#layout) : null,
-      ca_file: process.env.AMQP_PUBLIC_CA_FILE ?? (broker === undefined ? join(this.#layout.tlsDir, 'ca.pem') : null),
-      identity_file: ensureIdentity(this.#layout),
-      endpoint: null,
-      python: null,
-      hello: null,
-    };
   }
 
   async #stopParts(): Promise<void> {
@@ -329,8 +258,19 @@ export class Supervisor {
   #writeState(): void {
     if (this.#state === undefined) return;
     const { ports } = this.#requireChosen();
-    const portOf = { postgres: ports.postgres, temporal: ports.temporal, rabbitmq: ports.amqp, api: ports.api, workers: ports.workersHealth, endpoint: null };
-    const external = { postgres: this.#externals.databaseUrl, temporal: this.#externals.temporalAddress, rabbitmq: this.#externals.amqpUrl };
+    const portOf = {
+      postgres: ports.postgres,
+      temporal: ports.temporal,
+      rabbitmq: ports.amqp,
+      api: ports.api,
+      workers: ports.workersHealth,
+      endpoint: null,
+    };
+    const external = {
+      postgres: this.#externals.databaseUrl,
+      temporal: this.#externals.temporalAddress,
+      rabbitmq: this.#externals.amqpUrl,
+    };
     this.#state.services = SERVICE_NAMES.filter((name) => this.#has(name)).map((name) => {
       const isExternal = external[name as EngineName] !== undefined;
       const managed = this.#managed.get(name)?.[0];
@@ -353,31 +293,15 @@ export class Supervisor {
   }
 }
 
-function ensureIdentity(layout: Layout): string {
-  const file = join(layout.secretsDir, 'identity.json');
-  if (!existsSync(file)) {
-    const secret = keepSecret(join(layout.secretsDir, 'identity-secret'), 32);
-    writeJson(file, { client_id: randomUUID(), client_secret: secret, name: 'admin' });
-  }
-  return file;
-}
-
-function withoutCredentials(address: string): string {
-  const url = new URL(address);
-  url.username = '';
-  url.password = '';
-  return url.toString().replace(/\/$/, '');
-}
-
 /** Like Promise.all, but at the first failure asks the others to give up, and waits until they have. */
 async function allOrAbort(work: Promise<unknown>[], abort: AbortController): Promise<void> {
-  let first: unknown;
+  const failures: unknown[] = [];
   const watched = work.map((promise) =>
     promise.catch((error: unknown) => {
-      first ??= error;
+      failures.push(error);
       abort.abort(error);
     }),
   );
   await Promise.all(watched);
-  if (first !== undefined) throw first;
+  if (failures.length > 0) throw ensureError(failures[0]);
 }

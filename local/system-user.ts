@@ -26,7 +26,10 @@ export function ensureSystemUser(): SystemUser {
   const known = find(NAME);
   if (known !== undefined) return known;
   const ways: [string, string[]][] = [
-    ['useradd', ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', NAME]],
+    [
+      'useradd',
+      ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', NAME],
+    ],
     ['adduser', ['-S', '-D', '-H', '-s', '/sbin/nologin', NAME]], // busybox
   ];
   for (const [command, args] of ways) {
@@ -34,5 +37,7 @@ export function ensureSystemUser(): SystemUser {
   }
   const made = find(NAME) ?? find('postgres');
   if (made !== undefined) return made;
-  throw new UserError(`PostgreSQL cannot run as root and the user ${NAME} could not be made; add it ("useradd --system ${NAME}") or run as an ordinary user.`);
+  throw new UserError(
+    `PostgreSQL cannot run as root and the user ${NAME} could not be made; add it ("useradd --system ${NAME}") or run as an ordinary user.`,
+  );
 }

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync, closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -18,6 +18,8 @@ import type { ProcessIdentity } from './process-identity';
 const FOLLOW_MS = 50;
 const GIVE_UP_MS = 90_000;
 const HOLD_MS = 60_000;
+/** What shells report for a program ended by Ctrl-C: the start was given up, nothing runs. */
+const INTERRUPTED = 130;
 
 /** Starts the system and stays until a signal; the lines go to the console and to the supervisor's log. */
 export async function upInForeground(options: UpOptions): Promise<void> {
@@ -43,12 +45,10 @@ export async function upInForeground(options: UpOptions): Promise<void> {
       if (!isLogItself) say('Ctrl-C stops everything.');
     } catch (error) {
       if (!asked.isAsked()) throw error;
+      process.exitCode = INTERRUPTED;
     }
     await stopped;
     say('stopped');
-  } catch (error) {
-    if (error instanceof UserError && isLogItself) say(error.message);
-    throw error;
   } finally {
     asked.release();
     releaseSupervision(layout);
@@ -98,20 +98,24 @@ export async function upDetached(options: UpOptions, args: string[]): Promise<vo
     cwd: process.cwd(),
   });
   closeSync(output);
-  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()));
+  const exited = new Promise<number>((resolve) =>
+    child.once('exit', (code) => resolve(code ?? 1)).once('error', () => resolve(1)),
+  );
   const identity = child.pid === undefined ? undefined : identify(child.pid);
   const asked = waitForSignal(() => identity !== undefined && sendSignal(identity.pid, 'SIGTERM'));
-  let hasExited = false;
-  void exited.then(() => (hasExited = true));
+  let exitCode: number | undefined;
+  void exited.then((code) => (exitCode = code));
   try {
     for (;;) {
       reader.copyTo(process.stdout);
       const state = readState(layout);
       const isOurs = state?.supervisor.pid === child.pid && state?.supervisor.started === identity?.started;
-      if (hasExited || (isOurs && state?.phase === 'ready')) {
+      if (exitCode !== undefined || (isOurs && state?.phase === 'ready')) {
         await delay(FOLLOW_MS * 2); // the table follows the phase at once
         reader.copyTo(process.stdout);
-        if (hasExited) throw new UserError(asked.isAsked() ? 'The start was given up.' : 'The system did not start; the reason is above.');
+        // It ends with 0 when another one was faster, and has said so.
+        if (exitCode !== undefined && exitCode !== 0)
+          throw new UserError(asked.isAsked() ? 'The start was given up.' : 'The system did not start; the reason is above.');
         child.unref();
         return;
       }
@@ -135,7 +139,7 @@ class LogReader {
 
   copyTo(target: NodeJS.WritableStream): void {
     const buffer = Buffer.alloc(16_384);
-    for (let read = -1; read !== 0; ) {
+    for (let read = -1; read !== 0;) {
       read = readSync(this.#fd, buffer, 0, buffer.length, this.#at);
       this.#at += read;
       if (read > 0) target.write(Buffer.from(buffer.subarray(0, read)));
@@ -158,7 +162,9 @@ function sayRunning(layout: Layout, supervisor: ProcessIdentity): void {
   const state = readState(layout);
   const where = state === undefined ? '' : `: API ${state.api_url}, Temporal UI ${state.temporal_ui_url ?? 'elsewhere'}`;
   const verb = state?.phase === 'starting' ? 'starting' : 'running';
-  process.stdout.write(`funcX is already ${verb} from ${layout.dataDir} (process ${supervisor.pid})${where}. Nothing was changed.\n`);
+  process.stdout.write(
+    `funcX is already ${verb} from ${layout.dataDir} (process ${supervisor.pid})${where}. Nothing was changed.\n`,
+  );
 }
 
 /** Stops what `up` started, also when its supervisor is gone; waits until nothing of it lives. */

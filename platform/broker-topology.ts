@@ -61,7 +61,10 @@ export function createEndpointQueues(broker: {
     hasListener: (id) =>
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
-          const { consumerCount } = await channel.assertQueue(commandQueueName(id), { durable: true, messageTtl: COMMAND_TTL_MS });
+          const { consumerCount } = await channel.assertQueue(commandQueueName(id), {
+            durable: true,
+            messageTtl: COMMAND_TTL_MS,
+          });
           return consumerCount > 0;
         }),
       ),

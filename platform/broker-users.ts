@@ -54,7 +54,13 @@ export function createBrokerUsers(
     return url.toString();
   }
 
-  async function note(name: string, purpose: string, ownerId: string, taskQueueId: string | null, lifetimeS?: number): Promise<void> {
+  async function note(
+    name: string,
+    purpose: string,
+    ownerId: string,
+    taskQueueId: string | null,
+    lifetimeS?: number,
+  ): Promise<void> {
     await db.query(
       `insert into broker_users (name, purpose, owner_id, task_queue_id, expires_at)
        values ($1, $2, $3, $4, now() + $5::double precision * interval '1 second')`,
@@ -100,10 +106,10 @@ export function createBrokerUsers(
         ],
       });
       // Only earlier ones: of two registrations at once, the later one stays.
-      await revokeWhere('task_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)', [
-        endpointId,
-        name,
-      ]);
+      await revokeWhere(
+        'task_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)',
+        [endpointId, name],
+      );
       return urlFor(minted);
     },
 

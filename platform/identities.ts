@@ -112,7 +112,9 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       const { rows } = await db.query<{ secret_hash: string }>('select secret_hash from identities where id = $1', [id]);
       const present = rows[0]?.secret_hash;
       const hash =
-        present !== undefined && (await verifySecret(wanted.client_secret, present)) ? present : await hashSecret(wanted.client_secret);
+        present !== undefined && (await verifySecret(wanted.client_secret, present))
+          ? present
+          : await hashSecret(wanted.client_secret);
       await db.query(
         `insert into identities (id, name, secret_hash, is_admin) values ($1, $2, $3, true)
          on conflict (id) do update set name = excluded.name, secret_hash = excluded.secret_hash, is_admin = true, revoked_at = null`,

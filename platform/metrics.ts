@@ -11,4 +11,6 @@ function counter<Label extends string>(name: string, help: string, labelNames: r
 export const workflowStarts = counter('funcx_workflow_starts_total', 'Starts of submission workflows.', ['eager']);
 export const resultsByVerdict = counter('funcx_results_total', 'Results from agents, by what became of them.', ['verdict']);
 export const lostAttempts = counter('funcx_lost_attempts_total', 'Attempts that no agent held any more.', ['outcome']);
-export const deadLetters = counter('funcx_dead_letters_total', 'Messages put aside because they were not well formed.', ['queue']);
+export const deadLetters = counter('funcx_dead_letters_total', 'Messages put aside because they were not well formed.', [
+  'queue',
+]);

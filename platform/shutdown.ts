@@ -1,7 +1,11 @@
 import type { Logger } from './log';
 
 /** Runs the steps of a stop in order, each with the same final deadline, then exits. */
-export function onStopSignal(log: Logger, steps: readonly { name: string; run: () => Promise<unknown> }[], deadlineMs = 25_000): void {
+export function onStopSignal(
+  log: Logger,
+  steps: readonly { name: string; run: () => Promise<unknown> }[],
+  deadlineMs = 25_000,
+): void {
   let isStopping = false;
   const stop = (signal: string): void => {
     if (isStopping) return;

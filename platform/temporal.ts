@@ -99,7 +99,11 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
     },
 
     async signalWaiting(input) {
-      await client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), signal: SIGNAL.waiting, signalArgs: [] });
+      await client.workflow.signalWithStart(WORKFLOW.endpoint, {
+        ...endpointStart(input),
+        signal: SIGNAL.waiting,
+        signalArgs: [],
+      });
     },
 
     async check(deadlineMs) {

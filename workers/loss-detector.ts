@@ -35,7 +35,10 @@ export async function detectLosses(
   const final = outcome.filter((attempt) => attempt.isFinal);
   lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
   lostAttempts.inc({ outcome: 'failed' }, final.length);
-  deps.log.warn({ taskQueueId: beat.taskQueueId, requeued: outcome.length - final.length, failed: final.length }, 'attempts were lost');
+  deps.log.warn(
+    { taskQueueId: beat.taskQueueId, requeued: outcome.length - final.length, failed: final.length },
+    'attempts were lost',
+  );
   await endTasks(
     deps,
     beat.taskQueueId,

@@ -40,7 +40,12 @@ async function main(): Promise<void> {
   const results = await startResultLoop(broker, deps);
   const presence = await startPresenceLoop(broker, deps);
   const sweep = startSweep(deps);
-  const readiness = createReadiness({ db, broker, temporal, worker: () => worstOf(submissions.getState(), endpoints.getState()) });
+  const readiness = createReadiness({
+    db,
+    broker,
+    temporal,
+    worker: () => worstOf(submissions.getState(), endpoints.getState()),
+  });
   const health = await startHealthServer({ host: config.HEALTH_HOST, port: config.HEALTH_PORT }, async () => ({
     ...(await readiness()),
     results: results.isConsuming() ? { ok: true } : { ok: false, reason: 'results are not consumed' },

@@ -63,7 +63,11 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
     });
     if (change) await tell(change);
     if (state?.running && state.running.length > 0) {
-      await markRunning(deps.db, taskQueueId, state.running.map((name) => name.slice(0, 36)));
+      await markRunning(
+        deps.db,
+        taskQueueId,
+        state.running.map((name) => name.slice(0, 36)),
+      );
     }
     if (state?.held && periodS > 0) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
   }
@@ -106,4 +110,3 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
     },
   };
 }
-

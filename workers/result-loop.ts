@@ -59,7 +59,10 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
     while (waiting.length > 0) {
       const batch = takeBatch();
       try {
-        const stage = await storeResults(deps, batch.map((item) => item.result));
+        const stage = await storeResults(
+          deps,
+          batch.map((item) => item.result),
+        );
         for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
         pauseMs = FIRST_PAUSE_MS;
         const done = finish(batch, stage).finally(() => delivering.delete(done));

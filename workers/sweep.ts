@@ -49,7 +49,11 @@ export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
       };
       await deps.temporal.startSubmission(input, ownerName);
     }
-    if (unstarted.length > 0) await markStarted(deps.db, unstarted.map((submission) => submission.id));
+    if (unstarted.length > 0)
+      await markStarted(
+        deps.db,
+        unstarted.map((submission) => submission.id),
+      );
   }
 
   return {

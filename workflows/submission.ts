@@ -1,3 +1,4 @@
+import { defineSearchAttributeKey } from '@temporalio/common';
 import {
   CancellationScope,
   condition,
@@ -8,7 +9,6 @@ import {
   proxyLocalActivities,
   setCurrentDetails,
   setHandler,
-  upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -36,6 +36,7 @@ const LONGEST_LOOK_MS = 3_600_000;
 /** A run ends before its history is long; the deadline and the open tasks are in the store. */
 const MAX_HISTORY_EVENTS = 1_500;
 const MAX_NUDGES = 5_000;
+const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
 
 export const nudgeSignal = defineSignal(SIGNAL.nudge);
 export const tasksQuery = defineQuery<Partial<Record<TaskState, number>>>(QUERY.tasks);
@@ -198,8 +199,9 @@ class SubmissionRun {
     if (state === this.#state) return;
     this.#state = state;
     // Without the attribute (a server that refused it) there is nothing to keep up to date.
-    const key = workflowInfo().typedSearchAttributes.getAll().find((pair) => pair.key.name === SEARCH_ATTRIBUTE.state)?.key;
-    if (key) upsertSearchAttributes([{ key, value: state } as Parameters<typeof upsertSearchAttributes>[0] extends (infer P)[] ? P : never]);
+    if (workflowInfo().typedSearchAttributes.get(STATE_ATTRIBUTE) !== undefined) {
+      upsertSearchAttributes([{ key: STATE_ATTRIBUTE, value: state }]);
+    }
   }
 
   async #startAnewWhenLong(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Response } from 'express';
 
+import { TerminalError } from '../../contracts/errors';
 import { isUuid } from '../../contracts/ids';
 import {
   identitiesResponseSchema,
@@ -13,6 +14,8 @@ import {
 } from '../../contracts/http/globus';
 import { TOKEN_LIFETIME_S, type IssuedToken } from '../../platform/identities';
 import type { ApiDeps } from '../deps';
+import { errorBody } from '../middleware/error-handler';
+import { requestIdOf } from '../middleware/request-id';
 import { ANSWERED, route, type Route } from '../route';
 import { authenticateClient, readClientCredentials } from './client-credentials';
 import { splitScopes } from './scopes';
@@ -102,14 +105,13 @@ function describeName(name: string): { name: string; username: string; email: st
   return { name, username, email: username };
 }
 
-/** The shape that the Auth clients parse, which is not ours. */
+/** Ours and the shape that the Auth clients parse in one. */
 function refuseClient(res: Response): typeof ANSWERED {
   const detail = 'the client id or secret is wrong, or the identity was revoked';
   res.status(401).json({
+    ...errorBody(new TerminalError('UNAUTHENTICATED', detail), requestIdOf(res)),
     error: 'invalid_client',
     error_description: detail,
-    code: 'UNAUTHENTICATED',
-    message: detail,
     errors: [{ code: 'UNAUTHENTICATED', detail, title: 'Unauthorized', status: '401' }],
   });
   return ANSWERED;

@@ -24,7 +24,10 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
       errors: ['PAYLOAD_TOO_LARGE', 'FORBIDDEN'],
       handle: async ({ identity, body }) => {
         if (body.serialized && body.language !== 'python') {
-          throw new TerminalError('INVALID_REQUEST', `a ${body.language} function is registered by source: send "serialized": false`);
+          throw new TerminalError(
+            'INVALID_REQUEST',
+            `a ${body.language} function is registered by source: send "serialized": false`,
+          );
         }
         const code = body.serialized
           ? body.function_code

@@ -28,7 +28,14 @@ interface Submitter {
   req: IncomingMessage;
 }
 
-const ERRORS = ['ENDPOINT_NOT_FOUND', 'FUNCTION_NOT_FOUND', 'FORBIDDEN', 'CONFLICT', 'PAYLOAD_TOO_LARGE', 'LIMIT_EXCEEDED'] as const;
+const ERRORS = [
+  'ENDPOINT_NOT_FOUND',
+  'FUNCTION_NOT_FOUND',
+  'FORBIDDEN',
+  'CONFLICT',
+  'PAYLOAD_TOO_LARGE',
+  'LIMIT_EXCEEDED',
+] as const;
 
 export function submitRoutes(deps: ApiDeps): Route[] {
   return [
@@ -106,7 +113,8 @@ function readFunctionIds(keys: readonly string[]): Map<string, string> {
   const sent = new Map<string, string>();
   for (const key of keys) {
     const id = key.toLowerCase();
-    if (!isUuid(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": "${key.slice(0, 100)}" is not a function id`);
+    if (!isUuid(id))
+      throw new TerminalError('INVALID_REQUEST', `body field "tasks": "${key.slice(0, 100)}" is not a function id`);
     if (sent.has(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": function ${id} is there twice`);
     sent.set(id, key);
   }
@@ -128,7 +136,7 @@ async function submitList(
     return { target, calls, ...checkTarget(identity, target, [...calls.keys()], {}) };
   });
 
-  const taskGroupId = body.task_group_id ?? randomUUID();
+  let taskGroupId = body.task_group_id ?? randomUUID();
   const { idempotency } = idempotencyOf(req);
   const taskIds: string[] = [];
   for (const { target, calls, taskQueueId, policy, functionName } of checked) {
@@ -147,6 +155,7 @@ async function submitList(
       ...traceparentOf(req),
       ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
     });
+    taskGroupId = accepted.taskGroupId; // another one when the request was answered before
     for (const [functionId, list] of calls) {
       list.forEach(({ position }, index) => (taskIds[position] = accepted.tasks[functionId]?.[index] ?? ''));
     }
@@ -158,14 +167,18 @@ async function submitList(
   };
 }
 
-type Calls = Map<string, { position: number; payload: string }[]>;
+interface PlacedCall {
+  position: number;
+  payload: string;
+}
+type Calls = Map<string, PlacedCall[]>;
 
 /** By endpoint, then by function; each call keeps its place in the answer. */
 function groupCalls(tasks: TaskList['tasks'], maxChars: number): Map<string, Calls> {
   const plan = new Map<string, Calls>();
   tasks.forEach(([functionId, endpointId, payload], position) => {
     requirePacked(payload, maxChars, `the payload of task ${position + 1}`);
-    const calls: Calls = plan.get(endpointId) ?? new Map();
+    const calls: Calls = plan.get(endpointId) ?? new Map<string, PlacedCall[]>();
     const list = calls.get(functionId) ?? [];
     list.push({ position, payload });
     plan.set(endpointId, calls.set(functionId, list));

@@ -15,7 +15,8 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
       summary: 'State of a task, with its result or exception',
       response: taskDocumentSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
-      handle: async (call) => taskDocument(await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'))),
+      handle: async (call) =>
+        taskDocument(await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'))),
     }),
     route({
       method: 'post',

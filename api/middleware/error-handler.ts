@@ -9,8 +9,12 @@ import { requestIdOf } from './request-id';
 
 /** Node and Postgres codes of a connection that failed or an engine that is starting or stopping. */
 const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
+/** Of our publisher, the Temporal client and amqplib: the engine or the way to it is gone. */
+const ENGINE_ERRORS = new Set(['PublishError', 'ServiceError', 'IllegalOperationError']);
+const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|the message broker is not connected)/;
 const UNAVAILABLE_SQLSTATE = /^(08|53|57P|40)/;
-const DATA_SQLSTATE = /^22/;
+/** Data exceptions, and limits of Postgres such as the depth of JSON. */
+const DATA_SQLSTATE = /^(22|54)/;
 
 export const unknownRoute = (): RequestHandler =>
   function noSuchRoute(req) {
@@ -50,19 +54,24 @@ export function translateError(thrown: unknown): FuncXError {
   if (thrown instanceof FuncXError) return thrown;
   const error = ensureError(thrown);
   const { type, code, status } = error as { type?: unknown; code?: unknown; status?: unknown };
-  if (typeof type === 'string' && typeof status === 'number') return translateBodyError(type, status, error);
+  if (typeof status === 'number') return translateBodyError(typeof type === 'string' ? type : error.message, status, error);
   if (typeof code === 'string') {
     if (CONNECTION_CODES.has(code) || UNAVAILABLE_SQLSTATE.test(code)) return unavailable(error);
     if (DATA_SQLSTATE.test(code)) {
-      return new TerminalError('INVALID_REQUEST', 'a text of the request holds a character that can not be stored, such as NUL', {
-        cause: error,
-      });
+      return new TerminalError(
+        'INVALID_REQUEST',
+        'the request holds something that can not be stored: a NUL, or JSON that is nested too deep',
+        {
+          cause: error,
+        },
+      );
     }
   }
-  if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not well formed', { cause: error });
-  if (error.name === 'PublishError' || /^(Connection terminated|timeout exceeded|the message broker is not connected)/.test(error.message)) {
-    return unavailable(error);
+  if (error instanceof RangeError && error.message.startsWith('Maximum call stack')) {
+    return new TerminalError('INVALID_REQUEST', 'the JSON of the request is nested too deep', { cause: error });
   }
+  if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not well formed', { cause: error });
+  if (ENGINE_ERRORS.has(error.name) || LOST_CONNECTION.test(error.message)) return unavailable(error);
   return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause: error });
 }
 
@@ -70,11 +79,13 @@ function unavailable(cause: Error): RetryableError {
   return new RetryableError('an engine of the service does not answer; try again in a moment', { cause });
 }
 
-/** What express's body readers throw (package body-parser). */
+/** What express's body readers throw (package body-parser); without a type where a compressed body is broken. */
 function translateBodyError(type: string, status: number, cause: Error): FuncXError {
   switch (type) {
     case 'entity.too.large':
-      return new TerminalError('PAYLOAD_TOO_LARGE', 'the request is larger than the service takes at once; send fewer tasks', { cause });
+      return new TerminalError('PAYLOAD_TOO_LARGE', 'the request is larger than the service takes at once; send fewer tasks', {
+        cause,
+      });
     case 'entity.parse.failed':
       return new TerminalError('INVALID_REQUEST', 'the request body is not well-formed JSON', { cause });
     default:

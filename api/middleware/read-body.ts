@@ -13,7 +13,14 @@ const hashes = new WeakMap<IncomingMessage, Buffer>();
 /** Only requests that may be repeated pay for the hash. */
 function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
   if (req.headers['idempotency-key'] === undefined) return;
-  hashes.set(req, createHash('sha256').update(req.url ?? '').update('\n').update(body).digest());
+  hashes.set(
+    req,
+    createHash('sha256')
+      .update(req.url ?? '')
+      .update('\n')
+      .update(body)
+      .digest(),
+  );
 }
 
 /** What makes two requests the same: path and body. Only there with an `Idempotency-Key`. */

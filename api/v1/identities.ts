@@ -1,10 +1,5 @@
 import { TerminalError } from '../../contracts/errors';
-import {
-  createdIdentitySchema,
-  createIdentitySchema,
-  identityListSchema,
-  revokedIdentitySchema,
-} from '../../contracts/http/v1';
+import { createdIdentitySchema, createIdentitySchema, identityListSchema, revokedIdentitySchema } from '../../contracts/http/v1';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 

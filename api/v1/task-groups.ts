@@ -92,8 +92,8 @@ async function streamEvents({ db, groupWatch, stopping }: ApiDeps, res: Response
       if (!isBuffered) await once(res, 'drain', { signal }).catch(() => undefined);
     }
     if (rows.length > 0) continue;
-    await groupWatch.waitFor(groupId, cursor, KEEP_ALIVE_MS, signal);
-    if (!signal.aborted) res.write(': keep-alive\n\n');
+    const hasNews = await groupWatch.waitFor(groupId, cursor, KEEP_ALIVE_MS, signal);
+    if (!hasNews && !signal.aborted) res.write(': keep-alive\n\n');
   }
   closed.release();
   res.end();

@@ -19,7 +19,8 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     const taskId = idParameter(call, 'id', 'TASK_NOT_FOUND');
     const token = bearerToken(call.req.headers.authorization);
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
-    if (attempt === undefined) throw new TerminalError('UNAUTHENTICATED', `the token is not good for the ${purpose} of task ${taskId}`);
+    if (attempt === undefined)
+      throw new TerminalError('UNAUTHENTICATED', `the token is not good for the ${purpose} of task ${taskId}`);
     return { taskId, attempt };
   }
 

@@ -117,4 +117,7 @@ function describe(thrown) {
   return `Error: ${util.inspect(thrown)}\n`;
 }
 
-writeFrame({ ready: true, details: { os: `${os.type()}-${os.release()}-${os.arch()}`, node_version: process.versions.node } }, '');
+writeFrame(
+  { ready: true, details: { os: `${os.type()}-${os.release()}-${os.arch()}`, node_version: process.versions.node } },
+  '',
+);

@@ -24,6 +24,8 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 `;
 
 export class ProcessGroups {
+  /** What the guard runs; its input is lines of `add GROUP` and `del GROUP`. */
+  static readonly guardScript = GUARD_SCRIPT;
   readonly #groups = new Set<number>();
   /** Groups that were told to end, until SIGKILL is due. */
   readonly #stopping = new Map<number, NodeJS.Timeout>();

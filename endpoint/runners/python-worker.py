@@ -44,17 +44,6 @@ def die_with_agent():
         pass  # the agent's group guard still ends us
 
 
-def read_exactly(length):
-    parts = []
-    while length > 0:
-        part = os.read(FD, min(length, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        length -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 def write_frame(header, body=""):
     head = json.dumps(header).encode()
     # A lone surrogate in a result's text has no UTF-8 form; it must not cost the whole answer.
@@ -184,13 +173,14 @@ class Worker:
 
     def serve(self):
         write_frame({"ready": True, "details": self.details})
+        pipe = open(FD, "rb", buffering=1 << 16, closefd=False)
         while True:
-            lengths = read_exactly(LENGTHS.size)
-            if lengths is None:
-                return
+            lengths = pipe.read(LENGTHS.size)
+            if len(lengths) < LENGTHS.size:
+                return  # the agent is gone, or wants no more of us
             header_length, body_length = LENGTHS.unpack(lengths)
-            frame = read_exactly(header_length + body_length)
-            if frame is None:
+            frame = pipe.read(header_length + body_length)
+            if len(frame) < header_length + body_length:
                 return
             answer, data = self.execute(json.loads(frame[:header_length]), frame[header_length:].decode())
             write_frame(answer, data)

@@ -155,11 +155,7 @@ function commandOf(buffer: string): string {
 }
 
 /** Fills a template's placeholders with shell-quoted arguments; throws when one has no argument. */
-export function formatCommand(
-  template: string,
-  args: readonly unknown[],
-  kwargs: Readonly<Record<string, unknown>>,
-): string {
+export function formatCommand(template: string, args: readonly unknown[], kwargs: Readonly<Record<string, unknown>>): string {
   return template.replace(
     /\{(\{[A-Za-z0-9_]+\})\}|(?<!\$)\{([A-Za-z_]\w*|\d+)\}/g,
     (_match, literal: string | undefined, name: string | undefined) => {

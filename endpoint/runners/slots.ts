@@ -79,8 +79,7 @@ export class Slots {
     const present: NonNullable<Slot['present']> = { call, runner };
     slot.present = present;
     call.onStart();
-    const timer =
-      call.walltimeMs === undefined ? undefined : this.#limit(slot, call.taskId, call.walltimeMs);
+    const timer = call.walltimeMs === undefined ? undefined : this.#limit(slot, call.taskId, call.walltimeMs);
     let outcome = await runner.run(call);
     clearTimeout(timer?.handle);
     // A call that answered just before it was stopped has its own outcome.

@@ -97,6 +97,9 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
 
 /** Lets delayed tasks of a submission that are due wait for dispatch. */
 export async function releaseDue(db: Database, submissionId: string): Promise<number> {
-  const { rows } = await db.query<{ n: number }>('select release_due($1, $2) as n', [submissionId, taskIdOf(submissionId, 0xfffff)]);
+  const { rows } = await db.query<{ n: number }>('select release_due($1, $2) as n', [
+    submissionId,
+    taskIdOf(submissionId, 0xfffff),
+  ]);
   return rows[0]?.n ?? 0;
 }

@@ -44,10 +44,16 @@ export async function listGroups(db: Database, identityId?: string): Promise<Gro
 }
 
 export async function addMember(db: Database, groupId: string, identityId: string): Promise<void> {
-  await db.query('insert into group_members (group_id, identity_id) values ($1, $2) on conflict do nothing', [groupId, identityId]);
+  await db.query('insert into group_members (group_id, identity_id) values ($1, $2) on conflict do nothing', [
+    groupId,
+    identityId,
+  ]);
 }
 
 export async function removeMember(db: Database, groupId: string, identityId: string): Promise<boolean> {
-  const { rowCount } = await db.query('delete from group_members where group_id = $1 and identity_id = $2', [groupId, identityId]);
+  const { rowCount } = await db.query('delete from group_members where group_id = $1 and identity_id = $2', [
+    groupId,
+    identityId,
+  ]);
   return rowCount === 1;
 }

@@ -78,7 +78,13 @@ export interface Lost {
  * Attempts in hand for at least `minAgeMs` that a heartbeat did not name. The caller has made sure that they rest in no
  * queue: neither in the endpoint's nor, as results, in ours.
  */
-export async function listUnheld(db: Database, taskQueueId: string, held: readonly string[], minAgeMs: number, limit: number): Promise<Lost[]> {
+export async function listUnheld(
+  db: Database,
+  taskQueueId: string,
+  held: readonly string[],
+  minAgeMs: number,
+  limit: number,
+): Promise<Lost[]> {
   const { rows } = await db.query<Lost>({
     name: 'list-unheld',
     text: `select id, attempt from tasks
@@ -90,7 +96,11 @@ export async function listUnheld(db: Database, taskQueueId: string, held: readon
 }
 
 /** Gives lost attempts back to waiting, or names those that were lost too often. */
-export async function requeueLost(db: Database, taskIds: readonly string[], maxLosses: number): Promise<{ id: string; attempt: number; isFinal: boolean }[]> {
+export async function requeueLost(
+  db: Database,
+  taskIds: readonly string[],
+  maxLosses: number,
+): Promise<{ id: string; attempt: number; isFinal: boolean }[]> {
   const { rows } = await db.query<{ id: string; attempt: number; isFinal: boolean }>({
     name: 'requeue-lost',
     text: 'select id, attempt, is_final as "isFinal" from requeue_lost($1, $2)',

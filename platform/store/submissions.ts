@@ -295,7 +295,11 @@ export async function listOpenSubmissions(
   of: OpenSubmissionsOf,
 ): Promise<{ id: string; taskQueueId: string; open: number }[]> {
   const [column, value] =
-    'submissionId' in of ? ['id', of.submissionId] : 'taskGroupId' in of ? ['task_group_id', of.taskGroupId] : ['endpoint_id', of.endpointId];
+    'submissionId' in of
+      ? ['id', of.submissionId]
+      : 'taskGroupId' in of
+        ? ['task_group_id', of.taskGroupId]
+        : ['endpoint_id', of.endpointId];
   const { rows } = await db.query<{ id: string; taskQueueId: string; open: number }>(
     `select id, task_queue_id as "taskQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
     [value],

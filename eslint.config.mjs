@@ -1,0 +1,116 @@
+import eslint from '@eslint/js';
+import tseslint from 'typescript-eslint';
+
+/** Which rooms a room may import. A room's main.ts is its composition root and may import any room. */
+const ROOMS = ['activities', 'api', 'broker', 'cli', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows'];
+const MAY_IMPORT = {
+  contracts: [],
+  broker: ['contracts'],
+  platform: ['contracts', 'broker'],
+  workflows: ['contracts'],
+  activities: ['contracts', 'broker', 'platform'],
+  workers: ['contracts', 'broker', 'platform', 'activities', 'workflows'],
+  api: ['contracts', 'platform', 'broker', 'activities'],
+  endpoint: ['contracts', 'broker'],
+  sdk: ['contracts', 'broker'],
+  cli: ['sdk', 'contracts', 'local', 'platform'],
+  local: ['sdk', 'contracts', 'platform', 'cli', 'endpoint'],
+};
+/** Importing types only makes no dependency at run time. */
+const TYPES_ONLY = { workflows: ['activities'], api: ['workflows'] };
+
+const roomRules = Object.entries(MAY_IMPORT).map(([room, allowed]) => {
+  const refused = ROOMS.filter((other) => other !== room && !allowed.includes(other));
+  const typesOnly = TYPES_ONLY[room] ?? [];
+  const group = (rooms) => rooms.flatMap((name) => [`../${name}`, `../${name}/**`, `../../${name}`, `../../${name}/**`]);
+  return {
+    files: [`${room}/**/*.ts`],
+    ignores: [`${room}/main.ts`],
+    rules: {
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            {
+              group: group(refused.filter((name) => !typesOnly.includes(name))),
+              message: `${room}/ may import: ${allowed.join(', ') || 'nothing'}.`,
+            },
+            ...(typesOnly.length > 0 ? [{ group: group(typesOnly), allowTypeImports: true, message: 'Types only.' }] : []),
+            { group: ['**/main'], message: 'Nobody imports a composition root.' },
+            ...(['contracts', 'workflows'].includes(room)
+              ? [
+                  {
+                    group: ['node:*', 'fs', 'path', 'crypto', 'pg', 'amqplib'],
+                    message: 'Workflows use this room: no Node built-ins.',
+                  },
+                ]
+              : []),
+          ],
+        },
+      ],
+    },
+  };
+});
+
+export default tseslint.config(
+  { ignores: ['**/node_modules/**', 'dist/**', '**/lib/**', '.cache/**', '.funcx-data/**', 'examples/*/node_modules/**'] },
+  eslint.configs.recommended,
+  {
+    files: ['**/*.ts'],
+    extends: [...tseslint.configs.recommendedTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/no-floating-promises': 'error',
+      '@typescript-eslint/no-misused-promises': 'error',
+      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
+      '@typescript-eslint/explicit-module-boundary-types': 'error',
+      '@typescript-eslint/no-non-null-assertion': 'off', // a comment says why each holds
+      '@typescript-eslint/require-await': 'off', // interfaces are asynchronous where an implementation need not be
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      '@typescript-eslint/unbound-method': 'off', // our objects are closures; classes keep their state in private fields
+      'no-console': 'error',
+    },
+  },
+  ...roomRules,
+  {
+    files: ['**/*.mjs', '**/*.cjs', '**/*.js', 'bin/funcx'],
+    languageOptions: {
+      globals: {
+        process: 'readonly',
+        console: 'readonly',
+        module: 'writable',
+        require: 'readonly',
+        __dirname: 'readonly',
+        __filename: 'readonly',
+        Buffer: 'readonly',
+        setTimeout: 'readonly',
+        clearTimeout: 'readonly',
+        setInterval: 'readonly',
+        clearInterval: 'readonly',
+        setImmediate: 'readonly',
+        URL: 'readonly',
+        fetch: 'readonly',
+        AbortSignal: 'readonly',
+        exports: 'writable',
+        queueMicrotask: 'readonly',
+        performance: 'readonly',
+        structuredClone: 'readonly',
+        TextDecoder: 'readonly',
+        TextEncoder: 'readonly',
+      },
+    },
+  },
+  {
+    files: ['test/**/*.ts'],
+    rules: {
+      '@typescript-eslint/unbound-method': 'off',
+      '@typescript-eslint/explicit-module-boundary-types': 'off',
+      // Jest's asymmetric matchers are `any`, and so are answers that a test looks into.
+      '@typescript-eslint/no-unsafe-argument': 'off',
+      '@typescript-eslint/no-unsafe-assignment': 'off',
+      '@typescript-eslint/no-unsafe-call': 'off',
+      '@typescript-eslint/no-unsafe-member-access': 'off',
+    },
+  },
+  { files: ['bench/**/*.ts', 'examples/**/*.ts'], rules: { 'no-console': 'off' } },
+);

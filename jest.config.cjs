@@ -1,0 +1,45 @@
+/** Three layers by folder; `test/run.mjs` chooses. Titles are sentences, and each title is used once. */
+const swc = [
+  '@swc/jest',
+  { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'commonjs' }, sourceMaps: 'inline' },
+];
+
+const layer = (name, extra = {}) => ({
+  displayName: name,
+  rootDir: __dirname,
+  testMatch: [`<rootDir>/test/${name}/**/*.test.ts`],
+  testEnvironment: 'node',
+  transform: { '^.+\\.[cm]?[jt]s$': swc },
+  // ESM only, so jest must transform it.
+  transformIgnorePatterns: ['/node_modules/(?!(jose)/)', '/dist/'],
+  modulePathIgnorePatterns: [
+    '<rootDir>/dist',
+    '<rootDir>/sdk/lib',
+    '<rootDir>/endpoint/lib',
+    '<rootDir>/\\.cache',
+    '<rootDir>/\\.funcx-data',
+  ],
+  ...extra,
+});
+
+module.exports = {
+  projects: [
+    layer('unit'),
+    layer('component'),
+    layer('system', {
+      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
+      setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
+    }),
+    layer('clients', {
+      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
+      setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
+    }),
+    layer('pipelines', {
+      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
+      setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
+    }),
+  ],
+};

@@ -1,0 +1,109 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { keepSecret, readJson, writeJson } from './files';
+import { defaultWorkers } from './our-services';
+import { databaseUrl } from './postgres';
+import { identify } from './process-identity';
+import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from './rabbitmq';
+
+import type { Layout } from './layout';
+import type { Externals } from './options';
+import type { Ports } from './ports';
+import type { SystemState } from './state';
+
+/** The addresses of one system, and what each process of ours is told about them. */
+
+const LOOPBACK = '127.0.0.1';
+const KEY_BYTES = 32;
+
+/** The state at the begin of a start: every address is known, nothing runs. Makes the administrator's identity. */
+export function initialState(layout: Layout, ports: Ports, externals: Externals): SystemState {
+  const { amqpUrl: broker, managementUrl: management, temporalAddress } = externals;
+  const { API_PUBLIC_URL, TEMPORAL_UI_URL, AMQP_PUBLIC_URL, AMQP_PUBLIC_CA_FILE } = process.env;
+  const supervisor = identify(process.pid);
+  if (supervisor === undefined) throw new Error('this process cannot see itself');
+  const isOwnTemporal = temporalAddress === undefined;
+  const isOwnBroker = broker === undefined;
+  return {
+    version: 1,
+    phase: 'starting',
+    failure: null,
+    supervisor,
+    started_ms: Date.now(),
+    data_dir: layout.dataDir,
+    logs_dir: layout.logsDir,
+    ports,
+    services: [],
+    env_files: {},
+    api_url: API_PUBLIC_URL ?? `http://localhost:${ports.api}`,
+    ws_url: `ws://localhost:${ports.ws}`,
+    temporal_address: temporalAddress ?? `${LOOPBACK}:${ports.temporal}`,
+    temporal_ui_url: TEMPORAL_UI_URL ?? (isOwnTemporal ? `http://localhost:${ports.temporalUi}` : null),
+    amqp_public_url: AMQP_PUBLIC_URL ?? withoutCredentials(broker ?? `amqps://localhost:${ports.amqps}/${VHOST}`),
+    management_url: withoutCredentials(management ?? `http://localhost:${ports.management}`),
+    broker_user: isOwnBroker ? BROKER_USER : null,
+    broker_password_file: isOwnBroker ? brokerPasswordFile(layout) : null,
+    ca_file: AMQP_PUBLIC_CA_FILE ?? (isOwnBroker ? join(layout.tlsDir, 'ca.pem') : null),
+    identity_file: ensureIdentity(layout),
+    endpoint: null,
+    python: null,
+    hello: null,
+  };
+}
+
+/** What `api` and `workers` get; platform/config reads exactly these. */
+export function serviceVariables(layout: Layout, state: SystemState, externals: Externals): Record<string, string> {
+  const { ports } = state;
+  return {
+    DATABASE_URL: externals.databaseUrl ?? databaseUrl(layout, ports.postgres),
+    TEMPORAL_ADDRESS: state.temporal_address,
+    TEMPORAL_NAMESPACE: process.env.TEMPORAL_NAMESPACE ?? 'default',
+    ...(state.temporal_ui_url === null ? {} : { TEMPORAL_UI_URL: state.temporal_ui_url }),
+    AMQP_URL: externals.amqpUrl ?? amqpUrl(layout, ports),
+    AMQP_MANAGEMENT_URL: externals.managementUrl ?? managementUrl(layout, ports),
+    AMQP_PUBLIC_URL: state.amqp_public_url,
+    ...(state.ca_file === null ? {} : { AMQP_PUBLIC_CA_FILE: state.ca_file }),
+    API_HOST: LOOPBACK,
+    API_PORT: String(ports.api),
+    WS_PORT: String(ports.ws),
+    API_PUBLIC_URL: state.api_url,
+    FUNCX_TOKEN_KEY: keepSecret(join(layout.secretsDir, 'token-key'), KEY_BYTES),
+    FUNCX_BOOTSTRAP_IDENTITY_FILE: state.identity_file,
+    LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
+    NODE_ENV: process.env.NODE_ENV ?? 'production',
+  };
+}
+
+/** What the agent gets: the address and an identity, and nothing of the engines. */
+export function agentVariables(state: SystemState, name: string, dir: string, python: string): Record<string, string> {
+  const identity = readJson(state.identity_file) as { client_id: string; client_secret: string };
+  return {
+    FUNCX_API_URL: state.api_url,
+    FUNCX_CLIENT_ID: identity.client_id,
+    FUNCX_CLIENT_SECRET: identity.client_secret,
+    ...(state.ca_file === null ? {} : { FUNCX_CA: state.ca_file }),
+    FUNCX_ENDPOINT_NAME: name,
+    FUNCX_ENDPOINT_DIR: dir,
+    FUNCX_PYTHON: python,
+    FUNCX_WORKERS: defaultWorkers(),
+    LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
+  };
+}
+
+function ensureIdentity(layout: Layout): string {
+  const file = join(layout.secretsDir, 'identity.json');
+  if (!existsSync(file)) {
+    const secret = keepSecret(join(layout.secretsDir, 'identity-secret'), KEY_BYTES);
+    writeJson(file, { client_id: randomUUID(), client_secret: secret, name: 'admin' });
+  }
+  return file;
+}
+
+function withoutCredentials(address: string): string {
+  const url = new URL(address);
+  url.username = '';
+  url.password = '';
+  return url.toString().replace(/\/$/, '');
+}

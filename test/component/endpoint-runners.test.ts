@@ -1,0 +1,306 @@
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+import { packBuffer, packJsonArguments } from '../../contracts/packing';
+import { createJavaScriptRunner } from '../../endpoint/runners/javascript';
+import { ProcessGroups } from '../../endpoint/runners/process-groups';
+import { createPythonRunner } from '../../endpoint/runners/python';
+import type { Outcome } from '../../endpoint/runners/runner';
+import { ShellRunner } from '../../endpoint/runners/shell';
+import { Slots, type SlotCall } from '../../endpoint/runners/slots';
+import { agentPython } from '../helpers/agent-python';
+
+jest.setTimeout(30_000);
+
+const JSON_RESULT = ['globus_compute_sdk.serialize.JSONData'];
+
+let python: string;
+let dir: string;
+let groups: ProcessGroups;
+let slots: Slots;
+let logFd: number;
+let tasks = 0;
+
+beforeAll(async () => {
+  python = await agentPython();
+}, 300_000);
+
+beforeEach(() => {
+  dir = fs.mkdtempSync(path.join(os.tmpdir(), 'funcx-runners-'));
+  groups = new ProcessGroups();
+  logFd = fs.openSync(path.join(dir, 'workers.log'), 'a');
+  slots = startSlots(2);
+});
+
+afterEach(async () => {
+  await slots.close(0);
+  groups.close();
+  fs.closeSync(logFd);
+  fs.rmSync(dir, { recursive: true, force: true });
+});
+
+function startSlots(count: number, pythonCommand = python): Slots {
+  const shared = {
+    env: { ...process.env, FUNCX_RUN_DIR: path.join(dir, 'tasks'), FUNCX_SANDBOX: '0' },
+    cwd: dir,
+    groups,
+    hostname: 'testhost',
+    logFd,
+    logPath: path.join(dir, 'workers.log'),
+    log: { warn: () => undefined },
+  };
+  fs.mkdirSync(path.join(dir, 'tasks'), { recursive: true });
+  return new Slots(count, () => ({
+    python: createPythonRunner(pythonCommand, shared),
+    javascript: createJavaScriptRunner(shared),
+    shell: new ShellRunner(shared),
+  }));
+}
+
+const source = (identifier: string, code: string, args: unknown[] = [], kwargs: Record<string, unknown> = {}): string =>
+  packBuffer(identifier, code) + packJsonArguments(args, kwargs);
+
+interface Started {
+  taskId: string;
+  started: Promise<void>;
+  outcome: Promise<Outcome>;
+}
+
+function begin(buffer: string, extra: Partial<SlotCall> = {}): Started {
+  const taskId = `00000000-0000-8000-8000-${String(++tasks).padStart(12, '0')}`;
+  let onStart: () => void = () => undefined;
+  const started = new Promise<void>((resolve) => (onStart = resolve));
+  const outcome = new Promise<Outcome>((onOutcome) => {
+    slots.add({
+      taskId,
+      buffer,
+      maxResultChars: 1_000_000,
+      resultSerializers: JSON_RESULT,
+      onStart,
+      onOutcome,
+      onWithdrawn: () => undefined,
+      ...extra,
+    });
+  });
+  return { taskId, started, outcome };
+}
+
+const run = (buffer: string, extra: Partial<SlotCall> = {}): Promise<Outcome> => begin(buffer, extra).outcome;
+
+async function until(condition: () => boolean, deadlineMs = 5_000): Promise<void> {
+  const end = Date.now() + deadlineMs;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const isRunning = (pid: number): boolean => {
+  try {
+    // a zombie that its new parent has not reaped yet runs no more
+    return !/^\d+ \(.*\) Z/.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
+};
+
+describe('Python functions', () => {
+  test('source with JSON arguments returns JSON, beyond ASCII too', async () => {
+    const outcome = await run(source('st', 'f:def f(a, *, b):\n    print("hi")\n    return [a, b]\n', ['ü😀'], { b: 2 }));
+    expect(outcome.error).toBeUndefined();
+    expect(JSON.parse(outcome.data.slice(3))).toEqual(['ü😀', 2]);
+    expect(outcome.details).toMatchObject({ globus_compute_sdk_version: '4.19.0', dill_version: '0.3.9' });
+  });
+
+  test('a function that the SDK serialized is decoded, and its result too', async () => {
+    const script = `
+from globus_compute_sdk.serialize import ComputeSerializer
+s = ComputeSerializer()
+print(s.pack_buffers([s.serialize(lambda x, y: {x, y}), s.serialize((1,)), s.serialize({"y": 2})]), end="")`;
+    const buffer = execFileSync(python, ['-c', script], { encoding: 'utf8' });
+    const outcome = await run(buffer, { resultSerializers: undefined });
+    const decode =
+      'import sys; from globus_compute_sdk.serialize import ComputeSerializer as C; print(C().deserialize(sys.stdin.read()))';
+    expect(execFileSync(python, ['-c', decode], { input: outcome.data, encoding: 'utf8' })).toBe('{1, 2}\n');
+  });
+
+  test('the ShellFunction of the SDK runs', async () => {
+    const script = `
+from globus_compute_sdk import ShellFunction
+from globus_compute_sdk.serialize import ComputeSerializer
+s = ComputeSerializer()
+print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), s.serialize(()), s.serialize({"x": 3})]), end="")`;
+    const outcome = await run(execFileSync(python, ['-c', script], { encoding: 'utf8' }));
+    expect(JSON.parse(outcome.data.slice(3))).toMatchObject({ returncode: 0, stdout: '3\n', cmd: 'echo 3' });
+  });
+
+  test('globals of a function are new for every call', async () => {
+    const code = source('st', 'f:seen = []\ndef f():\n    seen.append(1)\n    return len(seen)\n');
+    const values = [await run(code), await run(code), await run(code)].map(({ data }) => data);
+    expect(values).toEqual(['11\n1', '11\n1', '11\n1']);
+  });
+
+  test('an exception is an answer with the traceback of the user code', async () => {
+    const outcome = await run(source('st', 'f:def g(x):\n    return 1 / x\ndef f(x):\n    return g(x)\n', [0]));
+    expect(outcome.error?.code).toBe('RemoteExecutionError');
+    expect(outcome.data).toMatch(/^Traceback[\s\S]*return 1 \/ x[\s\S]*ZeroDivisionError: division by zero\n$/);
+    expect(outcome.data).not.toContain('python-worker.py');
+  });
+
+  test.each(['SystemExit(3)', 'KeyboardInterrupt()', 'GeneratorExit()'])(
+    '%s of a function does not end its worker',
+    async (what) => {
+      slots = startSlots(1);
+      const pid = await run(source('st', 'f:def f():\n    import os\n    return os.getpid()\n'));
+      const outcome = await run(source('st', `f:def f():\n    raise ${what}\n`));
+      expect(outcome.error?.code).toBe('RemoteExecutionError');
+      expect((await run(source('st', 'f:def f():\n    import os\n    return os.getpid()\n'))).data).toBe(pid.data);
+    },
+  );
+
+  test('a worker that dies fails its call as WorkerLost and is replaced', async () => {
+    const outcome = await run(source('st', 'f:def f():\n    import os\n    os._exit(7)\n'));
+    expect(outcome).toMatchObject({ error: { code: 'WorkerLost' }, isLost: true });
+    expect(outcome.data).toMatch(/^The Python worker on testhost exited with code 7 while it ran task 0/);
+    expect((await run(source('st', 'f:def f():\n    return 1\n'))).data).toBe('11\n1');
+  });
+
+  test('a forked child that comes back does not answer for its parent', async () => {
+    const code =
+      'f:def f():\n    import os\n    pid = os.fork()\n    if pid == 0:\n        return "child"\n    os.waitpid(pid, 0)\n    return "parent"\n';
+    expect((await run(source('st', code))).data).toBe('11\n"parent"');
+    expect((await run(source('st', code))).data).toBe('11\n"parent"');
+  });
+
+  test('a result over the limit becomes a failure that names both sizes', async () => {
+    const outcome = await run(source('st', 'f:def f():\n    return "x" * 200\n'), { maxResultChars: 100 });
+    expect(outcome).toMatchObject({ data: 'MaxResultSizeExceeded(205, 100)', error: { code: 'MaxResultSizeExceeded' } });
+  });
+
+  test('a call over its walltime is stopped with its children', async () => {
+    const code = `f:def f(path):
+    import subprocess
+    p = subprocess.Popen(["sleep", "600"])
+    open(path, "w").write(str(p.pid))
+    p.wait()
+`;
+    const file = path.join(dir, 'pid');
+    const outcome = await run(source('st', code, [file]), { walltimeMs: 1_000 });
+    expect(outcome.error?.code).toBe('WalltimeExceeded');
+    await until(() => !isRunning(Number(fs.readFileSync(file, 'utf8'))));
+  });
+
+  test('a Python that can not start fails its call with a sentence', async () => {
+    slots = startSlots(1, '/nonexistent/python');
+    const outcome = await run(source('st', 'f:def f():\n    pass\n'));
+    expect(outcome.error?.code).toBe('EndpointFailed');
+    expect(outcome.data).toContain('could not be started');
+  });
+});
+
+describe('JavaScript functions', () => {
+  test.each([
+    ['an arrow function', 'add:async (a, b, { c }) => a + b + c'],
+    ['a function expression', 'add:function add(a, b, options) { return a + b + options.c; }'],
+    ['declarations', 'add:const k = 1;\nfunction add(a, b, { c }) { return k * (a + b + c); }'],
+  ])('%s is called with JSON arguments, keywords last', async (_kind, code) => {
+    expect((await run(source('js', code, [1, 2], { c: 3 }))).data).toBe('11\n6');
+  });
+
+  test('undefined becomes null', async () => {
+    expect((await run(source('js', 'f:() => undefined'))).data).toBe('11\nnull');
+  });
+
+  test('a thrown error is an answer with its stack', async () => {
+    const outcome = await run(source('js', 'f:() => { throw new RangeError("too far"); }'));
+    expect(outcome.error?.code).toBe('RemoteExecutionError');
+    expect(outcome.data).toMatch(/^RangeError: too far\n {4}at /);
+    expect(outcome.data).not.toContain('javascript-worker');
+  });
+
+  test('a JavaScript process that ends is a lost worker, and an endless loop is stopped', async () => {
+    expect((await run(source('js', 'f:() => process.exit(4)'))).error?.code).toBe('WorkerLost');
+    expect((await run(source('js', 'f:() => { for (;;); }'), { walltimeMs: 300 })).error?.code).toBe('WalltimeExceeded');
+    expect((await run(source('js', 'f:() => 1'))).data).toBe('11\n1');
+  });
+
+  test('arguments that are not JSON are refused', async () => {
+    const outcome = await run(packBuffer('js', 'f:() => 1') + packBuffer('00', 'x') + packBuffer('00', 'x'));
+    expect(outcome.error?.code).toBe('InvalidTask');
+  });
+});
+
+describe('shell functions', () => {
+  test('output, exit code and command come back', async () => {
+    const outcome = await run(source('sh', 'f:echo {0}; echo {who} >&2', ['a b'], { who: "it's" }));
+    expect(JSON.parse(outcome.data.slice(3))).toEqual({
+      returncode: 0,
+      stdout: 'a b\n',
+      stderr: "it's\n",
+      cmd: `echo 'a b'; echo 'it'\\''s' >&2`,
+    });
+  });
+
+  test('a non-zero exit is a failure with its code and the end of stderr', async () => {
+    const outcome = await run(source('sh', 'f:echo why >&2; exit 3'));
+    expect(outcome).toMatchObject({ error: { code: 'RemoteExecutionError' }, exitCode: 3 });
+    expect(outcome.data).toMatch(/^why\nShellCommandFailed: the command exited with code 3/);
+  });
+
+  test('what a command leaves in the background ends with it', async () => {
+    const outcome = await run(source('sh', 'f:sleep 600 & echo $!'));
+    const pid = Number((JSON.parse(outcome.data.slice(3)) as { stdout: string }).stdout);
+    await until(() => !isRunning(pid));
+  });
+
+  test('only the end of a long output is kept', async () => {
+    const outcome = await run(source('sh', 'f:yes x | head -c 5000000; echo end'));
+    const { stdout } = JSON.parse(outcome.data.slice(3)) as { stdout: string };
+    expect(stdout.length).toBe(1024 * 1024);
+    expect(stdout.endsWith('end\n')).toBe(true);
+  });
+});
+
+describe('slots', () => {
+  test('a running call is stopped with its children and answers as its stopper says', async () => {
+    const call = begin(source('sh', `f:sleep 600 & echo $! > ${dir}/pid; wait`));
+    await until(() => fs.existsSync(path.join(dir, 'pid')) && fs.readFileSync(path.join(dir, 'pid'), 'utf8') !== '');
+    slots.stop(call.taskId, 'Cancelled', 'Stopped.');
+    expect(await call.outcome).toMatchObject({ data: 'Stopped.', error: { code: 'Cancelled' } });
+    await until(() => !isRunning(Number(fs.readFileSync(path.join(dir, 'pid'), 'utf8'))));
+  });
+
+  test('a command that ignores SIGTERM is killed', async () => {
+    const call = begin(source('sh', `f:trap '' TERM; touch ${dir}/up; while :; do sleep 0.1; done`));
+    await until(() => fs.existsSync(path.join(dir, 'up')));
+    slots.stop(call.taskId, 'Cancelled', 'Stopped.');
+    expect((await call.outcome).error?.code).toBe('Cancelled');
+  });
+
+  test('no more calls run at once than there are slots, in the order they came', async () => {
+    const order: number[] = [];
+    const calls = Array.from({ length: 6 }, (_, index) =>
+      run(source('sh', `f:touch run.${index}; ls run.* | wc -l; sleep 0.1; rm run.${index}`), {
+        onStart: () => order.push(index),
+      }),
+    );
+    const outcomes = await Promise.all(calls);
+    const together = outcomes.map(({ data }) => Number((JSON.parse(data.slice(3)) as { stdout: string }).stdout));
+    expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(Math.max(...together)).toBe(2);
+    expect(slots.idle).toBe(2);
+  });
+
+  test('a call that waits can be withdrawn', async () => {
+    const busy = [run(source('sh', 'f:sleep 0.3')), run(source('sh', 'f:sleep 0.3'))];
+    const onWithdrawn = jest.fn();
+    const onStart = jest.fn();
+    const { taskId } = begin(source('sh', 'f:true'), { onWithdrawn, onStart });
+    slots.withdraw(taskId);
+    await Promise.all(busy);
+    expect(onWithdrawn).toHaveBeenCalledTimes(1);
+    expect(onStart).not.toHaveBeenCalled();
+  });
+});

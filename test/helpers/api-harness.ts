@@ -1,0 +1,187 @@
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import type { AcceptRequest } from '../../api/accept';
+import { createApp } from '../../api/app';
+import type { ApiDeps } from '../../api/deps';
+import { createGroupWatch } from '../../api/group-watch';
+import type { Command } from '../../contracts/frames';
+import { makeSubmissionId, taskIdOf } from '../../contracts/ids';
+import type { Identity } from '../../platform/access';
+import { readConfig, type Config } from '../../platform/config';
+import type { Identities } from '../../platform/identities';
+import { createLogger } from '../../platform/log';
+import type { Database } from '../../platform/store/database';
+import { readLastSeqs } from '../../platform/store/tasks';
+
+/** The API's app with fakes of everything behind it, and a client for it. */
+
+export const TOKEN_KEY = 'ab'.repeat(32);
+
+export const configFor = (extra: Record<string, string> = {}): Config =>
+  readConfig({
+    DATABASE_URL: 'postgres://nowhere.invalid/none',
+    AMQP_URL: 'amqp://nowhere.invalid/funcx',
+    AMQP_MANAGEMENT_URL: 'http://nowhere.invalid',
+    FUNCX_TOKEN_KEY: TOKEN_KEY,
+    ...extra,
+  });
+
+type Rows = Record<string, unknown>[];
+
+/** Answers statements by a piece of their text or their name; every other one fails the test. */
+export class FakeDatabase {
+  readonly #answers: { piece: string; rows: (values: unknown[]) => Rows | Promise<Rows> }[] = [];
+
+  on(piece: string, rows: Rows | ((values: unknown[]) => Rows | Promise<Rows>)): this {
+    this.#answers.unshift({ piece, rows: typeof rows === 'function' ? rows : () => rows });
+    return this;
+  }
+
+  async query(
+    statement: string | { name?: string; text: string; values?: unknown[] },
+    values: unknown[] = [],
+  ): Promise<{ rows: Rows; rowCount: number }> {
+    const { name = '', text, values: given = values } = typeof statement === 'string' ? { text: statement } : statement;
+    const answer = this.#answers.find(({ piece }) => name === piece || text.includes(piece));
+    if (!answer) throw new Error(`the test has no answer for: ${name || text}`);
+    const rows = await answer.rows(given);
+    return { rows, rowCount: rows.length };
+  }
+
+  asDatabase(): Database {
+    return this as unknown as Database;
+  }
+}
+
+export const person = (name: string, extra: Partial<Identity> = {}): Identity => ({
+  id: '00000000-0000-4000-8000-' + Buffer.from(name.padEnd(6, '_').slice(0, 6)).toString('hex'),
+  name,
+  isAdmin: false,
+  groups: new Set(),
+  ...extra,
+});
+
+/** Knows each given identity by the token `token-<name>`. */
+function fakeIdentities(people: readonly Identity[]): Identities {
+  const unused = (): never => {
+    throw new Error('not part of this test');
+  };
+  return {
+    ensureBootstrap: unused,
+    create: unused,
+    list: unused,
+    find: unused,
+    findMany: unused,
+    revoke: unused,
+    issueTokens: async (_id, wanted) => wanted.map((one, index) => ({ ...one, token: `fx_${index}` })),
+    revokeToken: unused,
+    authenticateClient: async (id, secret) => people.find((one) => one.id === id && secret === `secret of ${one.name}`),
+    authenticate: async (token) => people.find((one) => token === `token-${one.name}`),
+    forget: () => undefined,
+  };
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
+  body: any;
+}
+
+export interface ApiHarness {
+  url: string;
+  accepted: AcceptRequest[];
+  commands: { endpointId: string; command: Command }[];
+  stop: AbortController;
+  /** A request of the identity called `who`; without one, no token is sent. */
+  request(
+    who: string | undefined,
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+export async function startApi(options: {
+  db: Database;
+  people?: readonly Identity[];
+  config?: Config;
+  deps?: Partial<ApiDeps>;
+}): Promise<ApiHarness> {
+  const { db, people = [person('alice')], config = configFor() } = options;
+  const log = createLogger('api-test', 'silent');
+  const stop = new AbortController();
+  const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
+  const accepted: AcceptRequest[] = [];
+  const commands: ApiHarness['commands'] = [];
+  const app = createApp({
+    config,
+    log,
+    db,
+    identities: fakeIdentities(people),
+    brokerUsers: {
+      renewAgent: async (endpointId) => `amqp://agent-${endpointId}:secret@broker/funcx`,
+      revokeEndpoint: async () => undefined,
+      resultsUrl: async (ownerId) => `amqps://results-${ownerId}:secret@broker/funcx`,
+      revokeOwner: async () => undefined,
+      sweepExpired: async () => 0,
+    },
+    queues: { declare: async () => undefined, hasListener: async () => false, delete: async () => undefined },
+    accept: async (request) => {
+      accepted.push(request);
+      const submissionId = makeSubmissionId(Date.now(), new Uint8Array(7));
+      let index = 0;
+      return {
+        requestId: '99999999-9999-4999-8999-999999999999',
+        taskGroupId: request.taskGroupId ?? '88888888-8888-4888-8888-888888888888',
+        tasks: Object.fromEntries(
+          request.calls.map((call) => [call.functionId, call.payloads.map(() => taskIdOf(submissionId, ++index))]),
+        ),
+      };
+    },
+    cancel: async () => ({ cancelled: 0 }),
+    readiness: async () => ({}),
+    brokerAuthority: undefined,
+    groupWatch,
+    onEndpointRegistered: async () => undefined,
+    onEndpointDeleted: async () => undefined,
+    sendCommand: async (endpointId, command) => void commands.push({ endpointId, command }),
+    stopping: stop.signal,
+    ...options.deps,
+  });
+  const server: Server = app.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    url,
+    accepted,
+    commands,
+    stop,
+    async request(who, method, path, body, headers = {}) {
+      const isRaw = typeof body === 'string' || body instanceof URLSearchParams || body instanceof Uint8Array;
+      const response = await fetch(url + path, {
+        method,
+        headers: {
+          ...(who === undefined ? {} : { authorization: `Bearer token-${who}` }),
+          ...(body === undefined || isRaw ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        body: body === undefined ? undefined : isRaw ? (body as string) : JSON.stringify(body),
+      });
+      const text = await response.text();
+      const isJson = response.headers.get('content-type')?.includes('json') ?? false;
+      return { status: response.status, headers: response.headers, body: isJson ? (JSON.parse(text) as unknown) : text };
+    },
+    async close() {
+      stop.abort();
+      groupWatch.close();
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}

@@ -1,0 +1,51 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { layoutOf, makeFolders } from '../../local/layout';
+import { DEFAULT_PORTS } from '../../local/ports';
+import { databaseUrl, startPostgres } from '../../local/postgres';
+import { ProcessRegistry } from '../../local/process-registry';
+import { createLogger } from '../../platform/log';
+import { migrate, openDatabase, type Database } from '../../platform/store/database';
+
+/** A PostgreSQL of the test file's own, with the schema in it, for the SQL that fakes can't check. */
+export interface ScratchPostgres {
+  db: Database;
+  stop(): Promise<void>;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+export async function startScratchPostgres(): Promise<ScratchPostgres> {
+  const layout = layoutOf(await mkdtemp(join(tmpdir(), 'funcx-test-')));
+  makeFolders(layout);
+  const port = await freePort();
+  const postgres = await startPostgres({
+    layout,
+    cacheDir: layout.dataDir,
+    ports: { ...DEFAULT_PORTS, postgres: port },
+    registry: new ProcessRegistry(layout),
+    say: () => undefined,
+    signal: new AbortController().signal,
+    onChange: () => undefined,
+  });
+  const db = openDatabase(databaseUrl(layout, port), 5, createLogger('scratch-postgres', 'silent'));
+  await migrate(db, Date.now());
+  return {
+    db,
+    async stop() {
+      await db.end();
+      await postgres.stop();
+      await rm(layout.dataDir, { recursive: true, force: true });
+      await rm(join('/var/lib/funcx', layout.hash), { recursive: true, force: true }); // where root may have had to put it
+    },
+  };
+}

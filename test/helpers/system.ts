@@ -1,0 +1,284 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Client, Connection } from '@temporalio/client';
+import { Pool } from 'pg';
+
+import { JSON_RESULT_SERIALIZER, packJsonArguments, splitBuffer } from '../../contracts/packing';
+import type { SystemState } from '../../local/state';
+import { until } from './until';
+
+/** The running system as a test sees it: from outside, over its public surfaces, plus the engines for looking in. */
+
+const ROOT = join(__dirname, '..', '..');
+const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
+
+export const dataDir = (): string => {
+  const dir = process.env.FUNCX_TEST_DATA_DIR;
+  if (dir === undefined) throw new Error('no system was started for this test');
+  return dir;
+};
+
+export const state = (): SystemState => JSON.parse(readFileSync(join(dataDir(), 'run', 'state.json'), 'utf8')) as SystemState;
+
+/** The environment of one of the service's processes. */
+export const serviceEnv = (name: 'api' | 'workers' | 'endpoint'): Record<string, string> => {
+  const file = state().env_files[name];
+  if (file === undefined) throw new Error(`${name} has no environment file`);
+  return JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
+};
+
+export interface Credentials {
+  client_id: string;
+  client_secret: string;
+}
+
+export const admin = (): Credentials => JSON.parse(readFileSync(state().identity_file, 'utf8')) as Credentials;
+
+export async function tokenOf({ client_id, client_secret }: Credentials): Promise<string> {
+  const response = await fetch(`${state().api_url}/v2/oauth2/token`, {
+    method: 'POST',
+    headers: {
+      authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString('base64')}`,
+      'content-type': 'application/x-www-form-urlencoded',
+    },
+    body: `grant_type=client_credentials&scope=${encodeURIComponent(SCOPE)}`,
+  });
+  if (response.status !== 200) throw new Error(`no token: ${response.status} ${await response.text()}`);
+  return ((await response.json()) as { access_token: string }).access_token;
+}
+
+export interface Reply {
+  status: number;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
+  body: any;
+  headers: Headers;
+}
+
+/** A client of the HTTP interface for one identity. */
+export class Http {
+  #token: string | undefined;
+  constructor(readonly credentials: Credentials = admin()) {}
+
+  async token(): Promise<string> {
+    return (this.#token ??= await tokenOf(this.credentials));
+  }
+
+  async request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+    const response = await fetch(state().api_url + path, {
+      method,
+      headers: {
+        authorization: `Bearer ${await this.token()}`,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get('content-type')?.includes('json');
+    return { status: response.status, body: isJson ? (JSON.parse(text) as unknown) : text, headers: response.headers };
+  }
+
+  async ok(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Reply['body']> {
+    const reply = await this.request(method, path, body, headers);
+    if (reply.status >= 300) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
+    return reply.body;
+  }
+
+  async register(
+    name: string,
+    source: string,
+    language: 'python' | 'javascript' | 'shell' = 'python',
+    extra: object = {},
+  ): Promise<string> {
+    const body = { function_name: name, function_code: source, serialized: false, language, meta: {}, ...extra };
+    return (await this.ok('POST', '/v3/functions', body)).function_uuid as string;
+  }
+
+  /** Submits calls with JSON arguments; returns the ids in order. */
+  async submit(
+    endpointId: string,
+    functionId: string,
+    calls: readonly unknown[][],
+    extra: Record<string, unknown> = {},
+    headers: Record<string, string> = {},
+  ): Promise<{ taskIds: string[]; groupId: string }> {
+    const reply = await this.ok(
+      'POST',
+      `/v3/endpoints/${endpointId}/submit`,
+      {
+        create_queue: false,
+        tasks: { [functionId]: calls.map((args) => packJsonArguments(args)) },
+        result_serializers: [JSON_RESULT_SERIALIZER],
+        user_runtime: {},
+        ...extra,
+      },
+      headers,
+    );
+    return { taskIds: reply.tasks[functionId] as string[], groupId: reply.task_group_id as string };
+  }
+
+  async task(id: string): Promise<Reply['body']> {
+    return this.ok('GET', `/v1/tasks/${id}`);
+  }
+
+  /** The value of a task, once it has one; a failed task rejects with its text. */
+  async value(id: string, deadlineMs = 60_000): Promise<unknown> {
+    const document = await this.answer(id, deadlineMs);
+    if (document.status !== 'success') throw new Error(String(document.exception));
+    return JSON.parse(splitBuffer(document.result as string).body) as unknown;
+  }
+
+  async answer(id: string, deadlineMs = 60_000): Promise<Reply['body']> {
+    return until(
+      `task ${id} is answered`,
+      async () => {
+        const document = await this.ok('GET', `/v1/tasks/${id}?wait_s=5`);
+        return ['success', 'failed'].includes(document.status as string) ? (document as object) : undefined;
+      },
+      { deadlineMs },
+    );
+  }
+}
+
+export const localEndpoint = (): string => {
+  const id = state().endpoint?.id;
+  if (!id) throw new Error('the system has no local endpoint');
+  return id;
+};
+
+export const pidOf = (name: string): number => {
+  const pid = state().services.find((service) => service.name === name)?.pid;
+  if (!pid) throw new Error(`${name} does not run`);
+  return pid;
+};
+
+export const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/** Kills a process of the service and waits until the supervisor's next one is ready. */
+export async function killAndWait(name: 'api' | 'workers' | 'endpoint' | 'postgres' | 'temporal' | 'rabbitmq'): Promise<void> {
+  const before = pidOf(name);
+  process.kill(before, 'SIGKILL');
+  await until(`${name} runs again`, () => {
+    const service = state().services.find((one) => one.name === name);
+    return service?.pid && service.pid !== before && service.state === 'ready' ? true : undefined;
+  });
+}
+
+export interface CommandResult {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** `./bin/funcx` against the system of the tests. */
+export function funcx(args: readonly string[], env: Record<string, string> = {}, timeout = 60_000): CommandResult {
+  const { status, stdout, stderr } = spawnSync(join(ROOT, 'bin', 'funcx'), args, {
+    encoding: 'utf8',
+    timeout,
+    env: { ...process.env, FUNCX_DATA_DIR: dataDir(), ...env },
+  });
+  return { status, stdout, stderr };
+}
+
+/** Another agent of ours, beside the local one. */
+export class Agent {
+  #process: ChildProcess | undefined;
+  readonly dir: string;
+
+  constructor(
+    readonly name: string,
+    private readonly env: Record<string, string> = {},
+    private readonly credentials: Credentials = admin(),
+  ) {
+    this.dir = mkdtempSync(join(tmpdir(), `funcx-agent-${name}-`));
+  }
+
+  get id(): string {
+    const file = join(this.dir, 'endpoint.json');
+    return (JSON.parse(readFileSync(file, 'utf8')) as { endpoint_id: string }).endpoint_id;
+  }
+
+  get pid(): number {
+    const pid = this.#process?.pid;
+    if (pid === undefined) throw new Error(`agent ${this.name} does not run`);
+    return pid;
+  }
+
+  /** Resolves when the agent is connected and the service knows. */
+  async start(env: Record<string, string> = {}): Promise<this> {
+    mkdirSync(this.dir, { recursive: true });
+    const log = createWriteStream(join(this.dir, 'agent.log'), { flags: 'a' });
+    const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', 'endpoint', 'main.js')], {
+      env: {
+        ...process.env,
+        ...serviceEnv('endpoint'),
+        FUNCX_CLIENT_ID: this.credentials.client_id,
+        FUNCX_CLIENT_SECRET: this.credentials.client_secret,
+        FUNCX_ENDPOINT_NAME: this.name,
+        FUNCX_ENDPOINT_DIR: this.dir,
+        ...this.env,
+        ...env,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.stdout.pipe(log, { end: false });
+    child.stderr.pipe(log, { end: false });
+    this.#process = child;
+    const http = new Http(this.credentials);
+    await until(`agent ${this.name} is online`, async () => {
+      if (child.exitCode !== null) throw new Error(`the agent ended with ${child.exitCode}; see ${this.dir}/agent.log`);
+      if (!existsSync(join(this.dir, 'endpoint.json'))) return undefined;
+      const { body } = await http.request('GET', `/v2/endpoints/${this.id}/status`);
+      return body.status === 'online' ? true : undefined;
+    });
+    return this;
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+    this.#process = undefined;
+  }
+
+  /** Until the service has noticed that the agent is away. */
+  async untilOffline(): Promise<void> {
+    const http = new Http(this.credentials);
+    await until(`agent ${this.name} is offline`, async () => {
+      return (await http.ok('GET', `/v2/endpoints/${this.id}/status`)).status === 'offline' ? true : undefined;
+    });
+  }
+}
+
+/** The store, for looking in. Closed by the test. */
+export const openStore = (): Pool => new Pool({ connectionString: serviceEnv('api').DATABASE_URL, max: 2 });
+
+/** The Temporal server as the UI sees it. Closed by the test. */
+export async function openTemporal(): Promise<{ client: Client; close(): Promise<void> }> {
+  const connection = await Connection.connect({ address: state().temporal_address });
+  return { client: new Client({ connection }), close: () => connection.close() };
+}
+
+/** RabbitMQ's management interface. */
+export async function management(path: string, init: RequestInit = {}): Promise<Reply['body']> {
+  const url = new URL(serviceEnv('api').AMQP_MANAGEMENT_URL ?? '');
+  const authorization = `Basic ${Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64')}`;
+  const response = await fetch(`${url.origin}/api/${path}`, {
+    ...init,
+    headers: { authorization, 'content-type': 'application/json' },
+  });
+  const text = await response.text();
+  return text === '' ? undefined : (JSON.parse(text) as unknown);
+}

@@ -1,0 +1,82 @@
+/**
+ * `npm test`: builds, then runs the layers named on the command line (default: unit, component, system), one jest run a
+ * layer, and ends with one plain line of counts. Further arguments after `--` go to jest.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const cut = process.argv.indexOf('--');
+const layers = process.argv.slice(2, cut < 0 ? undefined : cut);
+const extra = cut < 0 ? [] : process.argv.slice(cut + 1);
+const wanted = layers.length > 0 ? layers : ['unit', 'component', 'system'];
+
+if (!existsSync(join(root, 'node_modules', 'jest'))) run('npm', ['ci', '--no-audit', '--no-fund']);
+run(process.execPath, ['local/build.mjs']);
+
+const reports = mkdtempSync(join(tmpdir(), 'funcx-report-'));
+const total = { passed: 0, failed: 0, skipped: 0 };
+let failedRuns = 0;
+for (const layer of wanted) {
+  const report = join(reports, `${layer}.json`);
+  const args = [
+    'node_modules/jest/bin/jest.js',
+    '--selectProjects',
+    layer,
+    '--json',
+    `--outputFile=${report}`,
+    '--forceExit=false',
+    ...extra,
+  ];
+  // Layers with real parts share one system: one test file at a time.
+  if (!['unit', 'component'].includes(layer)) args.push('--runInBand');
+  const code = await jest(args);
+  if (code !== 0) failedRuns++;
+  if (existsSync(report)) {
+    const { numPassedTests, numFailedTests, numPendingTests, numFailedTestSuites, testResults } = JSON.parse(
+      readFileSync(report, 'utf8'),
+    );
+    total.passed += numPassedTests;
+    total.failed += numFailedTests;
+    total.skipped += numPendingTests;
+    // A file that could not even be loaded counts as one failure.
+    if (numFailedTests === 0 && numFailedTestSuites > 0) total.failed += numFailedTestSuites;
+    for (const title of duplicateTitles(testResults)) {
+      console.error(`two tests have the title: ${title}`);
+      total.failed++;
+    }
+  }
+}
+rmSync(reports, { recursive: true, force: true });
+if (failedRuns > 0 && total.failed === 0) total.failed = failedRuns;
+console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
+process.exit(total.failed === 0 ? 0 : 1);
+
+function run(command, args) {
+  const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+function jest(args) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => child.kill(signal));
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+function duplicateTitles(files) {
+  const seen = new Set();
+  const twice = new Set();
+  for (const file of files) {
+    for (const { fullName } of file.assertionResults) {
+      const key = `${file.name}: ${fullName}`;
+      if (seen.has(key)) twice.add(fullName);
+      seen.add(key);
+    }
+  }
+  return twice;
+}

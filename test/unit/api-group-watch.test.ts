@@ -1,0 +1,50 @@
+import { createGroupWatch } from '../../api/group-watch';
+import { createLogger } from '../../platform/log';
+
+const log = createLogger('group-watch-test', 'silent');
+
+describe('waiting for answers of task groups', () => {
+  test('all waiters are served by one query, and nobody asks while nobody waits', async () => {
+    const seqs = new Map([
+      ['a', 0],
+      ['b', 0],
+    ]);
+    const asked: string[][] = [];
+    const watch = createGroupWatch(async (ids) => {
+      asked.push([...ids]);
+      if (asked.length === 2) seqs.set('a', 1).set('b', 5);
+      return seqs;
+    }, log);
+    expect(asked).toEqual([]);
+    await expect(
+      Promise.all([watch.waitFor('a', 0, 5_000), watch.waitFor('b', 4, 5_000), watch.waitFor('a', 0, 5_000)]),
+    ).resolves.toEqual([true, true, true]);
+    expect(asked.every((ids) => ids.length === 2)).toBe(true);
+    const before = asked.length;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(asked.length).toBe(before);
+    watch.close();
+  });
+
+  test('a waiter gives up at its deadline, when its client goes, and when the process stops', async () => {
+    const watch = createGroupWatch(async () => new Map(), log);
+    const gone = new AbortController();
+    const waits = [watch.waitFor('a', 0, 20), watch.waitFor('a', 0, 60_000, gone.signal), watch.waitFor('a', 0, 60_000)];
+    await expect(waits[0]).resolves.toBe(false);
+    gone.abort();
+    await expect(waits[1]).resolves.toBe(false);
+    watch.close();
+    await expect(waits[2]).resolves.toBe(false);
+    await expect(watch.waitFor('a', 0, 60_000)).resolves.toBe(false);
+  });
+
+  test('a failed query only delays the waiters', async () => {
+    let asked = 0;
+    const watch = createGroupWatch(async () => {
+      if (++asked === 1) throw new Error('the store is away');
+      return new Map([['a', 1]]);
+    }, log);
+    await expect(watch.waitFor('a', 0, 5_000)).resolves.toBe(true);
+    watch.close();
+  });
+});
