@@ -1,5 +1,7 @@
+export { createCallActivities } from './calls';
 export { createEndpointActivities } from './endpoint';
 export { createSubmissionActivities } from './submission';
+export type { AcceptedCall, CallActivities, CallState } from './calls';
 export type { ActivityDeps } from './deps';
 export type { EndpointActivities } from './endpoint';
 export type { SubmissionActivities, SubmissionRef } from './submission';

@@ -34,6 +34,8 @@ export interface AcceptRequest {
   traceparent?: string;
   /** The same key and hash get the same answer; another hash is a CONFLICT. */
   idempotency?: { key: string; bodyHash: Buffer };
+  /** The caller, itself a workflow, starts the workflows of the submissions; the sweep does when it dies before. */
+  startsItself?: boolean;
 }
 
 export interface Accepted {
@@ -82,6 +84,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         break;
     }
     await failPoint('accept-bodies');
+    if (request.startsItself) return accepted;
     const started = await Promise.all(submissions.map((submission) => start(deps, request, submission)));
     await failPoint('accept-start');
     void noteStarted(

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { z } from 'zod';
 
+import { DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 
 /** All configuration of the service comes from the environment and is read here, once, into one typed value. */
@@ -18,6 +19,12 @@ export const configSchema = z.object({
   TEMPORAL_UI_URL: z.string().default('http://localhost:8233'),
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
+  TEMPORAL_CALLS_QUEUE: z.string().min(1).default(DEFAULT_CALLS_QUEUE),
+  /**
+   * Name or id of the identity that calls act as when nobody registered the task queue of their pipeline. Default: the
+   * bootstrap administrator; `none` refuses such calls.
+   */
+  FUNCX_PIPELINE_IDENTITY: z.string().min(1).optional(),
   AMQP_URL: z.string().min(1),
   AMQP_MANAGEMENT_URL: z.string().min(1),
   /** What clients and agents are told; credentials are minted per client. */

@@ -1,4 +1,7 @@
-import { createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import { createCallActivities, createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import { createAccept } from '../api/accept';
+import { createGroupQueues } from '../api/group-queues';
+import { checkTarget } from '../api/submissions';
 import { readConfig, withoutSecrets } from '../platform/config';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
@@ -34,7 +37,19 @@ async function main(): Promise<void> {
     maxCachedWorkflows: 200,
     maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
   });
-  const running = Promise.all([submissions.run(), endpoints.run()]);
+  const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const calls = await createWorker({
+    ...shared,
+    taskQueue: config.TEMPORAL_CALLS_QUEUE,
+    activities: createCallActivities({
+      ...deps,
+      accept: createAccept({ config, log, db, temporal, groupQueues }),
+      checkTarget,
+    }),
+    maxCachedWorkflows: 500,
+    maxConcurrentActivities: 50,
+  });
+  const running = Promise.all([submissions.run(), endpoints.run(), calls.run()]);
 
   await broker.start();
   const results = await startResultLoop(broker, deps);
@@ -44,7 +59,7 @@ async function main(): Promise<void> {
     db,
     broker,
     temporal,
-    worker: () => worstOf(submissions.getState(), endpoints.getState()),
+    worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), calls.getState())),
   });
   const health = await startHealthServer({ host: config.HEALTH_HOST, port: config.HEALTH_PORT }, async () => ({
     ...(await readiness()),

@@ -1,3 +1,4 @@
 /** The workflows that the service's Temporal workers run; what is exported here is bundled. */
+export { funcxCall, funcxMap } from './calls';
 export { endpoint } from './endpoint';
 export { submission } from './submission';

@@ -4,6 +4,7 @@ import { agentRoutes } from './agents';
 import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
 import { identityRoutes } from './identities';
+import { pipelineRoutes } from './pipelines';
 import { submissionRoutes } from './submissions';
 import { taskGroupRoutes } from './task-groups';
 import { taskRoutes } from './tasks';
@@ -17,4 +18,5 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...taskRoutes(deps),
   ...taskGroupRoutes(deps),
   ...submissionRoutes(deps),
+  ...pipelineRoutes(deps),
 ];

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+
+import { REFERENCE_KEY, type CallFailure, type ReferenceDocument } from '../contracts/calls';
+import { submissionIdOf } from '../contracts/ids';
+import { BUFFER, JSON_RESULT_SERIALIZER } from '../contracts/packing';
+import { exceptionName } from '../contracts/policy';
+import type { Database } from '../platform/store/database';
+import { readOutcomes, type OutcomeRow } from '../platform/store/pipelines';
+
+/** From stored answers to what a pipeline gets: JSON while it is small, references to everything else. */
+
+const PYTHON_RESULT_SERIALIZER = 'globus_compute_sdk.serialize.DillDataBase64';
+/** Asked of the agent in this order; the first that can hold the value is used. */
+export const RESULT_SERIALIZERS = {
+  auto: [JSON_RESULT_SERIALIZER, PYTHON_RESULT_SERIALIZER],
+  reference: [PYTHON_RESULT_SERIALIZER],
+};
+
+/** A larger value becomes a reference. */
+const MAX_VALUE_BYTES = 100_000;
+/** All values of a map together; what comes after is by reference, unless a reference would be larger. */
+const MAX_VALUES_BYTES = 100_000;
+const REFERENCE_BYTES = 200;
+const MAX_FAILURES = 100;
+const MAX_TRACEBACKS_CHARS = 200_000;
+
+export interface CallResults {
+  /** In order; null where there is none. */
+  values: unknown[];
+  /** At most {@link MAX_FAILURES}, in order. */
+  failures: CallFailure[];
+  failed: number;
+}
+
+export async function readCallResults(db: Database, submissionIds: readonly string[]): Promise<CallResults> {
+  const rows = await readOutcomes(db, submissionIds, MAX_VALUE_BYTES);
+  const values: unknown[] = [];
+  const failures: CallFailure[] = [];
+  let failed = 0;
+  let bytes = 0;
+  let chars = 0;
+  rows.forEach((row, index) => {
+    if (row.succeeded) {
+      const inline = row.json !== null && (row.size <= REFERENCE_BYTES || bytes + row.size <= MAX_VALUES_BYTES);
+      const value = inline && row.json !== null ? parseJson(row.json) : undefined;
+      if (value) bytes += row.size;
+      values.push(value ? value.json : referenceTo(row));
+      return;
+    }
+    values.push(null);
+    failed++;
+    if (failures.length >= MAX_FAILURES || chars > MAX_TRACEBACKS_CHARS) return;
+    const failure = failureOf(row, index);
+    chars += failure.traceback.length;
+    failures.push(failure);
+  });
+  return { values, failures, failed };
+}
+
+function failureOf(row: OutcomeRow, index: number): CallFailure {
+  const traceback = row.text ?? '';
+  const exception = exceptionName(traceback);
+  return {
+    index,
+    taskId: row.id,
+    submissionId: submissionIdOf(row.id),
+    code: row.code ?? 'unknown',
+    ...(exception === undefined ? {} : { exception }),
+    traceback,
+  };
+}
+
+/** Python writes NaN and Infinity into its JSON; such a value is only good for another Python function. */
+function parseJson(text: string): { json: unknown } | undefined {
+  try {
+    return { json: JSON.parse(text) as unknown };
+  } catch {
+    return undefined;
+  }
+}
+
+function referenceTo(row: OutcomeRow): ReferenceDocument {
+  const sha256 =
+    row.sha256 ??
+    createHash('sha256')
+      .update(`${BUFFER.json}\n${row.json ?? ''}`)
+      .digest('hex');
+  return { [REFERENCE_KEY]: 'ref', taskId: row.id, size: row.size, hash: `sha256:${sha256}` };
+}

@@ -1,0 +1,269 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+
+import { ApplicationFailure } from '@temporalio/common';
+import { z } from 'zod';
+
+import {
+  CALL_FAILURE,
+  type CallInput,
+  type CallProgress,
+  type FailurePolicy,
+  type MapInput,
+  type OfflinePolicy,
+} from '../contracts/calls';
+import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
+import { FuncXError, RetryableError, TerminalError } from '../contracts/errors';
+import { isUuid, submissionIdOf } from '../contracts/ids';
+import { submissionWorkflowId } from '../contracts/names';
+import { packJsonArguments } from '../contracts/packing';
+import type { Policy } from '../contracts/policy';
+import type { SubmissionInput } from '../contracts/submission';
+import type { Identity } from '../platform/access';
+import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
+import {
+  findEndpointIds,
+  findFunctionId,
+  findIdentity,
+  findQueueIdentity,
+  readSubmissionStarts,
+} from '../platform/store/pipelines';
+import { markStarted, readProgress } from '../platform/store/submissions';
+import { readCallResults, RESULT_SERIALIZERS, type CallResults } from './call-results';
+import type { ActivityDeps } from './deps';
+
+/** The calls of pipelines: who they act as, accept, watch, read. */
+
+export type AcceptCallInput = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
+
+export interface CallOrigin {
+  /** The same for every try of this call. */
+  requestKey: string;
+  namespace: string;
+  /** The pipeline's workflow, where the call is its child. */
+  parent?: { workflowId: string; runId: string };
+}
+
+export interface AcceptedCall {
+  total: number;
+  functionName: string;
+  endpointName: string;
+  submissions: { input: SubmissionInput; workflowId: string; url: string; summary: string }[];
+  hasSearchAttributes: boolean;
+  submissionsQueue: string;
+  offline: OfflinePolicy;
+  failure: FailurePolicy;
+  progress: boolean;
+}
+
+export type CallState = Pick<CallProgress, 'counts' | 'endpointOnline' | 'endpointSinceMs'> & { open: number };
+
+export interface CallActivities {
+  /** Checks the input and the access, stores the bodies, and says which workflows are to be started. */
+  acceptCall(input: AcceptCallInput & CallOrigin): Promise<AcceptedCall>;
+  /** Tells the sweep that the workflows run. */
+  noteStarted(submissionIds: string[]): Promise<void>;
+  observeCall(submissionIds: string[]): Promise<CallState>;
+  readResults(input: { submissionIds: string[] }): Promise<CallResults>;
+}
+
+/** What `workers` hands over from the room that accepts requests. */
+export interface AcceptingDeps {
+  accept(request: {
+    owner: { id: string; name: string };
+    endpoint: { id: string; name: string };
+    taskQueueId: string;
+    createQueue: boolean;
+    calls: { functionId: string; functionName: string; payloads: string[] }[];
+    policy: Policy;
+    resultSerializers: string[];
+    idempotency: { key: string; bodyHash: Buffer };
+    startsItself: true;
+  }): Promise<{ tasks: Record<string, string[]> }>;
+  checkTarget(
+    identity: Identity,
+    target: SubmitTarget,
+    functionIds: readonly string[],
+    requested: Policy,
+  ): { taskQueueId: string; policy: Policy; functionName: (id: string) => string };
+}
+
+export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
+  const { db, config, temporal } = deps;
+
+  async function accept(input: AcceptCallInput & CallOrigin): Promise<AcceptedCall> {
+    const { call, argsList, failure } = read(input);
+    const identity = await identityOf(deps, input);
+    const [functionId, endpointId] = await Promise.all([
+      resolveFunction(deps, identity, call.function),
+      resolveEndpoint(deps, identity, call.endpoint),
+    ]);
+    const [target] = await readSubmitTargets(db, [endpointId], [functionId]);
+    if (!target)
+      throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} does not exist or was deleted; check the id`);
+    const checked = deps.checkTarget(identity, target, [functionId], call.policy);
+    const functionName = checked.functionName(functionId);
+    const payloads = argsList.map((args) => packJsonArguments(args, call.kwargs));
+    const tooLong = payloads.find((payload) => payload.length > config.FUNCX_MAX_BODY_CHARS);
+    if (tooLong !== undefined) {
+      throw new TerminalError(
+        'PAYLOAD_TOO_LARGE',
+        `the arguments of a call have ${tooLong.length} serialized characters, the limit is ${config.FUNCX_MAX_BODY_CHARS}; pass large data by reference`,
+      );
+    }
+    const accepted = await deps.accept({
+      owner: { id: identity.id, name: identity.name },
+      endpoint: { id: target.id, name: target.name },
+      taskQueueId: checked.taskQueueId,
+      createQueue: false,
+      calls: [{ functionId, functionName, payloads }],
+      policy: checked.policy,
+      resultSerializers: RESULT_SERIALIZERS[call.result],
+      idempotency: { key: input.requestKey, bodyHash: createHash('sha256').update(input.requestKey).digest() },
+      startsItself: true,
+    });
+    const ids = [...new Set(Object.values(accepted.tasks).flat().map(submissionIdOf))];
+    const starts = await readSubmissionStarts(db, ids);
+    return {
+      total: argsList.length,
+      functionName,
+      endpointName: target.name,
+      submissions: starts.map(({ ownerName, policy, deadline, ...start }) => ({
+        input: {
+          version: 1,
+          submissionId: start.id,
+          taskQueueId: start.taskQueueId,
+          endpointId: start.endpointId,
+          endpointName: start.endpointName,
+          ownerId: start.ownerId,
+          functionName: start.functionName,
+          taskGroupId: start.taskGroupId,
+          total: start.total,
+          deadlineMs: deadline.getTime(),
+          ...(policy.walltime_s === undefined ? {} : { walltimeMs: policy.walltime_s * 1_000 }),
+        },
+        workflowId: submissionWorkflowId(start.id),
+        url: `${config.TEMPORAL_UI_URL.replace(/\/$/, '')}/namespaces/${encodeURIComponent(config.TEMPORAL_NAMESPACE)}/workflows/${encodeURIComponent(submissionWorkflowId(start.id))}`,
+        summary:
+          `${start.total === 1 ? start.functionName : `${start.functionName} x${start.total}`} on ${start.endpointName} for ${ownerName}`.slice(
+            0,
+            200,
+          ),
+      })),
+      hasSearchAttributes: temporal.hasSearchAttributes,
+      submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
+      offline: call.offline,
+      failure,
+      progress: call.progress,
+    };
+  }
+
+  return {
+    acceptCall: (input) => translated(() => accept(input)),
+
+    async noteStarted(submissionIds) {
+      await markStarted(db, submissionIds);
+    },
+
+    async observeCall(submissionIds) {
+      const all = await Promise.all(submissionIds.map((id) => readProgress(db, id)));
+      const counts: CallState['counts'] = {};
+      for (const { counts: some } of all) {
+        for (const [state, n] of Object.entries(some) as [keyof typeof counts, number][])
+          counts[state] = (counts[state] ?? 0) + n;
+      }
+      const [first] = all;
+      return {
+        open: all.reduce((sum, { open }) => sum + open, 0),
+        counts,
+        endpointOnline: first?.endpointOnline ?? false,
+        endpointSinceMs: first?.endpointSinceMs ?? 0,
+      };
+    },
+
+    readResults: ({ submissionIds }) => readCallResults(db, submissionIds),
+  };
+}
+
+function read(input: AcceptCallInput): {
+  call: Omit<z.output<typeof callInputSchema>, 'args'>;
+  argsList: unknown[][];
+  failure: FailurePolicy;
+} {
+  if (input.kind === 'call') {
+    const call = parse(callInputSchema, input.call);
+    return { call, argsList: [call.args], failure: 'fail_fast' };
+  }
+  const call = parse(mapInputSchema, input.call);
+  return { call, argsList: call.args_list, failure: call.failure };
+}
+
+function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new TerminalError('INVALID_REQUEST', `the input of the call is not well formed: ${z.prettifyError(parsed.error)}`);
+}
+
+/** The task queue of the pipeline's workflow says whom it acts as; see docs/pipelines.md for what that does and does not protect. */
+async function identityOf({ db, config, temporal }: ActivityDeps, { namespace, parent }: CallOrigin): Promise<Identity> {
+  if (parent) {
+    const { taskQueue } = await temporal.client.workflow.getHandle(parent.workflowId, parent.runId).describe();
+    const bound = await findQueueIdentity(db, namespace, taskQueue);
+    if (bound) return bound;
+  }
+  const wanted = config.FUNCX_PIPELINE_IDENTITY ?? bootstrapIdentity(config.FUNCX_BOOTSTRAP_IDENTITY_FILE);
+  const identity = wanted === undefined || wanted === 'none' ? undefined : await findIdentity(db, wanted);
+  if (identity) return identity;
+  throw new TerminalError(
+    'UNAUTHENTICATED',
+    'nobody registered the task queue of this pipeline, and the service has no default identity for calls; ' +
+      'give the worker of the pipeline the plugin, or PUT /v1/pipelines/<task queue> once',
+  );
+}
+
+function bootstrapIdentity(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined;
+  return z.object({ client_id: z.string() }).parse(JSON.parse(readFileSync(file, 'utf8'))).client_id;
+}
+
+async function resolveFunction({ db }: ActivityDeps, identity: Identity, wanted: string): Promise<string> {
+  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
+  const at = wanted.lastIndexOf('@');
+  const [name, version] = at > 0 ? [wanted.slice(0, at), wanted.slice(at + 1)] : [wanted, undefined];
+  const id = await findFunctionId(db, identity, name, version);
+  if (id === undefined) {
+    throw new TerminalError(
+      'FUNCTION_NOT_FOUND',
+      `${identity.name} sees no function ${wanted}; register it, or list it in the plugin`,
+    );
+  }
+  return id;
+}
+
+async function resolveEndpoint({ db }: ActivityDeps, identity: Identity, wanted: string): Promise<string> {
+  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
+  const ids = await findEndpointIds(db, identity, wanted);
+  const [id] = ids;
+  if (id === undefined)
+    throw new TerminalError('ENDPOINT_NOT_FOUND', `${identity.name} sees no endpoint named ${wanted}; check the name`);
+  if (ids.length > 1) {
+    throw new TerminalError('INVALID_REQUEST', `${ids.length} endpoints are named ${wanted}; give the id: ${ids.join(', ')}`);
+  }
+  return id;
+}
+
+/** Errors of the service as failures of the call: what the author must change is final, the rest is tried again. */
+async function translated<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof RetryableError || !(error instanceof FuncXError)) throw error;
+    throw ApplicationFailure.create({
+      message: error.message,
+      type: CALL_FAILURE.refused,
+      nonRetryable: true,
+      details: [{ code: error.code }],
+      cause: error,
+    });
+  }
+}

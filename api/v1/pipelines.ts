@@ -1,0 +1,55 @@
+import { randomUUID } from 'node:crypto';
+
+import { registeredPipelineSchema, registerPipelineSchema } from '../../contracts/call-schemas';
+import { TerminalError } from '../../contracts/errors';
+import { BUFFER, packBuffer } from '../../contracts/packing';
+import { bindPipelineQueue, savePipelineFunction } from '../../platform/store/pipelines';
+import type { ApiDeps } from '../deps';
+import { requirePacked } from '../payloads';
+import { route, type Route } from '../route';
+
+/** Pipelines: whom the calls of workflows on a task queue act as, and the functions declared beside those workflows. */
+
+const SOURCE_BUFFER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
+
+export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'put',
+      path: '/v1/pipelines/:queue',
+      summary: 'Calls of workflows on this Temporal task queue act as you; registers their functions by name and version',
+      body: registerPipelineSchema,
+      response: registeredPipelineSchema,
+      errors: ['CONFLICT', 'PAYLOAD_TOO_LARGE'],
+      handle: async ({ identity, body, params }) => {
+        const taskQueue = params.queue ?? '';
+        if (!(await bindPipelineQueue(db, { namespace: body.namespace, taskQueue, identityId: identity.id }))) {
+          throw new TerminalError(
+            'CONFLICT',
+            `the task queue ${taskQueue.slice(0, 200)} of namespace ${body.namespace} was registered by somebody else; use another`,
+          );
+        }
+        const functions = [];
+        for (const { name, version, source, language } of body.functions) {
+          const code = packBuffer(SOURCE_BUFFER[language], `${name}:${source}`);
+          requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${name}`);
+          const saved = await savePipelineFunction(db, randomUUID(), {
+            ownerId: identity.id,
+            name,
+            version,
+            code: Buffer.from(code),
+            language,
+          });
+          if (!saved.isSame) {
+            throw new TerminalError(
+              'CONFLICT',
+              `function ${name}@${version} is registered with other code; give it another version`,
+            );
+          }
+          functions.push({ name, version, function_uuid: saved.id });
+        }
+        return { task_queue: taskQueue, namespace: body.namespace, identity: identity.name, functions };
+      },
+    }),
+  ];
+}

@@ -1,0 +1,62 @@
+import { z } from 'zod';
+
+import { uuidSchema } from './http/v1';
+import { policySchema } from './policy';
+
+/** Checks of what pipelines send; the types are in `calls.ts`. */
+
+const common = {
+  function: z.string().min(1).max(700),
+  endpoint: z.string().min(1).max(300),
+  kwargs: z.record(z.string(), z.unknown()).default({}),
+  policy: policySchema.default({}),
+  result: z.enum(['auto', 'reference']).default('auto'),
+  offline: z.union([z.literal('wait'), z.strictObject({ fail_after_s: z.number().min(0) })]).default('wait'),
+  progress: z.boolean().default(false),
+};
+
+export const MAX_CALLS_OF_MAP = 20_000;
+
+export const callInputSchema = z.strictObject({ ...common, args: z.array(z.unknown()).default([]) });
+export const mapInputSchema = z.strictObject({
+  ...common,
+  args_list: z.array(z.array(z.unknown())).min(1).max(MAX_CALLS_OF_MAP),
+  failure: z
+    .union([z.enum(['fail_fast', 'collect_all']), z.strictObject({ tolerate_percent: z.number().min(0).max(100) })])
+    .default('fail_fast'),
+});
+
+export const referenceSchema = z.object({ $funcx: z.literal('ref'), taskId: uuidSchema });
+
+/** `PUT /v1/pipelines/{taskQueue}`: calls of workflows on this task queue act as the caller; these are its functions. */
+export const registerPipelineSchema = z.object({
+  namespace: z.string().min(1).max(255).default('default'),
+  functions: z
+    .array(
+      z.object({
+        name: z
+          .string()
+          .min(1)
+          .max(300)
+          .regex(/^[^@]+$/, 'no @'),
+        version: z
+          .string()
+          .min(1)
+          .max(100)
+          .regex(/^[^@]+$/, 'no @'),
+        source: z.string().min(1),
+        language: z.enum(['python', 'javascript', 'shell']).default('python'),
+      }),
+    )
+    .max(1_000)
+    .default([]),
+});
+export type RegisterPipeline = z.input<typeof registerPipelineSchema>;
+
+export const registeredPipelineSchema = z.object({
+  task_queue: z.string(),
+  namespace: z.string(),
+  /** Name of the identity that its calls act as. */
+  identity: z.string(),
+  functions: z.array(z.object({ name: z.string(), version: z.string(), function_uuid: z.string() })),
+});

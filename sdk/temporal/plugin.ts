@@ -1,0 +1,50 @@
+import type { ClientOptions, ClientPlugin } from '@temporalio/client';
+import type { Worker, WorkerOptions, WorkerPlugin } from '@temporalio/worker';
+
+import type { FunctionSource, RemoteFunction } from '../workflow/functions';
+import { registerPipeline, type ServiceOptions } from './service';
+
+export interface FuncXPluginOptions extends ServiceOptions {
+  /** Functions declared beside the workflows; registered when the worker starts. A module's exports may be given whole. */
+  functions?: readonly RemoteFunction<never, unknown>[] | Readonly<Record<string, unknown>>;
+}
+
+type Options = Omit<ClientOptions, 'plugins'>;
+
+/**
+ * All the wiring of a pipeline: `plugins: [new FuncXPlugin({ functions })]` on the client and on the worker. When the worker
+ * starts, its functions are registered, and the calls of workflows on its task queue act as the plugin's identity. The
+ * credentials stay in this process; nothing secret enters a workflow.
+ */
+export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
+  readonly name = 'funcx-temporal.FuncXPlugin';
+  readonly #options: FuncXPluginOptions;
+  #target: { namespace: string; taskQueue: string } | undefined;
+
+  constructor(options: FuncXPluginOptions = {}) {
+    this.#options = options;
+  }
+
+  /** Calls need nothing of the client; it takes the plugin so that a worker made from it has it too. */
+  configureClient(options: Options): Options {
+    return options;
+  }
+
+  configureWorker(options: WorkerOptions): WorkerOptions {
+    this.#target = { namespace: options.namespace ?? 'default', taskQueue: options.taskQueue };
+    return options;
+  }
+
+  async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {
+    const target = this.#target ?? { namespace: worker.options.namespace, taskQueue: worker.options.taskQueue };
+    await registerPipeline(this.#options, { ...target, functions: declaredIn(this.#options.functions ?? []) });
+    await next(worker);
+  }
+}
+
+function declaredIn(given: NonNullable<FuncXPluginOptions['functions']>): FunctionSource[] {
+  const found = Object.values(given).flatMap((value: unknown) =>
+    typeof value === 'object' && value !== null && 'declared' in value ? [value.declared as FunctionSource | undefined] : [],
+  );
+  return found.filter((declared) => declared !== undefined);
+}

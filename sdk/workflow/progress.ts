@@ -1,0 +1,79 @@
+import { defineQuery, defineSignal, setCurrentDetails, setHandler } from '@temporalio/workflow';
+
+import { callLine, escapeMarkdown } from '../../contracts/call-details';
+import { PROGRESS_SIGNAL, type CallProgress } from '../../contracts/calls';
+
+/** The calls of this workflow, for its current details. A workflow has its own copy of this module's variables. */
+
+interface OpenCall {
+  label: string;
+  endpoint: string;
+  latest?: CallProgress;
+}
+
+export const callsQuery = defineQuery<CallProgress[]>('funcxCalls');
+const progressSignal = defineSignal<[CallProgress]>(PROGRESS_SIGNAL);
+
+const MAX_ENDED_SHOWN = 10;
+
+const open = new Map<string, OpenCall>();
+const ended: string[] = [];
+let finished = 0;
+let failed = 0;
+let isListening = false;
+let isShown = true;
+
+/** Leaves the workflow's current details to its author, who can put {@link describeCalls} into them. */
+export function showCalls(show: boolean): void {
+  isShown = show;
+}
+
+/** Markdown about this workflow's calls: which run, which wait for which endpoint since when, which failed. */
+export function describeCalls(): string {
+  const lines = [...open].map(([, call]) =>
+    call.latest
+      ? `- ${callLine(call.latest)}`
+      : `- **${escapeMarkdown(call.label)}** on **${escapeMarkdown(call.endpoint)}**: started`,
+  );
+  return [
+    `Calls: ${open.size} open, ${finished} finished, ${failed} failed`,
+    ...(lines.length > 0 ? ['', ...lines] : []),
+    ...(ended.length > 0 ? ['', 'Last ended:', '', ...ended] : []),
+  ].join('\n');
+}
+
+export function callStarted(callId: string, label: string, endpoint: string): void {
+  if (!isListening) {
+    isListening = true;
+    setHandler(progressSignal, (progress) => {
+      const call = open.get(progress.callId);
+      if (!call) return; // it ended meanwhile
+      call.latest = progress;
+      show();
+    });
+    setHandler(callsQuery, () => [...open.values()].flatMap(({ latest }) => (latest ? [latest] : [])));
+  }
+  open.set(callId, { label, endpoint });
+  show();
+}
+
+export function callEnded(callId: string, failure?: unknown): void {
+  const call = open.get(callId);
+  open.delete(callId);
+  if (failure === undefined) finished++;
+  else failed++;
+  const what = `**${escapeMarkdown(call?.label ?? callId)}** on **${escapeMarkdown(call?.endpoint ?? '')}**`;
+  const links = call?.latest?.links.map((url) => ` [submission](${url})`).join('') ?? '';
+  ended.push(`- ${what} ${failure === undefined ? 'finished' : `failed: ${escapeMarkdown(firstLine(failure))}`}${links}`);
+  if (ended.length > MAX_ENDED_SHOWN) ended.shift();
+  show();
+}
+
+function firstLine(failure: unknown): string {
+  const text = failure instanceof Error ? failure.message : String(failure);
+  return (text.trimEnd().split('\n').at(-1) ?? '').slice(0, 200);
+}
+
+function show(): void {
+  if (isShown) setCurrentDetails(describeCalls());
+}

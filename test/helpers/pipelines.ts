@@ -1,0 +1,83 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { createWriteStream, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { admin, isAlive, state } from './system';
+
+/** What tests of pipelines need: the package and the examples as their users run them, compiled, in processes of their own. */
+
+const ROOT = join(__dirname, '..', '..');
+
+/** Compiles the package and the examples. */
+export function buildExamples(): void {
+  for (const project of ['sdk', 'examples/tsconfig.build.json']) {
+    const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { cwd: ROOT, encoding: 'utf8' });
+    if (status !== 0) throw new Error(`${project} does not compile:\n${stdout}`);
+  }
+}
+
+/** What an author's processes are told. */
+export function authorEnv(): NodeJS.ProcessEnv {
+  const { client_id, client_secret } = admin();
+  const { temporal_address, api_url } = state();
+  return {
+    ...process.env,
+    TEMPORAL_ADDRESS: temporal_address,
+    FUNCX_API_URL: api_url,
+    FUNCX_CLIENT_ID: client_id,
+    FUNCX_CLIENT_SECRET: client_secret,
+  };
+}
+
+/** A program of an example that runs until it is stopped or killed. */
+export class Program {
+  #process: ChildProcess | undefined;
+  readonly log = join(mkdtempSync(join(tmpdir(), 'funcx-author-')), 'author.log');
+
+  constructor(
+    private readonly command: string,
+    private readonly args: readonly string[],
+    private readonly env: NodeJS.ProcessEnv = {},
+  ) {}
+
+  start(): this {
+    const log = createWriteStream(this.log, { flags: 'a' });
+    const child = spawn(this.command, this.args, { env: { ...authorEnv(), ...this.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.stdout.pipe(log, { end: false });
+    child.stderr.pipe(log, { end: false });
+    this.#process = child;
+    return this;
+  }
+
+  get pid(): number {
+    const pid = this.#process?.pid;
+    if (pid === undefined || !isAlive(pid)) throw new Error(`the program does not run; see ${this.log}`);
+    return pid;
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+  }
+}
+
+/** The worker of an example. */
+export const exampleWorker = (name: string, env: NodeJS.ProcessEnv = {}): Program =>
+  new Program(process.execPath, [join(ROOT, 'dist', 'examples', name, 'worker.js')], env);
+
+/** Runs another program of an example to its end; returns what it printed. */
+export function runExample(name: string, program: string, args: readonly string[], timeoutMs = 90_000): string {
+  const file = join(ROOT, 'dist', 'examples', name, `${program}.js`);
+  const { status, stdout, stderr } = spawnSync(process.execPath, [file, ...args], {
+    env: authorEnv(),
+    encoding: 'utf8',
+    timeout: timeoutMs,
+  });
+  if (status !== 0) throw new Error(`${name}/${program} ended with ${status}: ${stderr}`);
+  return stdout;
+}

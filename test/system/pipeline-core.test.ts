@@ -1,0 +1,34 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { buildExamples, exampleWorker, runExample } from '../helpers/pipelines';
+import { Agent } from '../helpers/system';
+
+/** The first example: a folder of text files on each of two endpoints, counted where they are, merged on one of them. */
+
+const worker = exampleWorker('map-reduce');
+const agents = ['instrument', 'cluster'].map((name) => new Agent(`${name}-${process.pid}`, { FUNCX_WORKERS: '1' }));
+
+beforeAll(async () => {
+  buildExamples();
+  await Promise.all(agents.map((agent) => agent.start()));
+  worker.start();
+});
+
+afterAll(async () => {
+  await worker.stop();
+  await Promise.all(agents.map((agent) => agent.stop()));
+});
+
+function folderWith(texts: readonly string[]): string {
+  const folder = mkdtempSync(join(tmpdir(), 'funcx-texts-'));
+  texts.forEach((text, index) => writeFileSync(join(folder, `${index}.txt`), text));
+  return folder;
+}
+
+test('a pipeline maps a function over the files of two endpoints and reduces what came of it', () => {
+  const folders = [folderWith(['the cat and the dog', 'the end']), folderWith(['a dog', 'and the dog again', 'and so on'])];
+  const sites = agents.map((agent, index) => `${agent.name}=${folders[index]}`);
+  expect(runExample('map-reduce', 'start', sites)).toBe('4 the\n3 and\n3 dog\n');
+});

@@ -1,0 +1,282 @@
+import {
+  ApplicationFailure,
+  defineSearchAttributeKey,
+  TypedSearchAttributes,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowIdReusePolicy,
+} from '@temporalio/common';
+import {
+  CancellationScope,
+  condition,
+  getExternalWorkflowHandle,
+  isCancellation,
+  ParentClosePolicy,
+  proxyLocalActivities,
+  setCurrentDetails,
+  sleep,
+  startChild,
+  workflowInfo,
+  type ChildWorkflowHandle,
+} from '@temporalio/workflow';
+
+import type { AcceptedCall, CallActivities, CallState } from '../activities';
+import {
+  CALL_FAILURE,
+  PROGRESS_SIGNAL,
+  type CallFailure,
+  type CallInput,
+  type CallProgress,
+  type FailurePolicy,
+  type MapFailure,
+  type MapInput,
+  type MapResult,
+} from '../contracts/calls';
+import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
+import { callLine } from '../contracts/call-details';
+import type { submission } from './submission';
+
+/**
+ * A call of a pipeline: one workflow whose children are the submissions. The pipeline waits for it like for any child
+ * workflow, in any language.
+ */
+
+const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
+const { acceptCall, noteStarted, observeCall, readResults } = proxyLocalActivities<CallActivities>({
+  startToCloseTimeout: '2 minutes',
+  localRetryThreshold: '30 seconds',
+  retry,
+});
+
+/** A call looks at its tasks when it is this old, and again whenever its age grew by a tenth. */
+const FIRST_LOOK_MS = 1_000;
+const LEAST_LOOK_MS = 2_000;
+const LOOK_SHARE = 0.1;
+const LONGEST_LOOK_MS = 600_000;
+/** Signals to the pipeline at most; each is an event of its history. */
+const MAX_SIGNALS = 20;
+const SHOWN_FAILURES = 5;
+
+/** One call; returns its value, or a reference to it. Fails with one of {@link CALL_FAILURE}. */
+export async function funcxCall(input: CallInput): Promise<unknown> {
+  const { values } = await new CallRun({ kind: 'call', call: input }).run();
+  return values[0];
+}
+
+/** One call for each list of arguments, as few submissions as possible. */
+export async function funcxMap(input: MapInput): Promise<MapResult> {
+  return new CallRun({ kind: 'map', call: input }).run();
+}
+
+type Given = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
+/** Why the rest of a call was given up before its end. */
+type GivenUp = 'too many failures' | 'offline';
+
+class CallRun {
+  readonly #startedMs = Date.now();
+  #state: CallState | undefined;
+  #signals = 0;
+  #told = '';
+
+  constructor(private readonly given: Given) {}
+
+  async run(): Promise<MapResult> {
+    const { workflowId, runId, namespace, parent } = workflowInfo();
+    const accepted = await acceptCall({
+      ...this.given,
+      requestKey: `call/${workflowId}/${runId}`.slice(-200),
+      namespace,
+      ...(parent ? { parent: { workflowId: parent.workflowId, runId: parent.runId } } : {}),
+    });
+    this.#show(accepted);
+    const scope = new CancellationScope();
+    let isDone = false;
+    const submissions = scope.run(() => this.#runSubmissions(accepted)).then(() => (isDone = true));
+    const watching = this.#watch(accepted, () => isDone);
+    try {
+      const givenUp = await Promise.race([submissions.then(() => undefined), watching]);
+      if (givenUp) {
+        scope.cancel();
+        await submissions.catch((error: unknown) => {
+          if (!isCancellation(error)) throw error;
+        });
+      }
+      return await this.#settle(accepted, givenUp);
+    } catch (error) {
+      // Cancelled: the call ends after its tasks have.
+      if (isCancellation(error)) await submissions.catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** The submissions are children, so that a cancelled pipeline cancels its calls. */
+  async #runSubmissions(accepted: AcceptedCall): Promise<void> {
+    const children = await Promise.all(accepted.submissions.map((one) => this.#start(accepted, one)));
+    await noteStarted(accepted.submissions.map(({ input }) => input.submissionId));
+    const ends = await Promise.allSettled(
+      children.map((child, index) => (child ? child.result() : this.#follow(accepted, index))),
+    );
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  async #start(
+    accepted: AcceptedCall,
+    { input, workflowId, summary }: AcceptedCall['submissions'][number],
+  ): Promise<ChildWorkflowHandle<typeof submission> | undefined> {
+    try {
+      return await startChild<typeof submission>(WORKFLOW.submission, {
+        workflowId,
+        workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+        parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+        taskQueue: accepted.submissionsQueue,
+        args: [input],
+        staticSummary: summary,
+        workflowTaskTimeout: '2 seconds',
+        ...(accepted.hasSearchAttributes ? { typedSearchAttributes: searchAttributesOf(input) } : {}),
+      });
+    } catch (error) {
+      // The sweep was faster: it starts what nobody started for a while.
+      if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Waits for a submission that is no child of ours. */
+  async #follow(accepted: AcceptedCall, index: number): Promise<void> {
+    const { input, workflowId } = accepted.submissions[index]!; // the index of one of them
+    try {
+      for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 2, 30_000)) {
+        if ((await observeCall([input.submissionId])).open === 0) return;
+        await sleep(pauseMs, { summary: 'a submission that the sweep started' });
+      }
+    } catch (error) {
+      if (!isCancellation(error)) throw error;
+      await CancellationScope.nonCancellable(() => getExternalWorkflowHandle(workflowId).cancel());
+      throw error;
+    }
+  }
+
+  /** Looks now and then; returns when the rest is to be given up. Never returns once everything is done. */
+  async #watch(accepted: AcceptedCall, isDone: () => boolean): Promise<GivenUp> {
+    const ids = accepted.submissions.map(({ input }) => input.submissionId);
+    for (;;) {
+      const ageMs = Date.now() - this.#startedMs;
+      const lookMs = ageMs < FIRST_LOOK_MS ? FIRST_LOOK_MS : Math.max(LEAST_LOOK_MS, ageMs * LOOK_SHARE);
+      await condition(isDone, Math.max(1, Math.min(lookMs, LONGEST_LOOK_MS, this.#msUntilOffline(accepted))));
+      if (isDone()) return new Promise<never>(() => undefined);
+      this.#state = await observeCall(ids);
+      this.#show(accepted);
+      await this.#tell(accepted);
+      if (failedOf(this.#state) > tolerated(accepted.failure, accepted.total)) return 'too many failures';
+      if (this.#msUntilOffline(accepted) <= 0) return 'offline';
+    }
+  }
+
+  /** How long the call is still willing to wait for an offline endpoint. */
+  #msUntilOffline({ offline }: AcceptedCall): number {
+    if (offline === 'wait') return Infinity;
+    const state = this.#state;
+    if (state && (state.endpointOnline || inHandOf(state) > 0)) return Infinity;
+    const since = Math.max(state?.endpointSinceMs ?? 0, this.#startedMs);
+    const ms = since + offline.fail_after_s * 1_000 - Date.now();
+    return state ? ms : Math.max(ms, 1);
+  }
+
+  async #settle(accepted: AcceptedCall, givenUp: GivenUp | undefined): Promise<MapResult> {
+    if (givenUp === 'offline' && accepted.offline !== 'wait') {
+      throw ApplicationFailure.create({
+        type: CALL_FAILURE.offline,
+        nonRetryable: true,
+        message: `endpoint ${accepted.endpointName} was offline for more than ${accepted.offline.fail_after_s} s while ${accepted.functionName} waited for it`,
+        details: [{ endpoint: accepted.endpointName, sinceMs: this.#state?.endpointSinceMs ?? this.#startedMs }],
+      });
+    }
+    const { values, failures, failed } = await readResults({
+      submissionIds: accepted.submissions.map(({ input }) => input.submissionId),
+    });
+    if (failed > tolerated(accepted.failure, accepted.total)) {
+      // What was cancelled because of the failure is not its reason.
+      const reasons = failures.filter(({ code }) => code !== 'Cancelled');
+      const [first = failures[0]] = reasons;
+      if (accepted.failure === 'fail_fast' && first) throw taskFailure(accepted, first);
+      throw mapFailure(accepted, { total: accepted.total, failed, failures: reasons.slice(0, SHOWN_FAILURES) });
+    }
+    return { values, failures };
+  }
+
+  #show(accepted: AcceptedCall): void {
+    setCurrentDetails(callLine(this.#progress(accepted)));
+  }
+
+  #progress(accepted: AcceptedCall): CallProgress {
+    const state = this.#state;
+    return {
+      callId: workflowInfo().workflowId,
+      label: accepted.total === 1 ? accepted.functionName : `${accepted.functionName} x${accepted.total}`,
+      endpoint: accepted.endpointName,
+      endpointOnline: state?.endpointOnline ?? true,
+      endpointSinceMs: state?.endpointSinceMs ?? 0,
+      counts: state?.counts ?? { waiting: accepted.total },
+      total: accepted.total,
+      links: accepted.submissions.map(({ url }) => url),
+    };
+  }
+
+  /** Tells the pipeline when the state changed, or a tenth of the calls ended since it was told. */
+  async #tell(accepted: AcceptedCall): Promise<void> {
+    const { parent } = workflowInfo();
+    const state = this.#state;
+    if (!accepted.progress || !parent || !state || this.#signals >= MAX_SIGNALS) return;
+    const { succeeded = 0 } = state.counts;
+    const tenths = Math.floor(((succeeded + failedOf(state)) * 10) / accepted.total);
+    const told = [tenths, failedOf(state) > 0, inHandOf(state) > 0, state.endpointOnline].join();
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#signals++;
+    try {
+      await getExternalWorkflowHandle(parent.workflowId).signal(PROGRESS_SIGNAL, this.#progress(accepted));
+    } catch (error) {
+      if (isCancellation(error)) throw error;
+      // A pipeline that closed does not want to know.
+    }
+  }
+}
+
+const failedOf = ({ counts: { failed = 0, cancelled = 0, expired = 0 } }: CallState): number => failed + cancelled + expired;
+const inHandOf = ({ counts: { dispatched = 0, running = 0 } }: CallState): number => dispatched + running;
+
+/** How many failures the policy allows. */
+function tolerated(policy: FailurePolicy, total: number): number {
+  if (policy === 'collect_all') return total;
+  return policy === 'fail_fast' ? 0 : Math.floor((total * policy.tolerate_percent) / 100);
+}
+
+function taskFailure(accepted: AcceptedCall, failure: CallFailure): ApplicationFailure {
+  const what = failure.exception ?? failure.code;
+  return ApplicationFailure.create({
+    type: CALL_FAILURE.task,
+    nonRetryable: true,
+    message: `${accepted.functionName} on ${accepted.endpointName} failed with ${what}: ${failure.traceback}`,
+    details: [failure],
+  });
+}
+
+function mapFailure(accepted: AcceptedCall, detail: MapFailure): ApplicationFailure {
+  return ApplicationFailure.create({
+    type: CALL_FAILURE.map,
+    nonRetryable: true,
+    message: `${detail.failed} of ${detail.total} calls of ${accepted.functionName} on ${accepted.endpointName} failed, more than tolerated; the first: ${detail.failures[0]?.traceback ?? 'unknown'}`,
+    details: [detail],
+  });
+}
+
+function searchAttributesOf(input: AcceptedCall['submissions'][number]['input']): TypedSearchAttributes {
+  const pair = (name: string, value: string) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value });
+  return new TypedSearchAttributes([
+    pair(SEARCH_ATTRIBUTE.endpoint, input.endpointId),
+    pair(SEARCH_ATTRIBUTE.function, input.functionName),
+    pair(SEARCH_ATTRIBUTE.owner, input.ownerId),
+    pair(SEARCH_ATTRIBUTE.group, input.taskGroupId),
+    pair(SEARCH_ATTRIBUTE.state, 'waiting'),
+  ]);
+}
