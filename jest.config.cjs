@@ -37,7 +37,7 @@ module.exports = {
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),
     layer('pipelines', {
-      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalSetup: '<rootDir>/test/helpers/start-pipelines-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),

@@ -16,7 +16,6 @@ import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
 import { FuncXError, RetryableError, TerminalError } from '../contracts/errors';
 import { isUuid, submissionIdOf } from '../contracts/ids';
 import { submissionWorkflowId } from '../contracts/names';
-import { packJsonArguments } from '../contracts/packing';
 import type { Policy } from '../contracts/policy';
 import type { SubmissionInput } from '../contracts/submission';
 import type { Identity } from '../platform/access';
@@ -29,6 +28,7 @@ import {
   readSubmissionStarts,
 } from '../platform/store/pipelines';
 import { markStarted, readProgress } from '../platform/store/submissions';
+import { packCalls, type Referring } from './call-arguments';
 import { readCallResults, RESULT_SERIALIZERS, type CallResults } from './call-results';
 import type { ActivityDeps } from './deps';
 
@@ -74,7 +74,7 @@ export interface AcceptingDeps {
     endpoint: { id: string; name: string };
     taskQueueId: string;
     createQueue: boolean;
-    calls: { functionId: string; functionName: string; payloads: string[] }[];
+    calls: { functionId: string; functionName: string; payloads: (string | Referring)[] }[];
     policy: Policy;
     resultSerializers: string[];
     idempotency: { key: string; bodyHash: Buffer };
@@ -103,20 +103,13 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} does not exist or was deleted; check the id`);
     const checked = deps.checkTarget(identity, target, [functionId], call.policy);
     const functionName = checked.functionName(functionId);
-    const payloads = argsList.map((args) => packJsonArguments(args, call.kwargs));
-    const tooLong = payloads.find((payload) => payload.length > config.FUNCX_MAX_BODY_CHARS);
-    if (tooLong !== undefined) {
-      throw new TerminalError(
-        'PAYLOAD_TOO_LARGE',
-        `the arguments of a call have ${tooLong.length} serialized characters, the limit is ${config.FUNCX_MAX_BODY_CHARS}; pass large data by reference`,
-      );
-    }
+    const packed = await packCalls(deps, identity, { functionId, isAgent: target.kind === 'agent' }, argsList, call.kwargs);
     const accepted = await deps.accept({
       owner: { id: identity.id, name: identity.name },
       endpoint: { id: target.id, name: target.name },
       taskQueueId: checked.taskQueueId,
       createQueue: false,
-      calls: [{ functionId, functionName, payloads }],
+      calls: [{ functionName, ...packed }],
       policy: checked.policy,
       resultSerializers: RESULT_SERIALIZERS[call.result],
       idempotency: { key: input.requestKey, bodyHash: createHash('sha256').update(input.requestKey).digest() },

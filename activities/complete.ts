@@ -8,7 +8,7 @@ import { failPoint } from '../platform/fail-points';
 import {
   markDelivered,
   readRetryFacts,
-  readUpload,
+  hasUpload,
   removeUploads,
   storeAnswers,
   type Answer,
@@ -61,7 +61,10 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
         )
       : new Map<string, RetryFacts>();
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
-  return store(deps, answers);
+  const stage = await store(deps, answers);
+  const uploaded = results.filter((result) => result.isStored).map((result) => result.data.task_id);
+  if (uploaded.length > 0) await removeUploads(deps.db, uploaded);
+  return stage;
 }
 
 async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<Stage> {
@@ -71,7 +74,8 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
   completed.forEach((row, index) => {
     const answer = answers[index];
     if (!answer || row.ownerId === null || row.taskGroupId === null) return;
-    const frame = row.verdict === 'stored' ? answer.frame : row.frame;
+    // Of a result that was left over HTTP only the store has the whole message.
+    const frame = row.verdict === 'stored' ? (row.frame ?? answer.frame) : row.frame;
     // Without a queue of the group nobody is published to: the store is where its answers are read.
     if (frame && row.hasQueue) deliver.push({ taskId: row.taskId, ownerId: row.ownerId, taskGroupId: row.taskGroupId, frame });
   });
@@ -147,14 +151,17 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
 async function frameOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Outcome> {
-  const body = await readUpload(deps.db, data.task_id, attempt);
-  if (!body) {
+  if (!(await hasUpload(deps.db, data.task_id, attempt))) {
     const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
     return { state: 'failed', frame: errorFrame(data.task_id, 'AgentLost', text) };
   }
-  const frame = encodeFrame({ message_type: 'result', data: { ...data, data: body.toString('utf8') } });
-  await removeUploads(deps.db, [data.task_id]);
-  return { state: 'succeeded', frame };
+  return { state: 'succeeded', frame: openFrame(data) };
+}
+
+/** A result message up to its value, which the store puts behind it: a large value does not pass through this process. */
+function openFrame({ data: _value, ...rest }: ResultData): Uint8Array {
+  const whole = encodeFrame({ message_type: 'result', data: { ...rest, data: '' } });
+  return whole.subarray(0, whole.length - '""}}'.length);
 }
 
 /** Agents check the limit as well; this is for those that do not. */

@@ -27,7 +27,7 @@ export interface AcceptRequest {
   taskGroupId?: string;
   /** The result queue of the group exists before the answer. */
   createQueue: boolean;
-  calls: { functionId: string; functionName: string; payloads: string[] }[];
+  calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
   policy: Policy;
   resourceSpecification?: Record<string, unknown>;
   resultSerializers?: string[];
@@ -36,6 +36,14 @@ export interface AcceptRequest {
   idempotency?: { key: string; bodyHash: Buffer };
   /** The caller, itself a workflow, starts the workflows of the submissions; the sweep does when it dies before. */
   startsItself?: boolean;
+}
+
+/** A body that is completed with results of earlier tasks when it is sent. */
+export interface ReferringPayload {
+  text: string;
+  sources: readonly string[];
+  /** Of the complete body. */
+  bytes: number;
 }
 
 export interface Accepted {
@@ -130,7 +138,11 @@ function split(
       }
       current.names.add(functionName);
       current.functionName = nameOf(current.names);
-      current.tasks.push({ functionId, payload: Buffer.from(payload, 'utf8') });
+      current.tasks.push(
+        typeof payload === 'string'
+          ? { functionId, payload: Buffer.from(payload, 'utf8') }
+          : { functionId, payload: Buffer.from(payload.text, 'utf8'), referring: payload },
+      );
       ids.push(taskIdOf(current.id, current.tasks.length));
     }
   }

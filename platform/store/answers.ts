@@ -82,9 +82,9 @@ export async function readRetryFacts(db: Database, taskIds: readonly string[]): 
 }
 
 /** A large result that an agent left over HTTP. */
-export async function readUpload(db: Database, taskId: string, attempt: number): Promise<Buffer | undefined> {
-  const { rows } = await db.query<{ body: Buffer }>('select body from uploads where id = $1 and attempt = $2', [taskId, attempt]);
-  return rows[0]?.body;
+export async function hasUpload(db: Database, taskId: string, attempt: number): Promise<boolean> {
+  const { rowCount } = await db.query('select from uploads where id = $1 and attempt = $2', [taskId, attempt]);
+  return rowCount === 1;
 }
 
 export async function removeUploads(db: Database, taskIds: readonly string[]): Promise<void> {

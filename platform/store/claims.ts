@@ -21,7 +21,7 @@ export interface ClaimedTask {
 const LOADED = `
   select c.id, c.attempt, t.function_id as "functionId", f.code,
          case when e.kind = 'agent' and t.payload_size > $3 then null
-              else (select p.body from payloads p where p.id = c.id) end as payload,
+              else task_payload(c.id) end as payload,
          s.resource_specification as "resourceSpecification", s.result_serializers as "resultSerializers",
          (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent
     from claimed c

@@ -128,6 +128,16 @@ export async function readSubmissionStarts(db: Database, ids: readonly string[])
   return rows;
 }
 
+/** Bytes of the results that may be referred to: those of the owner's tasks that succeeded and are still kept. */
+export async function readReferable(db: Database, ownerId: string, taskIds: readonly string[]): Promise<Map<string, number>> {
+  const { rows } = await db.query<{ id: string; bytes: number }>(
+    `select r.id, octet_length(r.frame) as bytes from results r join tasks t on t.id = r.id
+      where r.id = any ($1) and t.id = any ($1) and t.owner_id = $2 and t.state = 'succeeded'`,
+    [taskIds, ownerId],
+  );
+  return new Map(rows.map(({ id, bytes }) => [id, bytes]));
+}
+
 /** What came of one task, with its value only when that is small JSON text. */
 export interface OutcomeRow {
   id: string;

@@ -12,6 +12,8 @@ import type { Database } from './database';
 export interface NewTask {
   functionId: string;
   payload: Buffer;
+  /** Tasks whose results are put into the body when it is sent, and how many bytes it has then. */
+  referring?: { sources: readonly string[]; bytes: number };
 }
 
 export interface NewSubmission {
@@ -61,12 +63,18 @@ const INSERT_SUBMISSION = `
     insert into tasks (id, owner_id, task_queue_id, task_group_id, function_id, payload_size)
     select b.id, $2, $4, $5, b.function_id, b.size
       from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
+  ), referring as (
+    insert into payload_references (id, position, source)
+    select r.id, r.position, r.source from submitted, unnest($17::uuid[], $18::integer[], $19::uuid[]) as r (id, position, source)
   )
   select count(*)::integer as submitted from submitted`;
 
 type Queryable = Pick<PoolClient, 'query'>;
 
 async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boolean): Promise<boolean> {
+  const references = submission.tasks.flatMap((task, index) =>
+    (task.referring?.sources ?? []).map((source, position) => ({ id: taskIdOf(submission.id, index + 1), position, source })),
+  );
   const { rows } = await db.query<{ submitted: number }>({
     name: 'insert-submission',
     text: INSERT_SUBMISSION,
@@ -86,7 +94,10 @@ async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boo
       submission.tasks.map((_, index) => taskIdOf(submission.id, index + 1)),
       submission.tasks.map((task) => task.functionId),
       submission.tasks.map((task) => task.payload),
-      submission.tasks.map((task) => task.payload.length),
+      submission.tasks.map((task) => task.referring?.bytes ?? task.payload.length),
+      references.map(({ id }) => id),
+      references.map(({ position }) => position),
+      references.map(({ source }) => source),
     ],
   });
   return rows[0]?.submitted === 1;

@@ -43,7 +43,7 @@ export async function findTasks(db: Database, ownerId: string, ids: readonly str
 /** Code and payload of a task, one after the other: the task buffer. */
 export async function readTaskBody(db: Database, id: string): Promise<Buffer | undefined> {
   const { rows } = await db.query<{ code: Buffer; body: Buffer }>(
-    `select f.code, p.body from tasks t join payloads p on p.id = t.id join functions f on f.id = t.function_id
+    `select f.code, task_payload(t.id) as body from tasks t join payloads p on p.id = t.id join functions f on f.id = t.function_id
       where t.id = $1 and p.id = $1`,
     [id],
   );

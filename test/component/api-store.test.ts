@@ -65,7 +65,10 @@ beforeEach(async () => {
               functionName: request.calls[0]?.functionName ?? '',
               policy: request.policy,
               deadline: new Date(Date.now() + 60_000),
-              tasks: calls.map(({ functionId, payload }) => ({ functionId, payload: Buffer.from(payload) })),
+              tasks: calls.map(({ functionId, payload }) => ({
+                functionId,
+                payload: Buffer.from(typeof payload === 'string' ? payload : payload.text),
+              })),
             },
           ],
           request.createQueue,

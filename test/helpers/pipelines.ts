@@ -1,5 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { createWriteStream, mkdtempSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -11,7 +11,7 @@ const ROOT = join(__dirname, '..', '..');
 
 /** Compiles the package and the examples. */
 export function buildExamples(): void {
-  for (const project of ['sdk', 'examples/tsconfig.build.json']) {
+  for (const project of ['sdk', 'examples/tsconfig.build.json', 'test/fixtures/pipelines/tsconfig.build.json']) {
     const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
     const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { cwd: ROOT, encoding: 'utf8' });
     if (status !== 0) throw new Error(`${project} does not compile:\n${stdout}`);
@@ -80,4 +80,19 @@ export function runExample(name: string, program: string, args: readonly string[
   });
   if (status !== 0) throw new Error(`${name}/${program} ended with ${status}: ${stderr}`);
   return stdout;
+}
+
+/** The worker of the tests' own pipelines; its task queue is `test-pipelines`. */
+export const testWorker = (): Program => new Program(process.execPath, [join(ROOT, 'dist', 'test-pipelines', 'worker.js')]);
+
+/** A folder with NumPy for the agents' Python, installed once. */
+export function numpyFolder(): string {
+  const folder = join(ROOT, '.cache', 'test-numpy');
+  if (existsSync(join(folder, 'numpy'))) return folder;
+  const python = state().python;
+  if (python === null) throw new Error('the system has no Python');
+  const args = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, 'numpy<3'];
+  const { status, stderr } = spawnSync(python, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`NumPy was not installed: ${stderr}`);
+  return folder;
 }

@@ -7,6 +7,14 @@ create table pipeline_queues (
   primary key (namespace, task_queue)
 );
 
+-- Results of earlier tasks that stand in the arguments of a task; its body is put together when it is sent.
+create table payload_references (
+  id uuid not null,
+  position integer not null,
+  source uuid not null,
+  primary key (id, position)
+);
+
 -- One registration a name, version and owner: a worker that starts again finds its functions.
 create unique index functions_version on functions (owner_id, name, (metadata ->> 'version'))
   where deleted_at is null and metadata ? 'pipeline';

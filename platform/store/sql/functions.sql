@@ -135,7 +135,9 @@ begin
     from unnest(rows) c where c.id = t.id and t.id = any (p_ids) and c.verdict in ('stored', 'retry');
 
   insert into results (id, task_group_id, seq, attempt, frame)
-    select c.id, c.task_group_id, c.seq, c.attempt, f.frame
+    select c.id, c.task_group_id, c.seq, c.attempt,
+           -- A message ends with a brace; one that ends before its value gets it from the upload.
+           case when get_byte(f.frame, octet_length(f.frame) - 1) = 58 then frame_of_upload(f.frame, c.id, c.attempt) else f.frame end
       from unnest(rows) c join unnest(p_frames) with ordinality as f (frame, n) on f.n = c.n
      where c.verdict = 'stored';
 
@@ -175,7 +177,9 @@ begin
       returning s.id, s.open, s.nudged_at = now() as nudge
     )
     select c.id, c.verdict, c.delivered,
-           case when c.verdict = 'duplicate' and not c.delivered then (select r.frame from results r where r.id = c.id) end,
+           case when c.verdict = 'duplicate' and not c.delivered
+                  or c.verdict = 'stored' and g.has_queue and get_byte(p_frames[c.n], octet_length(p_frames[c.n]) - 1) = 58
+                then (select r.frame from results r where r.id = c.id) end,
            c.owner_id, c.task_group_id, g.has_queue, (left(c.id::text, 31) || '00000')::uuid, l.open, coalesce(l.nudge, false)
       from unnest(rows) c
       left join task_groups g on g.id = c.task_group_id
@@ -211,4 +215,26 @@ create or replace function release_due(p_from uuid, p_to uuid) returns integer l
      where t.id > p_from and t.id <= p_to and t.state = 'delayed' and t.due_at <= now() + interval '5 milliseconds'
     returning 1
   ) select count(*)::integer from released
+$$;
+
+-- The body of a task as an agent gets it. With references, the stored text is the begin of a JSON list whose last member is the
+-- list of the referenced buffers; they are put in here, so that no process of ours holds them.
+create or replace function task_payload(p_id uuid) returns bytea language plpgsql stable as $$
+declare
+  v_body bytea;
+  v_buffers text;
+  v_buffer text;
+begin
+  select p.body into v_body from payloads p where p.id = p_id;
+  select string_agg((convert_from(substring(r.frame from 2), 'UTF8')::json #> '{data,data}')::text, ',' order by pr.position)
+    into v_buffers from payload_references pr join results r on r.id = pr.source where pr.id = p_id;
+  if v_buffers is null then return v_body; end if;
+  v_buffer := E'11\n' || convert_from(v_body, 'UTF8') || v_buffers || ']]';
+  return convert_to(char_length(v_buffer) || E'\n' || v_buffer || E'5\n11\n{}', 'UTF8');
+end $$;
+
+-- The message of a result that was left over HTTP: `p_frame` ends where the value begins.
+create or replace function frame_of_upload(p_frame bytea, p_id uuid, p_attempt integer) returns bytea language sql stable as $$
+  select p_frame || convert_to(to_json(convert_from(u.body, 'UTF8'))::text || '}}', 'UTF8')
+    from uploads u where u.id = p_id and u.attempt = p_attempt
 $$;

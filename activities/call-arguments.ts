@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto';
+
+import { referenceSchema } from '../contracts/call-schemas';
+import { REFERENCE_KEY } from '../contracts/calls';
+import { TerminalError } from '../contracts/errors';
+import { BUFFER, packBuffer, packJsonArguments, unpackBuffers } from '../contracts/packing';
+import type { Identity } from '../platform/access';
+import { findFunction } from '../platform/store/functions';
+import { readReferable, savePipelineFunction } from '../platform/store/pipelines';
+import type { ActivityDeps } from './deps';
+
+/**
+ * From the arguments of a pipeline to bodies of tasks. Without references they are plain JSON. With references the task runs a
+ * small function of ours, which decodes the referenced buffers on the endpoint and calls the author's function with the values;
+ * nothing on the way decodes them.
+ */
+
+export interface Referring {
+  text: string;
+  sources: readonly string[];
+  bytes: number;
+}
+
+export interface PackedCalls {
+  /** What the tasks run: the author's function, or ours around it. */
+  functionId: string;
+  payloads: (string | Referring)[];
+}
+
+const APPLY = {
+  name: 'funcx_apply',
+  version: '1',
+  source: `def funcx_apply(code, args, kwargs, buffers):
+    from globus_compute_sdk.serialize import ComputeSerializer
+
+    serializer = ComputeSerializer()
+    values = {}
+
+    def resolve(given):
+        if isinstance(given, list):
+            return [resolve(one) for one in given]
+        if isinstance(given, dict):
+            if len(given) == 1 and "$funcx_buffer" in given:
+                at = given["$funcx_buffer"]
+                if at not in values:
+                    values[at] = serializer.deserialize(buffers[at])
+                    buffers[at] = None
+                return values[at]
+            return {key: resolve(one) for key, one in given.items()}
+        return given
+
+    function = serializer.deserialize(code)
+    return function(*resolve(args), **resolve(kwargs))
+`,
+} as const;
+
+/** Agents of ours fetch large bodies over HTTP; more than this would not fit a worker's memory in any sensible way. */
+const MAX_AGENT_BYTES = 512 * 1024 * 1024;
+
+export async function packCalls(
+  deps: ActivityDeps,
+  identity: Identity,
+  target: { functionId: string; isAgent: boolean },
+  argsList: readonly unknown[][],
+  kwargs: Record<string, unknown>,
+): Promise<PackedCalls> {
+  const parts = argsList.map((args) => takeReferences(args, kwargs));
+  const sources = [...new Set(parts.flatMap((part) => part.sources))];
+  const maxChars = deps.config.FUNCX_MAX_BODY_CHARS;
+  if (sources.length === 0) {
+    const payloads = argsList.map((args) => packJsonArguments(args, kwargs));
+    for (const payload of payloads) requireFit(payload.length, maxChars);
+    return { functionId: target.functionId, payloads };
+  }
+  const bytesOf = await readReferable(deps.db, identity.id, sources);
+  const missing = sources.find((id) => !bytesOf.has(id));
+  if (missing !== undefined) {
+    throw new TerminalError(
+      'TASK_NOT_FOUND',
+      `the reference to task ${missing} leads nowhere: its result was removed after its retention time, or belongs to another identity`,
+    );
+  }
+  const [functionId, code] = await Promise.all([applyFunction(deps, identity), codeOf(deps, target.functionId)]);
+  const payloads = parts.map((part) => {
+    const text = `${JSON.stringify([code, part.args, part.kwargs]).slice(0, -1)},[`;
+    const bytes = part.sources.reduce((sum, id) => sum + (bytesOf.get(id) ?? 0), text.length);
+    requireFit(bytes, target.isAgent ? Math.max(maxChars, MAX_AGENT_BYTES) : maxChars);
+    // A call without references among others that have some: its list of buffers stays empty.
+    return part.sources.length > 0 ? { text, sources: part.sources, bytes } : complete(text);
+  });
+  return { functionId, payloads };
+}
+
+function requireFit(chars: number, limit: number): void {
+  if (chars <= limit) return;
+  throw new TerminalError(
+    'PAYLOAD_TOO_LARGE',
+    `the arguments of a call have ${chars} serialized characters, the limit of this endpoint is ${limit}; pass large data by reference to an agent of funcX on Temporal`,
+  );
+}
+
+const complete = (text: string): string => packBuffer(BUFFER.json, `${text}]]`) + packBuffer(BUFFER.json, '{}');
+
+interface Taken {
+  args: unknown;
+  kwargs: unknown;
+  sources: string[];
+}
+
+/** Replaces each reference by the number of its buffer; the same reference twice is one buffer. */
+function takeReferences(args: unknown[], kwargs: Record<string, unknown>): Taken {
+  const sources: string[] = [];
+  const replace = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(replace);
+    if (typeof value !== 'object' || value === null) return value;
+    if (REFERENCE_KEY in value) {
+      const parsed = referenceSchema.safeParse(value);
+      if (!parsed.success)
+        throw new TerminalError('INVALID_REQUEST', `an argument with the key ${REFERENCE_KEY} is no reference`);
+      const known = sources.indexOf(parsed.data.taskId);
+      return { $funcx_buffer: known >= 0 ? known : sources.push(parsed.data.taskId) - 1 };
+    }
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replace(inner)]));
+  };
+  return { args: replace(args), kwargs: replace(kwargs), sources };
+}
+
+async function applyFunction({ db }: ActivityDeps, identity: Identity): Promise<string> {
+  const { name, version, source } = APPLY;
+  const code = Buffer.from(packBuffer(BUFFER.pythonSource, `${name}:${source}`));
+  const saved = await savePipelineFunction(db, randomUUID(), { ownerId: identity.id, name, version, code, language: 'python' });
+  return saved.id;
+}
+
+/** The author's function as one buffer, which Python can deserialize. */
+async function codeOf({ db }: ActivityDeps, functionId: string): Promise<string> {
+  const fn = await findFunction(db, functionId);
+  if (!fn) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${functionId} was deleted; register it again`);
+  const [buffer] = unpackBuffers(fn.code.toString('utf8'));
+  if (!buffer || buffer.identifier === BUFFER.javascriptSource || buffer.identifier === BUFFER.shell) {
+    throw new TerminalError('INVALID_REQUEST', `function ${fn.name} is not Python; only Python functions take references`);
+  }
+  return `${buffer.identifier}\n${buffer.body}`;
+}
