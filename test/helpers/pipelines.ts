@@ -1,9 +1,11 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { createWriteStream, existsSync, mkdtempSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { admin, isAlive, state } from './system';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+
+import { admin, isAlive, openTemporal, state } from './system';
 
 /** What tests of pipelines need: the package and the examples as their users run them, compiled, in processes of their own. */
 
@@ -95,4 +97,52 @@ export function numpyFolder(): string {
   const { status, stderr } = spawnSync(python, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`NumPy was not installed: ${stderr}`);
   return folder;
+}
+
+/** A Python with Temporal's released SDK, installed once. */
+export function temporalioPython(): string {
+  const folder = join(ROOT, '.cache', 'temporalio-py');
+  const python = join(folder, 'bin', 'python');
+  const requirements = join(ROOT, 'examples', 'python-pipeline', 'requirements.txt');
+  if (existsSync(join(folder, 'ready'))) return python;
+  const base = state().python;
+  if (base === null) throw new Error('the system has no Python');
+  for (const [command, args] of [
+    [base, ['-m', 'venv', '--clear', folder]],
+    [python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements]],
+  ] as const) {
+    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`temporalio was not installed: ${stderr}`);
+  }
+  writeFileSync(join(folder, 'ready'), '');
+  return python;
+}
+
+/** Runs a Python program of an example to its end; returns what it printed. */
+export function runPython(name: string, program: string, args: readonly string[], timeoutMs = 90_000): string {
+  const cwd = join(ROOT, 'examples', name);
+  const { status, stdout, stderr } = spawnSync(temporalioPython(), [program, ...args], {
+    cwd,
+    env: authorEnv(),
+    encoding: 'utf8',
+    timeout: timeoutMs,
+  });
+  if (status !== 0) throw new Error(`${name}/${program} ended with ${status}: ${stderr}`);
+  return stdout;
+}
+
+export const pythonWorker = (name: string): Program =>
+  new Program(temporalioPython(), [join(ROOT, 'examples', name, 'worker.py')], { PYTHONDONTWRITEBYTECODE: '1' });
+
+let isQuiet = false;
+
+/** Runs the recorded history of a workflow against its code, of an example or our own; throws when they do not fit. */
+export async function replay(workflowId: string, example?: string): Promise<void> {
+  if (!isQuiet) Runtime.install({ logger: new DefaultLogger('ERROR') });
+  isQuiet = true;
+  const { client, close } = await openTemporal();
+  const history = await client.workflow.getHandle(workflowId).fetchHistory();
+  await close();
+  const code = example === undefined ? ['workflows', 'index.js'] : ['examples', example, 'workflows.js'];
+  await Worker.runReplayHistory({ workflowsPath: join(ROOT, 'dist', ...code) }, history, workflowId);
 }
