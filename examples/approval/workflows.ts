@@ -23,9 +23,10 @@ export async function publishAfterApproval(samples: number[], cluster: string, l
       return given.approved ? 'it will be published' : 'it will not be published';
     },
     {
-      validator: (given) => {
+      validator: (given: Decision) => {
         if (!state.summary) throw new Error('there is no summary to decide about yet');
-        if (state.decision) throw new Error(`${state.decision.by} decided already`);
+        const earlier: Decision | undefined = state.decision;
+        if (earlier) throw new Error(`${earlier.by} decided already`);
         if (given.by === '') throw new Error('say who decides');
       },
     },

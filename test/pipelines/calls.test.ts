@@ -16,13 +16,16 @@ const one = new Agent(`one-${process.pid}`, { FUNCX_WORKERS: '2' });
 const two = new Agent(`two-${process.pid}`, { FUNCX_WORKERS: '2' });
 let temporal: { client: Client; close(): Promise<void> };
 
+/** Two compilations and the starts of agents, on a machine that may be busy. */
+const BUILD_MS = 300_000;
+
 beforeAll(async () => {
   buildExamples();
   temporal = await openTemporal();
   const env = { PYTHONPATH: numpyFolder() };
   await Promise.all([one.start(env), two.start(env)]);
   worker.start();
-});
+}, BUILD_MS);
 
 afterAll(async () => {
   await worker.stop();

@@ -23,11 +23,14 @@ const near = new Agent(`near-${process.pid}`, { FUNCX_WORKERS: '2' });
 const far = new Agent(`far-${process.pid}`, { FUNCX_WORKERS: '2' });
 let temporal: { client: Client; close(): Promise<void> };
 
+/** Two compilations and the starts of agents, on a machine that may be busy. */
+const BUILD_MS = 300_000;
+
 beforeAll(async () => {
   buildExamples();
   temporal = await openTemporal();
   await Promise.all([near.start(), far.start()]);
-});
+}, BUILD_MS);
 
 afterAll(async () => {
   await Promise.all([near.stop(), far.stop()]);

@@ -10,11 +10,14 @@ import { Agent, openTemporal } from '../helpers/system';
 const worker = exampleWorker('map-reduce');
 const agents = ['instrument', 'cluster'].map((name) => new Agent(`${name}-${process.pid}`, { FUNCX_WORKERS: '1' }));
 
+/** Two compilations and the starts of agents, on a machine that may be busy. */
+const BUILD_MS = 300_000;
+
 beforeAll(async () => {
   buildExamples();
   await Promise.all(agents.map((agent) => agent.start()));
   worker.start();
-});
+}, BUILD_MS);
 
 afterAll(async () => {
   await worker.stop();
