@@ -40,12 +40,9 @@ export class FreshCopy {
   }
 
   get #options() {
-    const kept = ['PATH', 'LANG', 'TMPDIR', 'http_proxy', 'https_proxy', 'npm_config_registry', 'PIP_INDEX_URL', 'PYENV_ROOT'];
-    const env = Object.fromEntries(
-      Object.entries(process.env).filter(
-        ([name]) => kept.includes(name) || /^(npm_config_|pip_|PIP_|SSL_|NODE_EXTRA)/i.test(name),
-      ),
-    );
+    // What a machine gives everybody (proxies, certificates), but nothing of the user or the npm that runs the tests.
+    const kept = /^(PATH|LANG|TMPDIR|https?_proxy|HTTPS?_PROXY|PIP_.*|SSL_.*|NODE_EXTRA_CA_CERTS|REQUESTS_CA_BUNDLE)$/;
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)));
     return { cwd: this.dir, env: { ...env, HOME: this.home }, ...this.#user };
   }
 
