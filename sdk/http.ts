@@ -103,6 +103,7 @@ export class ServiceHttp {
     const asked = this.#askForToken(signal);
     // Whoever needs a token meanwhile waits for this one; a failed one is forgotten.
     const entry = { value: asked.then(({ value }) => value), untilMs: Infinity };
+    entry.value.catch(() => undefined); // told below, also when nobody else waits
     this.#token = entry;
     try {
       entry.untilMs = (await asked).untilMs;

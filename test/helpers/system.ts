@@ -181,10 +181,11 @@ export interface CommandResult {
 }
 
 /** `./bin/funcx` against the system of the tests. */
-export function funcx(args: readonly string[], env: Record<string, string> = {}, timeout = 60_000): CommandResult {
+export function funcx(args: readonly string[], env: Record<string, string> = {}, timeout = 60_000, input = ''): CommandResult {
   const { status, stdout, stderr } = spawnSync(join(ROOT, 'bin', 'funcx'), args, {
     encoding: 'utf8',
     timeout,
+    input,
     env: { ...process.env, FUNCX_DATA_DIR: dataDir(), ...env },
   });
   return { status, stdout, stderr };
