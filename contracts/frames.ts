@@ -62,7 +62,7 @@ export type ResultData = z.infer<typeof resultDataSchema>;
 
 /** Headers that our agent adds to a result. Stock agents send none. */
 export const resultHeadersSchema = z.object({
-  'funcx-attempt': z.number().int().min(1).optional(),
+  'funcx-attempt': z.number().int().min(1).max(0x7fffffff).optional(),
   /** True when the body was left over HTTP before this message was sent. */
   'funcx-stored': z.boolean().optional(),
   /** Exit code of a shell function that failed. */

@@ -19,7 +19,7 @@ export const resultKey = (taskQueueId: string): string => `${taskQueueId}.result
 export const statusKey = (taskQueueId: string): string => `${taskQueueId}.status`;
 
 /** The id before the first dot of a routing key made by {@link resultKey} or {@link statusKey}. */
-export const taskQueueIdOfKey = (key: string): string => key.slice(0, key.indexOf('.'));
+export const taskQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
 /** A submitter reads the queues `<prefix><task group id>`; the prefix names the owner, so that broker rights can. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;

@@ -19,7 +19,8 @@ export interface Temporal {
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
   /** Idempotent; a submission that is already closed needs no nudge. */
   nudge(submissionId: string): Promise<void>;
-  cancelSubmission(submissionId: string): Promise<void>;
+  /** False when no workflow runs: it was not started yet, or has ended. */
+  cancelSubmission(submissionId: string): Promise<boolean>;
   /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
@@ -59,6 +60,8 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
           taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
           args: [input],
           requestEagerStart: options.eager,
+          // A start that is repeated after the submission has ended is "already started" as well.
+          workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
           staticSummary: summaryOf(input, ownerName),
           ...(hasSearchAttributes
@@ -85,7 +88,7 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
     },
 
     async cancelSubmission(submissionId) {
-      await signalIfOpen(async () => {
+      return signalIfOpen(async () => {
         await client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel();
       });
     },
@@ -133,11 +136,12 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
 }
 
 /** Signals and cancels race with the end of a workflow; a closed one needs neither. */
-async function signalIfOpen(send: () => Promise<void>): Promise<void> {
+async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   try {
     await send();
+    return true;
   } catch (error) {
-    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return;
+    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return false;
     throw error;
   }
 }

@@ -2,6 +2,7 @@ import type { ActivityDeps } from '../activities';
 import type { Broker, Consumer, Delivery } from '../broker';
 import { decodeFrame, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { forgetPump } from '../platform/store/claims';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
 import { putAside } from './dead-letters';
 import { detectLosses } from './loss-detector';
@@ -53,7 +54,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
     const state = status.global_state;
     const periodS = state?.heartbeat_period ?? 0;
-    const change = await recordHeartbeat(deps.db, {
+    const { isCurrent, change } = await recordHeartbeat(deps.db, {
       taskQueueId,
       incarnation: state?.incarnation ?? null,
       periodS,
@@ -61,7 +62,9 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
       workers: state?.total_workers ?? null,
       report: state ?? status.ep_status_report ?? {},
     });
-    if (change) await tell(change);
+    if (!isCurrent) return;
+    // Told late is better than not judged: the sweep asks for the pump, and the next transition tells the rest.
+    if (change) await tell(change).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
     if (state?.running && state.running.length > 0) {
       await markRunning(
         deps.db,
@@ -93,7 +96,12 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
       for (const change of await sweepOffline(deps.db)) await tell(change);
       // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
       for (const queue of await listReturning(deps.db)) {
-        await deps.temporal.signalWaiting({ version: 1, ...queue });
+        try {
+          await deps.temporal.signalWaiting({ version: 1, ...queue });
+        } catch (error) {
+          await forgetPump(deps.db, queue.taskQueueId);
+          throw error;
+        }
       }
     } catch (error) {
       deps.log.warn({ err: error }, 'the presence sweep failed; it runs again in a second');

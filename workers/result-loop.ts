@@ -2,6 +2,7 @@ import type { ActivityDeps } from '../activities';
 import { deliverAndNudge, storeResults, type ReceivedResult } from '../activities/complete';
 import type { Broker, Consumer, Delivery } from '../broker';
 import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
+import { isUuid } from '../contracts/ids';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { failPoint } from '../platform/fail-points';
 import { resultsByVerdict } from '../platform/metrics';
@@ -64,15 +65,28 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
           batch.map((item) => item.result),
         );
         for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
-        pauseMs = FIRST_PAUSE_MS;
         const done = finish(batch, stage).finally(() => delivering.delete(done));
         delivering.add(done);
       } catch (error) {
-        await giveBack(batch, error, 'results could not be stored');
+        if (isAboutData(error)) await storeSingly(batch, error);
+        else await giveBack(batch, error, 'results could not be stored');
       }
     }
     isStoring = false;
     for (const resolve of idle.splice(0)) resolve();
+  }
+
+  /** The store refuses something in the batch: one bad result must neither block the others nor come back for ever. */
+  async function storeSingly(batch: readonly Waiting[], error: unknown): Promise<void> {
+    deps.log.warn({ err: error, results: batch.length }, 'the store refuses a batch of results; each is stored by itself');
+    for (const item of batch) {
+      try {
+        await finish([item], await storeResults(deps, [item.result]));
+      } catch (single) {
+        if (isAboutData(single)) await putAside(deps, QUEUE.results, item.delivery, `the store refuses it: ${single.message}`);
+        else await giveBack([item], single, 'results could not be stored');
+      }
+    }
   }
 
   function takeBatch(): Waiting[] {
@@ -90,6 +104,7 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
       await deliverAndNudge(deps, stage);
       await failPoint('before-ack');
       for (const { delivery } of batch) delivery.ack();
+      pauseMs = FIRST_PAUSE_MS;
     } catch (error) {
       await giveBack(batch, error, 'answers could not be delivered');
     }
@@ -114,14 +129,21 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
   };
 }
 
+/** SQLSTATE classes 22 (data exception) and 23 (constraint): trying again gives the same answer. */
+function isAboutData(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
+}
+
 /** The result, or why the message is not one. */
 function parse(delivery: Delivery): ReceivedResult | string {
   try {
     const frame = decodeFrame(delivery.body);
     if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
     const headers = resultHeadersSchema.parse(delivery.headers);
+    const taskQueueId = taskQueueIdOfKey(delivery.routingKey);
+    if (!isUuid(taskQueueId)) return `the routing key ${delivery.routingKey.slice(0, 100)} names no task queue`;
     return {
-      taskQueueId: taskQueueIdOfKey(delivery.routingKey),
+      taskQueueId,
       data: frame.data,
       body: delivery.body,
       attempt: headers['funcx-attempt'],

@@ -145,16 +145,6 @@ export async function markStarted(db: Database, ids: readonly string[]): Promise
   await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
 }
 
-/** Removes submissions whose workflow could not be started: nothing of a refused request is left. */
-export async function removeSubmissions(db: Database, ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    const range = [id, taskIdOf(id, 0xfffff)];
-    await db.query('delete from payloads where id > $1 and id <= $2', range);
-    await db.query('delete from tasks where id > $1 and id <= $2', range);
-    await db.query('delete from submissions where id = $1', [id]);
-  }
-}
-
 export interface UnstartedSubmission {
   id: string;
   ownerId: string;
@@ -182,6 +172,14 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
   return rows;
 }
 
+/** The rows were removed (by retention, or by hand): there is nothing that a workflow could still do. */
+export class SubmissionGoneError extends Error {
+  constructor(submissionId: string) {
+    super(`submission ${submissionId} is not in the store`);
+    this.name = 'SubmissionGoneError';
+  }
+}
+
 const MAX_FAILURES_SHOWN = 5;
 /** A worker may take a moment to be stopped; only then the service ends an overdue attempt by itself. */
 const WALLTIME_GRACE_MS = 15_000;
@@ -190,9 +188,9 @@ const WALLTIME_GRACE_MS = 15_000;
 export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
   const range = [submissionId, taskIdOf(submissionId, 0xfffff)];
   const [counts, queue] = await Promise.all([
-    db.query<{ state: TaskState; n: number; due: Date | null; dispatched: Date | null }>({
+    db.query<{ state: TaskState; n: number; due: Date | null; running: Date | null }>({
       name: 'submission-counts',
-      text: `select state, count(*)::integer as n, min(due_at) as due, min(dispatched_at) as dispatched
+      text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running
                from tasks where id > $1 and id <= $2 group by state`,
       values: range,
     }),
@@ -203,7 +201,7 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
     }),
   ]);
   const head = queue.rows[0];
-  if (!head) throw new Error(`submission ${submissionId} is not in the store`);
+  if (!head) throw new SubmissionGoneError(submissionId);
   const progress: SubmissionProgress = {
     open: head.open,
     counts: {},
@@ -214,9 +212,9 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
   for (const row of counts.rows) {
     progress.counts[row.state] = row.n;
     if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
-    if ((row.state === 'dispatched' || row.state === 'running') && row.dispatched && walltimeMs !== undefined) {
-      const overdue = row.dispatched.getTime() + walltimeMs + WALLTIME_GRACE_MS;
-      progress.nextOverdueMs = Math.min(progress.nextOverdueMs ?? overdue, overdue);
+    // Only what an agent says that it runs: an attempt may wait at its agent for longer than its walltime.
+    if (row.state === 'running' && row.running && walltimeMs !== undefined) {
+      progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
     }
   }
   if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
@@ -243,7 +241,7 @@ export async function setSubmissionState(db: Database, submissionId: string, sta
   await db.query(
     `update submissions set state = $2::text,
             finished_at = case when $2::text in ('done', 'cancelled', 'expired') then coalesce(finished_at, now()) else null end
-      where id = $1 and state is distinct from $2::text`,
+      where id = $1 and (state <> $2::text or ($2::text in ('done', 'cancelled', 'expired') and finished_at is null))`,
     [submissionId, state],
   );
 }
@@ -268,8 +266,8 @@ export async function listOpenTasks(db: Database, submissionId: string): Promise
 export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt, state from tasks
-      where id > $1 and id <= $2 and state in ('dispatched', 'running')
-        and dispatched_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
+      where id > $1 and id <= $2 and state = 'running'
+        and running_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
     [submissionId, taskIdOf(submissionId, 0xfffff), walltimeMs + WALLTIME_GRACE_MS],
   );
   return rows;
