@@ -1,6 +1,7 @@
 import type { ActivityDeps } from '../activities';
+import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, Consumer, Delivery } from '../broker';
-import { decodeFrame, type StatusData } from '../contracts/frames';
+import { decodeFrame, incarnationOf, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
 import { putAside } from './dead-letters';
@@ -19,7 +20,7 @@ export interface PresenceLoop {
   close(): Promise<void>;
 }
 
-export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Promise<PresenceLoop> {
+export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, userEndpoints: UserEndpoints): Promise<PresenceLoop> {
   const inHand = new Set<Promise<void>>();
 
   const consumer: Consumer = await broker.consume({
@@ -53,15 +54,19 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
     const state = status.global_state;
     const periodS = state?.heartbeat_period ?? 0;
-    const change = await recordHeartbeat(deps.db, {
+    // Told once, by whoever could not start; says nothing about presence.
+    if (state?.error !== undefined) return userEndpoints.onStartFailure(taskQueueId, state.error);
+    const beat = await recordHeartbeat(deps.db, {
       taskQueueId,
-      incarnation: state?.incarnation ?? null,
+      incarnation: incarnationOf(state) ?? null,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
       workers: state?.total_workers ?? null,
       report: state ?? status.ep_status_report ?? {},
     });
-    if (change) await tell(change);
+    if (beat?.isReplaced) await userEndpoints.onReplaced(taskQueueId);
+    if (beat?.changed) await tell(beat);
+    if (beat?.changed && beat.isOnline) await userEndpoints.onAlive(taskQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
         deps.db,
