@@ -10,6 +10,7 @@ import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
 import { insertSubmissions, markStarted, type NewSubmission, type NewTask } from '../platform/store/submissions';
+import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
 
@@ -34,6 +35,8 @@ export interface AcceptRequest {
   traceparent?: string;
   /** The same key and hash get the same answer; another hash is a CONFLICT. */
   idempotency?: { key: string; bodyHash: Buffer };
+  /** Kept with the bodies until the answer is written out, so that a repeat without a key is known. */
+  unanswered?: UnansweredRequest;
 }
 
 export interface Accepted {
@@ -69,6 +72,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       submissions,
       request.createQueue,
       idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
+      request.unanswered && { ...request.unanswered, response: accepted },
     );
     switch (outcome.kind) {
       case 'group-of-another-owner':

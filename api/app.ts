@@ -5,6 +5,7 @@ import type { Identity } from '../platform/access';
 import { authRoutes } from './auth/routes';
 import type { ApiDeps } from './deps';
 import { globusRoutes } from './globus/routes';
+import { acceptAbsoluteForm } from './middleware/absolute-form';
 import { authenticate, identityOf, requireAdmin } from './middleware/authenticate';
 import { errorHandler, unknownRoute } from './middleware/error-handler';
 import { bodyReaders } from './middleware/read-body';
@@ -32,6 +33,7 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag'); // answers are not cached, and hashing large results costs
   app.set('query parser', 'simple');
+  app.use(acceptAbsoluteForm());
   app.use(assignRequestId());
 
   const guards: Record<RouteAccess, RequestHandler[]> = {

@@ -1,12 +1,15 @@
 import { createServer } from 'node:http';
+import { hostname } from 'node:os';
 
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
 import { endTasks } from '../activities/complete';
+import { createUserEndpoints } from '../activities/user-endpoints';
 import { commandQueueName } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
-import { createEndpointQueues } from '../platform/broker-topology';
+import { createEndpointQueues, createStockQueues } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
 import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
+import { createEndpointUsers } from '../platform/endpoint-users';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
@@ -20,6 +23,8 @@ import { createApp } from './app';
 import { createCancel } from './cancel';
 import { createGroupQueues } from './group-queues';
 import { createGroupWatch } from './group-watch';
+import { createRepeats } from './repeats';
+import { createPlacement } from './user-endpoints';
 
 const KEEP_ALIVE_MS = 65_000;
 
@@ -53,6 +58,12 @@ async function main(): Promise<void> {
   const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
 
+  const authority = readBrokerAuthority(config);
+  const stockQueues = createStockQueues(broker);
+  const endpointUsers = createEndpointUsers(db, admin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY });
+  const userEndpoints = createUserEndpoints({ ...activityDeps, queues: stockQueues, users: endpointUsers, authority });
+  const repeats = createRepeats(db, log);
+
   const app = createApp({
     config,
     log,
@@ -60,10 +71,14 @@ async function main(): Promise<void> {
     identities,
     brokerUsers: createBrokerUsers(db, admin, config.AMQP_PUBLIC_URL),
     queues: createEndpointQueues(broker),
+    stockQueues,
+    endpointUsers,
+    placement: createPlacement(db, userEndpoints, log),
+    repeats,
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
-    brokerAuthority: readBrokerAuthority(config),
+    brokerAuthority: authority,
     groupWatch,
     // Its first heartbeat brings it online.
     onEndpointRegistered: () => Promise.resolve(),
@@ -89,6 +104,9 @@ async function main(): Promise<void> {
     server.once('error', reject);
     server.listen(config.API_PORT, config.API_HOST, resolve);
   });
+  const address = server.address();
+  const port = address !== null && typeof address === 'object' ? address.port : config.API_PORT;
+  await repeats.takeOver(`${hostname()} ${config.API_HOST}:${port}`);
   log.info({ host: config.API_HOST, port: config.API_PORT }, 'ready');
 
   onStopSignal(log, [

@@ -8,6 +8,7 @@ import { decide, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
 import { denial } from './checks';
 import { bodyHashOf } from './middleware/read-body';
+import type { PlacedRequest, Placement } from './user-endpoints';
 
 /** What every way to submit checks before it calls `accept`. */
 
@@ -34,7 +35,6 @@ export function splitSpecification(given: Record<string, unknown> | null | undef
 }
 
 export interface CheckedTarget {
-  taskQueueId: string;
   /** The functions' own policies under the request's. */
   policy: Policy;
   functionName: (id: string) => string;
@@ -65,16 +65,28 @@ export function checkTarget(
     policy = { ...policy, ...fn.policy };
   }
   return {
-    taskQueueId: taskQueueOf(target),
     policy: { ...policy, ...requested },
     functionName: (id) => functions.get(id)?.name ?? id,
   };
 }
 
-function taskQueueOf(target: SubmitTarget): string {
-  if (target.kind === 'agent') return target.id;
-  // TODO issue 6: the task queue of the submitter's user endpoint; issue 7: agents of funcX 1.0.
-  throw new TerminalError('INVALID_REQUEST', `endpoint ${target.id} is of kind ${target.kind}, which takes no tasks yet`);
+/** The task queue of a target: its own, or that of the submitter's user endpoint, which is told to start after accept. */
+export async function placeTasks(
+  placement: Placement,
+  target: SubmitTarget,
+  request: Omit<PlacedRequest, 'endpointId'>,
+): Promise<{ taskQueueId: string; wake: () => void }> {
+  switch (target.kind) {
+    case 'agent':
+      return { taskQueueId: target.id, wake: () => undefined };
+    case 'globus': {
+      const taskQueueId = await placement.place({ ...request, endpointId: target.id });
+      return { taskQueueId, wake: () => placement.wake(taskQueueId) };
+    }
+    case 'funcx-1.0':
+      // TODO issue 7: agents of funcX 1.0.
+      throw new TerminalError('INVALID_REQUEST', `endpoint ${target.id} is of kind ${target.kind}, which takes no tasks yet`);
+  }
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;

@@ -89,6 +89,13 @@ export const agentStateSchema = z.object({
 });
 export type AgentState = z.infer<typeof agentStateSchema>;
 
+/** Which process reports: our agents say so, for a user endpoint of a stock one its pid and start tell. */
+export function incarnationOf(state: (AgentState & Record<string, unknown>) | undefined): string | undefined {
+  if (state?.incarnation !== undefined) return state.incarnation;
+  const { posix_pid: pid, start_unix: start }: Record<string, unknown> = state ?? {};
+  return typeof pid === 'number' && typeof start === 'number' ? `${pid}/${start}` : undefined;
+}
+
 export const statusDataSchema = z.object({
   endpoint_id: uuid,
   global_state: agentStateSchema.loose().optional(),

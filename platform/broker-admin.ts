@@ -11,6 +11,8 @@ export interface BrokerUserSpec {
   read: string;
   /** Routing keys that may be written, by topic exchange. */
   topics?: readonly { exchange: string; write: string }[];
+  /** Default: a fresh one. */
+  password?: string;
 }
 
 export interface BrokerAdmin {
@@ -73,8 +75,8 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
   }
 
   return {
-    async mint({ name, write, read, topics = [] }) {
-      const secret = randomBytes(24).toString('base64url');
+    async mint({ name, write, read, topics = [], password: given }) {
+      const secret = given ?? randomBytes(24).toString('base64url');
       const user = encodeURIComponent(name);
       // By hash, so that the password is in no log of the broker's.
       await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });

@@ -34,14 +34,22 @@ export async function declareService(model: ChannelModel): Promise<void> {
 }
 
 /** Queues of one endpoint; they must exist before anybody is told about them. */
-export async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
+async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
   await onChannel(model, async (channel) => {
-    await channel.assertQueue(taskQueueName(taskQueueId), {
-      durable: true,
-      arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
-    });
-    await channel.assertQueue(commandQueueName(taskQueueId), { durable: true, messageTtl: COMMAND_TTL_MS });
+    await declareTaskQueue(channel, taskQueueId);
+    await declareCommandQueue(channel, taskQueueId);
   });
+}
+
+async function declareTaskQueue(channel: Channel, taskQueueId: string): Promise<void> {
+  await channel.assertQueue(taskQueueName(taskQueueId), {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
+  });
+}
+
+async function declareCommandQueue(channel: Channel, endpointId: string): Promise<{ consumerCount: number }> {
+  return channel.assertQueue(commandQueueName(endpointId), { durable: true, messageTtl: COMMAND_TTL_MS });
 }
 
 /** The queues of endpoints, behind a small interface. */
@@ -61,10 +69,7 @@ export function createEndpointQueues(broker: {
     hasListener: (id) =>
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
-          const { consumerCount } = await channel.assertQueue(commandQueueName(id), {
-            durable: true,
-            messageTtl: COMMAND_TTL_MS,
-          });
+          const { consumerCount } = await declareCommandQueue(channel, id);
           return consumerCount > 0;
         }),
       ),
@@ -76,5 +81,29 @@ export function createEndpointQueues(broker: {
           await channel.deleteQueue(commandQueueName(id));
         }),
       ),
+  };
+}
+
+/** The queues of stock endpoints: a core endpoint takes commands, its user endpoints take tasks. */
+export interface StockQueues {
+  declareCommands(endpointId: string): Promise<void>;
+  declareTasks(taskQueueId: string): Promise<void>;
+  /** Takes away the tasks that no agent has taken. A queue that does not exist is empty. */
+  emptyTasks(taskQueueId: string): Promise<void>;
+  /** Results that wait to be stored. */
+  countResults(): Promise<number>;
+}
+
+export function createStockQueues(broker: { withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T> }): StockQueues {
+  const use = <T>(work: (channel: Channel) => Promise<T>): Promise<T> => broker.withChannel((model) => onChannel(model, work));
+  return {
+    declareCommands: (id) => use(async (channel) => void (await declareCommandQueue(channel, id))),
+    declareTasks: (id) => use((channel) => declareTaskQueue(channel, id)),
+    emptyTasks: (id) =>
+      use(async (channel) => {
+        await declareTaskQueue(channel, id); // a purge of a missing queue would be an error
+        await channel.purgeQueue(taskQueueName(id));
+      }),
+    countResults: () => use(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
   };
 }

@@ -16,6 +16,16 @@ export const TOKEN_LIFETIME_S = 172_800;
 const CACHE_MS = 5_000;
 const MAX_CACHED = 50_000;
 
+/** Our identities come from nowhere else; the clients of Globus Auth want a domain and a provider all the same. */
+const DOMAIN = 'clients.funcx.local';
+export const IDENTITY_PROVIDER = { id: '00000000-0000-4000-8000-000000000000', name: 'funcX client credentials' } as const;
+
+/** An identity's name in the forms of Globus Auth; the username is what identity mappings match. */
+export function describeName(name: string): { name: string; username: string; email: string } {
+  const username = `${name.replace(/[^A-Za-z0-9._-]/g, '_')}@${DOMAIN}`;
+  return { name, username, email: username };
+}
+
 const UNIQUE_VIOLATION = '23505';
 
 export interface IdentityRow {

@@ -1,5 +1,10 @@
 import { createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
-import { readConfig, withoutSecrets } from '../platform/config';
+import { createUserEndpoints } from '../activities/user-endpoints';
+import { createBrokerAdmin } from '../platform/broker-admin';
+import { createStockQueues } from '../platform/broker-topology';
+import { createBrokerUsers } from '../platform/broker-users';
+import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
+import { createEndpointUsers } from '../platform/endpoint-users';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
@@ -8,6 +13,7 @@ import { startHealthServer } from './health-server';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
+import { startTending } from './stock-endpoints';
 import { createWorker } from './temporal-workers';
 
 /** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
@@ -38,7 +44,15 @@ async function main(): Promise<void> {
 
   await broker.start();
   const results = await startResultLoop(broker, deps);
-  const presence = await startPresenceLoop(broker, deps);
+  const brokerAdmin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  const userEndpoints = createUserEndpoints({
+    ...deps,
+    queues: createStockQueues(broker),
+    users: createEndpointUsers(db, brokerAdmin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY }),
+    authority: readBrokerAuthority(config),
+  });
+  const presence = await startPresenceLoop(broker, deps, userEndpoints);
+  const tending = startTending(deps, userEndpoints, createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL));
   const sweep = startSweep(deps);
   const readiness = createReadiness({
     db,
@@ -54,7 +68,7 @@ async function main(): Promise<void> {
   log.info({ port: config.HEALTH_PORT }, 'ready');
 
   onStopSignal(log, [
-    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), sweep.close()]) },
+    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), tending.close(), sweep.close()]) },
     // The runtime stops its workers on the same signal; this waits for them.
     { name: 'workers', run: () => running },
     { name: 'health', run: async () => void health.close() },

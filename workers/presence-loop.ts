@@ -1,6 +1,7 @@
 import type { ActivityDeps } from '../activities';
+import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, Consumer, Delivery } from '../broker';
-import { decodeFrame, type StatusData } from '../contracts/frames';
+import { decodeFrame, incarnationOf, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
@@ -20,7 +21,7 @@ export interface PresenceLoop {
   close(): Promise<void>;
 }
 
-export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Promise<PresenceLoop> {
+export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, userEndpoints: UserEndpoints): Promise<PresenceLoop> {
   const inHand = new Set<Promise<void>>();
 
   const consumer: Consumer = await broker.consume({
@@ -54,17 +55,21 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
     const state = status.global_state;
     const periodS = state?.heartbeat_period ?? 0;
-    const { isCurrent, change } = await recordHeartbeat(deps.db, {
+    // Told once, by whoever could not start; says nothing about presence.
+    if (state?.error !== undefined) return userEndpoints.onStartFailure(taskQueueId, state.error);
+    const beat = await recordHeartbeat(deps.db, {
       taskQueueId,
-      incarnation: state?.incarnation ?? null,
+      incarnation: incarnationOf(state) ?? null,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
       workers: state?.total_workers ?? null,
       report: state ?? status.ep_status_report ?? {},
     });
-    if (!isCurrent) return;
+    if (!beat) return;
+    if (beat.isReplaced) await userEndpoints.onReplaced(taskQueueId);
     // Told late is better than not judged: the sweep asks for the pump, and the next transition tells the rest.
-    if (change) await tell(change).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
+    if (beat.changed) await tell(beat).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
+    if (beat.changed && beat.isOnline) await userEndpoints.onAlive(taskQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
         deps.db,

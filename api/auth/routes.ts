@@ -12,7 +12,7 @@ import {
   userinfoResponseSchema,
   type TokenResponse,
 } from '../../contracts/http/globus';
-import { TOKEN_LIFETIME_S, type IssuedToken } from '../../platform/identities';
+import { describeName, IDENTITY_PROVIDER, TOKEN_LIFETIME_S, type IssuedToken } from '../../platform/identities';
 import type { ApiDeps } from '../deps';
 import { errorBody } from '../middleware/error-handler';
 import { requestIdOf } from '../middleware/request-id';
@@ -21,10 +21,6 @@ import { authenticateClient, readClientCredentials } from './client-credentials'
 import { splitScopes } from './scopes';
 
 /** The part of Globus Auth that client credentials need (protocol/globus-compute-4, section 3). */
-
-/** Our identities come from nowhere else; clients want a domain and a provider all the same. */
-const DOMAIN = 'clients.funcx.local';
-const PROVIDER_ID = '00000000-0000-4000-8000-000000000000';
 
 export function authRoutes({ identities }: ApiDeps): Route[] {
   return [
@@ -77,8 +73,8 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
               sub: identity.id,
               ...named,
               organization: 'funcX',
-              identity_provider: PROVIDER_ID,
-              identity_provider_display_name: 'funcX client credentials',
+              identity_provider: IDENTITY_PROVIDER.id,
+              identity_provider_display_name: IDENTITY_PROVIDER.name,
               last_authentication: Math.floor(Date.now() / 1000),
             },
           ],
@@ -98,11 +94,6 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
       },
     }),
   ];
-}
-
-function describeName(name: string): { name: string; username: string; email: string } {
-  const username = `${name.replace(/[^A-Za-z0-9._-]/g, '_')}@${DOMAIN}`;
-  return { name, username, email: username };
 }
 
 /** Ours and the shape that the Auth clients parse in one. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+
+import type { Request, Response } from 'express';
 
 import { TerminalError } from '../../contracts/errors';
 import {
@@ -17,15 +18,18 @@ import type { Identity } from '../../platform/access';
 import { readSubmitTargets } from '../../platform/store/endpoints';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
+import type { Accepted } from '../accept';
+import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../payloads';
 import { idParameter, route, type Route } from '../route';
-import { checkTarget, idempotencyOf, splitSpecification, traceparentOf } from '../submissions';
+import { checkTarget, idempotencyOf, placeTasks, splitSpecification, traceparentOf } from '../submissions';
 
 /** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
 
 interface Submitter {
   identity: Identity;
-  req: IncomingMessage;
+  req: Request;
+  res: Response;
 }
 
 const ERRORS = [
@@ -65,8 +69,8 @@ export function submitRoutes(deps: ApiDeps): Route[] {
 }
 
 async function submitTable(
-  { db, config, accept }: ApiDeps,
-  { identity, req }: Submitter,
+  { db, config, accept, placement, repeats }: ApiDeps,
+  { identity, req, res }: Submitter,
   endpointId: string,
   body: SubmitTable,
 ): Promise<SubmitResponse> {
@@ -78,14 +82,35 @@ async function submitTable(
     );
   }
   const { specification, policy } = splitSpecification(body.resource_specification);
-  const [target] = await readSubmitTargets(db, [endpointId], functionIds);
+  const idempotency = idempotencyOf(req);
+  // A key says what is a repeat; without one, only an answer that was lost does.
+  const bodyHash = idempotency.idempotency ? undefined : bodyHashOf(req);
+  const [[target], wasLost] = await Promise.all([
+    readSubmitTargets(db, [endpointId], functionIds),
+    bodyHash !== undefined && repeats.hasLost(identity.id, bodyHash),
+  ]);
   if (!target) throw unknownEndpoint(endpointId);
   const checked = checkTarget(identity, target, functionIds, policy);
+  // The keys as they were sent: the clients look their own up.
+  const respond = (accepted: Accepted): SubmitResponse => ({
+    request_id: accepted.requestId,
+    task_group_id: accepted.taskGroupId,
+    endpoint_id: endpointId,
+    tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
+  });
+  const earlier = wasLost && bodyHash !== undefined ? await repeats.takeLost(identity.id, bodyHash) : undefined;
+  if (earlier) return respond(earlier);
 
+  const { taskQueueId, wake } = await placeTasks(placement, target, {
+    ownerId: identity.id,
+    config: body.user_endpoint_config,
+    runtime: body.user_runtime,
+  });
+  const unanswered = bodyHash === undefined ? undefined : repeats.entry(bodyHash);
   const accepted = await accept({
     owner: { id: identity.id, name: identity.name },
     endpoint: { id: target.id, name: target.name },
-    taskQueueId: checked.taskQueueId,
+    taskQueueId,
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
     createQueue: body.create_queue,
     calls: [...keys].map(([functionId, key]) => ({
@@ -97,15 +122,14 @@ async function submitTable(
     ...(specification ? { resourceSpecification: specification } : {}),
     ...(body.result_serializers ? { resultSerializers: body.result_serializers } : {}),
     ...traceparentOf(req),
-    ...idempotencyOf(req),
+    ...idempotency,
+    ...(unanswered ? { unanswered } : {}),
   });
-  return {
-    request_id: accepted.requestId,
-    task_group_id: accepted.taskGroupId,
-    endpoint_id: endpointId,
-    // The keys as they were sent: the clients look their own up.
-    tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
-  };
+  wake();
+  if (unanswered) {
+    await repeats.beforeAnswer(res, unanswered, { ownerId: identity.id, endpointId: target.id, response: accepted });
+  }
+  return respond(accepted);
 }
 
 /** From the id in lower case to the key that was sent. */
@@ -122,7 +146,7 @@ function readFunctionIds(keys: readonly string[]): Map<string, string> {
 }
 
 async function submitList(
-  { db, config, accept }: ApiDeps,
+  { db, config, accept, placement }: ApiDeps,
   { identity, req }: Submitter,
   body: TaskList,
 ): Promise<SubmitListResponse> {
@@ -139,7 +163,8 @@ async function submitList(
   let taskGroupId = body.task_group_id ?? randomUUID();
   const { idempotency } = idempotencyOf(req);
   const taskIds: string[] = [];
-  for (const { target, calls, taskQueueId, policy, functionName } of checked) {
+  for (const { target, calls, policy, functionName } of checked) {
+    const { taskQueueId, wake } = await placeTasks(placement, target, { ownerId: identity.id, config: {}, runtime: {} });
     const accepted = await accept({
       owner: { id: identity.id, name: identity.name },
       endpoint: { id: target.id, name: target.name },
@@ -155,6 +180,7 @@ async function submitList(
       ...traceparentOf(req),
       ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
     });
+    wake();
     taskGroupId = accepted.taskGroupId; // another one when the request was answered before
     for (const [functionId, list] of calls) {
       list.forEach(({ position }, index) => (taskIds[position] = accepted.tasks[functionId]?.[index] ?? ''));

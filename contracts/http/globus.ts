@@ -99,6 +99,37 @@ export const allowedFunctionsSchema = z.object({
   functions: z.array(z.string()),
 });
 
+/** `POST /v3/endpoints`, `PUT /v3/endpoints/{id}`: a stock core endpoint. */
+export const registerCoreSchema = z.object({
+  endpoint_name: z.string().min(1).max(200),
+  public: z.boolean().default(false),
+  high_assurance: z.boolean().nullish(),
+  multi_user: z.boolean().nullish(),
+  display_name: z.string().max(500).nullish(),
+  allowed_functions: z.array(uuidSchema).max(10_000).nullish(),
+  authentication_policy: z.string().nullish(),
+  subscription_uuid: z.string().nullish(),
+  admins: z.array(z.string()).nullish(),
+  metadata: z.record(z.string(), z.unknown()).default({}),
+});
+const publishKwargsSchema = z.object({
+  exchange: z.string(),
+  routing_key: z.string(),
+  mandatory: z.boolean(),
+  properties: z.object({ delivery_mode: z.literal(2), user_id: z.string() }),
+});
+export const coreRegistrationSchema = z.object({
+  endpoint_id: z.string(),
+  command_queue_info: z.object({ connection_url: z.string(), queue: z.string() }),
+  heartbeat_queue_info: z.object({
+    connection_url: z.string(),
+    exchange: z.string(),
+    queue: z.string(),
+    queue_publish_kwargs: publishKwargsSchema,
+  }),
+});
+export type CoreRegistration = z.infer<typeof coreRegistrationSchema>;
+
 /** `POST /v3/endpoints/{id}/submit`. */
 export const submitSchema = z.object({
   create_queue: z.boolean().default(false),

@@ -22,16 +22,16 @@ export interface PresenceChange {
 /** Periods without a heartbeat after which an endpoint counts as offline. */
 const MISSED_PERIODS = 2.5;
 
-export interface HeartbeatOutcome {
-  /** False for an agent that was replaced, or of an endpoint that is gone: what it says does not count. */
-  isCurrent: boolean;
-  /** Present when the endpoint came or went by it. */
-  change?: PresenceChange;
+export interface RecordedHeartbeat extends PresenceChange {
+  /** Whether the endpoint came or went by it. */
+  changed: boolean;
+  /** Whether another process of the same user endpoint was there before. */
+  isReplaced: boolean;
 }
 
-/** Writes a heartbeat. */
-export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<HeartbeatOutcome> {
-  const { rows } = await db.query<PresenceChange & { changed: boolean }>({
+/** Writes a heartbeat. Undefined for one of an endpoint that is gone, or of an incarnation that was replaced: it does not count. */
+export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
+  const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
     text: `with old as (select id, is_online, incarnation from task_queues where id = $1 for no key update),
       updated as (
@@ -39,21 +39,21 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<He
             is_online = $4, last_heartbeat_at = now(), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
             incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
-          from old where q.id = old.id
+           -- An agent of ours registers each incarnation; a user endpoint of a stock one is started without us.
+           from old where q.id = old.id
              and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
-             and (old.incarnation is null or $2::text is null or old.incarnation = $2)
-        returning q.id, q.endpoint_id, q.is_online, q.changed_at, old.is_online <> q.is_online as changed
+             and (q.owner_id is not null or old.incarnation is null or $2::text is null or old.incarnation = $2)
+         returning q.id, q.endpoint_id, q.is_online, q.changed_at, old.is_online <> q.is_online as changed,
+                   q.owner_id is not null and old.incarnation <> $2::text as is_replaced
       ), reported as (
-        update endpoints e set last_report = $6 from updated u where e.id = u.endpoint_id
+        update endpoints e set last_report = $6 from updated u where e.id = u.endpoint_id and u.id = e.id
       )
       select u.id as "taskQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
-             u.changed_at as "changedAt", u.changed
+             u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced"
         from updated u join endpoints e on e.id = u.endpoint_id`,
     values: [beat.taskQueueId, beat.incarnation, beat.periodS, beat.isActive, beat.workers, JSON.stringify(beat.report)],
   });
-  const row = rows[0];
-  if (!row) return { isCurrent: false };
-  return row.changed ? { isCurrent: true, change: row } : { isCurrent: true };
+  return rows[0];
 }
 
 /** Marks queues offline whose heartbeats stopped; returns them. Safe when several processes do it at once. */

@@ -6,6 +6,7 @@ import type { FailureLine, SubmissionProgress } from '../../contracts/submission
 import type { TaskState } from '../../contracts/states';
 import { decodeFrame } from '../../contracts/frames';
 import type { Database } from './database';
+import type { UnansweredRequest } from './unanswered-requests';
 
 /** Rows of submissions: written whole at accept, read by the workflow. */
 
@@ -61,12 +62,20 @@ const INSERT_SUBMISSION = `
     insert into tasks (id, owner_id, task_queue_id, task_group_id, function_id, payload_size)
     select b.id, $2, $4, $5, b.function_id, b.size
       from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
+  ), unanswered as (
+    insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response)
+    select $17::uuid, $2, $3, $18::bytea, $19::text, $20::uuid, $21::jsonb from submitted where $17::uuid is not null
   )
   select count(*)::integer as submitted from submitted`;
 
 type Queryable = Pick<PoolClient, 'query'>;
 
-async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boolean): Promise<boolean> {
+async function insertOne(
+  db: Queryable,
+  submission: NewSubmission,
+  hasQueue: boolean,
+  unanswered?: UnansweredRequest & { response: unknown },
+): Promise<boolean> {
   const { rows } = await db.query<{ submitted: number }>({
     name: 'insert-submission',
     text: INSERT_SUBMISSION,
@@ -87,6 +96,11 @@ async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boo
       submission.tasks.map((task) => task.functionId),
       submission.tasks.map((task) => task.payload),
       submission.tasks.map((task) => task.payload.length),
+      unanswered?.id ?? null,
+      unanswered?.bodyHash ?? null,
+      unanswered?.listener ?? null,
+      unanswered?.process ?? null,
+      unanswered === undefined ? null : JSON.stringify(unanswered.response),
     ],
   });
   return rows[0]?.submitted === 1;
@@ -98,11 +112,12 @@ export async function insertSubmissions(
   submissions: readonly NewSubmission[],
   hasQueue: boolean,
   remembered?: Remembered,
+  unanswered?: UnansweredRequest & { response: unknown },
 ): Promise<InsertOutcome> {
   const [first, ...others] = submissions;
   if (!first) return { kind: 'inserted' };
   if (others.length === 0 && !remembered) {
-    return (await insertOne(db, first, hasQueue)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
+    return (await insertOne(db, first, hasQueue, unanswered)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
   }
   const client = await db.connect();
   try {
@@ -125,7 +140,7 @@ export async function insertSubmissions(
       }
     }
     for (const submission of submissions) {
-      if (!(await insertOne(client, submission, hasQueue))) {
+      if (!(await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined))) {
         await client.query('rollback');
         return { kind: 'group-of-another-owner' };
       }
