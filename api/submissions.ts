@@ -48,18 +48,27 @@ export function checkTarget(
   requested: Policy,
 ): CheckedTarget {
   const decision = decide(identity, 'use', { ...target, kind: 'endpoint' });
-  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('endpoint', target.id, 'use'));
+  if (decision !== 'allow') {
+    throw new TerminalError(decision.deny, denial('endpoint', target.id, 'use'), {
+      subject: { kind: 'endpoint', ids: [target.id] },
+    });
+  }
   const functions = new Map(target.functions.map((fn) => [fn.id, fn]));
   let policy: Policy = {};
   for (const id of functionIds) {
     const fn = functions.get(id);
-    if (!fn) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered, or was deleted; register it first`);
+    const subject = { kind: 'function', ids: [id] } as const;
+    if (!fn) {
+      const text = `function ${id} is not registered, or was deleted; register it first`;
+      throw new TerminalError('FUNCTION_NOT_FOUND', text, { subject });
+    }
     const allowed = decide(identity, 'use', { ...fn, kind: 'function' });
-    if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'));
+    if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'), { subject });
     if (target.allowedFunctions && !target.allowedFunctions.includes(id)) {
       throw new TerminalError(
         'FORBIDDEN',
         `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`,
+        { subject: { kind: 'permission', ids: [id, target.id] } },
       );
     }
     policy = { ...policy, ...fn.policy };
@@ -72,8 +81,8 @@ export function checkTarget(
 }
 
 function taskQueueOf(target: SubmitTarget): string {
-  if (target.kind === 'agent') return target.id;
-  // TODO issue 6: the task queue of the submitter's user endpoint; issue 7: agents of funcX 1.0.
+  if (target.kind === 'agent' || target.kind === 'funcx-1.0') return target.id;
+  // TODO issue 6: the task queue of the submitter's user endpoint.
   throw new TerminalError('INVALID_REQUEST', `endpoint ${target.id} is of kind ${target.kind}, which takes no tasks yet`);
 }
 

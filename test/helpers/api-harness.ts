@@ -130,7 +130,12 @@ export async function startApi(options: {
       revokeOwner: async () => undefined,
       sweepExpired: async () => 0,
     },
-    queues: { declare: async () => undefined, hasListener: async () => false, delete: async () => undefined },
+    queues: {
+      declare: async () => undefined,
+      hasListener: async () => false,
+      hasConsumer: async () => false,
+      delete: async () => undefined,
+    },
     accept: async (request) => {
       accepted.push(request);
       const submissionId = makeSubmissionId(Date.now(), new Uint8Array(7));
