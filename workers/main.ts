@@ -37,8 +37,8 @@ async function main(): Promise<void> {
   const running = Promise.all([submissions.run(), endpoints.run()]);
 
   await broker.start();
-  const results = await startResultLoop(broker, deps);
   const presence = await startPresenceLoop(broker, deps);
+  const results = await startResultLoop(broker, deps, presence.receive);
   const sweep = startSweep(deps);
   const readiness = createReadiness({
     db,

@@ -1,6 +1,6 @@
 import type { ActivityDeps } from '../activities';
 import type { Broker, Consumer, Delivery } from '../broker';
-import { decodeFrame, type StatusData } from '../contracts/frames';
+import { agentStateOf, decodeFrame, isIdleReport, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
 import { putAside } from './dead-letters';
@@ -16,6 +16,8 @@ const SWEEP_MS = 1_000;
 
 export interface PresenceLoop {
   isConsuming(): boolean;
+  /** Takes a status report that came over another queue, and acknowledges it. */
+  receive(delivery: Delivery): void;
   close(): Promise<void>;
 }
 
@@ -25,11 +27,13 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   const consumer: Consumer = await broker.consume({
     queue: QUEUE.status,
     prefetch: PREFETCH,
-    onDelivery: (delivery) => {
-      const work = handle(delivery).finally(() => inHand.delete(work));
-      inHand.add(work);
-    },
+    onDelivery: receive,
   });
+
+  function receive(delivery: Delivery): void {
+    const work: Promise<void> = handle(delivery).finally(() => inHand.delete(work));
+    inHand.add(work);
+  }
 
   async function handle(delivery: Delivery): Promise<void> {
     let status: StatusData;
@@ -51,7 +55,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   }
 
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
-    const state = status.global_state;
+    const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
     const change = await recordHeartbeat(deps.db, {
       taskQueueId,
@@ -69,7 +73,9 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    if (state?.held && periodS > 0) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    if (!state || periodS <= 0) return;
+    if (state.held) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    else if (isIdleReport(state)) await detectLosses(broker, deps, { taskQueueId, held: [], periodS });
   }
 
   async function tell(change: PresenceChange): Promise<void> {
@@ -102,6 +108,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
 
   return {
     isConsuming: () => consumer.isConsuming,
+    receive,
     async close() {
       clearInterval(sweeper);
       await consumer.pause();
