@@ -7,6 +7,7 @@ import { policySchema, type Policy } from '../contracts/policy';
 import { decide, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
 import { denial } from './checks';
+import { requireReadable } from './funcx-1.0/readable';
 import { bodyHashOf } from './middleware/read-body';
 
 /** What every way to submit checks before it calls `accept`. */
@@ -71,6 +72,7 @@ export function checkTarget(
         { subject: { kind: 'permission', ids: [id, target.id] } },
       );
     }
+    if (target.kind === 'funcx-1.0') requireReadable(fn.codeStart, `the code of function ${id}`, target.id);
     policy = { ...policy, ...fn.policy };
   }
   return {
@@ -78,6 +80,12 @@ export function checkTarget(
     policy: { ...policy, ...requested },
     functionName: (id) => functions.get(id)?.name ?? id,
   };
+}
+
+/** Throws where the endpoint's agent can't read how the arguments are serialized. */
+export function checkPayloads(target: SubmitTarget, payloads: readonly string[]): void {
+  if (target.kind !== 'funcx-1.0') return;
+  payloads.forEach((payload, index) => requireReadable(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
 }
 
 function taskQueueOf(target: SubmitTarget): string {

@@ -7,7 +7,7 @@ import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoint
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
 import { requirePacked } from './payloads';
-import { checkTarget, idempotencyOf, traceparentOf } from './submissions';
+import { checkPayloads, checkTarget, idempotencyOf, traceparentOf } from './submissions';
 
 /** Submitting by a list of calls, each with its own function and endpoint. */
 
@@ -103,6 +103,10 @@ function dropForbidden(identity: Identity, target: SubmitTarget, calls: Calls, r
   for (const [functionId, list] of [...calls]) {
     try {
       checkTarget(identity, target, [functionId], {});
+      checkPayloads(
+        target,
+        list.map(({ payload }) => payload),
+      );
     } catch (error) {
       refuse(
         list.map(({ position }) => position),

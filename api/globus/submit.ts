@@ -19,7 +19,7 @@ import type { ApiDeps } from '../deps';
 import { requirePacked } from '../payloads';
 import { idParameter, route, type Route } from '../route';
 import { acceptList } from '../submit-list';
-import { checkTarget, idempotencyOf, splitSpecification, traceparentOf } from '../submissions';
+import { checkPayloads, checkTarget, idempotencyOf, splitSpecification, traceparentOf } from '../submissions';
 
 /** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
 
@@ -80,6 +80,7 @@ async function submitTable(
   const [target] = await readSubmitTargets(db, [endpointId], functionIds);
   if (!target) throw unknownEndpoint(endpointId);
   const checked = checkTarget(identity, target, functionIds, policy);
+  checkPayloads(target, Object.values(body.tasks).flat());
 
   const accepted = await accept({
     owner: { id: identity.id, name: identity.name },

@@ -164,6 +164,8 @@ export interface CallableRow {
   isPublic: boolean;
   groupId: string | null;
   policy: Policy;
+  /** Enough of the code to see how it is serialized. */
+  codeStart: string;
 }
 
 export interface SubmitTarget {
@@ -190,7 +192,8 @@ export async function readSubmitTargets(
              from endpoints e
              left join lateral (
                select json_agg(json_build_object('id', f.id, 'name', f.name, 'ownerId', f.owner_id, 'isPublic', f.is_public,
-                                                 'groupId', f.group_id, 'policy', f.policy)) as functions
+                                                 'groupId', f.group_id, 'policy', f.policy,
+                                                 'codeStart', encode(substring(f.code for 16), 'escape'))) as functions
                  from functions f where f.id = any ($2) and f.deleted_at is null) f on true
             where e.id = any ($1) and e.deleted_at is null`,
     values: [endpointIds, functionIds],
