@@ -32,20 +32,14 @@ export function usualPorts(): Promise<OwnLoopback> {
 }
 
 /**
- * Runs a Python script with a client (`fxc`) that is told the addresses. It ends without its exit handlers: those of
- * the client can block for ever when more than one result came over one connection.
+ * A file with a Python script that has a client (`fxc`) which is told the addresses. It ends without its exit handlers:
+ * those of the client can block for ever when more than one result came over one connection.
  */
-export async function runScript(
-  bin: string,
-  script: string,
-  options: { credentials?: Credentials; apiUrl?: string; wsUrl?: string; deadlineMs?: number } = {},
-): Promise<Finished> {
-  const { api_url, ws_url } = state();
-  const apiUrl = options.apiUrl ?? api_url;
+export function scriptFile(script: string, apiUrl = state().api_url, wsUrl = state().ws_url): string {
   const program = [
     'import os, sys, time, json',
     'from funcx import FuncXClient, FuncXExecutor',
-    `address = dict(funcx_service_address="${apiUrl}/v2", results_ws_uri="${options.wsUrl ?? ws_url}/v2")`,
+    `address = dict(funcx_service_address="${apiUrl}/v2", results_ws_uri="${wsUrl}/v2")`,
     'fxc = FuncXClient(**address)',
     `endpoint = "${TUTORIAL_ENDPOINT}"`,
     script,
@@ -53,6 +47,15 @@ export async function runScript(
   ].join('\n');
   const file = join(mkdtempSync(join(tmpdir(), 'funcx-script-')), 'script.py');
   writeFileSync(file, program);
-  const env = { ...clientEnv(options.credentials), GLOBUS_SDK_SERVICE_URL_AUTH: `${apiUrl}/` };
-  return finished(spawn(join(bin, 'python'), [file], { env, stdio: ['ignore', 'pipe', 'pipe'] }), options.deadlineMs ?? 60_000);
+  return file;
+}
+
+export function runScript(
+  bin: string,
+  script: string,
+  options: { credentials?: Credentials; deadlineMs?: number } = {},
+): Promise<Finished> {
+  const env = { ...clientEnv(options.credentials), GLOBUS_SDK_SERVICE_URL_AUTH: `${state().api_url}/` };
+  const child = spawn(join(bin, 'python'), [scriptFile(script)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  return finished(child, options.deadlineMs ?? 60_000);
 }
