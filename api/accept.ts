@@ -76,7 +76,9 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     switch (outcome.kind) {
       case 'group-of-another-owner':
-        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`);
+        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`, {
+          subject: { kind: 'task group', ids: [taskGroupId] },
+        });
       case 'repeated':
         if (!idempotency || !outcome.bodyHash.equals(idempotency.bodyHash)) {
           throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');

@@ -21,6 +21,8 @@ import { createWorker } from '../workers/temporal-workers';
 import { createAccept } from './accept';
 import { createApp } from './app';
 import { createCancel } from './cancel';
+import { createResultsSocket } from './funcx-1.0/results-socket';
+import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from './group-queues';
 import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
@@ -107,19 +109,31 @@ async function main(): Promise<void> {
   const address = server.address();
   const port = address !== null && typeof address === 'object' ? address.port : config.API_PORT;
   await repeats.takeOver(`${hostname()} ${config.API_HOST}:${port}`);
-  log.info({ host: config.API_HOST, port: config.API_PORT }, 'ready');
+  const resultsSocket = createResultsSocket({
+    db,
+    log,
+    identities,
+    groupWatch,
+    taken: createTakenCursor(db, log),
+    host: config.API_HOST,
+    port: config.WS_PORT,
+  });
+  await resultsSocket.listen();
+  log.info({ host: config.API_HOST, port: config.API_PORT, wsPort: config.WS_PORT }, 'ready');
 
   onStopSignal(log, [
     {
       name: 'requests',
       run: () =>
         new Promise<void>((resolve) => {
+          resultsSocket.stopAccepting();
           server.close(() => resolve());
           stopping.abort();
-          groupWatch.close();
           server.closeIdleConnections();
         }),
     },
+    { name: 'results socket', run: () => resultsSocket.handOver() },
+    { name: 'group watch', run: async () => groupWatch.close() },
     // The runtime stops its worker on the same signal; this waits for it.
     { name: 'worker', run: () => running },
     { name: 'connections', run: () => service.close() },
@@ -129,7 +143,7 @@ async function main(): Promise<void> {
 main().catch((error: unknown) => {
   const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
   const text = busy
-    ? `The port of the API is in use by another program. Stop it, or choose another with API_PORT.`
+    ? `Port ${(error as { port?: number }).port ?? ''} of the API is in use by another program. Stop it, or choose others with API_PORT and WS_PORT.`
     : error instanceof Error
       ? (error.stack ?? error.message)
       : String(error);

@@ -104,6 +104,28 @@ export const statusDataSchema = z.object({
 });
 export type StatusData = z.infer<typeof statusDataSchema>;
 
+/** How agents of funcX 1.0 up to 1.0.6 or so report; later ones have the same counters in `global_state`. */
+const reportSchema = z.object({ info: agentStateSchema.loose() });
+
+/** What an agent says of itself, whichever release it is; undefined where it says nothing that we read. */
+export function agentStateOf(status: StatusData): (AgentState & Record<string, unknown>) | undefined {
+  if (status.global_state) return status.global_state;
+  const parsed = reportSchema.safeParse(status.ep_status_report);
+  return parsed.success ? parsed.data.info : undefined;
+}
+
+/**
+ * True when an agent that does not name the attempts it holds says that it holds none. False when it does name them, or
+ * says nothing: then nothing follows.
+ */
+export function isIdleReport(state: AgentState & Record<string, unknown>): boolean {
+  // An engine of Globus Compute 4 reports an engine_type; what it counts may lag behind its results.
+  if (state.held !== undefined || 'engine_type' in state || typeof state.pending_tasks !== 'number') return false;
+  const outstanding = state.outstanding_tasks;
+  const counts: unknown[] = typeof outstanding === 'object' && outstanding !== null ? Object.values(outstanding) : [outstanding];
+  return state.pending_tasks === 0 && counts.every((count) => count === 0);
+}
+
 const frameSchema = z.discriminatedUnion('message_type', [
   z.object({ message_type: z.literal('task'), data: taskDataSchema }),
   z.object({ message_type: z.literal('result'), data: resultDataSchema }),

@@ -5,6 +5,7 @@ import { commandQueueName, EXCHANGE, QUEUE, taskQueueName } from '../contracts/n
 /** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
 
 const TO_DEAD_LETTERS = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE.deadLetters };
+const TASK_QUEUE = { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } };
 /** A command that nobody took is stale: the agent that it was meant for is gone. */
 const COMMAND_TTL_MS = 150_000;
 /** A status report that waited longer says nothing about now. */
@@ -57,6 +58,8 @@ export interface EndpointQueues {
   declare(taskQueueId: string): Promise<void>;
   /** True while an agent listens for commands: exact at once, where heartbeats know a death only later. */
   hasListener(taskQueueId: string): Promise<boolean>;
+  /** True while an agent consumes tasks: the only sign of life of an agent that listens for no commands. */
+  hasConsumer(taskQueueId: string): Promise<boolean>;
   delete(taskQueueId: string): Promise<void>;
 }
 
@@ -70,6 +73,14 @@ export function createEndpointQueues(broker: {
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
           const { consumerCount } = await declareCommandQueue(channel, id);
+          return consumerCount > 0;
+        }),
+      ),
+
+    hasConsumer: (id) =>
+      broker.withChannel((model) =>
+        onChannel(model, async (channel) => {
+          const { consumerCount } = await channel.assertQueue(taskQueueName(id), TASK_QUEUE);
           return consumerCount > 0;
         }),
       ),

@@ -43,7 +43,6 @@ async function main(): Promise<void> {
   const running = Promise.all([submissions.run(), endpoints.run()]);
 
   await broker.start();
-  const results = await startResultLoop(broker, deps);
   const brokerAdmin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
   const userEndpoints = createUserEndpoints({
     ...deps,
@@ -52,6 +51,7 @@ async function main(): Promise<void> {
     authority: readBrokerAuthority(config),
   });
   const presence = await startPresenceLoop(broker, deps, userEndpoints);
+  const results = await startResultLoop(broker, deps, presence.receive);
   const tending = startTending(deps, userEndpoints, createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL));
   const sweep = startSweep(deps);
   const readiness = createReadiness({

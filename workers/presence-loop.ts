@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, Consumer, Delivery } from '../broker';
-import { decodeFrame, incarnationOf, type StatusData } from '../contracts/frames';
+import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
@@ -18,6 +18,8 @@ const SWEEP_MS = 1_000;
 
 export interface PresenceLoop {
   isConsuming(): boolean;
+  /** Takes a status report that came over another queue, and acknowledges it. */
+  receive(delivery: Delivery): void;
   close(): Promise<void>;
 }
 
@@ -27,11 +29,13 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
   const consumer: Consumer = await broker.consume({
     queue: QUEUE.status,
     prefetch: PREFETCH,
-    onDelivery: (delivery) => {
-      const work = handle(delivery).finally(() => inHand.delete(work));
-      inHand.add(work);
-    },
+    onDelivery: receive,
   });
+
+  function receive(delivery: Delivery): void {
+    const work: Promise<void> = handle(delivery).finally(() => inHand.delete(work));
+    inHand.add(work);
+  }
 
   async function handle(delivery: Delivery): Promise<void> {
     let status: StatusData;
@@ -53,7 +57,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
   }
 
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
-    const state = status.global_state;
+    const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
     // Told once, by whoever could not start; says nothing about presence.
     if (state?.error !== undefined) return userEndpoints.onStartFailure(taskQueueId, state.error);
@@ -77,7 +81,9 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    if (state?.held && periodS > 0) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    if (!state || periodS <= 0) return;
+    if (state.held) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    else if (isIdleReport(state)) await detectLosses(broker, deps, { taskQueueId, held: [], periodS });
   }
 
   async function tell(change: PresenceChange): Promise<void> {
@@ -115,6 +121,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
 
   return {
     isConsuming: () => consumer.isConsuming,
+    receive,
     async close() {
       clearInterval(sweeper);
       await consumer.pause();

@@ -31,7 +31,12 @@ export interface ResultLoop {
   close(): Promise<void>;
 }
 
-export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promise<ResultLoop> {
+/** `onStatus` gets the status reports that agents without a status queue of their own publish among their results. */
+export async function startResultLoop(
+  broker: Broker,
+  deps: ActivityDeps,
+  onStatus: (delivery: Delivery) => void,
+): Promise<ResultLoop> {
   let waiting: Waiting[] = [];
   let isStoring = false;
   let pauseMs = FIRST_PAUSE_MS;
@@ -43,6 +48,10 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
     prefetch: PREFETCH,
     onDelivery: (delivery) => {
       const result = parse(delivery);
+      if (result === 'status') {
+        onStatus(delivery);
+        return;
+      }
       if (typeof result === 'string') {
         void putAside(deps, QUEUE.results, delivery, result);
         return;
@@ -134,10 +143,11 @@ function isAboutData(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
 }
 
-/** The result, or why the message is not one. */
+/** The result; `status` for a status report; or why the message is neither. */
 function parse(delivery: Delivery): ReceivedResult | string {
   try {
     const frame = decodeFrame(delivery.body);
+    if (frame.message_type === 'ep_status_report') return 'status';
     if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
     const headers = resultHeadersSchema.parse(delivery.headers);
     const taskQueueId = taskQueueIdOfKey(delivery.routingKey);

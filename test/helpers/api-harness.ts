@@ -153,7 +153,12 @@ export async function startApi(options: {
       beforeAnswer: async () => undefined,
       takeOver: async () => undefined,
     },
-    queues: { declare: async () => undefined, hasListener: async () => false, delete: async () => undefined },
+    queues: {
+      declare: async () => undefined,
+      hasListener: async () => false,
+      hasConsumer: async () => false,
+      delete: async () => undefined,
+    },
     accept: async (request) => {
       accepted.push(request);
       const submissionId = makeSubmissionId(Date.now(), new Uint8Array(7));
