@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,7 +6,7 @@ import { join } from 'node:path';
 import { submissionWorkflowId } from '../../contracts/names';
 import { Executor, python, pythonFile, SerializedValue, shell, TaskCancelledError, TaskError, type Client } from '../../sdk';
 import { sdkClient } from '../helpers/sdk';
-import { localEndpoint, openTemporal } from '../helpers/system';
+import { admin, localEndpoint, openTemporal, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
 describe('the TypeScript client', () => {
@@ -119,6 +120,23 @@ describe('the TypeScript client', () => {
     expect(one.transport).toBe(transport);
     await one.close();
     expect(values).toEqual([2, 3, 4, 5, 6]);
+  });
+
+  test('a process whose executor is closed ends by itself, also when nobody looked at a failed future', () => {
+    const script = `
+      const { Executor, python } = require(${JSON.stringify(join(__dirname, '..', '..', 'dist', 'sdk', 'index.js'))});
+      const executor = new Executor({ endpointId: process.argv[1] });
+      executor.submit(python('def fail():\\n    raise ValueError(1)\\n'));
+      executor.submit(() => 1).then(() => executor.close()).then(() => console.log('closed'));
+    `;
+    const { api_url: url } = state();
+    const { client_id: id, client_secret: secret } = admin();
+    const ended = spawnSync(process.execPath, ['-e', script, localEndpoint()], {
+      encoding: 'utf8',
+      timeout: 30_000,
+      env: { ...process.env, FUNCX_API_URL: url, FUNCX_CLIENT_ID: id, FUNCX_CLIENT_SECRET: secret },
+    });
+    expect(ended).toMatchObject({ status: 0, stdout: 'closed\n', stderr: '' });
   });
 
   test('an endpoint that does not exist rejects the call with the sentence of the service', async () => {

@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { Executor, type Client } from '../../sdk';
+import { groupQueueName } from '../../contracts/names';
+import { Executor, python, type Client } from '../../sdk';
 import { sdkClient } from '../helpers/sdk';
-import { admin, localEndpoint, state } from '../helpers/system';
+import { admin, localEndpoint, management, state } from '../helpers/system';
 
 const TASKS = 120;
 const SDK = join(__dirname, '..', '..', 'dist', 'sdk', 'index.js');
@@ -76,6 +77,27 @@ describe('when the process of a submitter is killed', () => {
       expect(settled).toBe(TASKS);
     },
   );
+
+  test('results whose queue is gone are read from the store', async () => {
+    const executor = new Executor({ client, endpointId: localEndpoint(), transport: 'amqp' });
+    await executor.submit(() => 'first'); // the queue is there, and read
+    const late = executor.submit(python('def late():\n    import time\n    time.sleep(3)\n    return "late"\n'));
+    await late.taskId;
+    const queue = encodeURIComponent(groupQueueName(admin().client_id, executor.taskGroupId));
+    await management(`queues/funcx/${queue}`, { method: 'DELETE' });
+    expect(await late).toBe('late');
+    expect(executor.transport).toBe('events');
+    await executor.close();
+  });
+
+  test('a group that never had a queue is reattached to all the same', async () => {
+    const functionId = await client.registerFunction(python('def same(n):\n    return n\n'));
+    const calls = [1, 2, 3].map((n) => ({ functionId, args: [n] }));
+    const { taskGroupId } = await client.submit(localEndpoint(), calls);
+    const executor = new Executor({ client, endpointId: localEndpoint(), transport: 'amqp' });
+    expect(await Promise.all(await executor.reattach(taskGroupId))).toEqual([1, 2, 3]);
+    await executor.close();
+  });
 
   test('further calls join the group that was reattached to', async () => {
     const first = new Executor({ client, endpointId: localEndpoint() });
