@@ -7,6 +7,7 @@ import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { failPoint } from '../platform/fail-points';
 import { resultsByVerdict } from '../platform/metrics';
 import { putAside } from './dead-letters';
+import { createLateNudges } from './late-nudges';
 
 /**
  * Feeds results to `activities/complete`. While one batch is stored the next one gathers, so a single result is stored at
@@ -42,6 +43,7 @@ export async function startResultLoop(
   let pauseMs = FIRST_PAUSE_MS;
   const delivering = new Set<Promise<void>>();
   const idle: (() => void)[] = [];
+  const lateNudges = createLateNudges(deps);
 
   const consumer: Consumer = await broker.consume({
     queue: QUEUE.results,
@@ -111,6 +113,7 @@ export async function startResultLoop(
   async function finish(batch: readonly Waiting[], stage: Awaited<ReturnType<typeof storeResults>>): Promise<void> {
     try {
       await deliverAndNudge(deps, stage);
+      lateNudges.note(stage.completed);
       await failPoint('before-ack');
       for (const { delivery } of batch) delivery.ack();
       pauseMs = FIRST_PAUSE_MS;
@@ -133,6 +136,7 @@ export async function startResultLoop(
       await consumer.pause();
       if (isStoring) await new Promise<void>((resolve) => idle.push(resolve));
       await Promise.all(delivering);
+      lateNudges.close();
       await consumer.close();
     },
   };
