@@ -7,6 +7,7 @@ import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
+import type { Replay } from './replay';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
 export interface ApiDeps {
@@ -18,6 +19,7 @@ export interface ApiDeps {
   queues: EndpointQueues;
   accept: Accept;
   cancel: Cancel;
+  replay: Replay;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
-import { endTasks } from '../activities/complete';
+import { endTasksOfEndpoint } from '../activities/complete';
 import { commandQueueName } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues } from '../platform/broker-topology';
@@ -12,7 +12,6 @@ import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
-import { listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
 import { readLastSeqs } from '../platform/store/tasks';
 import { createWorker } from '../workers/temporal-workers';
 import { createAccept } from './accept';
@@ -20,6 +19,7 @@ import { createApp } from './app';
 import { createCancel } from './cancel';
 import { createGroupQueues } from './group-queues';
 import { createGroupWatch } from './group-watch';
+import { createReplay } from './replay';
 
 const KEEP_ALIVE_MS = 65_000;
 
@@ -62,21 +62,13 @@ async function main(): Promise<void> {
     queues: createEndpointQueues(broker),
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
+    replay: createReplay(publisher),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: readBrokerAuthority(config),
     groupWatch,
     // Its first heartbeat brings it online.
     onEndpointRegistered: () => Promise.resolve(),
-    onEndpointDeleted: async (endpointId) => {
-      for (const { id, taskQueueId } of await listOpenSubmissions(db, { endpointId })) {
-        const text = `Endpoint ${endpointId} was deleted while the task was open.`;
-        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), {
-          state: 'failed',
-          code: 'EndpointDeleted',
-          text,
-        });
-      }
-    },
+    onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>
       publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {
         contentType: 'application/json',

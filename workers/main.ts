@@ -1,10 +1,15 @@
 import { createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import { createBrokerAdmin } from '../platform/broker-admin';
+import { createEndpointQueues, liftDeliveryLimit } from '../platform/broker-topology';
+import { createBrokerUsers } from '../platform/broker-users';
 import { readConfig, withoutSecrets } from '../platform/config';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
+import { startDeadLetterLoop } from './dead-letters';
 import { startHealthServer } from './health-server';
+import { startMaintenance } from './maintenance';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
@@ -39,7 +44,15 @@ async function main(): Promise<void> {
   await broker.start();
   const results = await startResultLoop(broker, deps);
   const presence = await startPresenceLoop(broker, deps);
+  const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
+  const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  await liftDeliveryLimit(admin).catch((error: unknown) => log.warn({ err: error }, 'the delivery limit could not be lifted'));
+  const maintenance = startMaintenance({
+    ...deps,
+    brokerUsers: createBrokerUsers(db, admin, config.AMQP_PUBLIC_URL),
+    queues: createEndpointQueues(broker),
+  });
   const readiness = createReadiness({
     db,
     broker,
@@ -54,7 +67,10 @@ async function main(): Promise<void> {
   log.info({ port: config.HEALTH_PORT }, 'ready');
 
   onStopSignal(log, [
-    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), sweep.close()]) },
+    {
+      name: 'loops',
+      run: () => Promise.all([results.close(), presence.close(), deadLetters.close(), sweep.close(), maintenance.close()]),
+    },
     // The runtime stops its workers on the same signal; this waits for them.
     { name: 'workers', run: () => running },
     { name: 'health', run: async () => void health.close() },
