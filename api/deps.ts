@@ -8,6 +8,7 @@ import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
+import type { Replay } from './replay';
 import type { Repeats } from './repeats';
 import type { Placement } from './user-endpoints';
 
@@ -26,6 +27,7 @@ export interface ApiDeps {
   repeats: Repeats;
   accept: Accept;
   cancel: Cancel;
+  replay: Replay;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */

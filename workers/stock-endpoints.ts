@@ -1,6 +1,5 @@
 import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
-import type { BrokerUsers } from '../platform/broker-users';
 import { removeOldUnanswered } from '../platform/store/unanswered-requests';
 
 /** Looks after user endpoints of stock agents (what it does lives in `activities/user-endpoints`), and sweeps after clients. */
@@ -10,17 +9,10 @@ const SWEEP_MS = 600_000;
 /** The clients give up repeating a submit long before. */
 const UNANSWERED_S = 3_600;
 
-export function startTending(
-  deps: ActivityDeps,
-  userEndpoints: UserEndpoints,
-  brokerUsers: Pick<BrokerUsers, 'sweepExpired'>,
-): { close(): Promise<void> } {
+export function startTending(deps: ActivityDeps, userEndpoints: UserEndpoints): { close(): Promise<void> } {
   const repeats = [
     repeat(TEND_MS, 'user endpoints could not be looked after', () => userEndpoints.tend()),
-    repeat(SWEEP_MS, 'what clients left behind could not be swept', async () => {
-      await removeOldUnanswered(deps.db, UNANSWERED_S);
-      await brokerUsers.sweepExpired();
-    }),
+    repeat(SWEEP_MS, 'what clients left behind could not be swept', () => removeOldUnanswered(deps.db, UNANSWERED_S)),
   ];
 
   function repeat(everyMs: number, text: string, work: () => Promise<void>): { close(): Promise<void> } {
