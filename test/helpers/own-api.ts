@@ -1,5 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, openSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { serviceEnv } from './system';
@@ -18,6 +20,7 @@ const MAIN = join(__dirname, '..', '..', 'dist', 'api', 'main.js');
 export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi> {
   const port = await freePort();
   const url = `http://localhost:${port}`;
+  const log = openSync(join(mkdtempSync(join(tmpdir(), 'funcx-own-api-')), 'api.log'), 'a');
   let deaths = 0;
   let isClosed = false;
   let child: ChildProcess;
@@ -25,7 +28,7 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
   function start(env: Record<string, string>): void {
     child = spawn(process.execPath, [MAIN], {
       env: { ...process.env, ...serviceEnv('api'), API_PORT: String(port), API_PUBLIC_URL: url, LOG_LEVEL: 'error', ...env },
-      stdio: ['ignore', 'ignore', 'inherit'],
+      stdio: ['ignore', log, log],
     });
     child.once('exit', () => {
       if (isClosed) return;
