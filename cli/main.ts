@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { addLocalCommands } from '../local/commands';
 import { runProgram } from '../local/run-program';
 
+import { addConnectCommand } from './connect';
 import { addEndpointCommands } from './endpoint';
 import { addEnvCommand } from './env';
 import { addFunctionCommands } from './function';
@@ -24,6 +25,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   );
 addLocalCommands(program);
 addEnvCommand(program);
+addConnectCommand(program);
 addRunCommand(program);
 addFunctionCommands(program);
 addEndpointCommands(program);

@@ -51,7 +51,7 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;

@@ -67,8 +67,12 @@ export class StockClient {
   }
 
   /** Runs a script of ours; its last line of output is JSON. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
-  async script(name: string, args: readonly string[], options: { timeoutMs?: number } = {}): Promise<any> {
+  async script(
+    name: string,
+    args: readonly string[],
+    options: { timeoutMs?: number; env?: Record<string, string> } = {},
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
+  ): Promise<any> {
     const { status, stdout, stderr } = await this.run('python', [join(SCRIPTS, name), ...args], options);
     if (status !== 0) throw new Error(`${name} ended with ${status}: ${stderr.slice(-4_000)}${stdout.slice(-1_000)}`);
     return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
