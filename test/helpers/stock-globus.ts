@@ -115,6 +115,21 @@ export class StockEndpoint {
     return this;
   }
 
+  /** With identity mapping, for root: tasks run as the mapped account, in this environment. */
+  async configureMapped(rules: string, userEnvironment: Record<string, string>): Promise<this> {
+    const template = join(this.client.dir, `${this.name}.template.j2`);
+    writeFileSync(template, TEMPLATE);
+    const args = ['configure', this.name, '--contact-email', 'me@example.com', '--id-mapping-config', rules];
+    const { status, stderr } = await this.client.run('globus-compute-endpoint', [...args, '--template-config', template]);
+    if (status !== 0) throw new Error(`configure: ${stderr}`);
+    appendFileSync(join(this.dir, 'config.yaml'), 'heartbeat_period: 5\n');
+    const lines = Object.entries({ PATH: this.client.env.PATH, ...userEnvironment }).map(
+      ([name, value]) => `${name}: "${value}"\n`,
+    );
+    writeFileSync(join(this.dir, 'user_environment.yaml'), lines.join(''));
+    return this;
+  }
+
   /** Resolves when the service says that it is online. */
   async start(): Promise<this> {
     const out = openSync(this.log, 'a');
