@@ -4,6 +4,7 @@ import { addLocalCommands } from '../local/commands';
 import { runProgram } from '../local/run-program';
 
 import { addDeadLetterCommands } from './dead-letters';
+import { addConnectCommand } from './connect';
 import { addEndpointCommands } from './endpoint';
 import { addEnvCommand } from './env';
 import { addFunctionCommands } from './function';
@@ -25,6 +26,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   );
 addLocalCommands(program);
 addEnvCommand(program);
+addConnectCommand(program);
 addRunCommand(program);
 addFunctionCommands(program);
 addEndpointCommands(program);
