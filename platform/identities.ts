@@ -90,7 +90,7 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt",
                     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
                from access_tokens t join identities i on i.id = t.identity_id
-              where t.hash = $1 and t.expires_at > now() and i.revoked_at is null`,
+              where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null`,
       values: [hash],
     });
     const row = rows[0];

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -85,8 +85,29 @@ export class ReleasedAgent {
     await until(`daemon ${pid} of the released agent is gone`, () => !isAlive(pid));
   }
 
+  /** The daemon and everything it started, at once. */
+  async kill(): Promise<void> {
+    const pid = this.pid;
+    if (pid === undefined) throw new Error('the agent does not run');
+    const family = familyOf(pid);
+    for (const member of family) process.kill(member, 'SIGKILL');
+    await until(`daemon ${pid} of the released agent is gone`, () => !family.some(isAlive));
+  }
+
   log(): string {
     const file = join(this.dir, 'endpoint.log');
     return existsSync(file) ? readFileSync(file, 'utf8') : '';
   }
+}
+
+/** A process and its descendants. */
+function familyOf(pid: number): number[] {
+  const { stdout } = spawnSync('ps', ['-e', '-o', 'pid=,ppid='], { encoding: 'utf8' });
+  const parents = stdout
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  const family = [pid];
+  for (const member of family) for (const [child, parent] of parents) if (parent === member && child) family.push(child);
+  return family;
 }
