@@ -193,6 +193,8 @@ class SubmissionRun {
         await durably('releaseDueTasks', this.#ref);
         await this.#dispatch();
         await this.#observe();
+        // That may have read, and used up the nudge of, an attempt that has failed already: decide about it, too.
+        this.#isNudged ||= this.#progress.nextDueMs !== undefined;
       } else {
         this.#retry.set(nextDueMs, 'pause before the next attempt');
       }
