@@ -15,7 +15,7 @@ import {
   type Completed,
   type RetryFacts,
 } from '../platform/store/answers';
-import type { OpenTask } from '../platform/store/submissions';
+import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/submissions';
 import type { ActivityDeps } from './deps';
 
 /**
@@ -220,6 +220,15 @@ export async function endTasks(
     ended += stored.length;
   }
   return ended;
+}
+
+/** Answers everything that is open at a deleted endpoint. May be done again. */
+export async function endTasksOfEndpoint(deps: ActivityDeps, endpointId: string): Promise<void> {
+  const text = `Endpoint ${endpointId} was deleted while the task was open. Submit it to another endpoint.`;
+  for (const { id, taskQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
+    const reason = { state: 'failed', code: 'EndpointDeleted', text } as const;
+    await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), reason);
+  }
 }
 
 /** A stock agent has no such command; its late result is a duplicate and is dropped. */

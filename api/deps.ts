@@ -9,6 +9,7 @@ import type { Database } from '../platform/store/database';
 import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
 import type { Repeats } from './repeats';
+import type { Replay } from './replay';
 import type { Placement } from './user-endpoints';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
@@ -26,6 +27,7 @@ export interface ApiDeps {
   repeats: Repeats;
   accept: Accept;
   cancel: Cancel;
+  replay: Replay;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import { hostname } from 'node:os';
 
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
-import { endTasks } from '../activities/complete';
+import { endTasksOfEndpoint } from '../activities/complete';
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { commandQueueName } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
@@ -15,7 +15,6 @@ import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
-import { listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
 import { readLastSeqs } from '../platform/store/tasks';
 import { createWorker } from '../workers/temporal-workers';
 import { createAccept } from './accept';
@@ -26,6 +25,7 @@ import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from './group-queues';
 import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
+import { createReplay } from './replay';
 import { createPlacement } from './user-endpoints';
 
 const KEEP_ALIVE_MS = 65_000;
@@ -79,21 +79,13 @@ async function main(): Promise<void> {
     repeats,
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
+    replay: createReplay(publisher),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,
     // Its first heartbeat brings it online.
     onEndpointRegistered: () => Promise.resolve(),
-    onEndpointDeleted: async (endpointId) => {
-      for (const { id, taskQueueId } of await listOpenSubmissions(db, { endpointId })) {
-        const text = `Endpoint ${endpointId} was deleted while the task was open.`;
-        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), {
-          state: 'failed',
-          code: 'EndpointDeleted',
-          text,
-        });
-      }
-    },
+    onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>
       publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {
         contentType: 'application/json',

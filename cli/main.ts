@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { addLocalCommands } from '../local/commands';
 import { runProgram } from '../local/run-program';
 
+import { addDeadLetterCommands } from './dead-letters';
 import { addEndpointCommands } from './endpoint';
 import { addEnvCommand } from './env';
 import { addFunctionCommands } from './function';
@@ -32,4 +33,5 @@ addTaskCommands(program);
 addWatchCommand(program);
 addIdentityCommands(program);
 addGroupCommands(program);
+addDeadLetterCommands(program);
 void runProgram(program);

@@ -32,6 +32,9 @@ export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
 export const submissionWorkflowId = (submissionId: string): string => SUBMISSION_PREFIX + submissionId;
+/** The twin of {@link submissionWorkflowId}; undefined for other workflows. */
+export const submissionIdOfWorkflow = (workflowId: string): string | undefined =>
+  workflowId.startsWith(SUBMISSION_PREFIX) ? workflowId.slice(SUBMISSION_PREFIX.length) : undefined;
 export const endpointWorkflowId = (taskQueueId: string): string => ENDPOINT_PREFIX + taskQueueId;
 
 /** Temporal search attributes; all of type Keyword. Created at start-up. */

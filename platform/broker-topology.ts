@@ -1,5 +1,6 @@
 import type { Channel, ChannelModel } from 'amqplib';
 
+import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, taskQueueName } from '../contracts/names';
 
 /** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
@@ -32,6 +33,14 @@ export async function declareService(model: ChannelModel): Promise<void> {
     await channel.assertQueue(QUEUE.status, { durable: true, messageTtl: STATUS_TTL_MS });
     await channel.bindQueue(QUEUE.status, EXCHANGE.status, '*.status');
   });
+}
+
+/**
+ * From version 4 on the broker gives up on a message after 20 deliveries. A task of an agent that reconnects often, or a
+ * result while the store is away, is not at fault; older versions have no such limit, and refuse to be told that they have none.
+ */
+export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy'>): Promise<boolean> {
+  return admin.setQueuePolicy('funcx-no-delivery-limit', '^(ep[.].*[.]tasks|funcx[.]results)$', { 'delivery-limit': -1 });
 }
 
 /** Queues of one endpoint; they must exist before anybody is told about them. */

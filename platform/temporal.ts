@@ -3,7 +3,14 @@ import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } 
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
-import { endpointWorkflowId, SEARCH_ATTRIBUTE, SIGNAL, submissionWorkflowId, WORKFLOW } from '../contracts/names';
+import {
+  endpointWorkflowId,
+  SEARCH_ATTRIBUTE,
+  SIGNAL,
+  submissionIdOfWorkflow,
+  submissionWorkflowId,
+  WORKFLOW,
+} from '../contracts/names';
 import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
 import type { Config } from './config';
 import type { Logger } from './log';
@@ -24,6 +31,8 @@ export interface Temporal {
   /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
+  /** Submissions whose workflow ended after `since` in a way that it did not choose. */
+  listEndedWrongly(since: Date): Promise<{ submissionId: string; status: string }[]>;
   /** Resolves when the server answers; rejects within the deadline when it does not. */
   check(deadlineMs: number): Promise<void>;
   close(): Promise<void>;
@@ -107,6 +116,18 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
         signal: SIGNAL.waiting,
         signalArgs: [],
       });
+    },
+
+    async listEndedWrongly(since) {
+      const query =
+        `WorkflowType = '${WORKFLOW.submission}' AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut')` +
+        ` AND CloseTime > '${since.toISOString()}'`;
+      const ended: { submissionId: string; status: string }[] = [];
+      for await (const { workflowId, status } of client.workflow.list({ query })) {
+        const submissionId = submissionIdOfWorkflow(workflowId);
+        if (submissionId !== undefined) ended.push({ submissionId, status: status.name });
+      }
+      return ended;
     },
 
     async check(deadlineMs) {

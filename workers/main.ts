@@ -1,7 +1,7 @@
 import { createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { createBrokerAdmin } from '../platform/broker-admin';
-import { createStockQueues } from '../platform/broker-topology';
+import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
 import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
 import { createEndpointUsers } from '../platform/endpoint-users';
@@ -9,7 +9,9 @@ import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
+import { startDeadLetterLoop } from './dead-letters';
 import { startHealthServer } from './health-server';
+import { startMaintenance } from './maintenance';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
@@ -53,7 +55,16 @@ async function main(): Promise<void> {
   const presence = await startPresenceLoop(broker, deps, userEndpoints);
   const results = await startResultLoop(broker, deps, presence.receive);
   const tending = startTending(deps, userEndpoints, createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL));
+  const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
+  await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
+    log.warn({ err: error }, 'the delivery limit could not be lifted'),
+  );
+  const maintenance = startMaintenance({
+    ...deps,
+    brokerUsers: createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL),
+    queues: createEndpointQueues(broker),
+  });
   const readiness = createReadiness({
     db,
     broker,
@@ -68,7 +79,18 @@ async function main(): Promise<void> {
   log.info({ port: config.HEALTH_PORT }, 'ready');
 
   onStopSignal(log, [
-    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), tending.close(), sweep.close()]) },
+    {
+      name: 'loops',
+      run: () =>
+        Promise.all([
+          results.close(),
+          presence.close(),
+          tending.close(),
+          deadLetters.close(),
+          sweep.close(),
+          maintenance.close(),
+        ]),
+    },
     // The runtime stops its workers on the same signal; this waits for them.
     { name: 'workers', run: () => running },
     { name: 'health', run: async () => void health.close() },

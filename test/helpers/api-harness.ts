@@ -172,6 +172,7 @@ export async function startApi(options: {
       };
     },
     cancel: async () => ({ cancelled: 0 }),
+    replay: async () => true,
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,

@@ -284,7 +284,7 @@ $$;
 
 -- Compares what is counted with what is there, in one snapshot: both change in the same transactions, so every difference is
 -- a bug. Repairs it under the lock and returns it.
-create or replace function reconcile_in_flight() returns table (queue_id uuid, counted integer, found integer)
+create or replace function reconcile_in_flight() returns table (queue_id uuid, counted integer, actual integer)
 language plpgsql as $$
 declare
   v_id uuid;
@@ -301,13 +301,13 @@ begin
     select count(*)::integer into v_found from tasks t where t.task_queue_id = v_id and t.state in ('dispatched', 'running');
     continue when v_counted = v_found;
     update task_queues q set in_flight = v_found where q.id = v_id;
-    queue_id := v_id; counted := v_counted; found := v_found;
+    queue_id := v_id; counted := v_counted; actual := v_found;
     return next;
   end loop;
 end $$;
 
 -- The same for the open tasks of submissions, of those that are `p_older` and more.
-create or replace function reconcile_open(p_older interval) returns table (submission_id uuid, counted integer, found integer)
+create or replace function reconcile_open(p_older interval) returns table (submission_id uuid, counted integer, actual integer)
 language plpgsql as $$
 declare
   v_id uuid;
@@ -327,7 +327,7 @@ begin
        and t.state in ('waiting', 'delayed', 'dispatched', 'running');
     continue when v_counted = v_found;
     update submissions s set open = v_found where s.id = v_id;
-    submission_id := v_id; counted := v_counted; found := v_found;
+    submission_id := v_id; counted := v_counted; actual := v_found;
     return next;
   end loop;
 end $$;
