@@ -61,7 +61,8 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     async dispatch({ submissionId, taskQueueId, endpointId, endpointName, claimId, openBefore }) {
       const published = await dispatchClaim(deps, taskQueueId, claimId);
       const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
-      if (own >= openBefore) return { published: published.length, waiting: 0, endpointOnline: true, endpointSinceMs: 0 };
+      const done = { published: published.length, waiting: 0, isStartedElsewhere: false };
+      if (own >= openBefore) return { ...done, endpointOnline: true, endpointSinceMs: 0 };
       if (await askForPump(deps.db, taskQueueId)) {
         try {
           await deps.temporal.signalWaiting({ version: 1, taskQueueId, endpointId, endpointName });
@@ -72,8 +73,9 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       }
       const state = await readWaiting(deps.db, submissionId, taskQueueId);
       return {
-        published: published.length,
+        ...done,
         waiting: state.waiting,
+        isStartedElsewhere: own + state.waiting < openBefore,
         endpointOnline: state.isOnline,
         endpointSinceMs: state.changedAt.getTime(),
       };

@@ -58,6 +58,8 @@ export interface DispatchOutcome {
   published: number;
   /** Tasks of this submission that still wait. */
   waiting: number;
+  /** True when somebody else dispatched some of them before: they may have been answered, and the nudge missed. */
+  isStartedElsewhere: boolean;
   endpointOnline: boolean;
   endpointSinceMs: number;
 }

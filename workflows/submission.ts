@@ -141,7 +141,10 @@ class SubmissionRun {
   async #dispatch(): Promise<void> {
     const claimId = `${this.input.submissionId}/${this.#dispatches++}`;
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
-    const { waiting, endpointOnline, endpointSinceMs } = await durably('dispatch', { ...this.#ref, claimId, openBefore });
+    const outcome = await durably('dispatch', { ...this.#ref, claimId, openBefore });
+    const { waiting, endpointOnline, endpointSinceMs } = outcome;
+    // A pump was faster than the start of this workflow (its accept died, and the sweep started it).
+    if (outcome.isStartedElsewhere) this.#isNudged = true;
     const dispatched = this.input.total - waiting;
     this.#show({
       ...this.#progress,
