@@ -10,7 +10,6 @@ import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
 import type { Replay } from './replay';
 import type { Repeats } from './repeats';
-import type { Replay } from './replay';
 import type { Placement } from './user-endpoints';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
