@@ -15,6 +15,7 @@ const MAY_IMPORT = {
   sdk: ['contracts', 'broker'],
   cli: ['sdk', 'contracts', 'local', 'platform'],
   local: ['sdk', 'contracts', 'platform', 'cli', 'endpoint'],
+  bench: ['sdk'], // by public interfaces only
 };
 /** Importing types only makes no dependency at run time. */
 const TYPES_ONLY = { workflows: ['activities'], api: ['workflows'] };

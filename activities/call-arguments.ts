@@ -99,6 +99,9 @@ function requireFit(chars: number, limit: number): void {
   );
 }
 
+/** How a body begins once its references were put in. */
+export const completeStart = (bytes: number): string => `${bytes}\n${BUFFER.json}\n`;
+
 const complete = (text: string): string => packBuffer(BUFFER.json, `${text}]]`) + packBuffer(BUFFER.json, '{}');
 
 interface Taken {

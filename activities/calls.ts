@@ -28,7 +28,7 @@ import {
   readSubmissionStarts,
 } from '../platform/store/pipelines';
 import { markStarted, readProgress } from '../platform/store/submissions';
-import { packCalls, type Referring } from './call-arguments';
+import { completeStart, packCalls, type Referring } from './call-arguments';
 import { readCallResults, RESULT_SERIALIZERS, type CallResults } from './call-results';
 import type { ActivityDeps } from './deps';
 
@@ -85,7 +85,11 @@ export interface AcceptingDeps {
     target: SubmitTarget,
     functionIds: readonly string[],
     requested: Policy,
-  ): { taskQueueId: string; policy: Policy; functionName: (id: string) => string };
+  ): { policy: Policy; functionName: (id: string) => string };
+  /** Throws where the endpoint's agent can't read how the arguments are serialized. */
+  checkPayloads(target: SubmitTarget, payloads: readonly string[]): void;
+  /** The task queue at the endpoint; `wake`, after the tasks are stored, has what serves it started where that is ours to ask. */
+  place(target: SubmitTarget, ownerId: string): Promise<{ taskQueueId: string; wake: () => void }>;
 }
 
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
@@ -104,10 +108,15 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
     const checked = deps.checkTarget(identity, target, [functionId], call.policy);
     const functionName = checked.functionName(functionId);
     const packed = await packCalls(deps, identity, { functionId, isAgent: target.kind === 'agent' }, argsList, call.kwargs);
+    deps.checkPayloads(
+      target,
+      packed.payloads.map((payload) => (typeof payload === 'string' ? payload : completeStart(payload.bytes))),
+    );
+    const { taskQueueId, wake } = await deps.place(target, identity.id);
     const accepted = await deps.accept({
       owner: { id: identity.id, name: identity.name },
       endpoint: { id: target.id, name: target.name },
-      taskQueueId: checked.taskQueueId,
+      taskQueueId,
       createQueue: false,
       calls: [{ functionName, ...packed }],
       policy: checked.policy,
@@ -115,6 +124,7 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       idempotency: { key: input.requestKey, bodyHash: createHash('sha256').update(input.requestKey).digest() },
       startsItself: true,
     });
+    wake();
     const ids = [...new Set(Object.values(accepted.tasks).flat().map(submissionIdOf))];
     const starts = await readSubmissionStarts(db, ids);
     return {

@@ -15,7 +15,7 @@ import {
   type Completed,
   type RetryFacts,
 } from '../platform/store/answers';
-import type { OpenTask } from '../platform/store/submissions';
+import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/submissions';
 import type { ActivityDeps } from './deps';
 
 /**
@@ -52,7 +52,7 @@ interface Delivery {
 
 /** First stage: turns results into answers and stores them. */
 export async function storeResults(deps: ActivityDeps, results: readonly ReceivedResult[]): Promise<Stage> {
-  const failed = results.filter((result) => result.data.error_details);
+  const failed = results.filter((result) => result.data.error_details || result.isStored);
   const facts =
     failed.length > 0
       ? await readRetryFacts(
@@ -62,6 +62,7 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
       : new Map<string, RetryFacts>();
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
   const stage = await store(deps, answers);
+  // Only now: a process that dies before the store must find the body again.
   const uploaded = results.filter((result) => result.isStored).map((result) => result.data.task_id);
   if (uploaded.length > 0) await removeUploads(deps.db, uploaded);
   return stage;
@@ -129,17 +130,18 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const attempt = result.attempt ?? facts?.attempt ?? 1;
   const base = { taskId: data.task_id, taskQueueId: result.taskQueueId, attempt };
   if (!data.error_details) {
-    const frame = result.isStored ? await frameOfUpload(deps, data, attempt) : limited(deps, result);
-    return { ...base, ...frame };
+    if (!result.isStored) return { ...base, ...limited(deps, result) };
+    const frame = await frameOfUpload(deps, data, attempt);
+    if (frame) return { ...base, state: 'succeeded', frame };
+    const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
+    return { ...base, ...lossOf(deps, facts, errorFrame(data.task_id, 'AgentLost', text)) };
   }
   const code = data.error_details.code;
+  if (LOSS_CODES.has(code)) return { ...base, ...lossOf(deps, facts, result.body) };
   const failure = { code, exception: exceptionName(data.data), exitCode: result.exitCode };
-  // A lost worker spends one of the service's own retries; the user's are for failures of the function.
-  const retryMs = LOSS_CODES.has(code)
-    ? attempt <= deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES
-      ? 0
-      : undefined
-    : retryDelayMs(facts?.policy ?? {}, attempt - (facts?.losses ?? 0), failure);
+  // The numbers of lost attempts are not the user's.
+  const usersAttempt = Math.max(1, Math.min(attempt, facts?.attempt ?? attempt) - (facts?.losses ?? 0));
+  const retryMs = retryDelayMs(facts?.policy ?? {}, usersAttempt, failure);
   return {
     ...base,
     state: code === 'Cancelled' ? 'cancelled' : 'failed',
@@ -148,14 +150,21 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   };
 }
 
+/** A lost worker spends one of the service's own retries; the user's are for failures of the function. */
+function lossOf(
+  deps: ActivityDeps,
+  facts: RetryFacts | undefined,
+  frame: Uint8Array,
+): Pick<Answer, 'state' | 'frame' | 'isLoss' | 'retryMs'> {
+  const mayRepeat = (facts?.losses ?? 0) < deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES;
+  return { state: 'failed', frame, isLoss: true, ...(mayRepeat ? { retryMs: 0 } : {}) };
+}
+
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
-async function frameOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Outcome> {
-  if (!(await hasUpload(deps.db, data.task_id, attempt))) {
-    const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
-    return { state: 'failed', frame: errorFrame(data.task_id, 'AgentLost', text) };
-  }
-  return { state: 'succeeded', frame: openFrame(data) };
+/** Undefined when nothing was left there. */
+async function frameOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Uint8Array | undefined> {
+  return (await hasUpload(deps.db, data.task_id, attempt)) ? openFrame(data) : undefined;
 }
 
 /** A result message up to its value, which the store puts behind it: a large value does not pass through this process. */
@@ -180,32 +189,58 @@ export function errorFrame(taskId: string, code: string, text: string): Uint8Arr
   });
 }
 
-/** Ends open tasks without a result of their own: cancelled, expired, lost. Tells the agent to stop what it holds. */
+/** Tasks that one statement ends; the rest follow in further ones. */
+const ENDS_AT_ONCE = 1_000;
+
+/**
+ * Ends open tasks without a result of their own: cancelled, expired, lost. Tells the agent to stop what it holds. With
+ * `onlyThisAttempt`, a task whose listed attempt is not its latest any more is left alone.
+ */
 export async function endTasks(
   deps: ActivityDeps,
   taskQueueId: string,
   tasks: readonly OpenTask[],
-  reason: EndReason,
+  reason: EndReason & { onlyThisAttempt?: boolean },
 ): Promise<number> {
-  if (tasks.length === 0) return 0;
-  const stage = await store(
-    deps,
-    tasks.map((task) => ({
-      taskId: task.id,
-      attempt: task.attempt,
-      state: reason.state,
-      frame: errorFrame(task.id, reason.code, reason.text),
-    })),
-  );
-  const inHand = tasks.filter((task) => task.state === 'dispatched' || task.state === 'running');
-  if (inHand.length > 0) await tellAgent(deps, taskQueueId, inHand);
-  await deliverAndNudge(deps, stage);
-  return stage.completed.filter((row) => row.verdict === 'stored').length;
+  let ended = 0;
+  for (let at = 0; at < tasks.length; at += ENDS_AT_ONCE) {
+    const stage = await store(
+      deps,
+      tasks.slice(at, at + ENDS_AT_ONCE).map((task) => ({
+        taskId: task.id,
+        ...(reason.onlyThisAttempt ? { attempt: task.attempt } : {}),
+        state: reason.state,
+        frame: errorFrame(task.id, reason.code, reason.text),
+      })),
+    );
+    // By the states at the end, not those at the look: a dispatch may have come in between.
+    const stored = stage.completed.filter((row) => row.verdict === 'stored');
+    const inHand = stored.filter((row) => row.oldState === 'dispatched' || row.oldState === 'running');
+    if (inHand.length > 0) {
+      await tellAgent(
+        deps,
+        taskQueueId,
+        inHand.map((row) => attemptName(row.taskId, row.oldAttempt ?? 1)),
+      );
+    }
+    await deliverAndNudge(deps, stage);
+    ended += stored.length;
+  }
+  return ended;
+}
+
+/** Answers everything that is open at a deleted endpoint. May be done again. */
+export async function endTasksOfEndpoint(deps: ActivityDeps, endpointId: string): Promise<void> {
+  const text = `Endpoint ${endpointId} was deleted while the task was open. Submit it to another endpoint.`;
+  for (const { id, taskQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
+    const reason = { state: 'failed', code: 'EndpointDeleted', text } as const;
+    await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), reason);
+  }
 }
 
 /** A stock agent has no such command; its late result is a duplicate and is dropped. */
-async function tellAgent(deps: ActivityDeps, taskQueueId: string, tasks: readonly OpenTask[]): Promise<void> {
-  const command = { command: 'cancel', tasks: tasks.map((task) => attemptName(task.id, task.attempt)) };
+async function tellAgent(deps: ActivityDeps, taskQueueId: string, attempts: readonly string[]): Promise<void> {
+  const command = { command: 'cancel', tasks: attempts };
   await deps.publisher
     .publish('', commandQueueName(taskQueueId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' })
     .catch((error: unknown) =>

@@ -1,12 +1,18 @@
 import { Context } from '@temporalio/activity';
 
-import { keepPumping } from '../platform/store/claims';
+import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store/claims';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
 
+export interface PumpOutcome {
+  dispatched: number;
+  /** The endpoint was deleted: its workflow has nothing left to do. */
+  isGone: boolean;
+}
+
 export interface EndpointActivities {
   /** Dispatches whatever waits at a queue, until nothing waits or the endpoint is gone. */
-  pump(input: { taskQueueId: string }): Promise<{ dispatched: number }>;
+  pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
 }
 
 const HEARTBEAT_MS = 2_000;
@@ -20,17 +26,22 @@ export function createEndpointActivities(deps: ActivityDeps): EndpointActivities
     async pump({ taskQueueId }) {
       const context = Context.current();
       const stopping = context.cancellationSignal;
-      // The claim ids of one activity stay the same over its attempts: what a killed pump claimed is published again.
-      const claimPrefix = `pump/${context.info.workflowExecution?.runId ?? ''}/${context.info.activityId}`;
+      // New ids for each try. The store remembers the latest one, until the pump ends well.
+      const claimPrefix = `pump/${context.info.workflowExecution?.runId ?? ''}/${context.info.activityId}/${context.info.attempt}`;
       let dispatched = 0;
       let emptyLooks = 0;
       let beatAt = 0;
-      let claim = (context.info.heartbeatDetails as number | undefined) ?? 0;
-      if (!(await keepPumping(deps.db, taskQueueId))) return { dispatched };
+      let claim = 0;
+      const ended = async (): Promise<PumpOutcome> => ({ dispatched, isGone: await isQueueGone(deps.db, taskQueueId) });
+      // Before anything else, also before asking whether anything waits: a pump that died after its claim left tasks that
+      // count as dispatched and that nobody has.
+      const unfinished = await findUnfinishedClaim(deps.db, taskQueueId);
+      if (unfinished !== undefined) dispatched += (await dispatchClaim(deps, taskQueueId, unfinished)).length;
+      if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
       while (!stopping.aborted) {
         const now = Date.now();
         if (now - beatAt >= HEARTBEAT_MS) {
-          if (!(await keepPumping(deps.db, taskQueueId))) return { dispatched };
+          if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
           context.heartbeat(claim);
           beatAt = now;
         }
@@ -42,7 +53,7 @@ export function createEndpointActivities(deps: ActivityDeps): EndpointActivities
           continue;
         }
         if (++emptyLooks >= LOOKS_BEFORE_END) {
-          if (!(await keepPumping(deps.db, taskQueueId))) return { dispatched };
+          if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
           emptyLooks = 0;
         }
         await pause(LOOK_MS, stopping);

@@ -1,8 +1,23 @@
+import { ApplicationFailure } from '@temporalio/common';
+
 import { submissionIdOf } from '../contracts/ids';
 import type { SubmissionState } from '../contracts/states';
-import type { DispatchOutcome, EndReason, FailureLine, SubmissionProgress } from '../contracts/submission';
-import { needsPump, readWaiting, releaseDue } from '../platform/store/claims';
-import { listOpenTasks, listOverdue, readFailures, readProgress, setSubmissionState } from '../platform/store/submissions';
+import {
+  openStateOf,
+  type DispatchOutcome,
+  type EndReason,
+  type FailureLine,
+  type SubmissionProgress,
+} from '../contracts/submission';
+import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
+import {
+  listOpenTasks,
+  listOverdue,
+  readFailures,
+  readProgress,
+  setSubmissionState,
+  SubmissionGoneError,
+} from '../platform/store/submissions';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
@@ -31,19 +46,36 @@ export interface SubmissionActivities {
 
 const MAX_FAILURES = 20;
 
+/** A workflow of which nothing is left in the store must end, not try again. */
+async function unlessGone<T>(read: Promise<T>): Promise<T> {
+  try {
+    return await read;
+  } catch (error) {
+    if (!(error instanceof SubmissionGoneError)) throw error;
+    throw ApplicationFailure.create({ type: 'SUBMISSION_NOT_FOUND', message: error.message, nonRetryable: true });
+  }
+}
+
 export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
   return {
     async dispatch({ submissionId, taskQueueId, endpointId, endpointName, claimId, openBefore }) {
       const published = await dispatchClaim(deps, taskQueueId, claimId);
       const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
-      if (own >= openBefore) return { published: published.length, waiting: 0, endpointOnline: true, endpointSinceMs: 0 };
-      if (await needsPump(deps.db, taskQueueId)) {
-        await deps.temporal.signalWaiting({ version: 1, taskQueueId, endpointId, endpointName });
+      const done = { published: published.length, waiting: 0, isStartedElsewhere: false };
+      if (own >= openBefore) return { ...done, endpointOnline: true, endpointSinceMs: 0 };
+      if (await askForPump(deps.db, taskQueueId)) {
+        try {
+          await deps.temporal.signalWaiting({ version: 1, taskQueueId, endpointId, endpointName });
+        } catch (error) {
+          await forgetPump(deps.db, taskQueueId);
+          throw error;
+        }
       }
       const state = await readWaiting(deps.db, submissionId, taskQueueId);
       return {
-        published: published.length,
+        ...done,
         waiting: state.waiting,
+        isStartedElsewhere: own + state.waiting < openBefore,
         endpointOnline: state.isOnline,
         endpointSinceMs: state.changedAt.getTime(),
       };
@@ -54,7 +86,9 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     },
 
     async observe({ submissionId, walltimeMs }) {
-      return readProgress(deps.db, submissionId, walltimeMs);
+      const progress = await unlessGone(readProgress(deps.db, submissionId, walltimeMs));
+      if (progress.open > 0) await setSubmissionState(deps.db, submissionId, openStateOf(progress));
+      return progress;
     },
 
     async endOpenTasks({ submissionId, taskQueueId, reason }) {
@@ -66,6 +100,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       return endTasks(deps, taskQueueId, overdue, {
         state: 'failed',
         code: 'WalltimeExceeded',
+        onlyThisAttempt: true,
         text: `The task ran longer than its walltime of ${walltimeMs / 1000} s, and its agent did not stop it.`,
       });
     },

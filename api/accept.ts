@@ -10,6 +10,7 @@ import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
 import { insertSubmissions, markStarted, type NewSubmission, type NewTask } from '../platform/store/submissions';
+import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
 
@@ -36,6 +37,8 @@ export interface AcceptRequest {
   idempotency?: { key: string; bodyHash: Buffer };
   /** The caller, itself a workflow, starts the workflows of the submissions; the sweep does when it dies before. */
   startsItself?: boolean;
+  /** Kept with the bodies until the answer is written out, so that a repeat without a key is known. */
+  unanswered?: UnansweredRequest;
 }
 
 /** A body that is completed with results of earlier tasks when it is sent. */
@@ -79,10 +82,13 @@ export function createAccept(deps: AcceptDeps): Accept {
       submissions,
       request.createQueue,
       idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
+      request.unanswered && { ...request.unanswered, response: accepted },
     );
     switch (outcome.kind) {
       case 'group-of-another-owner':
-        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`);
+        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`, {
+          subject: { kind: 'task group', ids: [taskGroupId] },
+        });
       case 'repeated':
         if (!idempotency || !outcome.bodyHash.equals(idempotency.bodyHash)) {
           throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');

@@ -4,7 +4,10 @@ import type { Identity } from '../platform/access';
 
 import { authRoutes } from './auth/routes';
 import type { ApiDeps } from './deps';
+import { releaseErrors } from './funcx-1.0/errors';
+import { closeConnections, onlyThisRelease, releaseRoutes } from './funcx-1.0/routes';
 import { globusRoutes } from './globus/routes';
+import { acceptAbsoluteForm } from './middleware/absolute-form';
 import { authenticate, identityOf, requireAdmin } from './middleware/authenticate';
 import { errorHandler, unknownRoute } from './middleware/error-handler';
 import { bodyReaders } from './middleware/read-body';
@@ -32,7 +35,9 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag'); // answers are not cached, and hashing large results costs
   app.set('query parser', 'simple');
+  app.use(acceptAbsoluteForm());
   app.use(assignRequestId());
+  app.use(closeConnections());
 
   const guards: Record<RouteAccess, RequestHandler[]> = {
     open: [],
@@ -44,10 +49,14 @@ export function createApp(deps: ApiDeps): Express {
     requestBytes: deps.config.FUNCX_MAX_REQUEST_BYTES,
     rawBytes: deps.config.FUNCX_MAX_BODY_CHARS * BYTES_PER_CHARACTER,
   });
-  for (const route of allRoutes(deps)) {
-    app[route.method](route.path, measureRequests(route), ...guards[route.access], ...readers[route.bodyKind], answer(route));
-  }
+  const mount = (route: Route, ...first: RequestHandler[]): void => {
+    const handlers = [...guards[route.access], ...readers[route.bodyKind], answer(route)];
+    app[route.method](route.path, ...first, measureRequests(route), ...handlers);
+  };
+  for (const route of releaseRoutes(deps)) mount(route, onlyThisRelease());
+  for (const route of allRoutes(deps)) mount(route);
   app.use(unknownRoute());
+  app.use(releaseErrors());
   app.use(errorHandler(deps.log));
   return app;
 }

@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import { endTasks } from '../activities/complete';
 import type { Cancel } from './deps';
-import { listOpenOfTasks, listOpenSubmissions } from '../platform/store/submissions';
+import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
 
 /**
  * Cancel. Single tasks are ended in the store, where a race with a result has one answer. Whole submissions are cancelled
@@ -18,7 +18,14 @@ export function createCancel(deps: ActivityDeps): Cancel {
       return { cancelled };
     }
     const open = await listOpenSubmissions(deps.db, target);
-    await Promise.all(open.map(({ id }) => deps.temporal.cancelSubmission(id)));
+    await Promise.all(
+      open.map(async ({ id, taskQueueId }) => {
+        if (await deps.temporal.cancelSubmission(id)) return;
+        // No workflow runs: it was not started yet, or somebody terminated it. The store is where its tasks end.
+        const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
+        await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), reason);
+      }),
+    );
     return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };
   };
 }

@@ -9,9 +9,10 @@ import { findGroup } from '../platform/store/groups';
 
 export async function requireFunction(db: Database, identity: Identity, action: Action, id: string): Promise<FunctionRow> {
   const row = await findFunction(db, id);
-  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered; register it first`);
+  const subject = { kind: 'function', ids: [id] } as const;
+  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered; register it first`, { subject });
   const decision = decide(identity, action, { kind: 'function', ...row });
-  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('function', id, action));
+  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('function', id, action), { subject });
   return row;
 }
 
@@ -22,12 +23,16 @@ export async function requireEndpoint(db: Database, identity: Identity, action: 
 export function checkEndpoint(identity: Identity, action: Action, id: string, row: EndpointRow | undefined): EndpointRow {
   if (!row) throw unknownEndpoint(id);
   const decision = decide(identity, action, { ...row, kind: 'endpoint' });
-  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('endpoint', id, action));
+  if (decision !== 'allow') {
+    throw new TerminalError(decision.deny, denial('endpoint', id, action), { subject: { kind: 'endpoint', ids: [id] } });
+  }
   return row;
 }
 
 export const unknownEndpoint = (id: string): TerminalError =>
-  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the id`);
+  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the id`, {
+    subject: { kind: 'endpoint', ids: [id] },
+  });
 
 /** Who shares something with a group must own the group or be a member. */
 export async function requireGroup(db: Database, identity: Identity, id: string): Promise<void> {

@@ -1,12 +1,16 @@
 import type { Command } from '../contracts/frames';
 import type { BrokerUsers } from '../platform/broker-users';
-import type { EndpointQueues } from '../platform/broker-topology';
+import type { EndpointQueues, StockQueues } from '../platform/broker-topology';
 import type { Config } from '../platform/config';
+import type { EndpointUsers } from '../platform/endpoint-users';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Accept } from './accept';
 import type { GroupWatch } from './group-watch';
+import type { Replay } from './replay';
+import type { Repeats } from './repeats';
+import type { Placement } from './user-endpoints';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
 export interface ApiDeps {
@@ -16,8 +20,14 @@ export interface ApiDeps {
   identities: Identities;
   brokerUsers: BrokerUsers;
   queues: EndpointQueues;
+  /** Of stock endpoints. */
+  stockQueues: StockQueues;
+  endpointUsers: EndpointUsers;
+  placement: Placement;
+  repeats: Repeats;
   accept: Accept;
   cancel: Cancel;
+  replay: Replay;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */

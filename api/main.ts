@@ -1,25 +1,32 @@
 import { createServer } from 'node:http';
+import { hostname } from 'node:os';
 
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
-import { endTasks } from '../activities/complete';
+import { endTasksOfEndpoint } from '../activities/complete';
+import { createUserEndpoints } from '../activities/user-endpoints';
 import { commandQueueName } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
-import { createEndpointQueues } from '../platform/broker-topology';
+import { createEndpointQueues, createStockQueues } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
 import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
+import { createEndpointUsers } from '../platform/endpoint-users';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
-import { listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
 import { readLastSeqs } from '../platform/store/tasks';
 import { createWorker } from '../workers/temporal-workers';
 import { createAccept } from './accept';
 import { createApp } from './app';
 import { createCancel } from './cancel';
+import { createResultsSocket } from './funcx-1.0/results-socket';
+import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from './group-queues';
 import { createGroupWatch } from './group-watch';
+import { createRepeats } from './repeats';
+import { createReplay } from './replay';
+import { createPlacement } from './user-endpoints';
 
 const KEEP_ALIVE_MS = 65_000;
 
@@ -53,6 +60,12 @@ async function main(): Promise<void> {
   const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
 
+  const authority = readBrokerAuthority(config);
+  const stockQueues = createStockQueues(broker);
+  const endpointUsers = createEndpointUsers(db, admin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY });
+  const userEndpoints = createUserEndpoints({ ...activityDeps, queues: stockQueues, users: endpointUsers, authority });
+  const repeats = createRepeats(db, log);
+
   const app = createApp({
     config,
     log,
@@ -60,23 +73,19 @@ async function main(): Promise<void> {
     identities,
     brokerUsers: createBrokerUsers(db, admin, config.AMQP_PUBLIC_URL),
     queues: createEndpointQueues(broker),
+    stockQueues,
+    endpointUsers,
+    placement: createPlacement(db, userEndpoints, log),
+    repeats,
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
+    replay: createReplay(publisher),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
-    brokerAuthority: readBrokerAuthority(config),
+    brokerAuthority: authority,
     groupWatch,
     // Its first heartbeat brings it online.
     onEndpointRegistered: () => Promise.resolve(),
-    onEndpointDeleted: async (endpointId) => {
-      for (const { id, taskQueueId } of await listOpenSubmissions(db, { endpointId })) {
-        const text = `Endpoint ${endpointId} was deleted while the task was open.`;
-        await endTasks(activityDeps, taskQueueId, await listOpenTasks(db, id), {
-          state: 'failed',
-          code: 'EndpointDeleted',
-          text,
-        });
-      }
-    },
+    onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>
       publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {
         contentType: 'application/json',
@@ -89,19 +98,34 @@ async function main(): Promise<void> {
     server.once('error', reject);
     server.listen(config.API_PORT, config.API_HOST, resolve);
   });
-  log.info({ host: config.API_HOST, port: config.API_PORT }, 'ready');
+  const address = server.address();
+  const port = address !== null && typeof address === 'object' ? address.port : config.API_PORT;
+  await repeats.takeOver(`${hostname()} ${config.API_HOST}:${port}`);
+  const resultsSocket = createResultsSocket({
+    db,
+    log,
+    identities,
+    groupWatch,
+    taken: createTakenCursor(db, log),
+    host: config.API_HOST,
+    port: config.WS_PORT,
+  });
+  await resultsSocket.listen();
+  log.info({ host: config.API_HOST, port: config.API_PORT, wsPort: config.WS_PORT }, 'ready');
 
   onStopSignal(log, [
     {
       name: 'requests',
       run: () =>
         new Promise<void>((resolve) => {
+          resultsSocket.stopAccepting();
           server.close(() => resolve());
           stopping.abort();
-          groupWatch.close();
           server.closeIdleConnections();
         }),
     },
+    { name: 'results socket', run: () => resultsSocket.handOver() },
+    { name: 'group watch', run: async () => groupWatch.close() },
     // The runtime stops its worker on the same signal; this waits for it.
     { name: 'worker', run: () => running },
     { name: 'connections', run: () => service.close() },
@@ -111,7 +135,7 @@ async function main(): Promise<void> {
 main().catch((error: unknown) => {
   const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
   const text = busy
-    ? `The port of the API is in use by another program. Stop it, or choose another with API_PORT.`
+    ? `Port ${(error as { port?: number }).port ?? ''} of the API is in use by another program. Stop it, or choose others with API_PORT and WS_PORT.`
     : error instanceof Error
       ? (error.stack ?? error.message)
       : String(error);

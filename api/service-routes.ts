@@ -43,7 +43,6 @@ export function serviceRoutes({ readiness }: ApiDeps): Route[] {
       access: 'open',
       query: versionQuerySchema,
       response: versionResponseSchema,
-      // TODO issue 7: clients of funcX 1.0 (User-Agent funcx-sdk) are told 1.0.0.
       handle: () => ({ api: API_VERSION, min_sdk_version: '2.0.0', min_ep_version: '2.0.0' }),
     }),
     route({

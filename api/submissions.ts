@@ -7,7 +7,9 @@ import { policySchema, type Policy } from '../contracts/policy';
 import { decide, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
 import { denial } from './checks';
+import { requireReadable } from './funcx-1.0/readable';
 import { bodyHashOf } from './middleware/read-body';
+import type { PlacedRequest, Placement } from './user-endpoints';
 
 /** What every way to submit checks before it calls `accept`. */
 
@@ -34,7 +36,6 @@ export function splitSpecification(given: Record<string, unknown> | null | undef
 }
 
 export interface CheckedTarget {
-  taskQueueId: string;
   /** The functions' own policies under the request's. */
   policy: Policy;
   functionName: (id: string) => string;
@@ -48,33 +49,59 @@ export function checkTarget(
   requested: Policy,
 ): CheckedTarget {
   const decision = decide(identity, 'use', { ...target, kind: 'endpoint' });
-  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('endpoint', target.id, 'use'));
+  if (decision !== 'allow') {
+    throw new TerminalError(decision.deny, denial('endpoint', target.id, 'use'), {
+      subject: { kind: 'endpoint', ids: [target.id] },
+    });
+  }
   const functions = new Map(target.functions.map((fn) => [fn.id, fn]));
   let policy: Policy = {};
   for (const id of functionIds) {
     const fn = functions.get(id);
-    if (!fn) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered, or was deleted; register it first`);
+    const subject = { kind: 'function', ids: [id] } as const;
+    if (!fn) {
+      const text = `function ${id} is not registered, or was deleted; register it first`;
+      throw new TerminalError('FUNCTION_NOT_FOUND', text, { subject });
+    }
     const allowed = decide(identity, 'use', { ...fn, kind: 'function' });
-    if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'));
+    if (allowed !== 'allow') throw new TerminalError(allowed.deny, denial('function', id, 'use'), { subject });
     if (target.allowedFunctions && !target.allowedFunctions.includes(id)) {
       throw new TerminalError(
         'FORBIDDEN',
         `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`,
+        { subject: { kind: 'permission', ids: [id, target.id] } },
       );
     }
+    if (target.kind === 'funcx-1.0') requireReadable(fn.codeStart, `the code of function ${id}`, target.id);
     policy = { ...policy, ...fn.policy };
   }
   return {
-    taskQueueId: taskQueueOf(target),
     policy: { ...policy, ...requested },
     functionName: (id) => functions.get(id)?.name ?? id,
   };
 }
 
-function taskQueueOf(target: SubmitTarget): string {
-  if (target.kind === 'agent') return target.id;
-  // TODO issue 6: the task queue of the submitter's user endpoint; issue 7: agents of funcX 1.0.
-  throw new TerminalError('INVALID_REQUEST', `endpoint ${target.id} is of kind ${target.kind}, which takes no tasks yet`);
+/** The task queue of a target: its own, or that of the submitter's user endpoint, which is told to start after accept. */
+export async function placeTasks(
+  placement: Placement,
+  target: SubmitTarget,
+  request: Omit<PlacedRequest, 'endpointId'>,
+): Promise<{ taskQueueId: string; wake: () => void }> {
+  switch (target.kind) {
+    case 'agent':
+    case 'funcx-1.0':
+      return { taskQueueId: target.id, wake: () => undefined };
+    case 'globus': {
+      const taskQueueId = await placement.place({ ...request, endpointId: target.id });
+      return { taskQueueId, wake: () => placement.wake(taskQueueId) };
+    }
+  }
+}
+
+/** Throws where the endpoint's agent can't read how the arguments are serialized. */
+export function checkPayloads(target: SubmitTarget, payloads: readonly string[]): void {
+  if (target.kind !== 'funcx-1.0') return;
+  payloads.forEach((payload, index) => requireReadable(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;

@@ -21,11 +21,17 @@ export async function requireTask(db: Database, config: Config, identity: Identi
       `task ${id} was kept until ${new Date(goneMs).toISOString().slice(0, 10)} and then removed`,
     );
   }
-  throw new TerminalError('TASK_NOT_FOUND', `no task ${id} belongs to you; check the id and who you are`);
+  throw new TerminalError('TASK_NOT_FOUND', `no task ${id} belongs to you; check the id and who you are`, {
+    subject: { kind: 'task', ids: [id] },
+  });
 }
 
 export async function requireTaskGroup(db: Database, identity: Identity, id: string): Promise<TaskGroupRow> {
   const row = await findTaskGroup(db, identity.id, id);
-  if (!row) throw new TerminalError('GROUP_NOT_FOUND', `no task group ${id} belongs to you; check the id and who you are`);
+  if (!row) {
+    throw new TerminalError('GROUP_NOT_FOUND', `no task group ${id} belongs to you; check the id and who you are`, {
+      subject: { kind: 'task group', ids: [id] },
+    });
+  }
   return row;
 }

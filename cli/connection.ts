@@ -1,16 +1,27 @@
+import { existsSync } from 'node:fs';
+
 import { readJson } from '../local/files';
 import { layoutOf } from '../local/layout';
 import { readState } from '../local/state';
 import { UserError } from '../local/user-error';
+import { Client } from '../sdk';
 
-import { ApiClient } from './http';
-
-import type { Credentials } from './http';
-
-export interface Connection extends Credentials {
-  /** PEM file of the private authority that signed the broker's certificate. */
+/** How to reach a service, and as whom. */
+export interface Connection {
+  apiUrl: string;
+  clientId: string;
+  clientSecret: string;
+  /** PEM file of the private authority that signed the service's or the broker's certificate. */
   caFile: string | null;
 }
+
+interface Identity {
+  client_id: string;
+  client_secret: string;
+}
+
+/** A person waits: the service may be restarted meanwhile, but is not waited for any longer. */
+const RETRY_MS = 5_000;
 
 /** Reads how to reach the system in this data folder, as its administrator. */
 export function connectionOfSystem(dataDir: string): Connection {
@@ -23,14 +34,21 @@ export function connectionOfSystem(dataDir: string): Connection {
   return { apiUrl: state.api_url, clientId: identity.client_id, clientSecret: identity.client_secret, caFile: state.ca_file };
 }
 
-interface Identity {
-  client_id: string;
-  client_secret: string;
+/** The service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else the system in the data folder. */
+export function findConnection(dataDir: string): Connection {
+  const { FUNCX_API_URL: apiUrl, FUNCX_CLIENT_ID: clientId, FUNCX_CLIENT_SECRET: clientSecret, FUNCX_CA: caFile } = process.env;
+  if (apiUrl && clientId && clientSecret) return { apiUrl, clientId, clientSecret, caFile: caFile || null };
+  return connectionOfSystem(dataDir);
 }
 
-/** The service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else the system in the data folder. */
-export function connect(dataDir: string): ApiClient {
-  const { FUNCX_API_URL: apiUrl, FUNCX_CLIENT_ID: clientId, FUNCX_CLIENT_SECRET: clientSecret } = process.env;
-  if (apiUrl && clientId && clientSecret) return new ApiClient({ apiUrl: apiUrl.replace(/\/$/, ''), clientId, clientSecret });
-  return new ApiClient(connectionOfSystem(dataDir));
+/** Gives a client to a command and closes it afterwards. */
+export async function withClient<T>({ dataDir }: { dataDir: string }, use: (client: Client) => Promise<T>): Promise<T> {
+  const { caFile, ...credentials } = findConnection(dataDir);
+  const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
+  const client = new Client({ ...credentials, ...ca, retryForMs: RETRY_MS });
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
 }

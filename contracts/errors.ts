@@ -42,16 +42,31 @@ export const TASK_ERROR_CODES = {
 
 export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;
 
+/** What an error is about, for wires whose errors say so in fields. `permission`: function, then endpoint. */
+export interface ErrorSubject {
+  kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group';
+  ids: readonly string[];
+}
+
+export interface ErrorOptions {
+  cause?: unknown;
+  retryAfterS?: number;
+  subject?: ErrorSubject;
+}
+
 export class FuncXError extends Error {
   constructor(
     readonly code: ErrorCode,
     message: string,
-    options: { cause?: unknown; retryAfterS?: number } = {},
+    options: ErrorOptions = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.retryAfterS = options.retryAfterS;
+    this.subject = options.subject;
   }
+
+  readonly subject: ErrorSubject | undefined;
 
   /** Seconds after which the caller should try again; undefined where trying again is pointless. */
   readonly retryAfterS: number | undefined;
@@ -66,7 +81,7 @@ export class TerminalError extends FuncXError {}
 
 /** Thrown when an engine or the network failed; the same call may succeed later. */
 export class RetryableError extends FuncXError {
-  constructor(message: string, options: { cause?: unknown; retryAfterS?: number } = {}) {
+  constructor(message: string, options: ErrorOptions = {}) {
     super('UNAVAILABLE', message, { retryAfterS: 1, ...options });
   }
 }

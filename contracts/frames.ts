@@ -62,7 +62,7 @@ export type ResultData = z.infer<typeof resultDataSchema>;
 
 /** Headers that our agent adds to a result. Stock agents send none. */
 export const resultHeadersSchema = z.object({
-  'funcx-attempt': z.number().int().min(1).optional(),
+  'funcx-attempt': z.number().int().min(1).max(0x7fffffff).optional(),
   /** True when the body was left over HTTP before this message was sent. */
   'funcx-stored': z.boolean().optional(),
   /** Exit code of a shell function that failed. */
@@ -89,6 +89,13 @@ export const agentStateSchema = z.object({
 });
 export type AgentState = z.infer<typeof agentStateSchema>;
 
+/** Which process reports: our agents say so, for a user endpoint of a stock one its pid and start tell. */
+export function incarnationOf(state: (AgentState & Record<string, unknown>) | undefined): string | undefined {
+  if (state?.incarnation !== undefined) return state.incarnation;
+  const { posix_pid: pid, start_unix: start }: Record<string, unknown> = state ?? {};
+  return typeof pid === 'number' && typeof start === 'number' ? `${pid}/${start}` : undefined;
+}
+
 export const statusDataSchema = z.object({
   endpoint_id: uuid,
   global_state: agentStateSchema.loose().optional(),
@@ -96,6 +103,28 @@ export const statusDataSchema = z.object({
   task_statuses: z.unknown().optional(),
 });
 export type StatusData = z.infer<typeof statusDataSchema>;
+
+/** How agents of funcX 1.0 up to 1.0.6 or so report; later ones have the same counters in `global_state`. */
+const reportSchema = z.object({ info: agentStateSchema.loose() });
+
+/** What an agent says of itself, whichever release it is; undefined where it says nothing that we read. */
+export function agentStateOf(status: StatusData): (AgentState & Record<string, unknown>) | undefined {
+  if (status.global_state) return status.global_state;
+  const parsed = reportSchema.safeParse(status.ep_status_report);
+  return parsed.success ? parsed.data.info : undefined;
+}
+
+/**
+ * True when an agent that does not name the attempts it holds says that it holds none. False when it does name them, or
+ * says nothing: then nothing follows.
+ */
+export function isIdleReport(state: AgentState & Record<string, unknown>): boolean {
+  // An engine of Globus Compute 4 reports an engine_type; what it counts may lag behind its results.
+  if (state.held !== undefined || 'engine_type' in state || typeof state.pending_tasks !== 'number') return false;
+  const outstanding = state.outstanding_tasks;
+  const counts: unknown[] = typeof outstanding === 'object' && outstanding !== null ? Object.values(outstanding) : [outstanding];
+  return state.pending_tasks === 0 && counts.every((count) => count === 0);
+}
 
 const frameSchema = z.discriminatedUnion('message_type', [
   z.object({ message_type: z.literal('task'), data: taskDataSchema }),

@@ -19,7 +19,7 @@ export const resultKey = (taskQueueId: string): string => `${taskQueueId}.result
 export const statusKey = (taskQueueId: string): string => `${taskQueueId}.status`;
 
 /** The id before the first dot of a routing key made by {@link resultKey} or {@link statusKey}. */
-export const taskQueueIdOfKey = (key: string): string => key.slice(0, key.indexOf('.'));
+export const taskQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
 /** A submitter reads the queues `<prefix><task group id>`; the prefix names the owner, so that broker rights can. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
@@ -32,6 +32,9 @@ export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
 export const submissionWorkflowId = (submissionId: string): string => SUBMISSION_PREFIX + submissionId;
+/** The twin of {@link submissionWorkflowId}; undefined for other workflows. */
+export const submissionIdOfWorkflow = (workflowId: string): string | undefined =>
+  workflowId.startsWith(SUBMISSION_PREFIX) ? workflowId.slice(SUBMISSION_PREFIX.length) : undefined;
 export const endpointWorkflowId = (taskQueueId: string): string => ENDPOINT_PREFIX + taskQueueId;
 
 /** Temporal search attributes; all of type Keyword. Created at start-up. */

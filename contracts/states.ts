@@ -3,8 +3,8 @@
  *
  * | task state | meaning | next |
  * |---|---|---|
- * | `waiting` | accepted; its endpoint is offline or its window full | dispatched, cancelled, expired, failed |
- * | `delayed` | an attempt failed; the next one is due later | waiting, cancelled, expired, failed |
+ * | `waiting` | accepted; its endpoint is offline or its window full | dispatched, cancelled, expired; succeeded, failed (of an attempt that was given up) |
+ * | `delayed` | an attempt failed; the next one is due later | waiting, cancelled, expired; succeeded, failed (of an attempt that ran twice) |
  * | `dispatched` | on the broker or in the agent's hands | running, waiting (lost), delayed, any end |
  * | `running` | the agent says that a worker runs it | waiting (lost), delayed, any end |
  * | `succeeded` `failed` `cancelled` `expired` | answered; never changes again | none |
@@ -51,8 +51,8 @@ export const TASK_STATE_WORDS: Readonly<Record<TaskState, StateWords>> = {
 
 /** Which state may follow which. The store's statements must obey it; a test walks it. */
 export const TASK_TRANSITIONS: Readonly<Record<TaskState, readonly TaskState[]>> = {
-  waiting: ['dispatched', 'failed', 'cancelled', 'expired'],
-  delayed: ['waiting', 'failed', 'cancelled', 'expired'],
+  waiting: ['dispatched', 'succeeded', 'failed', 'cancelled', 'expired'],
+  delayed: ['waiting', 'succeeded', 'failed', 'cancelled', 'expired'],
   dispatched: ['running', 'waiting', 'delayed', 'succeeded', 'failed', 'cancelled', 'expired'],
   running: ['waiting', 'delayed', 'succeeded', 'failed', 'cancelled', 'expired'],
   succeeded: [],

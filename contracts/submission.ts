@@ -46,12 +46,20 @@ export interface SubmissionProgress {
   failures: FailureLine[];
 }
 
+/** What an open submission is shown as: waiting while nothing of it is anywhere but in the store. */
+export function openStateOf({ open, counts }: Pick<SubmissionProgress, 'open' | 'counts'>): 'waiting' | 'running' {
+  const { waiting = 0, delayed = 0 } = counts;
+  return waiting + delayed >= open ? 'waiting' : 'running';
+}
+
 /** What a dispatch did, as far as the workflow cares. */
 export interface DispatchOutcome {
   /** Tasks put on the broker, of this submission or of others that were their owners' turn. */
   published: number;
   /** Tasks of this submission that still wait. */
   waiting: number;
+  /** True when somebody else dispatched some of them before: they may have been answered, and the nudge missed. */
+  isStartedElsewhere: boolean;
   endpointOnline: boolean;
   endpointSinceMs: number;
 }

@@ -18,6 +18,9 @@ import type { SystemState } from './state';
 const LOOPBACK = '127.0.0.1';
 const KEY_BYTES = 32;
 
+/** The endpoint that tutorials and talks name: on a system of one's own it is the local one, for everybody who may log in. */
+const TUTORIAL = { FUNCX_ENDPOINT_ID: '4b116d3c-1703-4f8f-9f6f-39921e5864df', FUNCX_ENDPOINT_PUBLIC: '1' };
+
 /** The state at the begin of a start: every address is known, nothing runs. Makes the administrator's identity. */
 export function initialState(layout: Layout, ports: Ports, externals: Externals): SystemState {
   const { amqpUrl: broker, managementUrl: management, temporalAddress } = externals;
@@ -85,6 +88,8 @@ export function agentVariables(state: SystemState, name: string, dir: string, py
     FUNCX_CLIENT_SECRET: identity.client_secret,
     ...(state.ca_file === null ? {} : { FUNCX_CA: state.ca_file }),
     FUNCX_ENDPOINT_NAME: name,
+    // A service that others share as well may have that endpoint already.
+    ...(process.env.DATABASE_URL ? {} : TUTORIAL),
     FUNCX_ENDPOINT_DIR: dir,
     FUNCX_PYTHON: python,
     FUNCX_WORKERS: defaultWorkers(),

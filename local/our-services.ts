@@ -18,7 +18,7 @@ const AGENT_STATUS_FRESH_MS = 20_000;
 const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
 
 /** Variables of the service that must not reach the agent: user functions can read its environment. */
-const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
+export const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
 
 export type OurService = 'api' | 'workers' | 'endpoint';
 

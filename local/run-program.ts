@@ -1,5 +1,7 @@
 import { CommanderError } from 'commander';
 
+import { FuncXError } from '../contracts/errors';
+
 import { messageOf, UserError } from './user-error';
 
 import type { Command } from 'commander';
@@ -20,7 +22,7 @@ export async function runProgram(program: Command): Promise<void> {
       process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
       if (error.code === 'commander.invalidArgument' && !/^error:/.test(error.message))
         process.stderr.write(`error: ${error.message}\n`);
-    } else if (error instanceof UserError) {
+    } else if (error instanceof UserError || error instanceof FuncXError) {
       process.stderr.write(`${messageOf(error)}\n`);
       process.exitCode = FAILED;
     } else {

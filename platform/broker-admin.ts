@@ -11,6 +11,8 @@ export interface BrokerUserSpec {
   read: string;
   /** Routing keys that may be written, by topic exchange. */
   topics?: readonly { exchange: string; write: string }[];
+  /** Default: a fresh one. */
+  password?: string;
 }
 
 export interface BrokerAdmin {
@@ -19,6 +21,8 @@ export interface BrokerAdmin {
   /** Deletes users; the broker closes their connections. Unknown names are fine. */
   revoke(names: readonly string[]): Promise<void>;
   exists(name: string): Promise<boolean>;
+  /** False where the broker does not know the definition (an older version). */
+  setQueuePolicy(name: string, pattern: string, definition: Record<string, unknown>): Promise<boolean>;
   /** Names of the users that hold a connection now. */
   listConnectedUsers(): Promise<Set<string>>;
 }
@@ -73,8 +77,8 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
   }
 
   return {
-    async mint({ name, write, read, topics = [] }) {
-      const secret = randomBytes(24).toString('base64url');
+    async mint({ name, write, read, topics = [], password: given }) {
+      const secret = given ?? randomBytes(24).toString('base64url');
       const user = encodeURIComponent(name);
       // By hash, so that the password is in no log of the broker's.
       await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });
@@ -94,6 +98,17 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
     },
 
     exists: async (name) => (await run('GET', `users/${encodeURIComponent(name)}?columns=name`)) !== 404,
+
+    async setQueuePolicy(name, pattern, definition) {
+      const policy = { pattern, definition, 'apply-to': 'queues', priority: 10 };
+      try {
+        await run('PUT', `policies/${vhost}/${encodeURIComponent(name)}`, policy);
+        return true;
+      } catch (error) {
+        if (error instanceof Error && error.cause instanceof Error && / 400 /.test(error.cause.message)) return false;
+        throw error;
+      }
+    },
 
     async listConnectedUsers() {
       const response = await call('GET', 'connections?columns=user');

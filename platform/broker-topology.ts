@@ -1,10 +1,12 @@
 import type { Channel, ChannelModel } from 'amqplib';
 
+import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, taskQueueName } from '../contracts/names';
 
 /** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
 
 const TO_DEAD_LETTERS = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE.deadLetters };
+const TASK_QUEUE = { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } };
 /** A command that nobody took is stale: the agent that it was meant for is gone. */
 const COMMAND_TTL_MS = 150_000;
 /** A status report that waited longer says nothing about now. */
@@ -33,15 +35,31 @@ export async function declareService(model: ChannelModel): Promise<void> {
   });
 }
 
+/**
+ * From version 4 on the broker gives up on a message after 20 deliveries. A task of an agent that reconnects often, or a
+ * result while the store is away, is not at fault; older versions have no such limit, and refuse to be told that they have none.
+ */
+export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy'>): Promise<boolean> {
+  return admin.setQueuePolicy('funcx-no-delivery-limit', '^(ep[.].*[.]tasks|funcx[.]results)$', { 'delivery-limit': -1 });
+}
+
 /** Queues of one endpoint; they must exist before anybody is told about them. */
-export async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
+async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
   await onChannel(model, async (channel) => {
-    await channel.assertQueue(taskQueueName(taskQueueId), {
-      durable: true,
-      arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
-    });
-    await channel.assertQueue(commandQueueName(taskQueueId), { durable: true, messageTtl: COMMAND_TTL_MS });
+    await declareTaskQueue(channel, taskQueueId);
+    await declareCommandQueue(channel, taskQueueId);
   });
+}
+
+async function declareTaskQueue(channel: Channel, taskQueueId: string): Promise<void> {
+  await channel.assertQueue(taskQueueName(taskQueueId), {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
+  });
+}
+
+async function declareCommandQueue(channel: Channel, endpointId: string): Promise<{ consumerCount: number }> {
+  return channel.assertQueue(commandQueueName(endpointId), { durable: true, messageTtl: COMMAND_TTL_MS });
 }
 
 /** The queues of endpoints, behind a small interface. */
@@ -49,6 +67,8 @@ export interface EndpointQueues {
   declare(taskQueueId: string): Promise<void>;
   /** True while an agent listens for commands: exact at once, where heartbeats know a death only later. */
   hasListener(taskQueueId: string): Promise<boolean>;
+  /** True while an agent consumes tasks: the only sign of life of an agent that listens for no commands. */
+  hasConsumer(taskQueueId: string): Promise<boolean>;
   delete(taskQueueId: string): Promise<void>;
 }
 
@@ -61,10 +81,15 @@ export function createEndpointQueues(broker: {
     hasListener: (id) =>
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
-          const { consumerCount } = await channel.assertQueue(commandQueueName(id), {
-            durable: true,
-            messageTtl: COMMAND_TTL_MS,
-          });
+          const { consumerCount } = await declareCommandQueue(channel, id);
+          return consumerCount > 0;
+        }),
+      ),
+
+    hasConsumer: (id) =>
+      broker.withChannel((model) =>
+        onChannel(model, async (channel) => {
+          const { consumerCount } = await channel.assertQueue(taskQueueName(id), TASK_QUEUE);
           return consumerCount > 0;
         }),
       ),
@@ -76,5 +101,29 @@ export function createEndpointQueues(broker: {
           await channel.deleteQueue(commandQueueName(id));
         }),
       ),
+  };
+}
+
+/** The queues of stock endpoints: a core endpoint takes commands, its user endpoints take tasks. */
+export interface StockQueues {
+  declareCommands(endpointId: string): Promise<void>;
+  declareTasks(taskQueueId: string): Promise<void>;
+  /** Takes away the tasks that no agent has taken. A queue that does not exist is empty. */
+  emptyTasks(taskQueueId: string): Promise<void>;
+  /** Results that wait to be stored. */
+  countResults(): Promise<number>;
+}
+
+export function createStockQueues(broker: { withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T> }): StockQueues {
+  const use = <T>(work: (channel: Channel) => Promise<T>): Promise<T> => broker.withChannel((model) => onChannel(model, work));
+  return {
+    declareCommands: (id) => use(async (channel) => void (await declareCommandQueue(channel, id))),
+    declareTasks: (id) => use((channel) => declareTaskQueue(channel, id)),
+    emptyTasks: (id) =>
+      use(async (channel) => {
+        await declareTaskQueue(channel, id); // a purge of a missing queue would be an error
+        await channel.purgeQueue(taskQueueName(id));
+      }),
+    countResults: () => use(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
   };
 }

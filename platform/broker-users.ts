@@ -40,7 +40,7 @@ const makeName = (purpose: string, id: string): string => `${purpose}-${id}-${ra
 
 export function createBrokerUsers(
   db: Database,
-  admin: BrokerAdmin,
+  admin: Omit<BrokerAdmin, 'setQueuePolicy'>,
   /** What clients are told; credentials are put into it. */
   publicUrl: string,
   now: () => number = Date.now,

@@ -1,5 +1,6 @@
 /**
- * Places where a test can make the process die at once, as if killed. Active only when FUNCX_FAIL_POINT names one;
+ * Places where a test can make the process die at once, as if killed. Active only when FUNCX_TEST_BUILD is 1, which no
+ * deployment sets, and FUNCX_FAIL_POINT names one;
  * `<name>` dies at the first pass, `<name>:<n>` at the n-th.
  */
 
@@ -17,7 +18,8 @@ export const FAIL_POINTS = [
 ] as const;
 export type FailPoint = (typeof FAIL_POINTS)[number];
 
-const [wanted, passes] = (process.env.FUNCX_FAIL_POINT ?? '').split(':');
+const asked = process.env.FUNCX_TEST_BUILD === '1' ? process.env.FUNCX_FAIL_POINT : undefined;
+const [wanted, passes] = (asked ?? '').split(':');
 let left = Number(passes ?? '1');
 
 /** Kills the process when this point was asked for; otherwise costs nothing. */

@@ -16,6 +16,16 @@ export const TOKEN_LIFETIME_S = 172_800;
 const CACHE_MS = 5_000;
 const MAX_CACHED = 50_000;
 
+/** Our identities come from nowhere else; the clients of Globus Auth want a domain and a provider all the same. */
+const DOMAIN = 'clients.funcx.local';
+export const IDENTITY_PROVIDER = { id: '00000000-0000-4000-8000-000000000000', name: 'funcX client credentials' } as const;
+
+/** An identity's name in the forms of Globus Auth; the username is what identity mappings match. */
+export function describeName(name: string): { name: string; username: string; email: string } {
+  const username = `${name.replace(/[^A-Za-z0-9._-]/g, '_')}@${DOMAIN}`;
+  return { name, username, email: username };
+}
+
 const UNIQUE_VIOLATION = '23505';
 
 export interface IdentityRow {
@@ -80,7 +90,7 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt",
                     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
                from access_tokens t join identities i on i.id = t.identity_id
-              where t.hash = $1 and t.expires_at > now() and i.revoked_at is null`,
+              where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null`,
       values: [hash],
     });
     const row = rows[0];

@@ -3,7 +3,14 @@ import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } 
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
-import { endpointWorkflowId, SEARCH_ATTRIBUTE, SIGNAL, submissionWorkflowId, WORKFLOW } from '../contracts/names';
+import {
+  endpointWorkflowId,
+  SEARCH_ATTRIBUTE,
+  SIGNAL,
+  submissionIdOfWorkflow,
+  submissionWorkflowId,
+  WORKFLOW,
+} from '../contracts/names';
 import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
 import type { Config } from './config';
 import type { Logger } from './log';
@@ -19,10 +26,13 @@ export interface Temporal {
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
   /** Idempotent; a submission that is already closed needs no nudge. */
   nudge(submissionId: string): Promise<void>;
-  cancelSubmission(submissionId: string): Promise<void>;
+  /** False when no workflow runs: it was not started yet, or has ended. */
+  cancelSubmission(submissionId: string): Promise<boolean>;
   /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
+  /** Submissions whose workflow ended after `since` in a way that it did not choose. */
+  listEndedWrongly(since: Date): Promise<{ submissionId: string; status: string }[]>;
   /** Resolves when the server answers; rejects within the deadline when it does not. */
   check(deadlineMs: number): Promise<void>;
   close(): Promise<void>;
@@ -59,6 +69,8 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
           taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
           args: [input],
           requestEagerStart: options.eager,
+          // A start that is repeated after the submission has ended is "already started" as well.
+          workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
           staticSummary: summaryOf(input, ownerName),
           ...(hasSearchAttributes
@@ -85,7 +97,7 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
     },
 
     async cancelSubmission(submissionId) {
-      await signalIfOpen(async () => {
+      return signalIfOpen(async () => {
         await client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel();
       });
     },
@@ -104,6 +116,18 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
         signal: SIGNAL.waiting,
         signalArgs: [],
       });
+    },
+
+    async listEndedWrongly(since) {
+      const query =
+        `WorkflowType = '${WORKFLOW.submission}' AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut')` +
+        ` AND CloseTime > '${since.toISOString()}'`;
+      const ended: { submissionId: string; status: string }[] = [];
+      for await (const { workflowId, status } of client.workflow.list({ query })) {
+        const submissionId = submissionIdOfWorkflow(workflowId);
+        if (submissionId !== undefined) ended.push({ submissionId, status: status.name });
+      }
+      return ended;
     },
 
     async check(deadlineMs) {
@@ -133,11 +157,12 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
 }
 
 /** Signals and cancels race with the end of a workflow; a closed one needs neither. */
-async function signalIfOpen(send: () => Promise<void>): Promise<void> {
+async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   try {
     await send();
+    return true;
   } catch (error) {
-    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return;
+    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return false;
     throw error;
   }
 }

@@ -3,17 +3,23 @@ import { endTasks } from '../activities/complete';
 import type { Broker } from '../broker';
 import { QUEUE, taskQueueName } from '../contracts/names';
 import { lostAttempts } from '../platform/metrics';
-import { listUnheld, requeueLost } from '../platform/store/presence';
+import { listSuspects, noteMissing, oldestDispatchMs, requeueLost, type Suspect } from '../platform/store/presence';
 
 /**
- * The loss detector: an attempt that its agent does not name in a heartbeat, and that rests in no queue, is gone. The
- * broker's acknowledgement proves nothing, so nothing else may be believed.
+ * The loss detector: an attempt that its agent does not name in its heartbeats, and that rests in no queue, is gone. The
+ * broker's acknowledgement proves nothing, so nothing else may be believed. One heartbeat is not enough: a result may be in
+ * the hands of a process of ours that waits for the store; so the first one only notes that the attempt is missing.
  */
 
 /** An attempt younger than this many periods may be on its way to the agent. */
 const MIN_PERIODS = 2;
 const MIN_AGE_MS = 4_000;
 const MAX_AT_ONCE = 1_000;
+/** How long an attempt must have been missing, over several heartbeats. */
+const CONFIRM_PERIODS = 1.5;
+const MIN_CONFIRM_MS = 3_000;
+/** A queue is first in, first out: what was dispatched this much before something that the agent has, has left the queue. */
+const PASSED_BY_MS = 2_000;
 
 export async function detectLosses(
   broker: Broker,
@@ -22,16 +28,26 @@ export async function detectLosses(
 ): Promise<void> {
   const minAgeMs = Math.max(beat.periodS * 1_000 * MIN_PERIODS, MIN_AGE_MS);
   const held = beat.held.map((name) => name.slice(0, 36));
-  const unheld = await listUnheld(deps.db, beat.taskQueueId, held, minAgeMs, MAX_AT_ONCE);
-  if (unheld.length === 0) return;
-  // Still in the endpoint's queue, or answered and waiting in ours: not lost.
-  if ((await depth(broker, taskQueueName(beat.taskQueueId))) > 0 || (await depth(broker, QUEUE.results)) > 0) return;
-
-  const outcome = await requeueLost(
-    deps.db,
-    unheld.map((attempt) => attempt.id),
-    deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES,
+  const suspects = await listSuspects(deps.db, beat.taskQueueId, held, minAgeMs, MAX_AT_ONCE);
+  if (suspects.length === 0) return;
+  const found = suspects.filter((suspect) => suspect.isHeld);
+  const gone = await thatRestNowhere(
+    broker,
+    deps,
+    beat.taskQueueId,
+    held,
+    suspects.filter((suspect) => !suspect.isHeld),
   );
+  await noteMissing(
+    deps.db,
+    gone.filter((suspect) => suspect.missingMs === null).map((suspect) => suspect.id),
+    found.map((suspect) => suspect.id),
+  );
+  const confirmMs = Math.max(beat.periodS * 1_000 * CONFIRM_PERIODS, MIN_CONFIRM_MS);
+  const lost = gone.filter((suspect) => (suspect.missingMs ?? 0) >= confirmMs);
+  if (lost.length === 0) return;
+
+  const outcome = await requeueLost(deps.db, lost, deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES);
   const final = outcome.filter((attempt) => attempt.isFinal);
   lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
   lostAttempts.inc({ outcome: 'failed' }, final.length);
@@ -42,13 +58,28 @@ export async function detectLosses(
   await endTasks(
     deps,
     beat.taskQueueId,
-    final.map(({ id, attempt }) => ({ id, attempt, state: 'waiting' })),
+    final.map(({ id, attempt }) => ({ id, attempt, state: 'dispatched' })),
     {
       state: 'failed',
       code: 'AgentLost',
+      onlyThisAttempt: true,
       text: `The agent of endpoint ${beat.taskQueueId} lost this task ${deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES + 1} times.`,
     },
   );
+}
+
+/** Those that are neither in the endpoint's queue nor, answered, in ours. */
+async function thatRestNowhere(
+  broker: Broker,
+  deps: ActivityDeps,
+  taskQueueId: string,
+  held: readonly string[],
+  suspects: readonly Suspect[],
+): Promise<Suspect[]> {
+  if (suspects.length === 0 || (await depth(broker, QUEUE.results)) > 0) return [];
+  if ((await depth(broker, taskQueueName(taskQueueId))) === 0) return [...suspects];
+  const oldestHeldMs = await oldestDispatchMs(deps.db, taskQueueId, held);
+  return oldestHeldMs === undefined ? [] : suspects.filter((suspect) => suspect.ageMs > oldestHeldMs + PASSED_BY_MS);
 }
 
 /** Messages ready in a queue; a queue that does not exist holds none. */

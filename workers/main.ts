@@ -1,16 +1,25 @@
 import { createCallActivities, createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import { createUserEndpoints } from '../activities/user-endpoints';
 import { createAccept } from '../api/accept';
 import { createGroupQueues } from '../api/group-queues';
-import { checkTarget } from '../api/submissions';
-import { readConfig, withoutSecrets } from '../platform/config';
+import { checkPayloads, checkTarget, placeTasks } from '../api/submissions';
+import { createPlacement } from '../api/user-endpoints';
+import { createBrokerAdmin } from '../platform/broker-admin';
+import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../platform/broker-topology';
+import { createBrokerUsers } from '../platform/broker-users';
+import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
+import { createEndpointUsers } from '../platform/endpoint-users';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
+import { startDeadLetterLoop } from './dead-letters';
 import { startHealthServer } from './health-server';
+import { startMaintenance } from './maintenance';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
+import { startTending } from './stock-endpoints';
 import { createWorker } from './temporal-workers';
 
 /** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
@@ -37,6 +46,14 @@ async function main(): Promise<void> {
     maxCachedWorkflows: 200,
     maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
   });
+  const brokerAdmin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  const userEndpoints = createUserEndpoints({
+    ...deps,
+    queues: createStockQueues(broker),
+    users: createEndpointUsers(db, brokerAdmin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY }),
+    authority: readBrokerAuthority(config),
+  });
+  const placement = createPlacement(db, userEndpoints, log);
   const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
   const calls = await createWorker({
     ...shared,
@@ -45,6 +62,8 @@ async function main(): Promise<void> {
       ...deps,
       accept: createAccept({ config, log, db, temporal, groupQueues }),
       checkTarget,
+      checkPayloads,
+      place: (target, ownerId) => placeTasks(placement, target, { ownerId, config: {}, runtime: {} }),
     }),
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,
@@ -52,9 +71,19 @@ async function main(): Promise<void> {
   const running = Promise.all([submissions.run(), endpoints.run(), calls.run()]);
 
   await broker.start();
-  const results = await startResultLoop(broker, deps);
-  const presence = await startPresenceLoop(broker, deps);
+  const presence = await startPresenceLoop(broker, deps, userEndpoints);
+  const results = await startResultLoop(broker, deps, presence.receive);
+  const tending = startTending(deps, userEndpoints);
+  const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
+  await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
+    log.warn({ err: error }, 'the delivery limit could not be lifted'),
+  );
+  const maintenance = startMaintenance({
+    ...deps,
+    brokerUsers: createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL),
+    queues: createEndpointQueues(broker),
+  });
   const readiness = createReadiness({
     db,
     broker,
@@ -69,7 +98,18 @@ async function main(): Promise<void> {
   log.info({ port: config.HEALTH_PORT }, 'ready');
 
   onStopSignal(log, [
-    { name: 'loops', run: () => Promise.all([results.close(), presence.close(), sweep.close()]) },
+    {
+      name: 'loops',
+      run: () =>
+        Promise.all([
+          results.close(),
+          presence.close(),
+          deadLetters.close(),
+          tending.close(),
+          sweep.close(),
+          maintenance.close(),
+        ]),
+    },
     // The runtime stops its workers on the same signal; this waits for them.
     { name: 'workers', run: () => running },
     { name: 'health', run: async () => void health.close() },

@@ -1,7 +1,9 @@
 import type { ActivityDeps } from '../activities';
+import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, Consumer, Delivery } from '../broker';
-import { decodeFrame, type StatusData } from '../contracts/frames';
+import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { forgetPump } from '../platform/store/claims';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
 import { putAside } from './dead-letters';
 import { detectLosses } from './loss-detector';
@@ -16,20 +18,24 @@ const SWEEP_MS = 1_000;
 
 export interface PresenceLoop {
   isConsuming(): boolean;
+  /** Takes a status report that came over another queue, and acknowledges it. */
+  receive(delivery: Delivery): void;
   close(): Promise<void>;
 }
 
-export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Promise<PresenceLoop> {
+export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, userEndpoints: UserEndpoints): Promise<PresenceLoop> {
   const inHand = new Set<Promise<void>>();
 
   const consumer: Consumer = await broker.consume({
     queue: QUEUE.status,
     prefetch: PREFETCH,
-    onDelivery: (delivery) => {
-      const work = handle(delivery).finally(() => inHand.delete(work));
-      inHand.add(work);
-    },
+    onDelivery: receive,
   });
+
+  function receive(delivery: Delivery): void {
+    const work: Promise<void> = handle(delivery).finally(() => inHand.delete(work));
+    inHand.add(work);
+  }
 
   async function handle(delivery: Delivery): Promise<void> {
     let status: StatusData;
@@ -51,17 +57,23 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
   }
 
   async function apply(taskQueueId: string, status: StatusData): Promise<void> {
-    const state = status.global_state;
+    const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
-    const change = await recordHeartbeat(deps.db, {
+    // Told once, by whoever could not start; says nothing about presence.
+    if (state?.error !== undefined) return userEndpoints.onStartFailure(taskQueueId, state.error);
+    const beat = await recordHeartbeat(deps.db, {
       taskQueueId,
-      incarnation: state?.incarnation ?? null,
+      incarnation: incarnationOf(state) ?? null,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
       workers: state?.total_workers ?? null,
       report: state ?? status.ep_status_report ?? {},
     });
-    if (change) await tell(change);
+    if (!beat) return;
+    if (beat.isReplaced) await userEndpoints.onReplaced(taskQueueId);
+    // Told late is better than not judged: the sweep asks for the pump, and the next transition tells the rest.
+    if (beat.changed) await tell(beat).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
+    if (beat.changed && beat.isOnline) await userEndpoints.onAlive(taskQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
         deps.db,
@@ -69,7 +81,9 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    if (state?.held && periodS > 0) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    if (!state || periodS <= 0) return;
+    if (state.held) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
+    else if (isIdleReport(state)) await detectLosses(broker, deps, { taskQueueId, held: [], periodS });
   }
 
   async function tell(change: PresenceChange): Promise<void> {
@@ -93,7 +107,12 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
       for (const change of await sweepOffline(deps.db)) await tell(change);
       // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
       for (const queue of await listReturning(deps.db)) {
-        await deps.temporal.signalWaiting({ version: 1, ...queue });
+        try {
+          await deps.temporal.signalWaiting({ version: 1, ...queue });
+        } catch (error) {
+          await forgetPump(deps.db, queue.taskQueueId);
+          throw error;
+        }
       }
     } catch (error) {
       deps.log.warn({ err: error }, 'the presence sweep failed; it runs again in a second');
@@ -102,6 +121,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps): Pro
 
   return {
     isConsuming: () => consumer.isConsuming,
+    receive,
     async close() {
       clearInterval(sweeper);
       await consumer.pause();

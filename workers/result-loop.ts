@@ -2,10 +2,12 @@ import type { ActivityDeps } from '../activities';
 import { deliverAndNudge, storeResults, type ReceivedResult } from '../activities/complete';
 import type { Broker, Consumer, Delivery } from '../broker';
 import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
+import { isUuid } from '../contracts/ids';
 import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
 import { failPoint } from '../platform/fail-points';
 import { resultsByVerdict } from '../platform/metrics';
 import { putAside } from './dead-letters';
+import { createLateNudges } from './late-nudges';
 
 /**
  * Feeds results to `activities/complete`. While one batch is stored the next one gathers, so a single result is stored at
@@ -30,18 +32,28 @@ export interface ResultLoop {
   close(): Promise<void>;
 }
 
-export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promise<ResultLoop> {
+/** `onStatus` gets the status reports that agents without a status queue of their own publish among their results. */
+export async function startResultLoop(
+  broker: Broker,
+  deps: ActivityDeps,
+  onStatus: (delivery: Delivery) => void,
+): Promise<ResultLoop> {
   let waiting: Waiting[] = [];
   let isStoring = false;
   let pauseMs = FIRST_PAUSE_MS;
   const delivering = new Set<Promise<void>>();
   const idle: (() => void)[] = [];
+  const lateNudges = createLateNudges(deps);
 
   const consumer: Consumer = await broker.consume({
     queue: QUEUE.results,
     prefetch: PREFETCH,
     onDelivery: (delivery) => {
       const result = parse(delivery);
+      if (result === 'status') {
+        onStatus(delivery);
+        return;
+      }
       if (typeof result === 'string') {
         void putAside(deps, QUEUE.results, delivery, result);
         return;
@@ -64,15 +76,28 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
           batch.map((item) => item.result),
         );
         for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
-        pauseMs = FIRST_PAUSE_MS;
         const done = finish(batch, stage).finally(() => delivering.delete(done));
         delivering.add(done);
       } catch (error) {
-        await giveBack(batch, error, 'results could not be stored');
+        if (isAboutData(error)) await storeSingly(batch, error);
+        else await giveBack(batch, error, 'results could not be stored');
       }
     }
     isStoring = false;
     for (const resolve of idle.splice(0)) resolve();
+  }
+
+  /** The store refuses something in the batch: one bad result must neither block the others nor come back for ever. */
+  async function storeSingly(batch: readonly Waiting[], error: unknown): Promise<void> {
+    deps.log.warn({ err: error, results: batch.length }, 'the store refuses a batch of results; each is stored by itself');
+    for (const item of batch) {
+      try {
+        await finish([item], await storeResults(deps, [item.result]));
+      } catch (single) {
+        if (isAboutData(single)) await putAside(deps, QUEUE.results, item.delivery, `the store refuses it: ${single.message}`);
+        else await giveBack([item], single, 'results could not be stored');
+      }
+    }
   }
 
   function takeBatch(): Waiting[] {
@@ -88,8 +113,10 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
   async function finish(batch: readonly Waiting[], stage: Awaited<ReturnType<typeof storeResults>>): Promise<void> {
     try {
       await deliverAndNudge(deps, stage);
+      lateNudges.note(stage.completed);
       await failPoint('before-ack');
       for (const { delivery } of batch) delivery.ack();
+      pauseMs = FIRST_PAUSE_MS;
     } catch (error) {
       await giveBack(batch, error, 'answers could not be delivered');
     }
@@ -109,19 +136,28 @@ export async function startResultLoop(broker: Broker, deps: ActivityDeps): Promi
       await consumer.pause();
       if (isStoring) await new Promise<void>((resolve) => idle.push(resolve));
       await Promise.all(delivering);
+      lateNudges.close();
       await consumer.close();
     },
   };
 }
 
-/** The result, or why the message is not one. */
+/** SQLSTATE classes 22 (data exception) and 23 (constraint): trying again gives the same answer. */
+function isAboutData(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
+}
+
+/** The result; `status` for a status report; or why the message is neither. */
 function parse(delivery: Delivery): ReceivedResult | string {
   try {
     const frame = decodeFrame(delivery.body);
+    if (frame.message_type === 'ep_status_report') return 'status';
     if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
     const headers = resultHeadersSchema.parse(delivery.headers);
+    const taskQueueId = taskQueueIdOfKey(delivery.routingKey);
+    if (!isUuid(taskQueueId)) return `the routing key ${delivery.routingKey.slice(0, 100)} names no task queue`;
     return {
-      taskQueueId: taskQueueIdOfKey(delivery.routingKey),
+      taskQueueId,
       data: frame.data,
       body: delivery.body,
       attempt: headers['funcx-attempt'],

@@ -2,7 +2,6 @@ import type { ActivityDeps } from '../activities';
 import { deliver } from '../activities/complete';
 import type { SubmissionInput } from '../contracts/submission';
 import { listUndelivered } from '../platform/store/answers';
-import { createPartitions } from '../platform/store/database';
 import { listUnstarted, markStarted } from '../platform/store/submissions';
 
 /**
@@ -14,10 +13,8 @@ const SWEEP_MS = 3_000;
 /** Younger ones are most likely in the hands of the process that accepted them. */
 const MIN_AGE_MS = 6_000;
 const AT_ONCE = 200;
-const PARTITIONS_MS = 3_600_000;
 
 export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
-  let partitionsAt = Date.now();
   let current: Promise<void> | undefined;
   const timer = setInterval(() => {
     current ??= sweep().finally(() => (current = undefined));
@@ -25,18 +22,19 @@ export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
 
   async function sweep(): Promise<void> {
     try {
-      await startMissing();
       await deliver(deps, await listUndelivered(deps.db, MIN_AGE_MS, AT_ONCE));
-      if (Date.now() - partitionsAt > PARTITIONS_MS) {
-        await createPartitions(deps.db, Date.now());
-        partitionsAt = Date.now();
-      }
     } catch (error) {
-      deps.log.warn({ err: error }, 'the sweep failed; it runs again');
+      deps.log.warn({ err: error }, 'answers could not be delivered by the sweep; it runs again');
+    }
+    try {
+      await startMissing();
+    } catch (error) {
+      deps.log.warn({ err: error }, 'submissions could not be started by the sweep; it runs again');
     }
   }
 
   async function startMissing(): Promise<void> {
+    // Each by itself: one that can not be started must not keep the others waiting.
     const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE);
     for (const { ownerName, deadline, policy, total, id, ...rest } of unstarted) {
       const input: SubmissionInput = {
@@ -47,13 +45,13 @@ export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
         deadlineMs: deadline.getTime(),
         ...(policy.walltime_s === undefined ? {} : { walltimeMs: policy.walltime_s * 1_000 }),
       };
-      await deps.temporal.startSubmission(input, ownerName);
+      try {
+        await deps.temporal.startSubmission(input, ownerName);
+        await markStarted(deps.db, [id]);
+      } catch (error) {
+        deps.log.warn({ err: error, submissionId: id }, 'a submission could not be started by the sweep; it is tried again');
+      }
     }
-    if (unstarted.length > 0)
-      await markStarted(
-        deps.db,
-        unstarted.map((submission) => submission.id),
-      );
   }
 
   return {

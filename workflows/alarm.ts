@@ -7,6 +7,10 @@ export class Alarm {
 
   constructor(private readonly onRing: () => void) {}
 
+  get isSet(): boolean {
+    return this.#atMs !== undefined;
+  }
+
   /** Rings at this time (Unix milliseconds). A setting to the same time keeps the running timer. */
   set(atMs: number, summary: string): void {
     if (this.#atMs === atMs) return;

@@ -67,8 +67,13 @@ export async function endpoint(input: EndpointInput & { carried?: PresenceSignal
     isPumpWanted = false;
     isPumping = true;
     show();
-    dispatched += (await pump({ taskQueueId: input.taskQueueId })).dispatched;
+    const pumped = await pump({ taskQueueId: input.taskQueueId });
+    dispatched += pumped.dispatched;
     isPumping = false;
+    if (pumped.isGone) {
+      setCurrentDetails(`**${input.endpointName}** was deleted.`);
+      return;
+    }
     show();
   }
   if (isPumpWanted) dispatched += (await pump({ taskQueueId: input.taskQueueId })).dispatched;

@@ -6,6 +6,7 @@ import {
   defineQuery,
   defineSignal,
   isCancellation,
+  proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
   setHandler,
@@ -16,18 +17,47 @@ import {
 import type { SubmissionActivities, SubmissionRef } from '../activities';
 import { QUERY, SEARCH_ATTRIBUTE, SIGNAL } from '../contracts/names';
 import type { SubmissionState, TaskState } from '../contracts/states';
-import type { EndReason, SubmissionInput, SubmissionProgress, SubmissionSummary } from '../contracts/submission';
+import {
+  openStateOf,
+  type EndReason,
+  type SubmissionInput,
+  type SubmissionProgress,
+  type SubmissionSummary,
+} from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
 
-// Local activities: a round trip through the server's task queues would cost more than the work itself.
-// A failed try is repeated for as long as the engines are away; the deadline ends a submission, not an outage.
-const local = { startToCloseTimeout: '60 seconds', localRetryThreshold: '30 seconds' } as const;
-const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-const { dispatch, releaseDueTasks, observe, endOpenTasks, endOverdueTasks, finish } = proxyLocalActivities<SubmissionActivities>({
-  ...local,
-  retry,
+// Local activities first: a round trip through the server's task queues would cost more than the work itself.
+const local = proxyLocalActivities<SubmissionActivities>({
+  startToCloseTimeout: '15 seconds',
+  retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 });
+// When an engine is away, the same step as an ordinary activity: the server repeats it for hours or days without an event
+// in the history, where a local one would keep a workflow task alive every 1.6 s. The deadline ends a submission, not an outage.
+const patient = proxyActivities<SubmissionActivities>({
+  startToCloseTimeout: '2 minutes',
+  summary: 'an engine is away; repeated until it answers',
+  retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
+});
+// May have thousands of tasks to end, and is rare.
+const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
+  startToCloseTimeout: '5 minutes',
+  retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' },
+});
+type Step = 'dispatch' | 'releaseDueTasks' | 'observe' | 'finish';
+
+async function durably<S extends Step>(
+  step: S,
+  input: Parameters<SubmissionActivities[S]>[0],
+): Promise<Awaited<ReturnType<SubmissionActivities[S]>>> {
+  type Run = (given: typeof input) => Promise<Awaited<ReturnType<SubmissionActivities[S]>>>;
+  try {
+    return await (local[step] as Run)(input);
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    return await (patient[step] as Run)(input);
+  }
+}
 
 const FIRST_LOOK_MS = 60_000;
 /** While the endpoint is offline nothing of the submission changes; what comes back is told by signal. */
@@ -36,6 +66,8 @@ const LONGEST_LOOK_MS = 3_600_000;
 /** A run ends before its history is long; the deadline and the open tasks are in the store. */
 const MAX_HISTORY_EVENTS = 1_500;
 const MAX_NUDGES = 5_000;
+/** After the walltime and the store's own grace: an attempt that its agent did not stop is ended. */
+const WALLTIME_LOOK_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
 
 export const nudgeSignal = defineSignal(SIGNAL.nudge);
@@ -109,7 +141,10 @@ class SubmissionRun {
   async #dispatch(): Promise<void> {
     const claimId = `${this.input.submissionId}/${this.#dispatches++}`;
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
-    const { waiting, endpointOnline, endpointSinceMs } = await dispatch({ ...this.#ref, claimId, openBefore });
+    const outcome = await durably('dispatch', { ...this.#ref, claimId, openBefore });
+    const { waiting, endpointOnline, endpointSinceMs } = outcome;
+    // A pump was faster than the start of this workflow (its accept died, and the sweep started it).
+    if (outcome.isStartedElsewhere) this.#isNudged = true;
     const dispatched = this.input.total - waiting;
     this.#show({
       ...this.#progress,
@@ -118,19 +153,29 @@ class SubmissionRun {
       counts: { ...(waiting > 0 ? { waiting } : {}), ...(dispatched > 0 ? { dispatched } : {}) },
     });
     this.#lookMs = endpointOnline ? FIRST_LOOK_MS : FIRST_LOOK_OFFLINE_MS;
-    if (this.input.walltimeMs !== undefined && dispatched > 0) {
-      this.#walltime.set(Date.now() + this.input.walltimeMs + 16_000, `walltime of ${this.input.walltimeMs / 1000} s`);
+    if (dispatched > 0) this.#watchWalltime();
+    // What waits may wait for days: its deadline is a timer that the watcher sees.
+    if (waiting > 0) this.#deadline.set(this.input.deadlineMs, 'deadline');
+  }
+
+  /** An attempt that nobody is known to run yet is looked at again after a whole walltime. */
+  #watchWalltime(): void {
+    const { walltimeMs } = this.input;
+    if (walltimeMs === undefined) return;
+    const at = this.#progress.nextOverdueMs ?? Date.now() + walltimeMs + WALLTIME_LOOK_MS;
+    if (this.#progress.nextOverdueMs !== undefined || !this.#walltime.isSet) {
+      this.#walltime.set(at, `walltime of ${walltimeMs / 1000} s`);
     }
   }
 
   /** Until a nudge or a timer. Both timers are only made for a submission that is open longer than a moment. */
   async #sleep(): Promise<void> {
-    const now = Date.now();
-    const look = now + this.#lookMs;
+    const look = Date.now() + this.#lookMs;
     if (this.input.deadlineMs <= look) this.#deadline.set(this.input.deadlineMs, 'deadline');
-    else this.#look.set(look, 'look again, in case a nudge was lost');
+    // One that runs already is left: an early look costs less than two events for each nudge.
+    else if (!this.#look.isSet) this.#look.set(look, 'look again, in case a nudge was lost');
     await condition(() => this.#isNudged);
-    if (Date.now() >= look) {
+    if (this.input.deadlineMs > look && !this.#look.isSet) {
       this.#lookMs = Math.min(this.#lookMs * 2, LONGEST_LOOK_MS);
       // Still open after the first look: from now on the deadline itself is a timer that the watcher sees.
       this.#deadline.set(this.input.deadlineMs, 'deadline');
@@ -140,7 +185,7 @@ class SubmissionRun {
   async #observe(): Promise<void> {
     this.#isNudged = false;
     const { walltimeMs } = this.input;
-    this.#show(await observe({ ...this.#ref, ...(walltimeMs === undefined ? {} : { walltimeMs }) }));
+    this.#show(await durably('observe', { ...this.#ref, ...(walltimeMs === undefined ? {} : { walltimeMs }) }));
   }
 
   /** What only a workflow may decide: when a delayed task goes on, and that an attempt is overdue. */
@@ -148,22 +193,22 @@ class SubmissionRun {
     const { nextDueMs, nextOverdueMs } = this.#progress;
     if (nextDueMs !== undefined) {
       if (nextDueMs <= Date.now()) {
-        await releaseDueTasks(this.#ref);
+        await durably('releaseDueTasks', this.#ref);
         await this.#dispatch();
         await this.#observe();
+        // That may have read, and used up the nudge of, an attempt that has failed already: decide about it, too.
+        this.#isNudged ||= this.#progress.nextDueMs !== undefined;
       } else {
         this.#retry.set(nextDueMs, 'pause before the next attempt');
       }
     }
     const { walltimeMs } = this.input;
-    if (nextOverdueMs !== undefined && walltimeMs !== undefined) {
-      if (nextOverdueMs <= Date.now()) {
-        await endOverdueTasks({ ...this.#ref, walltimeMs });
-        await this.#observe();
-      } else {
-        this.#walltime.set(nextOverdueMs, `walltime of ${walltimeMs / 1000} s`);
-      }
+    if (walltimeMs !== undefined && nextOverdueMs !== undefined && nextOverdueMs <= Date.now()) {
+      await endOverdueTasks({ ...this.#ref, walltimeMs });
+      await this.#observe();
     }
+    const { dispatched = 0, running = 0 } = this.#progress.counts;
+    if (dispatched + running > 0) this.#watchWalltime();
   }
 
   #expiry(): EndReason {
@@ -183,7 +228,7 @@ class SubmissionRun {
 
   async #finish(state: SubmissionState): Promise<SubmissionSummary> {
     this.#setState(state);
-    await finish({ ...this.#ref, state });
+    await durably('finish', { ...this.#ref, state });
     return { state, counts: this.#progress.counts };
   }
 
@@ -191,8 +236,7 @@ class SubmissionRun {
     this.#progress = progress;
     setCurrentDetails(describeSubmission(this.input, progress));
     if (progress.open === 0) return;
-    const { waiting = 0, delayed = 0 } = progress.counts;
-    this.#setState(waiting + delayed >= progress.open ? 'waiting' : 'running');
+    this.#setState(openStateOf(progress));
   }
 
   #setState(state: SubmissionState): void {

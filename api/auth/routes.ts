@@ -1,4 +1,5 @@
 import type { Response } from 'express';
+import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
 import { isUuid } from '../../contracts/ids';
@@ -12,26 +13,49 @@ import {
   userinfoResponseSchema,
   type TokenResponse,
 } from '../../contracts/http/globus';
-import { TOKEN_LIFETIME_S, type IssuedToken } from '../../platform/identities';
+import { describeName, IDENTITY_PROVIDER, TOKEN_LIFETIME_S, type IssuedToken } from '../../platform/identities';
+import { createLogins } from '../../platform/logins';
 import type { ApiDeps } from '../deps';
 import { errorBody } from '../middleware/error-handler';
 import { requestIdOf } from '../middleware/request-id';
 import { ANSWERED, route, type Route } from '../route';
 import { authenticateClient, readClientCredentials } from './client-credentials';
+import { loginRoutes } from './login';
 import { splitScopes } from './scopes';
 
-/** The part of Globus Auth that client credentials need (protocol/globus-compute-4, section 3). */
+/** The part of Globus Auth that the clients need (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
 
-/** Our identities come from nowhere else; clients want a domain and a provider all the same. */
-const DOMAIN = 'clients.funcx.local';
-const PROVIDER_ID = '00000000-0000-4000-8000-000000000000';
+type CodeForm = Extract<z.output<typeof tokenFormSchema>, { grant_type: 'authorization_code' }>;
 
-export function authRoutes({ identities }: ApiDeps): Route[] {
+export function authRoutes({ db, identities }: ApiDeps): Route[] {
+  const logins = createLogins(db);
+
+  /** The code of an interactive login for tokens, each with a refresh token: without one the clients ask for a login at every start. */
+  async function exchangeCode(res: Response, form: CodeForm): Promise<TokenResponse | typeof ANSWERED> {
+    const login = await logins.redeemCode(form.code, {
+      clientId: form.client_id,
+      redirectUri: form.redirect_uri,
+      verifier: form.code_verifier,
+    });
+    if (!login) return refuseGrant(res, 'the code is wrong, used or too old; log in again for a new one');
+    const issued = await identities.issueTokens(login.identityId, splitScopes(login.scope));
+    const refreshTokens = await logins.issueRefreshTokens(login.identityId, issued);
+    return tokenResponse(issued.map((one, index) => ({ ...one, refreshToken: refreshTokens[index] })));
+  }
+
+  async function refresh(res: Response, token: string): Promise<TokenResponse | typeof ANSWERED> {
+    const grant = await logins.useRefreshToken(token);
+    if (!grant) return refuseGrant(res, 'the refresh token is unknown, over or revoked; log in again');
+    const issued = await identities.issueTokens(grant.identityId, [grant]);
+    return tokenResponse(issued.map((one) => ({ ...one, refreshToken: token })));
+  }
+
   return [
+    ...loginRoutes(identities, logins),
     route({
       method: 'post',
       path: '/v2/oauth2/token',
-      summary: 'Access tokens for client credentials, one per resource server',
+      summary: 'Access tokens, one per resource server, for client credentials, the code of a login or a refresh token',
       access: 'open',
       bodyKind: 'form',
       body: tokenFormSchema,
@@ -39,6 +63,8 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
       errors: ['UNAUTHENTICATED'],
       handle: async ({ req, res, body }) => {
         res.setHeader('cache-control', 'no-store');
+        if (body.grant_type === 'authorization_code') return exchangeCode(res, body);
+        if (body.grant_type === 'refresh_token') return refresh(res, body.refresh_token);
         const client = await authenticateClient(identities, readClientCredentials(req.headers.authorization, body));
         if (!client) return refuseClient(res);
         return tokenResponse(await identities.issueTokens(client.id, splitScopes(body.scope)));
@@ -54,6 +80,11 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
       response: revokeResponseSchema,
       errors: ['UNAUTHENTICATED'],
       handle: async ({ req, res, body }) => {
+        // A client of an interactive login has no secret: that it has the token must do.
+        if (req.headers.authorization === undefined && body.client_id !== undefined) {
+          if (await logins.revoke(body.token)) identities.forget();
+          return { active: false };
+        }
         const client = await authenticateClient(identities, readClientCredentials(req.headers.authorization, {}));
         if (!client) return refuseClient(res);
         await identities.revokeToken(client.id, body.token);
@@ -77,8 +108,8 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
               sub: identity.id,
               ...named,
               organization: 'funcX',
-              identity_provider: PROVIDER_ID,
-              identity_provider_display_name: 'funcX client credentials',
+              identity_provider: IDENTITY_PROVIDER.id,
+              identity_provider_display_name: IDENTITY_PROVIDER.name,
               last_authentication: Math.floor(Date.now() / 1000),
             },
           ],
@@ -100,30 +131,29 @@ export function authRoutes({ identities }: ApiDeps): Route[] {
   ];
 }
 
-function describeName(name: string): { name: string; username: string; email: string } {
-  const username = `${name.replace(/[^A-Za-z0-9._-]/g, '_')}@${DOMAIN}`;
-  return { name, username, email: username };
-}
+const refuseClient = (res: Response): typeof ANSWERED =>
+  refuse(res, 'invalid_client', 'the client id or secret is wrong, or the identity was revoked');
+const refuseGrant = (res: Response, detail: string): typeof ANSWERED => refuse(res, 'invalid_grant', detail);
 
 /** Ours and the shape that the Auth clients parse in one. */
-function refuseClient(res: Response): typeof ANSWERED {
-  const detail = 'the client id or secret is wrong, or the identity was revoked';
+function refuse(res: Response, error: string, detail: string): typeof ANSWERED {
   res.status(401).json({
     ...errorBody(new TerminalError('UNAUTHENTICATED', detail), requestIdOf(res)),
-    error: 'invalid_client',
+    error,
     error_description: detail,
     errors: [{ code: 'UNAUTHENTICATED', detail, title: 'Unauthorized', status: '401' }],
   });
   return ANSWERED;
 }
 
-function tokenResponse(issued: IssuedToken[]): TokenResponse {
+function tokenResponse(issued: (IssuedToken & { refreshToken?: string })[]): TokenResponse {
   const [first, ...others] = issued.map((one) => ({
     access_token: one.token,
     scope: one.scope,
     expires_in: TOKEN_LIFETIME_S,
     token_type: 'Bearer' as const,
     resource_server: one.resourceServer,
+    ...(one.refreshToken === undefined ? {} : { refresh_token: one.refreshToken }),
   }));
   if (!first) throw new Error('no token was issued'); // splitScopes names at least one
   // Each token's scopes are its own; the clients look for every requested scope over all tokens.

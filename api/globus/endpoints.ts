@@ -16,13 +16,12 @@ import {
   lockEndpoint,
   type EndpointRow,
 } from '../../platform/store/endpoints';
+import { listTaskQueues } from '../../platform/store/user-endpoints';
 import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
 /** Endpoints as the Globus Compute clients read, lock and delete them. */
-
-// TODO issue 6: POST and PUT /v3/endpoints, by which the stock endpoint registers, come here.
 
 /** How long a remotely stopped endpoint may not register again. */
 const LOCK_S = 10;
@@ -74,8 +73,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
       handle: async (call) => {
         const id = idParameter(call, 'id', 'ENDPOINT_NOT_FOUND');
-        checkEndpoint(call.identity, 'manage', id, await findEndpointEvenDeleted(db, id));
-        await removeEndpoint(deps, id);
+        const row = checkEndpoint(call.identity, 'manage', id, await findEndpointEvenDeleted(db, id));
+        await removeEndpoint(deps, row);
         return { result: 302 };
       },
     }),
@@ -89,7 +88,9 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
         const row = await requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
         const until = await lockEndpoint(db, row.id, LOCK_S);
         if (!until) throw unknownEndpoint(row.id);
-        await stopAgent(deps, row.id, 'the endpoint was stopped remotely');
+        // A stock one says goodbye with its other credential; our agent is told why.
+        if (row.kind === 'globus') await deps.endpointUsers.revokeCommand(row.id);
+        else await stopAgent(deps, row.id, 'the endpoint was stopped remotely');
         return { endpoint_id: row.id, lock_expiration_timestamp: until.toISOString() };
       },
     }),
@@ -133,9 +134,11 @@ async function stopAgent({ queues, sendCommand, brokerUsers }: ApiDeps, endpoint
 }
 
 /** Every step may be done again: when one fails the caller is told so and repeats the request. */
-async function removeEndpoint(deps: ApiDeps, endpointId: string): Promise<void> {
-  await deleteEndpoint(deps.db, endpointId); // first, so that the agent can't come back
-  await stopAgent(deps, endpointId, 'the endpoint was deleted');
-  await deps.onEndpointDeleted(endpointId);
-  await deps.queues.delete(endpointId);
+async function removeEndpoint(deps: ApiDeps, { id, kind }: EndpointRow): Promise<void> {
+  await deleteEndpoint(deps.db, id); // first, so that the agent can't come back
+  if (kind === 'globus') await deps.brokerUsers.revokeEndpoint(id);
+  else await stopAgent(deps, id, 'the endpoint was deleted');
+  await deps.onEndpointDeleted(id);
+  // A stock endpoint has a queue for each of its user endpoints.
+  for (const queueId of new Set([id, ...(await listTaskQueues(deps.db, id))])) await deps.queues.delete(queueId);
 }

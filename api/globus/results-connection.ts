@@ -1,5 +1,6 @@
 import { groupQueuePrefix } from '../../contracts/names';
 import { resultConnectionQuerySchema, resultConnectionSchema } from '../../contracts/http/globus';
+import { withAuthority } from '../../platform/broker-urls';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 
@@ -23,14 +24,4 @@ export function resultsConnectionRoutes({ brokerUsers, brokerAuthority }: ApiDep
       },
     }),
   ];
-}
-
-/**
- * pika, within the stock clients, trusts a private authority only when the URL brings it: `ssl_options` is a Python dict
- * literal (protocol/globus-compute-4, section 6.4).
- */
-export function withAuthority(url: string, authority: string | undefined): string {
-  if (authority === undefined || !url.startsWith('amqps:')) return url;
-  const pem = authority.replace(/\r/g, '').replace(/\n/g, '\\n');
-  return `${url}?ssl_options=${encodeURIComponent(`{'cadata': '${pem}'}`)}`;
 }

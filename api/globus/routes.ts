@@ -1,5 +1,6 @@
 import type { ApiDeps } from '../deps';
 import type { Route } from '../route';
+import { coreEndpointRoutes } from './core-endpoints';
 import { endpointRoutes } from './endpoints';
 import { functionRoutes } from './functions';
 import { resultsConnectionRoutes } from './results-connection';
@@ -9,6 +10,7 @@ import { taskRoutes } from './tasks';
 /** What the Globus Compute 4 clients call (protocol/globus-compute-4, section 4). */
 export const globusRoutes = (deps: ApiDeps): Route[] => [
   ...functionRoutes(deps),
+  ...coreEndpointRoutes(deps),
   ...endpointRoutes(deps),
   ...submitRoutes(deps),
   ...taskRoutes(deps),

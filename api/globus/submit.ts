@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import type { Request, Response } from 'express';
 
 import { TerminalError } from '../../contracts/errors';
 import {
@@ -17,15 +16,19 @@ import type { Identity } from '../../platform/access';
 import { readSubmitTargets } from '../../platform/store/endpoints';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
+import type { Accepted } from '../accept';
+import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../payloads';
 import { idParameter, route, type Route } from '../route';
-import { checkTarget, idempotencyOf, splitSpecification, traceparentOf } from '../submissions';
+import { acceptList } from '../submit-list';
+import { checkPayloads, checkTarget, idempotencyOf, placeTasks, splitSpecification, traceparentOf } from '../submissions';
 
 /** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
 
 interface Submitter {
   identity: Identity;
-  req: IncomingMessage;
+  req: Request;
+  res: Response;
 }
 
 const ERRORS = [
@@ -48,7 +51,6 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       errors: ERRORS,
       handle: (call) => submitTable(deps, call, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
     }),
-    // TODO issue 7: funcX 1.0 submits here as well, and wants an outcome per task (207).
     route({
       method: 'post',
       path: '/v2/submit',
@@ -65,8 +67,8 @@ export function submitRoutes(deps: ApiDeps): Route[] {
 }
 
 async function submitTable(
-  { db, config, accept }: ApiDeps,
-  { identity, req }: Submitter,
+  { db, config, accept, placement, repeats }: ApiDeps,
+  { identity, req, res }: Submitter,
   endpointId: string,
   body: SubmitTable,
 ): Promise<SubmitResponse> {
@@ -78,14 +80,36 @@ async function submitTable(
     );
   }
   const { specification, policy } = splitSpecification(body.resource_specification);
-  const [target] = await readSubmitTargets(db, [endpointId], functionIds);
+  const idempotency = idempotencyOf(req);
+  // A key says what is a repeat; without one, only an answer that was lost does.
+  const bodyHash = idempotency.idempotency ? undefined : bodyHashOf(req);
+  const [[target], wasLost] = await Promise.all([
+    readSubmitTargets(db, [endpointId], functionIds),
+    bodyHash !== undefined && repeats.hasLost(identity.id, bodyHash),
+  ]);
   if (!target) throw unknownEndpoint(endpointId);
   const checked = checkTarget(identity, target, functionIds, policy);
+  checkPayloads(target, Object.values(body.tasks).flat());
+  // The keys as they were sent: the clients look their own up.
+  const respond = (accepted: Accepted): SubmitResponse => ({
+    request_id: accepted.requestId,
+    task_group_id: accepted.taskGroupId,
+    endpoint_id: endpointId,
+    tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
+  });
+  const earlier = wasLost && bodyHash !== undefined ? await repeats.takeLost(identity.id, bodyHash) : undefined;
+  if (earlier) return respond(earlier);
 
+  const { taskQueueId, wake } = await placeTasks(placement, target, {
+    ownerId: identity.id,
+    config: body.user_endpoint_config,
+    runtime: body.user_runtime,
+  });
+  const unanswered = bodyHash === undefined ? undefined : repeats.entry(bodyHash);
   const accepted = await accept({
     owner: { id: identity.id, name: identity.name },
     endpoint: { id: target.id, name: target.name },
-    taskQueueId: checked.taskQueueId,
+    taskQueueId,
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
     createQueue: body.create_queue,
     calls: [...keys].map(([functionId, key]) => ({
@@ -97,15 +121,14 @@ async function submitTable(
     ...(specification ? { resourceSpecification: specification } : {}),
     ...(body.result_serializers ? { resultSerializers: body.result_serializers } : {}),
     ...traceparentOf(req),
-    ...idempotencyOf(req),
+    ...idempotency,
+    ...(unanswered ? { unanswered } : {}),
   });
-  return {
-    request_id: accepted.requestId,
-    task_group_id: accepted.taskGroupId,
-    endpoint_id: endpointId,
-    // The keys as they were sent: the clients look their own up.
-    tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
-  };
+  wake();
+  if (unanswered) {
+    await repeats.beforeAnswer(res, unanswered, { ownerId: identity.id, endpointId: target.id, response: accepted });
+  }
+  return respond(accepted);
 }
 
 /** From the id in lower case to the key that was sent. */
@@ -121,67 +144,17 @@ function readFunctionIds(keys: readonly string[]): Map<string, string> {
   return sent;
 }
 
-async function submitList(
-  { db, config, accept }: ApiDeps,
-  { identity, req }: Submitter,
-  body: TaskList,
-): Promise<SubmitListResponse> {
-  const plan = groupCalls(body.tasks, config.FUNCX_MAX_BODY_CHARS);
-  const functionIds = new Set(body.tasks.map(([functionId]) => functionId));
-  const targets = new Map((await readSubmitTargets(db, [...plan.keys()], [...functionIds])).map((target) => [target.id, target]));
-  // Everything is checked before anything is accepted.
-  const checked = [...plan].map(([endpointId, calls]) => {
-    const target = targets.get(endpointId);
-    if (!target) throw unknownEndpoint(endpointId);
-    return { target, calls, ...checkTarget(identity, target, [...calls.keys()], {}) };
+/** Everything is checked before anything is accepted. */
+async function submitList(deps: ApiDeps, { identity, req }: Submitter, body: TaskList): Promise<SubmitListResponse> {
+  const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {
+    tasks: body.tasks,
+    taskGroupId: body.task_group_id ?? undefined,
+    createQueue: body.create_queue ?? body.create_websocket_queue ?? false,
+    isAllOrNone: true,
   });
-
-  let taskGroupId = body.task_group_id ?? randomUUID();
-  const { idempotency } = idempotencyOf(req);
-  const taskIds: string[] = [];
-  for (const { target, calls, taskQueueId, policy, functionName } of checked) {
-    const accepted = await accept({
-      owner: { id: identity.id, name: identity.name },
-      endpoint: { id: target.id, name: target.name },
-      taskQueueId,
-      taskGroupId,
-      createQueue: body.create_queue ?? body.create_websocket_queue ?? false,
-      calls: [...calls].map(([functionId, list]) => ({
-        functionId,
-        functionName: functionName(functionId),
-        payloads: list.map(({ payload }) => payload),
-      })),
-      policy,
-      ...traceparentOf(req),
-      ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
-    });
-    taskGroupId = accepted.taskGroupId; // another one when the request was answered before
-    for (const [functionId, list] of calls) {
-      list.forEach(({ position }, index) => (taskIds[position] = accepted.tasks[functionId]?.[index] ?? ''));
-    }
-  }
   return {
     response: 'batch',
     task_group_id: taskGroupId,
-    results: taskIds.map((id) => ({ status: 'Success', task_uuid: id, http_status_code: 200 })),
+    results: outcomes.map((outcome) => ({ status: 'Success', task_uuid: String(outcome), http_status_code: 200 })),
   };
-}
-
-interface PlacedCall {
-  position: number;
-  payload: string;
-}
-type Calls = Map<string, PlacedCall[]>;
-
-/** By endpoint, then by function; each call keeps its place in the answer. */
-function groupCalls(tasks: TaskList['tasks'], maxChars: number): Map<string, Calls> {
-  const plan = new Map<string, Calls>();
-  tasks.forEach(([functionId, endpointId, payload], position) => {
-    requirePacked(payload, maxChars, `the payload of task ${position + 1}`);
-    const calls: Calls = plan.get(endpointId) ?? new Map<string, PlacedCall[]>();
-    const list = calls.get(functionId) ?? [];
-    list.push({ position, payload });
-    plan.set(endpointId, calls.set(functionId, list));
-  });
-  return plan;
 }

@@ -34,7 +34,8 @@ export const errorHandler = (log: Logger): ErrorRequestHandler =>
     }
     if (error.retryAfterS !== undefined) res.setHeader('retry-after', String(Math.max(1, Math.ceil(error.retryAfterS))));
     if (error.code === 'UNAUTHENTICATED') res.setHeader('www-authenticate', 'Bearer');
-    res.status(error.httpStatus).json(errorBody(error, requestId));
+    const body: unknown = res.locals.errorBody; // of a wire with a shape of its own
+    res.status(error.httpStatus).json(body ?? errorBody(error, requestId));
   };
 
 export function errorBody(error: FuncXError, requestId: string): ErrorBody {

@@ -10,9 +10,11 @@ import type { BodyKind } from '../route';
 const FORM_LIMIT_BYTES = 100_000;
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-/** Only requests that may be repeated pay for the hash. */
+const SUBMIT = /\/submit(\?|$)/;
+
+/** Only requests that may be repeated pay for the hash: submits, and whatever has a key. */
 function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
-  if (req.headers['idempotency-key'] === undefined) return;
+  if (req.headers['idempotency-key'] === undefined && !SUBMIT.test(req.url ?? '')) return;
   hashes.set(
     req,
     createHash('sha256')
@@ -23,7 +25,7 @@ function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
   );
 }
 
-/** What makes two requests the same: path and body. Only there with an `Idempotency-Key`. */
+/** What makes two requests the same: path and body. Only there for submits, and with an `Idempotency-Key`. */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }

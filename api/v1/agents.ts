@@ -58,9 +58,11 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     ownerId: identity.id,
     name: wanted.name,
     displayName: wanted.display_name ?? null,
+    kind: 'agent',
     isPublic: wanted.public,
     groupId: wanted.group ?? null,
-    allowedFunctions: wanted.allowed_functions ?? null,
+    // What the owner allowed by another client stays, unless the agent says something else.
+    allowedFunctions: wanted.allowed_functions ?? present?.allowedFunctions ?? null,
     metadata: wanted.metadata,
     incarnation: wanted.incarnation,
     workers: wanted.workers,

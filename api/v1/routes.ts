@@ -1,6 +1,7 @@
 import type { ApiDeps } from '../deps';
 import type { Route } from '../route';
 import { agentRoutes } from './agents';
+import { deadLetterRoutes } from './dead-letters';
 import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
 import { identityRoutes } from './identities';
@@ -18,5 +19,6 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...taskRoutes(deps),
   ...taskGroupRoutes(deps),
   ...submissionRoutes(deps),
+  ...deadLetterRoutes(deps),
   ...pipelineRoutes(deps),
 ];

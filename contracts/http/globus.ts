@@ -10,13 +10,24 @@ import { uuidSchema } from './v1';
  */
 
 /** `POST /v2/oauth2/token`, form encoded. */
-export const tokenFormSchema = z.object({
-  grant_type: z.literal('client_credentials'),
-  /** Space separated; may repeat. Without it the token is for the compute service. */
-  scope: z.string().max(10_000).default(''),
-  client_id: z.string().max(200).optional(),
-  client_secret: z.string().max(1_000).optional(),
-});
+export const tokenFormSchema = z.discriminatedUnion('grant_type', [
+  z.object({
+    grant_type: z.literal('client_credentials'),
+    /** Space separated; may repeat. Without it the token is for the compute service. */
+    scope: z.string().max(10_000).default(''),
+    client_id: z.string().max(200).optional(),
+    client_secret: z.string().max(1_000).optional(),
+  }),
+  /** After an interactive login; the verifier is of PKCE. */
+  z.object({
+    grant_type: z.literal('authorization_code'),
+    client_id: z.string().max(200),
+    code: z.string().max(200),
+    code_verifier: z.string().max(200),
+    redirect_uri: z.string().max(2_000),
+  }),
+  z.object({ grant_type: z.literal('refresh_token'), refresh_token: z.string().max(200) }),
+]);
 
 const issuedTokenSchema = z.object({
   access_token: z.string(),
@@ -24,11 +35,13 @@ const issuedTokenSchema = z.object({
   expires_in: z.int(),
   token_type: z.literal('Bearer'),
   resource_server: z.string(),
+  /** After an interactive login that asked for one. */
+  refresh_token: z.string().optional(),
 });
 export const tokenResponseSchema = issuedTokenSchema.extend({ other_tokens: z.array(issuedTokenSchema) });
 export type TokenResponse = z.infer<typeof tokenResponseSchema>;
 
-export const revokeFormSchema = z.object({ token: z.string().max(1_000) });
+export const revokeFormSchema = z.object({ token: z.string().max(1_000), client_id: z.string().max(200).optional() });
 export const revokeResponseSchema = z.object({ active: z.literal(false) });
 
 export const identityQuerySchema = z.object({ ids: z.string().max(10_000).default('') });
@@ -98,6 +111,37 @@ export const allowedFunctionsSchema = z.object({
   restricted: z.boolean(),
   functions: z.array(z.string()),
 });
+
+/** `POST /v3/endpoints`, `PUT /v3/endpoints/{id}`: a stock core endpoint. */
+export const registerCoreSchema = z.object({
+  endpoint_name: z.string().min(1).max(200),
+  public: z.boolean().default(false),
+  high_assurance: z.boolean().nullish(),
+  multi_user: z.boolean().nullish(),
+  display_name: z.string().max(500).nullish(),
+  allowed_functions: z.array(uuidSchema).max(10_000).nullish(),
+  authentication_policy: z.string().nullish(),
+  subscription_uuid: z.string().nullish(),
+  admins: z.array(z.string()).nullish(),
+  metadata: z.record(z.string(), z.unknown()).default({}),
+});
+const publishKwargsSchema = z.object({
+  exchange: z.string(),
+  routing_key: z.string(),
+  mandatory: z.boolean(),
+  properties: z.object({ delivery_mode: z.literal(2), user_id: z.string() }),
+});
+export const coreRegistrationSchema = z.object({
+  endpoint_id: z.string(),
+  command_queue_info: z.object({ connection_url: z.string(), queue: z.string() }),
+  heartbeat_queue_info: z.object({
+    connection_url: z.string(),
+    exchange: z.string(),
+    queue: z.string(),
+    queue_publish_kwargs: publishKwargsSchema,
+  }),
+});
+export type CoreRegistration = z.infer<typeof coreRegistrationSchema>;
 
 /** `POST /v3/endpoints/{id}/submit`. */
 export const submitSchema = z.object({

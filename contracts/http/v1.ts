@@ -179,3 +179,29 @@ export const readinessSchema = z.object({
   ready: z.boolean(),
   engines: z.record(z.string(), z.object({ ok: z.boolean(), reason: z.string().optional() })),
 });
+
+const deadLetterSummarySchema = z.object({
+  id: z.int(),
+  /** The queue that the message was on. */
+  queue: z.string(),
+  routing_key: z.string().nullable(),
+  reason: z.string(),
+  /** Bytes of the body. */
+  size: z.int(),
+  created_at: timestamp,
+});
+export type DeadLetterSummary = z.output<typeof deadLetterSummarySchema>;
+export const deadLettersQuerySchema = z.object({
+  /** Those with a smaller id only. */
+  before: z.coerce.number().int().positive().optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+});
+export const deadLetterListSchema = z.object({ dead_letters: z.array(deadLetterSummarySchema) });
+export const deadLetterSchema = deadLetterSummarySchema.extend({
+  headers: z.record(z.string(), z.unknown()),
+  /** The first 4 KB of the body. */
+  body_base64: z.string(),
+});
+export type DeadLetter = z.output<typeof deadLetterSchema>;
+export const droppedDeadLetterSchema = z.object({ id: z.int(), dropped: z.literal(true) });
+export const replayedDeadLetterSchema = z.object({ id: z.int(), queue: z.string(), replayed: z.literal(true) });

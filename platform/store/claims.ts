@@ -21,11 +21,12 @@ export interface ClaimedTask {
 const LOADED = `
   select c.id, c.attempt, t.function_id as "functionId", f.code,
          case when e.kind = 'agent' and t.payload_size > $3 then null
-              else task_payload(c.id) end as payload,
+              when exists (select from payload_references pr where pr.id = c.id) then task_payload(c.id)
+              else (select p.body from payloads p where p.id = c.id and p.id >= $4 and p.id <= $5) end as payload,
          s.resource_specification as "resourceSpecification", s.result_serializers as "resultSerializers",
          (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent
     from claimed c
-    join tasks t on t.id = c.id
+    join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
     join functions f on f.id = t.function_id
     join submissions s on s.id = (left(c.id::text, 31) || '00000')::uuid
     join endpoints e on e.id = s.endpoint_id
@@ -51,19 +52,35 @@ export async function claimTasks(
   const { rows } = await db.query<ClaimedTask>({
     name: 'load-claimed',
     text: `with claimed as (select * from unnest($1::uuid[], $2::integer[]) as c (id, attempt)) ${LOADED}`,
-    values: [claimed.map((task) => task.id), claimed.map((task) => task.attempt), bounds.inlineBytes],
+    values: [claimed.map((task) => task.id), claimed.map((task) => task.attempt), bounds.inlineBytes, ...rangeOf(claimed)],
   });
   return rows;
 }
 
-/** True when tasks wait at an online queue and no living pump looks after them. */
-export async function needsPump(db: Database, queueId: string): Promise<boolean> {
-  const { rows } = await db.query<{ needed: boolean | null }>({
-    name: 'needs-pump',
-    text: 'select needs_pump($1) as needed',
+/**
+ * True when tasks wait at an online queue and no living pump looks after them: then the caller calls the endpoint's
+ * workflow. At most one caller in 15 s is asked, so that a crowd of submissions does not become a crowd of signals.
+ */
+export async function askForPump(db: Database, queueId: string): Promise<boolean> {
+  const { rows } = await db.query<{ asked: boolean }>({
+    name: 'ask-for-pump',
+    text: 'select ask_for_pump($1) as asked',
     values: [queueId],
   });
-  return rows[0]?.needed ?? false;
+  return rows[0]?.asked ?? false;
+}
+
+/** The call could not be made: the next one may try at once. */
+export async function forgetPump(db: Database, queueId: string): Promise<void> {
+  await db.query('update task_queues set pump_alive_at = null where id = $1', [queueId]);
+}
+
+/** The claim of a pump that died before it had published everything; its tasks are published again. */
+export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from task_queues where id = $1', [
+    queueId,
+  ]);
+  return rows[0]?.claim ?? undefined;
 }
 
 /** Says that the pump of this queue is alive; false when it has nothing left to do, and then it is marked as ended. */
@@ -74,6 +91,20 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
     values: [queueId],
   });
   return rows[0]?.more ?? false;
+}
+
+/** Lowest and highest id: what leads a statement to its partitions. The rows come ordered. */
+function rangeOf(claimed: readonly { id: string }[]): [string | undefined, string | undefined] {
+  return [claimed[0]?.id, claimed.at(-1)?.id];
+}
+
+/** True when the queue's endpoint was deleted. */
+export async function isQueueGone(db: Database, queueId: string): Promise<boolean> {
+  const { rows } = await db.query(
+    'select 1 from task_queues q join endpoints e on e.id = q.endpoint_id where q.id = $1 and e.deleted_at is null',
+    [queueId],
+  );
+  return rows.length === 0;
 }
 
 export interface WaitingState {

@@ -13,10 +13,16 @@ export type Database = Pool;
 // int8 counts and sequence numbers stay below 2^53.
 types.setTypeParser(types.builtins.INT8, (text) => Number(text));
 
-const MIGRATIONS = ['0001-schema.sql', '0002-pipelines.sql'] as const;
+const MIGRATIONS = [
+  '0001-schema.sql',
+  '0002-life.sql',
+  '0003-stock-endpoints.sql',
+  '0004-sockets-and-logins.sql',
+  '0005-pipelines.sql',
+] as const;
 const MIGRATION_LOCK = 0x66756e63; // "func"
 const DAY_MS = 86_400_000;
-const PARTITIONED = ['tasks', 'payloads', 'results'] as const;
+export const PARTITIONED = ['tasks', 'payloads', 'results'] as const;
 /** Partitions exist this many days ahead, so that a day's change never waits for the maintenance. */
 const DAYS_AHEAD = 2;
 

@@ -71,11 +71,13 @@ export interface AgentRegistrationRow {
   ownerId: string;
   name: string;
   displayName: string | null;
+  kind: EndpointKind;
   isPublic: boolean;
   groupId: string | null;
   allowedFunctions: string[] | null;
   metadata: Record<string, unknown>;
-  incarnation: string;
+  /** Null where the agent has no word for it. */
+  incarnation: string | null;
   workers: number;
   heartbeatPeriodS: number;
   windowFloor: number;
@@ -87,7 +89,7 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
   const { rowCount } = await db.query(
     `with saved as (
        insert into endpoints (id, owner_id, name, display_name, kind, is_public, group_id, allowed_functions, metadata)
-       values ($1, $2, $3, $4, 'agent', $5, $6, $7, $8)
+       values ($1, $2, $3, $4, $14, $5, $6, $7, $8)
        on conflict (id) do update set name = excluded.name, display_name = excluded.display_name, is_public = excluded.is_public,
            group_id = excluded.group_id, allowed_functions = excluded.allowed_functions, metadata = excluded.metadata,
            registered_at = now()
@@ -113,6 +115,7 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
       agent.heartbeatPeriodS,
       agent.windowFloor,
       agent.windowSpanS,
+      agent.kind,
     ],
   );
   return rowCount === 1;
@@ -125,6 +128,23 @@ export async function lockEndpoint(db: Database, id: string, seconds: number): P
     [id, seconds],
   );
   return rows[0]?.until;
+}
+
+/** Restricts an endpoint to some functions; an empty list ends the restriction. False when there is no such endpoint. */
+export async function changeAllowedFunctions(
+  db: Database,
+  id: string,
+  add: readonly string[],
+  remove: readonly string[],
+): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `update endpoints e set allowed_functions = (
+       select nullif(array(select distinct f from unnest(coalesce(e.allowed_functions, '{}') || $2::uuid[]) as f
+                            where not (f = any ($3::uuid[])) order by f), '{}'))
+      where e.id = $1 and e.deleted_at is null`,
+    [id, add, remove],
+  );
+  return rowCount === 1;
 }
 
 /** Marks it deleted and its queues offline. Nothing changes when it was deleted before. */
@@ -144,6 +164,8 @@ export interface CallableRow {
   isPublic: boolean;
   groupId: string | null;
   policy: Policy;
+  /** Enough of the code to see how it is serialized. */
+  codeStart: string;
 }
 
 export interface SubmitTarget {
@@ -170,7 +192,8 @@ export async function readSubmitTargets(
              from endpoints e
              left join lateral (
                select json_agg(json_build_object('id', f.id, 'name', f.name, 'ownerId', f.owner_id, 'isPublic', f.is_public,
-                                                 'groupId', f.group_id, 'policy', f.policy)) as functions
+                                                 'groupId', f.group_id, 'policy', f.policy,
+                                                 'codeStart', encode(substring(f.code for 16), 'escape'))) as functions
                  from functions f where f.id = any ($2) and f.deleted_at is null) f on true
             where e.id = any ($1) and e.deleted_at is null`,
     values: [endpointIds, functionIds],

@@ -6,6 +6,7 @@ import type { FailureLine, SubmissionProgress } from '../../contracts/submission
 import type { TaskState } from '../../contracts/states';
 import { decodeFrame } from '../../contracts/frames';
 import type { Database } from './database';
+import type { UnansweredRequest } from './unanswered-requests';
 
 /** Rows of submissions: written whole at accept, read by the workflow. */
 
@@ -63,15 +64,23 @@ const INSERT_SUBMISSION = `
     insert into tasks (id, owner_id, task_queue_id, task_group_id, function_id, payload_size)
     select b.id, $2, $4, $5, b.function_id, b.size
       from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
+  ), unanswered as (
+    insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response)
+    select $17::uuid, $2, $3, $18::bytea, $19::text, $20::uuid, $21::jsonb from submitted where $17::uuid is not null
   ), referring as (
     insert into payload_references (id, position, source)
-    select r.id, r.position, r.source from submitted, unnest($17::uuid[], $18::integer[], $19::uuid[]) as r (id, position, source)
+    select r.id, r.position, r.source from submitted, unnest($22::uuid[], $23::integer[], $24::uuid[]) as r (id, position, source)
   )
   select count(*)::integer as submitted from submitted`;
 
 type Queryable = Pick<PoolClient, 'query'>;
 
-async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boolean): Promise<boolean> {
+async function insertOne(
+  db: Queryable,
+  submission: NewSubmission,
+  hasQueue: boolean,
+  unanswered?: UnansweredRequest & { response: unknown },
+): Promise<boolean> {
   const references = submission.tasks.flatMap((task, index) =>
     (task.referring?.sources ?? []).map((source, position) => ({ id: taskIdOf(submission.id, index + 1), position, source })),
   );
@@ -95,6 +104,11 @@ async function insertOne(db: Queryable, submission: NewSubmission, hasQueue: boo
       submission.tasks.map((task) => task.functionId),
       submission.tasks.map((task) => task.payload),
       submission.tasks.map((task) => task.referring?.bytes ?? task.payload.length),
+      unanswered?.id ?? null,
+      unanswered?.bodyHash ?? null,
+      unanswered?.listener ?? null,
+      unanswered?.process ?? null,
+      unanswered === undefined ? null : JSON.stringify(unanswered.response),
       references.map(({ id }) => id),
       references.map(({ position }) => position),
       references.map(({ source }) => source),
@@ -109,11 +123,12 @@ export async function insertSubmissions(
   submissions: readonly NewSubmission[],
   hasQueue: boolean,
   remembered?: Remembered,
+  unanswered?: UnansweredRequest & { response: unknown },
 ): Promise<InsertOutcome> {
   const [first, ...others] = submissions;
   if (!first) return { kind: 'inserted' };
   if (others.length === 0 && !remembered) {
-    return (await insertOne(db, first, hasQueue)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
+    return (await insertOne(db, first, hasQueue, unanswered)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
   }
   const client = await db.connect();
   try {
@@ -136,7 +151,7 @@ export async function insertSubmissions(
       }
     }
     for (const submission of submissions) {
-      if (!(await insertOne(client, submission, hasQueue))) {
+      if (!(await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined))) {
         await client.query('rollback');
         return { kind: 'group-of-another-owner' };
       }
@@ -154,16 +169,6 @@ export async function insertSubmissions(
 /** Notes that the workflows run; the sweep looks only at submissions without this. */
 export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
   await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
-}
-
-/** Removes submissions whose workflow could not be started: nothing of a refused request is left. */
-export async function removeSubmissions(db: Database, ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    const range = [id, taskIdOf(id, 0xfffff)];
-    await db.query('delete from payloads where id > $1 and id <= $2', range);
-    await db.query('delete from tasks where id > $1 and id <= $2', range);
-    await db.query('delete from submissions where id = $1', [id]);
-  }
 }
 
 export interface UnstartedSubmission {
@@ -193,6 +198,14 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
   return rows;
 }
 
+/** The rows were removed (by retention, or by hand): there is nothing that a workflow could still do. */
+export class SubmissionGoneError extends Error {
+  constructor(submissionId: string) {
+    super(`submission ${submissionId} is not in the store`);
+    this.name = 'SubmissionGoneError';
+  }
+}
+
 const MAX_FAILURES_SHOWN = 5;
 /** A worker may take a moment to be stopped; only then the service ends an overdue attempt by itself. */
 const WALLTIME_GRACE_MS = 15_000;
@@ -201,9 +214,9 @@ const WALLTIME_GRACE_MS = 15_000;
 export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
   const range = [submissionId, taskIdOf(submissionId, 0xfffff)];
   const [counts, queue] = await Promise.all([
-    db.query<{ state: TaskState; n: number; due: Date | null; dispatched: Date | null }>({
+    db.query<{ state: TaskState; n: number; due: Date | null; running: Date | null }>({
       name: 'submission-counts',
-      text: `select state, count(*)::integer as n, min(due_at) as due, min(dispatched_at) as dispatched
+      text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running
                from tasks where id > $1 and id <= $2 group by state`,
       values: range,
     }),
@@ -214,7 +227,7 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
     }),
   ]);
   const head = queue.rows[0];
-  if (!head) throw new Error(`submission ${submissionId} is not in the store`);
+  if (!head) throw new SubmissionGoneError(submissionId);
   const progress: SubmissionProgress = {
     open: head.open,
     counts: {},
@@ -225,9 +238,9 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
   for (const row of counts.rows) {
     progress.counts[row.state] = row.n;
     if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
-    if ((row.state === 'dispatched' || row.state === 'running') && row.dispatched && walltimeMs !== undefined) {
-      const overdue = row.dispatched.getTime() + walltimeMs + WALLTIME_GRACE_MS;
-      progress.nextOverdueMs = Math.min(progress.nextOverdueMs ?? overdue, overdue);
+    // Only what an agent says that it runs: an attempt may wait at its agent for longer than its walltime.
+    if (row.state === 'running' && row.running && walltimeMs !== undefined) {
+      progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
     }
   }
   if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
@@ -254,7 +267,7 @@ export async function setSubmissionState(db: Database, submissionId: string, sta
   await db.query(
     `update submissions set state = $2::text,
             finished_at = case when $2::text in ('done', 'cancelled', 'expired') then coalesce(finished_at, now()) else null end
-      where id = $1 and state is distinct from $2::text`,
+      where id = $1 and (state <> $2::text or ($2::text in ('done', 'cancelled', 'expired') and finished_at is null))`,
     [submissionId, state],
   );
 }
@@ -279,8 +292,8 @@ export async function listOpenTasks(db: Database, submissionId: string): Promise
 export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt, state from tasks
-      where id > $1 and id <= $2 and state in ('dispatched', 'running')
-        and dispatched_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
+      where id > $1 and id <= $2 and state = 'running'
+        and running_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
     [submissionId, taskIdOf(submissionId, 0xfffff), walltimeMs + WALLTIME_GRACE_MS],
   );
   return rows;

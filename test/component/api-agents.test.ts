@@ -43,6 +43,7 @@ beforeEach(async () => {
       queues: {
         declare: async () => void order.push('declared'),
         hasListener: async () => isListening,
+        hasConsumer: async () => false,
         delete: async () => undefined,
       },
     },

@@ -123,8 +123,14 @@ async function submit(who: Person, endpointId: string, functionId: string, count
   };
 }
 
-const answerTask = (endpointId: string, taskId: string, data: string, failure?: string) =>
-  storeAnswers(postgres.db, [
+/** Sent to its endpoint and answered from there; an answer to a task that was never sent would not count. */
+async function answerTask(endpointId: string, taskId: string, data: string, failure?: string) {
+  await postgres.db.query(
+    `with sent as (update tasks set state = 'dispatched', attempt = 1 where id = $1 and state = 'waiting' returning task_queue_id)
+     update task_queues q set in_flight = in_flight + 1 from sent where q.id = sent.task_queue_id`,
+    [taskId],
+  );
+  return storeAnswers(postgres.db, [
     {
       taskId,
       taskQueueId: endpointId,
@@ -136,6 +142,7 @@ const answerTask = (endpointId: string, taskId: string, data: string, failure?: 
       }),
     },
   ]);
+}
 
 describe('identities and groups', () => {
   test('a secret is shown once and kept as a hash; a revoked identity is 401 and loses its broker users', async () => {

@@ -187,7 +187,7 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     p.wait()
 `;
     const file = path.join(dir, 'pid');
-    const outcome = await run(source('st', code, [file]), { walltimeMs: 1_000 });
+    const outcome = await run(source('st', code, [file]), { walltimeMs: 4_000 });
     expect(outcome.error?.code).toBe('WalltimeExceeded');
     await until(() => !isRunning(Number(fs.readFileSync(file, 'utf8'))));
   });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -130,7 +131,34 @@ export async function startApi(options: {
       revokeOwner: async () => undefined,
       sweepExpired: async () => 0,
     },
-    queues: { declare: async () => undefined, hasListener: async () => false, delete: async () => undefined },
+    stockQueues: {
+      declareCommands: async () => undefined,
+      declareTasks: async () => undefined,
+      emptyTasks: async () => undefined,
+      countResults: async () => 0,
+    },
+    endpointUsers: {
+      renewCore: async (id) => ({
+        command: { name: `command-${id}`, url: `amqps://command-${id}:secret@broker/funcx` },
+        heartbeat: { name: `heartbeat-${id}`, url: `amqps://heartbeat-${id}:secret@broker/funcx` },
+      }),
+      revokeCommand: async () => undefined,
+      userEndpoint: async (id) => ({ name: `user-${id}`, url: `amqps://user-${id}:secret@broker/funcx` }),
+    },
+    placement: { place: async ({ endpointId }) => endpointId, wake: () => undefined },
+    repeats: {
+      entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener: 'test', process: randomUUID() }),
+      hasLost: async () => false,
+      takeLost: async () => undefined,
+      beforeAnswer: async () => undefined,
+      takeOver: async () => undefined,
+    },
+    queues: {
+      declare: async () => undefined,
+      hasListener: async () => false,
+      hasConsumer: async () => false,
+      delete: async () => undefined,
+    },
     accept: async (request) => {
       accepted.push(request);
       const submissionId = makeSubmissionId(Date.now(), new Uint8Array(7));
@@ -144,6 +172,7 @@ export async function startApi(options: {
       };
     },
     cancel: async () => ({ cancelled: 0 }),
+    replay: async () => true,
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,

@@ -13,7 +13,11 @@ const ROOT = join(__dirname, '..', '..');
 
 /** Compiles the package and the examples. */
 export function buildExamples(): void {
-  for (const project of ['sdk', 'examples/tsconfig.build.json', 'test/fixtures/pipelines/tsconfig.build.json']) {
+  for (const project of [
+    'sdk/tsconfig.build.json',
+    'examples/tsconfig.build.json',
+    'test/fixtures/pipelines/tsconfig.build.json',
+  ]) {
     const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
     const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { cwd: ROOT, encoding: 'utf8' });
     if (status !== 0) throw new Error(`${project} does not compile:\n${stdout}`);

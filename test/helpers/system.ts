@@ -181,10 +181,11 @@ export interface CommandResult {
 }
 
 /** `./bin/funcx` against the system of the tests. */
-export function funcx(args: readonly string[], env: Record<string, string> = {}, timeout = 60_000): CommandResult {
+export function funcx(args: readonly string[], env: Record<string, string> = {}, timeout = 60_000, input = ''): CommandResult {
   const { status, stdout, stderr } = spawnSync(join(ROOT, 'bin', 'funcx'), args, {
     encoding: 'utf8',
     timeout,
+    input,
     env: { ...process.env, FUNCX_DATA_DIR: dataDir(), ...env },
   });
   return { status, stdout, stderr };
@@ -218,10 +219,12 @@ export class Agent {
   async start(env: Record<string, string> = {}): Promise<this> {
     mkdirSync(this.dir, { recursive: true });
     const log = createWriteStream(join(this.dir, 'agent.log'), { flags: 'a' });
+    // An id of its own: that of the system's local endpoint is taken.
+    const { FUNCX_ENDPOINT_ID: _id, FUNCX_ENDPOINT_PUBLIC: _public, ...shared } = serviceEnv('endpoint');
     const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', 'endpoint', 'main.js')], {
       env: {
         ...process.env,
-        ...serviceEnv('endpoint'),
+        ...shared,
         FUNCX_CLIENT_ID: this.credentials.client_id,
         FUNCX_CLIENT_SECRET: this.credentials.client_secret,
         FUNCX_ENDPOINT_NAME: this.name,

@@ -27,6 +27,8 @@ describe('the OpenAPI document', () => {
       '/healthz',
       '/readyz',
       '/v2/version',
+      '/v2/oauth2/authorize', // the page where one logs in
+      '/v2/oauth2/authorize',
       '/v2/oauth2/token',
       '/v2/oauth2/token/revoke', // takes the client's own id and secret
       '/openapi.json',

@@ -1,4 +1,4 @@
-import { withAuthority } from '../../api/globus/results-connection';
+import { withAuthority } from '../../platform/broker-urls';
 import { splitScopes } from '../../api/auth/scopes';
 import { errorBody, translateError } from '../../api/middleware/error-handler';
 import { requirePacked } from '../../api/payloads';

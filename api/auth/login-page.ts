@@ -1,0 +1,68 @@
+import type { Response } from 'express';
+
+/** The pages of an interactive login: a form without scripts, and the code that it ends with. */
+
+export interface LoginFields {
+  client_id: string;
+  redirect_uri: string;
+  scope: string;
+  state: string;
+  response_type: string;
+  code_challenge: string;
+  code_challenge_method: string;
+}
+
+export function sendForm(res: Response, fields: LoginFields, problem?: string): void {
+  const hidden = Object.entries<string>({ ...fields }).map(
+    ([name, value]) => `<input type="hidden" name="${name}" value="${escapeHtml(value)}">`,
+  );
+  send(
+    res,
+    problem === undefined ? 200 : 401,
+    `<h1>Log in to funcX</h1>
+${problem === undefined ? '' : `<p role="alert">${escapeHtml(problem)}</p>`}
+<p>A program asks to act in your name. If you did not just start one, close this page.</p>
+<form method="post" action="/v2/oauth2/authorize">
+${hidden.join('\n')}
+<p><label>Identity (name or id)<br><input name="identity" autocomplete="username" required autofocus></label></p>
+<p><label>Secret<br><input name="secret" type="password" autocomplete="current-password" required></label></p>
+<p><button type="submit">Log in</button></p>
+</form>`,
+  );
+}
+
+export function sendCode(res: Response, code: string, name: string): void {
+  send(
+    res,
+    200,
+    `<h1>You are ${escapeHtml(name)}</h1>
+<p>Copy this code to the program that waits for it. It is good once, for ten minutes.</p>
+<p><code id="code">${escapeHtml(code)}</code></p>`,
+  );
+}
+
+function send(res: Response, status: number, body: string): void {
+  res.setHeader('cache-control', 'no-store');
+  res.setHeader(
+    'content-security-policy',
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+  );
+  res.setHeader('referrer-policy', 'no-referrer');
+  res.setHeader('x-content-type-options', 'nosniff');
+  res
+    .status(status)
+    .type('html')
+    .send(
+      `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>funcX</title>
+<style>body{font:1rem/1.5 sans-serif;max-width:32rem;margin:3rem auto;padding:0 1rem}input{font:inherit;width:100%}code{font-size:1.2rem;word-break:break-all}</style>
+</head><body>
+${body}
+</body></html>
+`,
+    );
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}

@@ -1,0 +1,143 @@
+import { TerminalError } from '../../contracts/errors';
+import { register1Schema, registration1Schema, status1Schema, type Registration1 } from '../../contracts/http/funcx-1.0';
+import { EXCHANGE, QUEUE, resultKey, taskQueueName } from '../../contracts/names';
+import type { Identity } from '../../platform/access';
+import { findEndpointEvenDeleted, lockEndpoint, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
+import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
+import type { ApiDeps } from '../deps';
+import { withAuthority } from '../../platform/broker-urls';
+import { idParameter, route, type Route } from '../route';
+
+/** Released agents register, and their owners ask for their state (protocol/funcx-1.0, section 9). */
+
+const KIND = 'funcx-1.0';
+/** The default of the agents' executor; each report says the real one. */
+const HEARTBEAT_S = 30;
+/** Their workers pull from a queue inside the agent, which has no bound of its own. */
+const WINDOW_FLOOR = 1_000;
+const WINDOW_SPAN_S = 1.5;
+/** The agent looks for the exchange before it consumes, and publishes nothing to it. Every broker has this one. */
+const TASK_EXCHANGE = 'amq.direct';
+const LOCK_S = 10;
+
+export function endpointRoutes(deps: ApiDeps): Route[] {
+  const { db } = deps;
+  return [
+    route({
+      method: 'post',
+      path: '/v2/endpoints',
+      summary: 'Registers a released agent; every call mints new broker credentials',
+      body: register1Schema,
+      response: registration1Schema,
+      handle: ({ identity, body }) =>
+        registerAgent(deps, identity, body.endpoint_uuid, body.endpoint_name, {
+          ...body.meta,
+          ...body.metadata,
+          ...(body.version ? { endpoint_version: body.version } : {}),
+        }),
+    }),
+    route({
+      method: 'get',
+      path: '/v2/endpoints/:id/status',
+      summary: 'Whether an endpoint is online, with its latest report',
+      response: status1Schema,
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        const at = row.lastHeartbeatAt;
+        return {
+          status: row.isOnline ? 'online' : 'offline',
+          logs: at ? [{ ...row.lastReport, timestamp: at.getTime() / 1000 }] : [],
+        };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v2/endpoints/:id/lock',
+      summary: 'Stops an endpoint: its credentials are taken, and it may not register for a moment',
+      handle: async (call) => {
+        const row = await requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+        const until = await lockEndpoint(db, row.id, LOCK_S);
+        if (!until) throw unknownEndpoint(row.id);
+        await deps.brokerUsers.revokeEndpoint(row.id);
+        return { endpoint_id: row.id, lock_expiration_timestamp: until.toISOString() };
+      },
+    }),
+  ];
+}
+
+async function registerAgent(
+  deps: ApiDeps,
+  identity: Identity,
+  id: string,
+  name: string,
+  metadata: Record<string, unknown>,
+): Promise<Registration1> {
+  const present = await findEndpointEvenDeleted(deps.db, id);
+  if (present) await checkPresent(deps, identity, present);
+  const isSaved = await saveAgent(deps.db, {
+    id,
+    ownerId: identity.id,
+    name,
+    displayName: present?.displayName ?? null,
+    kind: KIND,
+    // These agents can't say it at registration; what the owner set over another way stays.
+    isPublic: present?.isPublic ?? metadata.public === true,
+    groupId: present?.groupId ?? null,
+    allowedFunctions: present?.allowedFunctions ?? null,
+    metadata,
+    incarnation: null,
+    workers: 1,
+    heartbeatPeriodS: present?.heartbeatPeriodS ?? HEARTBEAT_S,
+    windowFloor: WINDOW_FLOOR,
+    windowSpanS: WINDOW_SPAN_S,
+  });
+  if (!isSaved) throw unknownEndpoint(id); // deleted, or made by another owner, a moment ago
+
+  await deps.queues.declare(id); // the agent only looks whether they exist
+  const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id), deps.brokerAuthority);
+  await deps.onEndpointRegistered(id);
+  return {
+    endpoint_id: id,
+    task_queue_info: { connection_url: url, exchange: TASK_EXCHANGE, queue: taskQueueName(id) },
+    result_queue_info: {
+      connection_url: url,
+      exchange: EXCHANGE.results,
+      queue: QUEUE.results,
+      queue_publish_kwargs: {
+        exchange: EXCHANGE.results,
+        routing_key: resultKey(id),
+        mandatory: true,
+        properties: { delivery_mode: 2 },
+      },
+    },
+  };
+}
+
+/** Of two living agents the one that runs wins: an evicted 1.0.4 agent would come back and evict in turn, for ever. */
+async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow): Promise<void> {
+  if (present.ownerId !== identity.id) {
+    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to somebody else; start with an id of your own`, {
+      subject: { kind: 'endpoint', ids: [present.id] },
+    });
+  }
+  checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
+  if (present.kind !== KIND) {
+    throw new TerminalError(
+      'CONFLICT',
+      `endpoint ${present.id} is of kind ${present.kind}, which a funcx-endpoint agent can not serve; start with another id`,
+    );
+  }
+  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
+  if (lockedForMs > 0) {
+    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; start it again in a moment`, {
+      retryAfterS: lockedForMs / 1000,
+    });
+  }
+  // An agent that lost its connection has no consumer when it registers again; only another one's can be there.
+  if (await deps.queues.hasConsumer(present.id)) {
+    throw new TerminalError(
+      'CONFLICT',
+      `another agent of endpoint ${present.id} is running and keeps the endpoint; stop it first, or start this one with an id of its own`,
+    );
+  }
+}

@@ -1,0 +1,44 @@
+import { FuncXError } from '../../contracts/errors';
+import { submit1ResponseSchema, submit1Schema, type Submit1Response } from '../../contracts/http/funcx-1.0';
+import type { ApiDeps } from '../deps';
+import { ANSWERED, route, type Route } from '../route';
+import { acceptList } from '../submit-list';
+import { errorDocument } from './errors';
+import { releaseOf } from './release';
+
+const SOME_FAILED = 207;
+/** The clients read a task id from every item, also where there is no task. */
+const NO_TASK = '00000000-0000-0000-0000-000000000000';
+
+/** funcX 1.0 submits a list of calls and reads an outcome for each: those that can be accepted are. */
+export function submitRoutes(deps: ApiDeps): Route[] {
+  return [
+    route({
+      method: 'post',
+      path: '/v2/submit',
+      summary: 'Accepts tasks, each with its own outcome',
+      body: submit1Schema,
+      response: submit1ResponseSchema,
+      handle: async ({ identity, body, req, res }) => {
+        const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {
+          tasks: body.tasks,
+          taskGroupId: body.task_group_id ?? undefined,
+          // 1.0.4 sends the same flag, but reads the socket: its queue would only fill.
+          createQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
+          isAllOrNone: false,
+        });
+        const answer: Submit1Response = {
+          response: 'batch',
+          task_group_id: taskGroupId,
+          results: outcomes.map((outcome) =>
+            outcome instanceof FuncXError
+              ? { ...errorDocument(outcome), task_uuid: NO_TASK }
+              : { status: 'Success', task_uuid: outcome, http_status_code: 200 },
+          ),
+        };
+        res.status(outcomes.some((outcome) => outcome instanceof FuncXError) ? SOME_FAILED : 200).json(answer);
+        return ANSWERED;
+      },
+    }),
+  ];
+}

@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+
+import type { z } from 'zod';
+
+import { TerminalError } from '../../contracts/errors';
+import { coreRegistrationSchema, registerCoreSchema, type CoreRegistration } from '../../contracts/http/globus';
+import { commandQueueName, EXCHANGE, QUEUE, statusKey } from '../../contracts/names';
+import type { Identity } from '../../platform/access';
+import { withAuthority } from '../../platform/broker-urls';
+import { findEndpointEvenDeleted } from '../../platform/store/endpoints';
+import { saveCoreEndpoint } from '../../platform/store/user-endpoints';
+import type { ApiDeps } from '../deps';
+import { idParameter, route, type Route } from '../route';
+
+/** A stock core endpoint registers at every start, and gets credentials for this life of it. */
+
+type Registration = z.output<typeof registerCoreSchema>;
+
+export function coreEndpointRoutes(deps: ApiDeps): Route[] {
+  const shared = {
+    body: registerCoreSchema,
+    response: coreRegistrationSchema,
+    errors: ['CONFLICT', 'ENDPOINT_LOCKED', 'ENDPOINT_NOT_FOUND'] as const,
+  };
+  return [
+    route({
+      ...shared,
+      method: 'post',
+      path: '/v3/endpoints',
+      summary: 'Registers a new endpoint of Globus Compute 4',
+      handle: ({ identity, body }) => register(deps, identity, randomUUID(), body),
+    }),
+    route({
+      ...shared,
+      method: 'put',
+      path: '/v3/endpoints/:id',
+      summary: 'Registers an endpoint of Globus Compute 4 again, or with an id of its own choice',
+      handle: (call) => register(deps, call.identity, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+    }),
+  ];
+}
+
+// Statuses are chosen by what the endpoint's command line shows: 404, 409, 422 and 423 in words, 403 as a traceback.
+async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
+  refuseUnsupported(wanted);
+  await checkPresent(deps, identity, id);
+  const isSaved = await saveCoreEndpoint(deps.db, {
+    id,
+    ownerId: identity.id,
+    name: wanted.endpoint_name,
+    displayName: wanted.display_name ?? null,
+    isPublic: wanted.public,
+    isMultiUser: wanted.multi_user ?? false,
+    allowedFunctions: wanted.allowed_functions ?? null,
+    metadata: { ...wanted.metadata, ...(wanted.subscription_uuid ? { subscription_uuid: wanted.subscription_uuid } : {}) },
+  });
+  if (!isSaved) throw taken(id); // by another registration, a moment ago
+  await deps.stockQueues.declareCommands(id);
+  const { command, heartbeat } = await deps.endpointUsers.renewCore(id, identity.id);
+  return {
+    endpoint_id: id,
+    command_queue_info: { connection_url: withAuthority(command.url, deps.brokerAuthority), queue: commandQueueName(id) },
+    heartbeat_queue_info: {
+      connection_url: withAuthority(heartbeat.url, deps.brokerAuthority),
+      exchange: EXCHANGE.status,
+      queue: QUEUE.status,
+      queue_publish_kwargs: {
+        exchange: EXCHANGE.status,
+        routing_key: statusKey(id),
+        mandatory: true,
+        properties: { delivery_mode: 2, user_id: heartbeat.name },
+      },
+    },
+  };
+}
+
+/** What would be a promise of more safety than there is. */
+function refuseUnsupported(wanted: Registration): void {
+  const refused = wanted.high_assurance
+    ? 'high_assurance'
+    : wanted.authentication_policy
+      ? 'authentication_policy'
+      : wanted.admins && wanted.admins.length > 0
+        ? 'admins'
+        : undefined;
+  if (refused === undefined) return;
+  throw new TerminalError('INVALID_REQUEST', `this service does not offer "${refused}"; remove it from the configuration`);
+}
+
+async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Promise<void> {
+  const present = await findEndpointEvenDeleted(db, id);
+  if (!present) return;
+  if (present.ownerId !== identity.id) throw taken(id);
+  if (present.deletedAt) {
+    throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} was deleted; remove endpoint.json to register a new one`);
+  }
+  if (present.kind !== 'globus') {
+    throw new TerminalError('CONFLICT', `endpoint ${id} is of kind ${present.kind}; register without its id`);
+  }
+  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
+  if (lockedForMs > 0) {
+    throw new TerminalError(
+      'ENDPOINT_LOCKED',
+      `endpoint ${id} was stopped remotely; start it again in ${Math.ceil(lockedForMs / 1_000)} s`,
+      { retryAfterS: lockedForMs / 1_000 },
+    );
+  }
+}
+
+const taken = (id: string): TerminalError =>
+  new TerminalError('CONFLICT', `endpoint ${id} belongs to somebody else; register without its id`);

@@ -1,0 +1,24 @@
+import { PublishError, type Publisher } from '../broker';
+import { EXCHANGE, QUEUE } from '../contracts/names';
+import type { DeadLetterRow } from '../platform/store/dead-letters';
+
+/** Puts a dead letter back. False when its queue is gone. */
+export type Replay = (letter: DeadLetterRow & { body: Buffer }) => Promise<boolean>;
+
+/** Agents' messages reach these queues through an exchange; whom they are from is their routing key. */
+const EXCHANGE_OF: Readonly<Record<string, string>> = { [QUEUE.results]: EXCHANGE.results, [QUEUE.status]: EXCHANGE.status };
+
+export function createReplay(publisher: Publisher): Replay {
+  return async function replay(letter) {
+    const exchange = EXCHANGE_OF[letter.queue] ?? '';
+    const key = exchange === '' ? letter.queue : (letter.routingKey ?? letter.queue);
+    const { 'x-death': _death, ...headers } = letter.headers;
+    try {
+      await publisher.publish(exchange, key, letter.body, { headers, mandatory: true, messageId: `dead-letter/${letter.id}` });
+      return true;
+    } catch (error) {
+      if (error instanceof PublishError && error.reason === 'returned') return false;
+      throw error;
+    }
+  };
+}

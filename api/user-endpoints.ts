@@ -1,0 +1,78 @@
+import { createHash, randomUUID } from 'node:crypto';
+
+import type { UserEndpoints } from '../activities/user-endpoints';
+import { TerminalError } from '../contracts/errors';
+import type { Logger } from '../platform/log';
+import type { Database } from '../platform/store/database';
+import { ensureUserEndpoint } from '../platform/store/user-endpoints';
+
+/** Which user endpoint of a stock core endpoint takes a submission: one per submitter and canonical configuration. */
+
+/** The configuration travels with the credentials through a pipe that holds 60 kB (protocol/globus-compute-4, section 9). */
+const MAX_CONFIG_CHARS = 24_000;
+const MAX_RUNTIME_CHARS = 8_000;
+const MAX_REMEMBERED = 10_000;
+
+export interface PlacedRequest {
+  endpointId: string;
+  ownerId: string;
+  config: Record<string, unknown> | null | undefined;
+  runtime: Record<string, unknown> | null | undefined;
+}
+
+export interface Placement {
+  /** The task queue of the user endpoint. */
+  place(request: PlacedRequest): Promise<string>;
+  /** Has the user endpoint started, in the background: what waits for it is stored. */
+  wake(taskQueueId: string): void;
+}
+
+export function createPlacement(db: Database, userEndpoints: Pick<UserEndpoints, 'wake'>, log: Logger): Placement {
+  /** From key to task queue id, with the runtime that was stored last. */
+  const known = new Map<string, { id: string; runtime: string }>();
+
+  return {
+    async place({ endpointId, ownerId, config, runtime }) {
+      const canonical = canonicalJson(config ?? {});
+      if (canonical.length > MAX_CONFIG_CHARS) {
+        throw new TerminalError(
+          'PAYLOAD_TOO_LARGE',
+          `user_endpoint_config has ${canonical.length} characters, the limit is ${MAX_CONFIG_CHARS}; put less in it`,
+        );
+      }
+      const told = canonicalJson(runtime ?? {});
+      const kept = told.length > MAX_RUNTIME_CHARS ? '{}' : told;
+      const configHash = createHash('sha256').update(canonical).digest('hex');
+      const key = `${endpointId}/${ownerId}/${configHash}`;
+      const present = known.get(key);
+      if (present?.runtime === kept) return present.id;
+      const id = await ensureUserEndpoint(db, {
+        endpointId,
+        ownerId,
+        configHash,
+        newId: randomUUID(),
+        config: config ?? {},
+        runtime: JSON.parse(kept) as Record<string, unknown>,
+      });
+      if (known.size >= MAX_REMEMBERED) known.clear();
+      known.set(key, { id, runtime: kept });
+      return id;
+    },
+
+    wake(taskQueueId) {
+      // What fails here is done within seconds by the process that tends user endpoints.
+      userEndpoints.wake(taskQueueId).catch((error: unknown) => {
+        log.warn({ err: error, taskQueueId }, 'a user endpoint could not be told to start; it is tried again');
+      });
+    },
+  };
+}
+
+/** JSON with sorted keys: two configurations that say the same are the same. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    inner !== null && typeof inner === 'object' && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+      : inner,
+  );
+}

@@ -1,0 +1,93 @@
+import { Client, Connection } from '@temporalio/client';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+
+import { BenchClient } from './client';
+import { figuresOf, print, round } from './figures';
+import { machine, type MeasuredSystem } from './system';
+
+/**
+ * One warm call (HTTP submit to AMQP result, a Python function that does nothing) beside the round trip of an empty
+ * Temporal workflow on the same server. Both are measured in turn in one run, so that whatever else the machine does, it
+ * does to both.
+ */
+
+const WARM_UP = 20;
+const TASK_QUEUE = 'funcx-bench-empty';
+const SOURCE = 'def noop():\n    return None\n';
+
+export async function latency(system: MeasuredSystem, options: { calls: number; json: boolean }): Promise<void> {
+  const client = await BenchClient.connect(system);
+  const yardstick = await startYardstick(system.temporalAddress);
+  try {
+    const functionId = await client.register('noop', SOURCE);
+    await client.warmUp(functionId);
+    const call = async (): Promise<void> => void (await (await client.submit(functionId, 1))[0]);
+    for (let n = 0; n < WARM_UP; n++) {
+      await call();
+      await yardstick.run();
+    }
+    const before = await client.metrics();
+    const calls: number[] = [];
+    const workflows: number[] = [];
+    for (let n = 0; n < options.calls; n++) {
+      calls.push(await timed(call));
+      workflows.push(await timed(yardstick.run));
+    }
+    const after = await client.metrics();
+    const starts = (eager: boolean): number => {
+      const name = `funcx_workflow_starts_total{eager="${eager}"}`;
+      return (after.get(name) ?? 0) - (before.get(name) ?? 0);
+    };
+    const own = figuresOf(calls);
+    const empty = figuresOf(workflows);
+    const ratio = round(own.p50_ms / empty.p50_ms, 2);
+    if (options.json) {
+      console.log(JSON.stringify({ call: own, empty_workflow: empty, ratio, eager: starts(true), not_eager: starts(false) }));
+      return;
+    }
+    print([
+      ['measured', `${options.calls} calls and as many empty workflows, in turn, one at a time, after ${WARM_UP} of each`],
+      ['system', `${system.origin}; ${machine()}; endpoint "${system.endpointName}"`],
+      ['single call', `p50 ${own.p50_ms} ms, p95 ${own.p95_ms} ms`],
+      ['empty workflow', `p50 ${empty.p50_ms} ms, p95 ${empty.p95_ms} ms`],
+      ['ratio of p50', ratio],
+      ['workflow starts', `${starts(true)} eager, ${starts(false)} not`],
+    ]);
+  } finally {
+    await client.close();
+    await yardstick.close();
+  }
+}
+
+async function timed(work: () => Promise<void>): Promise<number> {
+  const begun = performance.now();
+  await work();
+  return performance.now() - begun;
+}
+
+/** A worker and a client as any user of Temporal would have them. */
+async function startYardstick(address: string): Promise<{ run(): Promise<void>; close(): Promise<void> }> {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  const native = await NativeConnection.connect({ address });
+  const worker = await Worker.create({
+    connection: native,
+    taskQueue: TASK_QUEUE,
+    workflowsPath: require.resolve('./empty-workflow'),
+  });
+  const running = worker.run();
+  const connection = await Connection.connect({ address });
+  const client = new Client({ connection });
+  const prefix = `bench-empty/${Date.now()}`;
+  let count = 0;
+  return {
+    async run() {
+      await client.workflow.execute('empty', { taskQueue: TASK_QUEUE, workflowId: `${prefix}/${count++}` });
+    },
+    async close() {
+      worker.shutdown();
+      await running;
+      await connection.close();
+      await native.close();
+    },
+  };
+}

@@ -1,0 +1,92 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** The system that is measured: the one that runs in the data folder, else one of our own on private ports. */
+
+const REPOSITORY = join(__dirname, '..', '..');
+const CONTROL = join(__dirname, '..', 'local', 'main.js');
+
+export interface MeasuredSystem {
+  apiUrl: string;
+  temporalAddress: string;
+  endpointId: string;
+  endpointName: string;
+  clientId: string;
+  clientSecret: string;
+  /** Shown beside the figures. */
+  origin: string;
+  /** Stops the system if it was started here. */
+  close(): void;
+}
+
+/** What `up` writes into its data folder; the part that is read here. */
+interface SystemFile {
+  phase: string;
+  supervisor: { pid: number };
+  api_url: string;
+  temporal_address: string;
+  identity_file: string;
+  endpoint: { name: string; id: string | null } | null;
+}
+
+export function findSystem(dataDir: string | undefined): MeasuredSystem {
+  const folder = dataDir ?? process.env.FUNCX_DATA_DIR ?? join(REPOSITORY, '.funcx-data');
+  const running = readSystem(folder);
+  if (running) return describe(running, `the running system in ${folder}`, () => undefined);
+  if (dataDir !== undefined)
+    throw new Error(`No system runs in ${dataDir}; start it with "npm run up -- --data-dir ${dataDir}".`);
+
+  const own = mkdtempSync(join(tmpdir(), 'funcx-bench-'));
+  const stop = (): void => {
+    spawnSync(process.execPath, [CONTROL, 'down', '--data-dir', own], { stdio: 'ignore' });
+    rmSync(own, { recursive: true, force: true });
+  };
+  console.log('No system runs here; starting one on private ports.');
+  const up = ['up', '--detach', '--private-ports', '--data-dir', own];
+  const { status } = spawnSync(process.execPath, [CONTROL, ...up], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const started = readSystem(own);
+  if (status !== 0 || !started) {
+    spawnSync(process.execPath, [CONTROL, 'down', '--data-dir', own], { stdio: 'ignore' });
+    throw new Error(`The system did not start; its logs are in ${join(own, 'logs')}.`);
+  }
+  return describe(started, 'a system of its own', stop);
+}
+
+function readSystem(folder: string): SystemFile | undefined {
+  const file = join(folder, 'run', 'state.json');
+  if (!existsSync(file)) return undefined;
+  const state = JSON.parse(readFileSync(file, 'utf8')) as SystemFile;
+  return state.phase === 'ready' && isAlive(state.supervisor.pid) ? state : undefined;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function describe(state: SystemFile, origin: string, close: () => void): MeasuredSystem {
+  const { endpoint } = state;
+  if (!endpoint?.id) throw new Error('The system has no local endpoint; start it without --no-endpoint.');
+  const identity = JSON.parse(readFileSync(state.identity_file, 'utf8')) as { client_id: string; client_secret: string };
+  return {
+    apiUrl: state.api_url,
+    temporalAddress: state.temporal_address,
+    endpointId: endpoint.id,
+    endpointName: endpoint.name,
+    clientId: identity.client_id,
+    clientSecret: identity.client_secret,
+    origin,
+    close,
+  };
+}
+
+/** What the figures depend on. */
+export function machine(): string {
+  return `${availableParallelism()} cores, Node ${process.versions.node}`;
+}

@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs';
+
+import { InvalidArgumentError } from 'commander';
+
+import { isUuid } from '../contracts/ids';
+import { UserError } from '../local/user-error';
+
+/** Parsers of arguments; what they throw is a wrong command line. */
+
+export function parseId(text: string): string {
+  const id = text.toLowerCase();
+  if (!isUuid(id)) throw new InvalidArgumentError('an id is a UUID, such as 01a20d0e-44fc-8a94-89f5-f7be3a500001.');
+  return id;
+}
+
+export function parsePositive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0) || !Number.isFinite(value)) throw new InvalidArgumentError('give a number above 0.');
+  return value;
+}
+
+export function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('give a whole number above 0.');
+  return Number(text);
+}
+
+export function parseJsonArray(text: string): unknown[] {
+  const value = parseJson(text);
+  if (!Array.isArray(value)) throw new InvalidArgumentError('give a JSON array, such as [1, "two"].');
+  return value;
+}
+
+export function parseJsonObject(text: string): Record<string, unknown> {
+  const value = parseJson(text);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new InvalidArgumentError('give a JSON object, such as {"n": 1}.');
+  }
+  return value as Record<string, unknown>;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new InvalidArgumentError('this is not JSON.');
+  }
+}
+
+/** A secret from standard input, so that it is in no list of processes and no history of a shell. */
+export function readSecret(): string {
+  const secret = readFileSync(0, 'utf8').trim();
+  if (secret === '')
+    throw new UserError('There was no secret on standard input; pipe it in, such as: printf %s "$SECRET" | funcx ...');
+  return secret;
+}

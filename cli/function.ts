@@ -1,0 +1,90 @@
+import { parseCount, parsePositive } from './arguments';
+import { withClient } from './connection';
+import { readFunction } from './function-source';
+import { findFunction } from './lookup';
+import { addCommonOptions, print, printFields, printJson, printTable, showTime } from './output';
+
+import type { Command } from 'commander';
+
+import type { CommonOptions } from './output';
+
+interface RegisterOptions extends CommonOptions {
+  description?: string;
+  public?: boolean;
+  group?: string;
+  retries?: number;
+  walltime?: number;
+}
+
+/** `function`: registered code. */
+export function addFunctionCommands(program: Command): void {
+  const command = program.command('function').description('registered functions');
+  addCommonOptions(command.command('register').description('register a function of a file; prints its id'))
+    .argument('<FILE[:NAME]>', 'a .py, .js or .sh file, and which function of it')
+    .option('--description <text>', 'what it does')
+    .option('--public', 'let everybody call it')
+    .option('--group <id>', 'let the members of this group call it')
+    .option('--retries <attempts>', 'tries in all when it fails', parseCount)
+    .option('--walltime <seconds>', 'run time of one try', parsePositive)
+    .action((reference: string, options: RegisterOptions) => register(reference, options));
+  addCommonOptions(command.command('list').description('list your functions, newest first'))
+    .option('--name <name>', 'only those of this name')
+    .action((options: CommonOptions & { name?: string }) => list(options));
+  addCommonOptions(command.command('show').description('show a function with its code'))
+    .argument('<name|id>')
+    .action((name: string, options: CommonOptions) => show(name, options));
+  addCommonOptions(command.command('delete').description('delete a function; accepted tasks of it still run'))
+    .argument('<name|id>')
+    .action((name: string, options: CommonOptions) => remove(name, options));
+}
+
+async function register(reference: string, options: RegisterOptions): Promise<void> {
+  const fn = readFunction(reference);
+  const id = await withClient(options, (client) =>
+    client.registerFunction(fn, {
+      description: options.description,
+      public: options.public,
+      groupId: options.group,
+      policy: { retries: options.retries, walltimeS: options.walltime },
+    }),
+  );
+  if (options.json === true) printJson({ function_id: id, name: fn.name, language: fn.language });
+  else print(id);
+}
+
+async function list(options: CommonOptions & { name?: string }): Promise<void> {
+  const functions = await withClient(options, (client) => client.functions({ name: options.name }));
+  if (options.json === true) return printJson({ functions });
+  printTable(
+    ['NAME', 'ID', 'SHARED WITH', 'REGISTERED'],
+    functions.map((fn) => [
+      fn.function_name,
+      fn.function_uuid,
+      fn.public ? 'everybody' : fn.group === null ? 'nobody' : `group ${fn.group}`,
+      showTime(fn.created_at),
+    ]),
+  );
+}
+
+async function show(name: string, options: CommonOptions): Promise<void> {
+  const fn = await withClient(options, async (client) => client.function(await findFunction(client, name)));
+  if (options.json === true) return printJson(fn);
+  printFields([
+    ['name', fn.function_name],
+    ['id', fn.function_uuid],
+    ['owner', fn.owner_id],
+    ['description', fn.description ?? ''],
+    ['registered', showTime(fn.created_at)],
+  ]);
+  print(`\n${fn.function_code}`);
+}
+
+async function remove(name: string, options: CommonOptions): Promise<void> {
+  const id = await withClient(options, async (client) => {
+    const found = await findFunction(client, name);
+    await client.deleteFunction(found);
+    return found;
+  });
+  if (options.json === true) printJson({ function_id: id, deleted: true });
+  else print(`Deleted function ${id}.`);
+}

@@ -1,0 +1,176 @@
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { readJson, tailOf, writeJson } from '../local/files';
+import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/layout';
+import {
+  defaultWorkers,
+  endpointDirOf,
+  ensureAgentPython,
+  isAgentConnected,
+  makeEndpointDir,
+  readEndpointId,
+  SERVICE_VARIABLES,
+} from '../local/our-services';
+import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/process-identity';
+import { ProcessRegistry } from '../local/process-registry';
+import { readState } from '../local/state';
+import { UserError } from '../local/user-error';
+
+import type { Connection } from './connection';
+
+/**
+ * Agents on this machine beside the one that `up` starts: each has a folder `endpoints/<name>` in the data folder, with its
+ * id, its log and the process that runs there. They outlive the command that started them.
+ */
+
+export interface LocalAgent {
+  name: string;
+  dir: string;
+  /** Null before its first registration. */
+  id: string | null;
+  /** Null while it does not run. */
+  pid: number | null;
+  /** Started by `up`, and stopped by `down`. */
+  isSystems: boolean;
+}
+
+export interface StartOptions {
+  id?: string;
+  public?: boolean;
+  workers?: number;
+}
+
+const READY_MS = 60_000;
+const POLL_MS = 50;
+/** The agent lets running calls finish for 30 s. */
+const STOP_MS = 40_000;
+const KILL_MS = 5_000;
+
+/** It also names a folder. */
+const isName = (text: string): boolean => /^[A-Za-z0-9._-]{1,128}$/.test(text) && !/^\.+$/.test(text);
+const processFile = (dir: string): string => join(dir, 'process.json');
+export const agentLog = (dir: string): string => join(dir, 'agent.log');
+
+function runningProcess(dir: string): ProcessIdentity | undefined {
+  const stored = readJson(processFile(dir)) as ProcessIdentity | undefined;
+  return stored !== undefined && isAlive(stored) ? stored : undefined;
+}
+
+export function findLocalAgent(layout: Layout, name: string): LocalAgent | undefined {
+  const dir = endpointDirOf(layout, name);
+  if (!isName(name) || !existsSync(dir)) return undefined;
+  const state = readState(layout);
+  const isSystems = state?.endpoint?.name === name;
+  const systemsPid = state?.services.find((service) => service.name === 'endpoint')?.pid ?? null;
+  const own = runningProcess(dir)?.pid ?? null;
+  const isSystemsAlive = systemsPid !== null && identify(systemsPid) !== undefined;
+  return { name, dir, id: readEndpointId(dir), pid: isSystems ? (isSystemsAlive ? systemsPid : null) : own, isSystems };
+}
+
+export function listLocalAgents(layout: Layout): LocalAgent[] {
+  if (!existsSync(layout.endpointsDir)) return [];
+  return readdirSync(layout.endpointsDir)
+    .sort()
+    .flatMap((name) => findLocalAgent(layout, name) ?? []);
+}
+
+/** Starts an agent and waits until it is connected; an agent that runs already is left as it is. */
+export async function startAgent(
+  layout: Layout,
+  connection: Connection,
+  name: string,
+  options: StartOptions,
+): Promise<{ agent: LocalAgent; isNew: boolean }> {
+  if (!isName(name)) throw new UserError(`"${name}" is no name for an endpoint: use letters, digits, dot, underscore and dash.`);
+  makeFolders(layout);
+  const present = findLocalAgent(layout, name);
+  if (present?.isSystems === true && present.pid === null)
+    throw new UserError(`The endpoint ${name} belongs to the system in ${layout.dataDir}; it starts with "npm run up".`);
+  if (present !== undefined && present.pid !== null) return { agent: present, isNew: false };
+
+  const dir = makeEndpointDir(layout, name);
+  const variables = await variablesOf(layout, connection, name, dir, options);
+  const output = openSync(agentLog(dir), 'a', 0o600);
+  const child = spawn(process.execPath, ['--enable-source-maps', join(REPOSITORY, 'dist', 'endpoint', 'main.js')], {
+    cwd: dir,
+    // User functions can read the agent's environment: nothing of the engines is in it.
+    env: { ...Object.fromEntries(Object.entries(process.env).filter(([key]) => !SERVICE_VARIABLES.test(key))), ...variables },
+    stdio: ['ignore', output, output],
+    detached: true,
+  });
+  closeSync(output);
+  let exit: string | undefined;
+  child.once('exit', (code, signal) => (exit = signal ?? `exit code ${code}`)).once('error', (error) => (exit = error.message));
+  const identity = child.pid === undefined ? undefined : identify(child.pid);
+  if (identity !== undefined) writeJson(processFile(dir), identity);
+  for (const deadline = Date.now() + READY_MS; ;) {
+    if (identity === undefined || exit !== undefined)
+      throw new UserError(
+        `The agent of endpoint ${name} ended (${exit ?? 'at once'}). From ${agentLog(dir)}:\n  ${tailOf(agentLog(dir), 4)}`,
+      );
+    if (isAgentConnected(dir, identity.pid)) break;
+    if (Date.now() > deadline) {
+      sendSignal(identity.pid, 'SIGTERM');
+      throw new UserError(`The agent of endpoint ${name} was not connected after ${READY_MS / 1000} s; see ${agentLog(dir)}.`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  child.unref();
+  return { agent: { name, dir, id: readEndpointId(dir), pid: identity.pid, isSystems: false }, isNew: true };
+}
+
+/** Stops an agent: it finishes what runs; false when it did not run. */
+export async function stopAgent(agent: LocalAgent): Promise<boolean> {
+  if (agent.isSystems)
+    throw new UserError(`The endpoint ${agent.name} belongs to the system; it is stopped with all of it, by "funcx down".`);
+  const running = runningProcess(agent.dir);
+  if (running === undefined) return false;
+  sendSignal(running.pid, 'SIGTERM');
+  if (!(await waitUntilGone([running], STOP_MS))) {
+    sendSignal(running.pid, 'SIGKILL');
+    await waitUntilGone([running], KILL_MS);
+  }
+  rmSync(processFile(agent.dir), { force: true });
+  return true;
+}
+
+export function forgetAgent(agent: LocalAgent): void {
+  rmSync(agent.dir, { recursive: true, force: true });
+}
+
+async function variablesOf(
+  layout: Layout,
+  { apiUrl, clientId, clientSecret, caFile }: Connection,
+  name: string,
+  dir: string,
+  options: StartOptions,
+): Promise<Record<string, string>> {
+  return {
+    FUNCX_API_URL: apiUrl,
+    FUNCX_CLIENT_ID: clientId,
+    FUNCX_CLIENT_SECRET: clientSecret,
+    ...(caFile === null ? {} : { FUNCX_CA: caFile }),
+    FUNCX_ENDPOINT_NAME: name,
+    FUNCX_ENDPOINT_DIR: dir,
+    FUNCX_PYTHON: process.env.FUNCX_PYTHON || (await pythonOf(layout)),
+    FUNCX_WORKERS: options.workers === undefined ? defaultWorkers() : String(options.workers),
+    ...(options.public === true ? { FUNCX_ENDPOINT_PUBLIC: '1' } : {}),
+    ...(options.id === undefined ? {} : { FUNCX_ENDPOINT_ID: options.id }),
+  };
+}
+
+/** The Python of the system in this data folder; on a machine without one, an environment is made. */
+async function pythonOf(layout: Layout): Promise<string> {
+  const known = readState(layout)?.python;
+  if (known && existsSync(known)) return known;
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort());
+  return ensureAgentPython({
+    cacheDir: cacheDirOf(layout),
+    layout,
+    registry: new ProcessRegistry(layout),
+    signal: interrupt.signal,
+  });
+}

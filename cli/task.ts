@@ -1,0 +1,75 @@
+import { isEndState } from '../contracts/states';
+import { valueOf } from '../sdk/values';
+
+import { parseId, parsePositive } from './arguments';
+import { withClient } from './connection';
+import { addCommonOptions, print, printFields, printJson, show } from './output';
+
+import type { Command } from 'commander';
+
+import type { Client, TaskState } from '../sdk';
+import type { CommonOptions } from './output';
+
+const LONG_POLL_S = 20;
+
+/** `task` and `cancel`. */
+export function addTaskCommands(program: Command): void {
+  addCommonOptions(program.command('task').description('show the state of a task, with its result or traceback'))
+    .argument('<id>', 'the task', parseId)
+    .option('--wait <seconds>', 'wait this long for its end', parsePositive)
+    .action((id: string, options: CommonOptions & { wait?: number }) => showTask(id, options));
+
+  const cancel = program.command('cancel').description('cancel what has no answer yet');
+  const kinds = {
+    task: async (client: Client, id: string): Promise<number> => Number(await client.cancelTask(id)),
+    submission: (client: Client, id: string): Promise<number> => client.cancelSubmission(id),
+    group: (client: Client, id: string): Promise<number> => client.cancelGroup(id),
+  };
+  for (const [kind, act] of Object.entries(kinds)) {
+    const what = kind === 'task' ? 'cancel a task' : `cancel every open task of a ${kind === 'group' ? 'task group' : kind}`;
+    addCommonOptions(cancel.command(kind).description(what))
+      .argument('<id>', `the ${kind}`, parseId)
+      .action((id: string, options: CommonOptions) => cancelWith(act, id, options));
+  }
+}
+
+async function showTask(id: string, options: CommonOptions & { wait?: number }): Promise<void> {
+  const task = await withClient(options, (client) => readTask(client, id, options.wait ?? 0));
+  const value = task.result === undefined ? undefined : valueOf(task.result);
+  if (options.json === true) return printJson({ ...task, ...(task.result === undefined ? {} : { value }) });
+  printFields([
+    ['task', task.task_id],
+    ['state', task.error_code === undefined ? task.state : `${task.state} (${task.error_code})`],
+    ['attempt', String(task.attempt)],
+    ['function', task.function_id],
+    ['endpoint', task.endpoint_id],
+    ['submission', task.submission_id],
+    ['task group', task.task_group_id],
+  ]);
+  if (task.exception !== undefined) print(`\n${task.exception}`);
+  else if (task.result !== undefined) print(`\n${show(value)}`);
+}
+
+async function readTask(client: Client, id: string, waitS: number): Promise<TaskState> {
+  const deadlineMs = Date.now() + waitS * 1000;
+  for (;;) {
+    const leftS = Math.max(0, (deadlineMs - Date.now()) / 1000);
+    const task = await client.task(id, { waitS: Math.min(leftS, LONG_POLL_S) });
+    if (isEndState(task.state) || Date.now() >= deadlineMs) return task;
+  }
+}
+
+async function cancelWith(
+  act: (client: Client, id: string) => Promise<number>,
+  id: string,
+  options: CommonOptions,
+): Promise<void> {
+  const cancelled = await withClient(options, (client) => act(client, id));
+  if (options.json === true) printJson({ id, cancelled });
+  else
+    print(
+      cancelled === 0 ? 'Nothing to cancel: everything has its answer.' : `Cancelled ${cancelled} ${plural(cancelled, 'task')}.`,
+    );
+}
+
+const plural = (count: number, word: string): string => (count === 1 ? word : `${word}s`);

@@ -1,0 +1,106 @@
+import { z } from 'zod';
+
+import { uuidSchema } from './v1';
+
+/**
+ * The HTTP and WebSocket shapes of the funcX 1.0 clients (protocol/funcx-1.0, sections 4 to 6 and 9). Where they are those
+ * of the later clients, `http/globus` has them. Unknown fields are left out, not refused.
+ */
+
+/** `[function id, endpoint id, payload]` each. */
+export const submit1Schema = z.object({
+  task_group_id: uuidSchema.nullish(),
+  tasks: z.array(z.tuple([uuidSchema, uuidSchema, z.string()])).min(1),
+  /** Sent from 1.0.4 on; means the results socket up to there, and an AMQP queue from 1.0.5 on. */
+  create_websocket_queue: z.boolean().nullish(),
+});
+
+/** The body of every error, and of a failed task within the answer to a submit. */
+export const error1Schema = z.object({
+  status: z.literal('Failed'),
+  /** Of {@link ERROR_NUMBERS}; 0 where none fits. */
+  code: z.int(),
+  /** The arguments of the client's exception class, exactly as many as it takes. */
+  error_args: z.array(z.string()),
+  reason: z.string(),
+  http_status_code: z.int(),
+});
+export type Error1 = z.infer<typeof error1Schema>;
+
+/** What the clients know errors by; the number chooses their exception class. */
+export const ERROR_NUMBERS = {
+  other: 0,
+  unauthenticated: 1,
+  functionNotFound: 3,
+  endpointNotFound: 4,
+  taskNotFound: 6,
+  groupNotFound: 7,
+  functionForbidden: 8,
+  endpointForbidden: 9,
+  functionNotPermitted: 10,
+  malformed: 17,
+  internal: 18,
+  taskGroupNotFound: 20,
+  taskGroupForbidden: 21,
+} as const;
+
+const accepted1Schema = z.object({ status: z.literal('Success'), task_uuid: z.string(), http_status_code: z.literal(200) });
+export const submit1ResponseSchema = z.object({
+  response: z.literal('batch'),
+  task_group_id: z.string(),
+  results: z.array(z.union([accepted1Schema, error1Schema.extend({ task_uuid: z.string() })])),
+});
+export type Submit1Response = z.infer<typeof submit1ResponseSchema>;
+
+/** `POST /v2/endpoints`: an agent registers. */
+export const register1Schema = z.object({
+  endpoint_name: z.string().min(1).max(200),
+  endpoint_uuid: uuidSchema,
+  /** Up to 1.0.5 or so. */
+  version: z.string().max(100).nullish(),
+  meta: z.record(z.string(), z.unknown()).nullish(),
+  /** Later releases. */
+  metadata: z.record(z.string(), z.unknown()).nullish(),
+});
+
+export const registration1Schema = z.object({
+  endpoint_id: z.string(),
+  task_queue_info: z.object({ connection_url: z.string(), exchange: z.string(), queue: z.string() }),
+  result_queue_info: z.object({
+    connection_url: z.string(),
+    exchange: z.string(),
+    queue: z.string(),
+    /** Keyword arguments of pika's `basic_publish`. */
+    queue_publish_kwargs: z.object({
+      exchange: z.string(),
+      routing_key: z.string(),
+      mandatory: z.boolean(),
+      properties: z.object({ delivery_mode: z.literal(2) }),
+    }),
+  }),
+});
+export type Registration1 = z.infer<typeof registration1Schema>;
+
+export const status1Schema = z.object({
+  status: z.enum(['online', 'offline']),
+  /** Newest first; the timestamp in Unix seconds. */
+  logs: z.array(z.looseObject({ timestamp: z.number() })),
+});
+
+export const allow1Schema = z.object({ func: z.array(uuidSchema).min(1).max(10_000) });
+
+/** One text message per finished task; `result` or `exception`, never both. */
+export const socketResultSchema = z.object({
+  task_id: z.string(),
+  status: z.enum(['success', 'failed']),
+  result: z.string().optional(),
+  exception: z.string().optional(),
+  /** Unix seconds. */
+  completion_t: z.string(),
+});
+export type SocketResult = z.infer<typeof socketResultSchema>;
+
+/** The whole connection failed: the client cancels its futures. Known by the lack of a task id. */
+export interface SocketFailure {
+  exception: string;
+}

@@ -1,0 +1,107 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+
+import { hashToken } from './secrets';
+import type { Database } from './store/database';
+
+/** Interactive logins: a code that a person copies, and the refresh tokens that follow from it. Kept as hashes only. */
+
+/** Long enough to switch windows. */
+const CODE_LIFETIME_S = 600;
+/** A client that is not used for this long asks for a login again. */
+const REFRESH_LIFETIME_S = 180 * 86_400;
+
+export interface LoginRequest {
+  clientId: string;
+  redirectUri: string;
+  /** PKCE, method S256. */
+  challenge: string;
+  scope: string;
+}
+
+export interface RefreshGrant {
+  identityId: string;
+  scope: string;
+  resourceServer: string;
+}
+
+export interface Logins {
+  /** A code that is good once, for minutes, for whoever knows the verifier. */
+  issueCode(identityId: string, request: LoginRequest): Promise<string>;
+  /** Who logged in and for what; undefined when the code is unknown, used, too old or not for this client. */
+  redeemCode(
+    code: string,
+    proof: { clientId: string; redirectUri: string; verifier: string },
+  ): Promise<{ identityId: string; scope: string } | undefined>;
+  /** One refresh token each. */
+  issueRefreshTokens(identityId: string, wanted: readonly Omit<RefreshGrant, 'identityId'>[]): Promise<string[]>;
+  /** Undefined when unknown, over or revoked. Its time begins anew. */
+  useRefreshToken(token: string): Promise<RefreshGrant | undefined>;
+  /** Makes a token of either kind worthless; whoever has it may do that. False when there was none. */
+  revoke(token: string): Promise<boolean>;
+}
+
+export function createLogins(db: Database): Logins {
+  return {
+    async issueCode(identityId, { clientId, redirectUri, challenge, scope }) {
+      const code = randomBytes(24).toString('base64url');
+      await db.query(
+        `with over as (delete from login_codes where expires_at < now())
+         insert into login_codes (hash, identity_id, client_id, redirect_uri, challenge, scope, expires_at)
+         values ($1, $2, $3, $4, $5, $6, now() + $7::double precision * interval '1 second')`,
+        [hashToken(code), identityId, clientId, redirectUri, challenge, scope, CODE_LIFETIME_S],
+      );
+      return code;
+    },
+
+    async redeemCode(code, { clientId, redirectUri, verifier }) {
+      // Taken whatever follows: a code that was tried with a wrong verifier is not tried again.
+      const { rows } = await db.query<{ identityId: string; scope: string; challenge: string }>(
+        `delete from login_codes c using identities i
+          where c.hash = $1 and c.client_id = $2 and c.redirect_uri = $3 and c.expires_at > now()
+            and i.id = c.identity_id and i.revoked_at is null
+        returning c.identity_id as "identityId", c.scope, c.challenge`,
+        [hashToken(code), clientId, redirectUri],
+      );
+      const row = rows[0];
+      return row && isChallengeOf(verifier, row.challenge) ? { identityId: row.identityId, scope: row.scope } : undefined;
+    },
+
+    async issueRefreshTokens(identityId, wanted) {
+      const tokens = wanted.map(() => `fxr_${randomBytes(32).toString('base64url')}`);
+      await db.query(
+        `insert into access_tokens (hash, identity_id, kind, scope, resource_server, expires_at)
+         select n.hash, $2, 'refresh', n.scope, n.server, now() + $5::double precision * interval '1 second'
+           from unnest($1::bytea[], $3::text[], $4::text[]) as n (hash, scope, server)`,
+        [
+          tokens.map((token) => hashToken(token)),
+          identityId,
+          wanted.map(({ scope }) => scope),
+          wanted.map(({ resourceServer }) => resourceServer),
+          REFRESH_LIFETIME_S,
+        ],
+      );
+      return tokens;
+    },
+
+    async useRefreshToken(token) {
+      const { rows } = await db.query<RefreshGrant>(
+        `update access_tokens t set expires_at = now() + $2::double precision * interval '1 second' from identities i
+          where t.hash = $1 and t.kind = 'refresh' and t.expires_at > now() and i.id = t.identity_id and i.revoked_at is null
+        returning t.identity_id as "identityId", t.scope, t.resource_server as "resourceServer"`,
+        [hashToken(token), REFRESH_LIFETIME_S],
+      );
+      return rows[0];
+    },
+
+    async revoke(token) {
+      const { rowCount } = await db.query('delete from access_tokens where hash = $1', [hashToken(token)]);
+      return rowCount === 1;
+    },
+  };
+}
+
+function isChallengeOf(verifier: string, challenge: string): boolean {
+  const made = Buffer.from(createHash('sha256').update(verifier).digest('base64url'));
+  const given = Buffer.from(challenge.replace(/=+$/, ''));
+  return made.length === given.length && timingSafeEqual(made, given);
+}

@@ -1,0 +1,66 @@
+import type { Database } from './database';
+
+/** Messages that nobody could understand, with the reason, until somebody drops or replays them. */
+
+export interface NewDeadLetter {
+  /** The queue that the message was on. */
+  queue: string;
+  routingKey: string;
+  reason: string;
+  body: Buffer;
+  headers: Record<string, unknown>;
+}
+
+export interface DeadLetterRow {
+  id: number;
+  queue: string;
+  routingKey: string | null;
+  reason: string;
+  size: number;
+  headers: Record<string, unknown>;
+  createdAt: Date;
+}
+
+const COLUMNS = `id, queue, routing_key as "routingKey", reason, octet_length(body) as size, headers, created_at as "createdAt"`;
+/** What a message may carry in its headers is not our choice; this much of it is kept. */
+const MAX_HEADER_CHARS = 64 * 1024;
+
+export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
+  await db.query('insert into dead_letters (queue, routing_key, reason, body, headers) values ($1, $2, $3, $4, $5)', [
+    storable(letter.queue),
+    storable(letter.routingKey),
+    storable(letter.reason),
+    letter.body,
+    headersOf(letter.headers),
+  ]);
+}
+
+/** Postgres takes no zero character in texts. */
+const storable = (text: string): string => text.replaceAll('\0', '');
+
+function headersOf(headers: Record<string, unknown>): string {
+  const json = JSON.stringify(headers).replaceAll('\\u0000', '');
+  return json.length <= MAX_HEADER_CHARS ? json : '{}';
+}
+
+/** Newest first; those before an id. */
+export async function listDeadLetters(db: Database, before: number | undefined, limit: number): Promise<DeadLetterRow[]> {
+  const { rows } = await db.query<DeadLetterRow>(
+    `select ${COLUMNS} from dead_letters where $1::bigint is null or id < $1 order by id desc limit $2`,
+    [before ?? null, limit],
+  );
+  return rows;
+}
+
+export async function findDeadLetter(db: Database, id: number): Promise<(DeadLetterRow & { body: Buffer }) | undefined> {
+  const { rows } = await db.query<DeadLetterRow & { body: Buffer }>(`select ${COLUMNS}, body from dead_letters where id = $1`, [
+    id,
+  ]);
+  return rows[0];
+}
+
+/** False when there is none. */
+export async function deleteDeadLetter(db: Database, id: number): Promise<boolean> {
+  const { rowCount } = await db.query('delete from dead_letters where id = $1', [id]);
+  return rowCount === 1;
+}

@@ -1,0 +1,27 @@
+import type { Database } from './database';
+
+/** How far each task group was delivered over the results socket. The cursor is of the group's sequence of answers. */
+
+export interface SocketGroupRow {
+  ownerId: string;
+  /** Answers up to this one were taken. */
+  takenSeq: number;
+}
+
+export async function findSocketGroup(db: Database, groupId: string): Promise<SocketGroupRow | undefined> {
+  const { rows } = await db.query<SocketGroupRow>({
+    name: 'socket-group',
+    text: 'select owner_id as "ownerId", socket_seq as "takenSeq" from task_groups where id = $1',
+    values: [groupId],
+  });
+  return rows[0];
+}
+
+/** Written only after the client's library had the frames, so that what is not marked is sent again. */
+export async function markTaken(db: Database, groupId: string, seq: number): Promise<void> {
+  await db.query({
+    name: 'socket-taken',
+    text: 'update task_groups set socket_seq = $2 where id = $1 and socket_seq < $2',
+    values: [groupId, seq],
+  });
+}

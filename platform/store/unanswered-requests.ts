@@ -1,0 +1,84 @@
+import type { Database } from './database';
+
+/**
+ * Accepted submits whose answer is not known to have been written out. The stock clients repeat a submit when the
+ * connection breaks, without a key; and different submits of the same call have the same bytes. So a repeat is told by
+ * this alone: an equal request is there whose connection is gone, or whose process died, before it was answered.
+ */
+
+/** Written with the bodies of the submission. */
+export interface UnansweredRequest {
+  id: string;
+  bodyHash: Buffer;
+  /** Where the accepting process listens; only one process can. */
+  listener: string;
+  /** A new one at each start of a process. */
+  process: string;
+}
+
+/** Clients repeat within this time, time-outs of their own included. */
+const MATCH_WITHIN_S = 600;
+
+/** Whether an equal request was lost; the cheap question that every submit asks. */
+export async function hasLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<boolean> {
+  const { rowCount } = await db.query({
+    name: 'has-lost-request',
+    text: 'select 1 from unanswered_requests where owner_id = $1 and body_hash = $2 and lost_at is not null limit 1',
+    values: [ownerId, bodyHash],
+  });
+  return rowCount === 1;
+}
+
+/** Takes the oldest lost request that is equal, if there is one; it is matched once only. */
+export async function takeLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<unknown> {
+  const { rows } = await db.query<{ response: unknown }>(
+    `delete from unanswered_requests where id = (
+       select id from unanswered_requests
+        where owner_id = $1 and body_hash = $2 and lost_at is not null
+          and created_at > now() - $3::double precision * interval '1 second'
+        order by created_at limit 1 for update skip locked)
+     returning response`,
+    [ownerId, bodyHash, MATCH_WITHIN_S],
+  );
+  return rows[0]?.response;
+}
+
+/** The answer is about to be written out; from now on an equal request is a new one. */
+export async function forgetUnanswered(db: Database, id: string): Promise<void> {
+  await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = $1', values: [id] });
+}
+
+/** The connection went before the answer was written. */
+export async function saveLost(
+  db: Database,
+  request: UnansweredRequest & { ownerId: string; endpointId: string; response: unknown },
+): Promise<void> {
+  await db.query(
+    `insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response, lost_at)
+     values ($1, $2, $3, $4, $5, $6, $7, now()) on conflict (id) do update set lost_at = now()`,
+    [
+      request.id,
+      request.ownerId,
+      request.endpointId,
+      request.bodyHash,
+      request.listener,
+      request.process,
+      JSON.stringify(request.response),
+    ],
+  );
+}
+
+/** What earlier processes at this address left unanswered: since another one listens there, they are dead. */
+export async function markLostOfListener(db: Database, listener: string, process: string): Promise<number> {
+  const { rowCount } = await db.query(
+    'update unanswered_requests set lost_at = now() where listener = $1 and process <> $2 and lost_at is null',
+    [listener, process],
+  );
+  return rowCount ?? 0;
+}
+
+export async function removeOldUnanswered(db: Database, olderThanS: number): Promise<void> {
+  await db.query(`delete from unanswered_requests where created_at < now() - $1::double precision * interval '1 second'`, [
+    olderThanS,
+  ]);
+}

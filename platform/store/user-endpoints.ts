@@ -1,0 +1,190 @@
+import type { Lost } from './presence';
+import type { OpenTask } from './submissions';
+import type { Database } from './database';
+
+/**
+ * Stock endpoints of Globus Compute 4: a core endpoint has a task queue row of its own, for its presence only, and one
+ * for each of its user endpoints: per submitter and canonical `user_endpoint_config`.
+ */
+
+/** A stock agent has no prefetch and publishes results every half second, so its window must hold more than ours. */
+const WINDOW_FLOOR = 1_000;
+const WINDOW_SPAN_S = 1.5;
+
+export interface CoreEndpointRow {
+  id: string;
+  ownerId: string;
+  name: string;
+  displayName: string | null;
+  isPublic: boolean;
+  isMultiUser: boolean;
+  allowedFunctions: string[] | null;
+  metadata: Record<string, unknown>;
+}
+
+/** Writes a core endpoint, new or known. False when the id is another owner's, or was deleted. */
+export async function saveCoreEndpoint(db: Database, endpoint: CoreEndpointRow): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `with saved as (
+       insert into endpoints (id, owner_id, name, display_name, kind, is_public, is_multi_user, allowed_functions, metadata)
+       values ($1, $2, $3, $4, 'globus', $5, $6, $7, $8)
+       on conflict (id) do update set name = excluded.name, display_name = excluded.display_name,
+           is_public = excluded.is_public, is_multi_user = excluded.is_multi_user,
+           allowed_functions = excluded.allowed_functions, metadata = excluded.metadata, registered_at = now()
+         where endpoints.owner_id = excluded.owner_id and endpoints.kind = 'globus' and endpoints.deleted_at is null
+       returning id
+     )
+     insert into task_queues (id, endpoint_id, window_floor, window_span_s, window_size) select id, id, 1, 1, 1 from saved
+     on conflict (id) do update set start_refused_at = null`,
+    [
+      endpoint.id,
+      endpoint.ownerId,
+      endpoint.name,
+      endpoint.displayName,
+      endpoint.isPublic,
+      endpoint.isMultiUser,
+      endpoint.allowedFunctions,
+      JSON.stringify(endpoint.metadata),
+    ],
+  );
+  return rowCount === 1;
+}
+
+export interface UserEndpointKey {
+  endpointId: string;
+  ownerId: string;
+  configHash: string;
+}
+
+/** The task queue of a user endpoint, made at the first submission to it. `newId` is used only then. */
+export async function ensureUserEndpoint(
+  db: Database,
+  key: UserEndpointKey & { newId: string; config: Record<string, unknown>; runtime: Record<string, unknown> },
+): Promise<string> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'ensure-user-endpoint',
+    text: `insert into task_queues (id, endpoint_id, owner_id, config_hash, config, runtime, window_floor, window_span_s, window_size)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+           on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime
+           returning id`,
+    values: [
+      key.newId,
+      key.endpointId,
+      key.ownerId,
+      key.configHash,
+      JSON.stringify(key.config),
+      JSON.stringify(key.runtime),
+      WINDOW_FLOOR,
+      WINDOW_SPAN_S,
+    ],
+  });
+  const row = rows[0];
+  if (!row) throw new Error('a user endpoint was neither made nor found');
+  return row.id;
+}
+
+/** What a start command says. */
+export interface StartFacts {
+  taskQueueId: string;
+  endpointId: string;
+  ownerId: string;
+  ownerName: string;
+  config: Record<string, unknown>;
+  runtime: Record<string, unknown>;
+}
+
+/**
+ * Takes the turn to send a start command, if the core endpoint is online and the last command is long enough ago:
+ * several processes may ask at once, one sends. Seconds differ by whether the user endpoint runs.
+ */
+export async function takeStartTurn(
+  db: Database,
+  taskQueueId: string,
+  pauseS: { online: number; offline: number },
+): Promise<StartFacts | undefined> {
+  const { rows } = await db.query<StartFacts>({
+    name: 'take-start-turn',
+    text: `update task_queues q set command_sent_at = now()
+             from task_queues c, endpoints e, identities i
+            where q.id = $1 and c.id = q.endpoint_id and c.is_online and e.id = q.endpoint_id and e.deleted_at is null
+              and i.id = q.owner_id and i.revoked_at is null
+              and (q.command_sent_at is null or q.command_sent_at <
+                   now() - (case when q.is_online then $2::double precision else $3::double precision end) * interval '1 second')
+        returning q.id as "taskQueueId", q.endpoint_id as "endpointId", q.owner_id as "ownerId", i.name as "ownerName",
+                  q.config, q.runtime`,
+    values: [taskQueueId, pauseS.online, pauseS.offline],
+  });
+  return rows[0];
+}
+
+/** User endpoints that do not run although tasks wait for them and their core endpoint is online. */
+export async function listAsleep(db: Database): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'list-asleep',
+    text: `select q.id from task_queues q
+             join task_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
+            where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online
+              and (exists (select 1 from tasks t where t.task_queue_id = q.id and t.state = 'waiting')
+                or exists (select 1 from tasks t where t.task_queue_id = q.id and t.state in ('dispatched', 'running')))`,
+  });
+  return rows.map((row) => row.id);
+}
+
+/** User endpoints that are gone for `goneS` seconds and hold tasks without an answer. */
+export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ id: string; goneS: number }[]> {
+  const { rows } = await db.query<{ id: string; goneS: number }>({
+    name: 'list-gone-with-tasks',
+    text: `select q.id, extract(epoch from now() - q.changed_at)::double precision as "goneS" from task_queues q join endpoints e on e.id = q.endpoint_id
+            where e.kind = 'globus' and q.owner_id is not null and not q.is_online and q.in_flight > 0
+              and q.changed_at < now() - $1::double precision * interval '1 second'`,
+    values: [goneS],
+  });
+  return rows;
+}
+
+/** Tasks of a queue that are in an agent's hands or on their way there. */
+export async function listInHand(db: Database, taskQueueId: string, limit: number): Promise<Lost[]> {
+  const { rows } = await db.query<Lost>({
+    name: 'list-in-hand',
+    text: `select id, attempt from tasks where task_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2`,
+    values: [taskQueueId, limit],
+  });
+  return rows;
+}
+
+/** Tasks of a queue that wait or are in hand. Delayed ones come up again when they are due. */
+export async function listOpenOfQueue(db: Database, taskQueueId: string, limit: number): Promise<OpenTask[]> {
+  const { rows } = await db.query<OpenTask>({
+    name: 'list-open-of-queue',
+    text: `(select id, attempt, state from tasks where task_queue_id = $1 and state = 'waiting' order by id limit $2)
+           union all
+           (select id, attempt, state from tasks where task_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2)`,
+    values: [taskQueueId, limit],
+  });
+  return rows;
+}
+
+/** Notes that a start was refused for now; the next command may follow in `againS`. Returns for how long it has been so. */
+export async function noteStartRefused(
+  db: Database,
+  taskQueueId: string,
+  againS: number,
+): Promise<{ forS: number; isOnline: boolean } | undefined> {
+  const { rows } = await db.query<{ forS: number; isOnline: boolean }>(
+    `update task_queues set start_refused_at = coalesce(start_refused_at, now()),
+            command_sent_at = now() + $2::double precision * interval '1 second'
+      where id = $1 and owner_id is not null
+      returning extract(epoch from now() - start_refused_at)::double precision as "forS", is_online as "isOnline"`,
+    [taskQueueId, againS],
+  );
+  return rows[0];
+}
+
+export async function clearStartRefused(db: Database, taskQueueId: string): Promise<void> {
+  await db.query('update task_queues set start_refused_at = null where id = $1 and start_refused_at is not null', [taskQueueId]);
+}
+
+export async function listTaskQueues(db: Database, endpointId: string): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>('select id from task_queues where endpoint_id = $1', [endpointId]);
+  return rows.map((row) => row.id);
+}

@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { ChannelModel } from 'amqplib';
+
+import { Broker, type Delivery } from '../broker';
+import { decodeFrame } from '../contracts/frames';
+
+import type { Client } from './client';
+import type { DeliveredResult, OnResult, ResultSource } from './results';
+
+/**
+ * Reads a task group's result queue. Every connection asks for an address anew, because credentials are renewed; a message
+ * is acknowledged once its result was taken, so what a killed process had not taken is delivered again.
+ */
+export interface AmqpResultsOptions {
+  client: Client;
+  taskGroupId: string;
+  onResult: OnResult;
+  /** Told whenever results come this way, or do not. */
+  onConnection: (isConnected: boolean) => void;
+  /** The queue is not there: it expired while nobody read it. Its results are in the store. */
+  onGone: () => void;
+}
+
+const PREFETCH = 1_000;
+const MAX_BACKOFF_MS = 5_000;
+/** A connection attempt that hangs does not hold up the end. */
+const CLOSE_MS = 1_000;
+const SILENT = { info: () => undefined, warn: () => undefined };
+
+export class AmqpResults implements ResultSource {
+  readonly #broker: Broker;
+  #queue = '';
+  #isClosed = false;
+
+  constructor(private readonly options: AmqpResultsOptions) {
+    const { client, taskGroupId } = options;
+    this.#broker = new Broker({
+      name: `results of ${taskGroupId}`,
+      log: SILENT,
+      maxBackoffMs: MAX_BACKOFF_MS,
+      address: async () => {
+        const { connection_url: url, queue_prefix: prefix, ca } = await client.resultsConnection();
+        this.#queue = prefix + taskGroupId;
+        return { url, ...(ca === undefined ? {} : { ca }) };
+      },
+      onConnected: () => this.options.onConnection(true),
+    });
+    this.#broker.onSetup((model) => this.#requireQueue(model));
+  }
+
+  start(): void {
+    void this.#run().catch(() => undefined); // closed before it was connected
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.race([this.#broker.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
+  }
+
+  async #run(): Promise<void> {
+    const queueName = (): string => this.#queue;
+    await this.#broker.consume({
+      // Known only with the address, and the broker reads it at each connection.
+      get queue() {
+        return queueName();
+      },
+      prefetch: PREFETCH,
+      onDelivery: (delivery) => this.#take(delivery),
+      onInterrupted: () => this.#onInterrupted(),
+    });
+    await this.#broker.start();
+  }
+
+  #take(delivery: Delivery): void {
+    const result = parse(delivery.body);
+    if (result) this.options.onResult(result);
+    delivery.ack(); // also what can't be read: no other try would
+  }
+
+  #onInterrupted(): void {
+    if (this.#isClosed) return;
+    this.options.onConnection(false);
+    // Only the channel may be gone, because the queue is; a new connection finds out.
+    this.#broker.reconnect();
+  }
+
+  /** Asks on a channel of its own, because a refusal closes the channel. */
+  async #requireQueue(model: ChannelModel): Promise<void> {
+    const channel = await model.createChannel();
+    channel.on('error', () => undefined); // the check rejects as well
+    try {
+      await channel.checkQueue(this.#queue);
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 404 && !this.#isClosed) this.options.onGone();
+      throw error;
+    }
+    await channel.close();
+  }
+}
+
+function parse(body: Buffer): DeliveredResult | undefined {
+  try {
+    const frame = decodeFrame(body);
+    if (frame.message_type !== 'result') return undefined;
+    const { task_id: taskId, data, error_details: error } = frame.data;
+    return error ? { taskId, exception: data, errorCode: error.code } : { taskId, result: data };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,264 @@
+import { createHash, randomUUID } from 'node:crypto';
+
+import { ensureError, TerminalError } from '../contracts/errors';
+import { isUuid } from '../contracts/ids';
+import { packJsonArguments } from '../contracts/packing';
+
+import { Client, type SubmitOptions } from './client';
+import type { ClientOptions } from './client-options';
+import { ExecutorClosedError, taskErrorOf } from './errors';
+import { javascript, type AnyFunction, type FunctionSource } from './functions';
+import { TaskFuture } from './future';
+import { GroupListener, type Transport } from './group-listener';
+import { wirePolicy, type CallPolicy } from './policy';
+import type { DeliveredResult } from './results';
+import { SubmitBatches } from './submit-batches';
+import { valueOf } from './values';
+
+export interface ExecutorOptions extends CallPolicy {
+  /** Where the calls run. */
+  endpointId: string;
+  /** Default: one of its own, from the environment; it is closed with the executor. */
+  client?: Client | ClientOptions;
+  /** The calls join this group. Default: a new one. */
+  taskGroupId?: string;
+  /** How results come in. Default: `auto`. */
+  transport?: Transport;
+  /** Calls in one request at most. Default: 128. */
+  batchSize?: number;
+  /** How long the first call of a request waits for more, in milliseconds. Default: 4. */
+  batchDelayMs?: number;
+  /** What a stock endpoint reads of a resource specification. */
+  resourceSpecification?: Record<string, unknown>;
+}
+
+/** What can be called: a JavaScript function, a source, or the id of a registered function. */
+export type Callable<Result> = FunctionSource<Result> | string;
+
+const DEFAULT_BATCH_SIZE = 128;
+const DEFAULT_BATCH_DELAY_MS = 4;
+
+/**
+ * Runs functions on one endpoint and gives a future for each call.
+ *
+ * `open` -close-> `closing` (takes no calls; waits for answers) -> `closed`. Nothing of it keeps the process alive after that.
+ */
+export class Executor {
+  /** Names the group of all calls; another process reads their results by it. */
+  readonly taskGroupId: string;
+  readonly endpointId: string;
+  readonly #client: Client;
+  readonly #ownsClient: boolean;
+  readonly #options: ExecutorOptions;
+  readonly #batches: SubmitBatches;
+  readonly #open = new Map<string, TaskFuture<unknown>>();
+  /** Results that came before the answer to their request. */
+  readonly #early = new Map<string, DeliveredResult>();
+  readonly #listeners = new Map<string, GroupListener>();
+  readonly #functionIds = new Map<string, Promise<string>>();
+  readonly #keys = new WeakMap<AnyFunction, string>();
+  readonly #cancels = new Set<Promise<unknown>>();
+  readonly #whenSettled = new Set<() => void>();
+  #closing: Promise<void> | undefined;
+
+  constructor(options: ExecutorOptions) {
+    if (!isUuid(options.endpointId.toLowerCase())) {
+      throw new TerminalError('INVALID_REQUEST', `"${options.endpointId}" is no endpoint id; see "funcx endpoint list".`);
+    }
+    wirePolicy(options); // refuses now rather than with the first call
+    this.#options = options;
+    this.endpointId = options.endpointId.toLowerCase();
+    this.taskGroupId = options.taskGroupId?.toLowerCase() ?? randomUUID();
+    this.#ownsClient = !(options.client instanceof Client);
+    this.#client = options.client instanceof Client ? options.client : new Client(options.client);
+    const submit: SubmitOptions = {
+      taskGroupId: this.taskGroupId,
+      createQueue: ['auto', 'amqp'].includes(options.transport ?? 'auto'),
+      retries: options.retries,
+      walltimeS: options.walltimeS,
+      deadlineS: options.deadlineS,
+      resourceSpecification: options.resourceSpecification,
+    };
+    this.#batches = new SubmitBatches(this.#client, {
+      endpointId: this.endpointId,
+      submit,
+      maxCalls: options.batchSize ?? DEFAULT_BATCH_SIZE,
+      delayMs: options.batchDelayMs ?? DEFAULT_BATCH_DELAY_MS,
+      onAccepted: (taskId, future) => this.#onAccepted(taskId, future),
+    });
+  }
+
+  /** How results come in at the moment. */
+  get transport(): 'amqp' | 'events' | 'poll' {
+    return this.#listeners.get(this.taskGroupId)?.way ?? 'amqp';
+  }
+
+  /** Calls a function with positional arguments; they and the result are JSON. */
+  submit<Args extends unknown[], Result>(fn: (...args: Args) => Result, ...args: Args): TaskFuture<Awaited<Result>>;
+  submit<Result = unknown>(fn: Callable<Result>, ...args: unknown[]): TaskFuture<Result>;
+  submit(fn: AnyFunction | Callable<unknown>, ...args: unknown[]): TaskFuture<unknown> {
+    return this.#call(fn, args, {});
+  }
+
+  /** Calls a function with keyword arguments, after positional ones. */
+  call<Result = unknown>(
+    fn: AnyFunction | Callable<Result>,
+    { args = [], kwargs = {} }: { args?: readonly unknown[]; kwargs?: Readonly<Record<string, unknown>> },
+  ): TaskFuture<Result> {
+    return this.#call(fn, args, kwargs) as TaskFuture<Result>;
+  }
+
+  /** One call for each element, which is its only argument; the futures are in their order. */
+  map<Arg, Result>(fn: (arg: Arg) => Result, args: Iterable<Arg>): TaskFuture<Awaited<Result>>[];
+  map<Result = unknown>(fn: Callable<Result>, args: Iterable<unknown>): TaskFuture<Result>[];
+  map(fn: AnyFunction | Callable<unknown>, args: Iterable<unknown>): TaskFuture<unknown>[] {
+    return Array.from(args, (arg) => this.#call(fn, [arg], {}));
+  }
+
+  /**
+   * A future for every task of a group, in the order of their ids, whoever submitted them: past results
+   * settle at once, further ones as they come, each once.
+   */
+  async reattach(taskGroupId: string = this.taskGroupId): Promise<TaskFuture<unknown>[]> {
+    this.#requireOpen();
+    const id = taskGroupId.toLowerCase();
+    const futures = (await this.#client.groupTaskIds(id)).map((taskId) => {
+      const known = this.#open.get(taskId);
+      if (known) return known;
+      const future = this.#newFuture();
+      future.accept(taskId);
+      this.#open.set(taskId, future);
+      return future;
+    });
+    // Listening begins before the store is read, so that nothing falls in between.
+    await this.#listen(id).catchUp();
+    return futures;
+  }
+
+  /**
+   * Sends what is gathered, waits for every answer (or, with `wait: false`, rejects the open futures; their tasks go on) and
+   * ends every connection. Closing twice is the same.
+   */
+  async close({ wait = true }: { wait?: boolean } = {}): Promise<void> {
+    this.#closing ??= this.#batches.drain();
+    await this.#closing;
+    if (wait) await this.#settled();
+    await Promise.allSettled(this.#cancels);
+    for (const future of this.#open.values()) future.reject(new ExecutorClosedError(this.taskGroupId));
+    this.#open.clear();
+    this.#tellSettled();
+    await Promise.all([...this.#listeners.values()].map((listener) => listener.close()));
+    if (this.#ownsClient) this.#client.close();
+  }
+
+  #call(
+    fn: AnyFunction | Callable<unknown>,
+    args: readonly unknown[],
+    kwargs: Readonly<Record<string, unknown>>,
+  ): TaskFuture<unknown> {
+    this.#requireOpen();
+    const future = this.#newFuture();
+    try {
+      this.#batches.add(this.#functionId(fn), packJsonArguments(args, kwargs), future);
+    } catch (error) {
+      future.reject(ensureError(error)); // arguments that have no JSON, a function without source
+    }
+    return future;
+  }
+
+  #requireOpen(): void {
+    if (this.#closing) throw new TerminalError('CONFLICT', 'The executor is closed; make a new one for further calls.');
+  }
+
+  #newFuture(): TaskFuture<unknown> {
+    return new TaskFuture<unknown>((self) => this.#cancel(self));
+  }
+
+  async #cancel(future: TaskFuture<unknown>): Promise<boolean> {
+    if (this.#batches.withdraw(future)) {
+      future.drop();
+      return true;
+    }
+    const taskId = await future.taskId.catch(() => undefined); // refused: there is nothing to cancel
+    if (taskId === undefined) return false;
+    const cancel = this.#client.cancelTask(taskId);
+    this.#cancels.add(cancel); // closing waits for its answer
+    return cancel.finally(() => this.#cancels.delete(cancel));
+  }
+
+  #functionId(fn: AnyFunction | Callable<unknown>): Promise<string> {
+    if (typeof fn === 'string') return Promise.resolve(fn);
+    let key = typeof fn === 'function' ? this.#keys.get(fn) : undefined;
+    const source = typeof fn === 'function' ? (key === undefined ? javascript(fn) : undefined) : fn;
+    if (key === undefined && source) {
+      key = createHash('sha256')
+        .update(JSON.stringify([source.language, source.name, source.source]))
+        .digest('base64');
+      if (typeof fn === 'function') this.#keys.set(fn, key);
+    }
+    const known = this.#functionIds.get(key ?? '');
+    if (known) return known;
+    const id = this.#client.registerFunction(fn);
+    this.#functionIds.set(key ?? '', id);
+    id.catch(() => this.#functionIds.delete(key ?? '')); // the calls that wait for it are told; the next one tries again
+    return id;
+  }
+
+  #onAccepted(taskId: string, future: TaskFuture<unknown>): void {
+    future.accept(taskId);
+    this.#open.set(taskId, future);
+    const early = this.#early.get(taskId);
+    if (early) {
+      this.#early.delete(taskId);
+      this.#onResult(early);
+    } else {
+      this.#listen(this.taskGroupId);
+    }
+  }
+
+  /** Begins with the first accepted task: only then the group and its queue are there. */
+  #listen(taskGroupId: string): GroupListener {
+    const known = this.#listeners.get(taskGroupId);
+    if (known) return known;
+    const listener = new GroupListener({
+      client: this.#client,
+      taskGroupId,
+      transport: this.#options.transport ?? 'auto',
+      onResult: (result) => this.#onResult(result),
+    });
+    this.#listeners.set(taskGroupId, listener);
+    listener.start();
+    return listener;
+  }
+
+  #onResult(delivered: DeliveredResult): void {
+    const { taskId } = delivered;
+    const future = this.#open.get(taskId);
+    if (!future) {
+      // A repeated one, or another submitter's, or one of a request that is not answered yet.
+      if (this.#batches.hasOpenRequests) this.#early.set(taskId, delivered);
+      else this.#early.clear();
+      return;
+    }
+    this.#open.delete(taskId);
+    if (delivered.result === undefined) {
+      future.reject(taskErrorOf(taskId, delivered.errorCode, delivered.exception ?? 'The task failed without saying why.'));
+    } else {
+      try {
+        future.resolve(valueOf(delivered.result));
+      } catch (error) {
+        future.reject(new TerminalError('INTERNAL', `The result of task ${taskId} can not be read.`, { cause: error }));
+      }
+    }
+    if (this.#open.size === 0) this.#tellSettled();
+  }
+
+  async #settled(): Promise<void> {
+    while (this.#open.size > 0) await new Promise<void>((resolve) => this.#whenSettled.add(resolve));
+  }
+
+  #tellSettled(): void {
+    for (const resolve of this.#whenSettled) resolve();
+    this.#whenSettled.clear();
+  }
+}

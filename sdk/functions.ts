@@ -1,0 +1,138 @@
+import { readFileSync } from 'node:fs';
+import { basename, extname } from 'node:path';
+import { Script } from 'node:vm';
+
+import { TerminalError } from '../contracts/errors';
+
+import type { CallPolicy } from './policy';
+
+/** What a function is before it is registered: its source, its name and its language. */
+export interface FunctionSource<_Result = unknown> {
+  readonly language: 'python' | 'javascript' | 'shell';
+  readonly name: string;
+  readonly source: string;
+  readonly description?: string;
+}
+
+export interface RegisterOptions {
+  description?: string;
+  /** Everybody may call it. */
+  public?: boolean;
+  /** Members of this group may call it. */
+  groupId?: string;
+  /** Retries, run time and deadline of every call that does not say otherwise. */
+  policy?: CallPolicy;
+}
+
+/** Any JavaScript function; only its text is sent. */
+export type AnyFunction = (...args: never[]) => unknown;
+
+/** What a shell function resolves to. A command that exits with another code than 0 rejects. */
+export interface ShellResult {
+  returncode: number;
+  stdout: string;
+  stderr: string;
+  cmd: string;
+}
+
+/**
+ * Python by its source: the text of a module in which `name` is defined, imports and helpers included. Without a name
+ * the text must define exactly one function at its top level.
+ */
+export function python<Result = unknown>(source: string, name?: string): FunctionSource<Result> {
+  const defined = [...source.matchAll(/^(?:async[ \t]+)?def[ \t]+([A-Za-z_]\w*)/gm)].map((match) => match[1] ?? '');
+  if (name !== undefined) {
+    if (!/^[A-Za-z_]\w*$/.test(name)) throw new TerminalError('INVALID_REQUEST', `"${name}" is no name of a Python function.`);
+    return { language: 'python', name, source };
+  }
+  const [only] = defined;
+  if (only === undefined || defined.length > 1) {
+    const found = defined.length === 0 ? 'none' : defined.join(', ');
+    throw new TerminalError(
+      'INVALID_REQUEST',
+      `Say which function of the Python source is meant; at its top level are: ${found}.`,
+    );
+  }
+  return { language: 'python', name: only, source };
+}
+
+/** Python from a file; the whole file is sent. */
+export function pythonFile<Result = unknown>(path: string, name?: string): FunctionSource<Result> {
+  return python(readSource(path), name);
+}
+
+/**
+ * A JavaScript function. Its text is sent, not what it closes over: it may use its arguments, `require` and globals of Node.
+ * From text: an expression that is a function, or statements that define `name`.
+ */
+export function javascript<Result = unknown>(fn: AnyFunction | string, name?: string): FunctionSource<Result> {
+  if (typeof fn === 'string') {
+    const declared = /^\s*(?:async\s+)?function\s*\*?\s*([\p{ID_Start}$_][\p{ID_Continue}$]*)/u.exec(fn)?.[1];
+    return { language: 'javascript', name: name ?? declared ?? 'anonymous', source: fn };
+  }
+  return { language: 'javascript', name: identifier(name ?? fn.name), source: textOf(fn) };
+}
+
+/**
+ * A shell command. `{0}` and `{name}` become the shell-quoted positional or named argument; `{{name}}` is a literal
+ * `{name}`, and every other brace is the shell's.
+ */
+export function shell(template: string, name = 'shell'): FunctionSource<ShellResult> {
+  return { language: 'shell', name, source: template };
+}
+
+/** Reads a file as the language of its extension: `.py`, `.js`/`.cjs`, `.sh`. */
+export function functionFile(path: string, name?: string): FunctionSource {
+  const extension = extname(path);
+  const named = name ?? basename(path, extension);
+  switch (extension) {
+    case '.py':
+      return pythonFile(path, name);
+    case '.js':
+    case '.cjs':
+      return javascript(readSource(path), name);
+    case '.sh':
+      return shell(readSource(path), named);
+    default:
+      throw new TerminalError('INVALID_REQUEST', `${path} is of no known language; functions are .py, .js, .cjs or .sh files.`);
+  }
+}
+
+function readSource(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new TerminalError('INVALID_REQUEST', `The file ${path} can not be read.`, { cause: error });
+  }
+}
+
+const identifier = (name: string): string => (/^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(name) ? name : 'anonymous');
+
+/** The text of a function as an expression; throws for those that have none. */
+function textOf(fn: AnyFunction): string {
+  const text = Function.prototype.toString.call(fn);
+  if (/\{\s*\[native code\]\s*\}$/.test(text)) {
+    throw new TerminalError(
+      'INVALID_REQUEST',
+      `The function ${fn.name || '(anonymous)'} is built in or bound, so it has no source.`,
+    );
+  }
+  if (/^class\b/.test(text)) throw new TerminalError('INVALID_REQUEST', `${fn.name} is a class; send a function.`);
+  if (isExpression(text)) return text;
+  // A method: `name() { ... }` stands for a function only within an object.
+  const object = `{ ${text} }`;
+  if (isExpression(object)) return `Object.values(${object})[0]`;
+  throw new TerminalError(
+    'INVALID_REQUEST',
+    `The source of ${fn.name || 'the function'} does not stand by itself; send its text instead.`,
+  );
+}
+
+function isExpression(text: string): boolean {
+  try {
+    new Script(`(${text}\n)`);
+    return true;
+  } catch {
+    return false;
+  }
+}

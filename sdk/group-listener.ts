@@ -1,0 +1,96 @@
+import { AmqpResults } from './amqp-results';
+import type { Client } from './client';
+import type { OnResult } from './results';
+import { StoredResults } from './stored-results';
+
+/**
+ * How results come in: over AMQP as they arrive; as server-sent events or by long poll over HTTP; or `auto`, AMQP, and
+ * events for as long as the broker can't be reached.
+ */
+export type Transport = 'auto' | 'amqp' | 'events' | 'poll';
+
+export interface GroupListenerOptions {
+  client: Client;
+  taskGroupId: string;
+  transport: Transport;
+  onResult: OnResult;
+}
+
+/** How long `auto` waits for the broker before it reads over HTTP. */
+const FALLBACK_MS = 3_000;
+
+/** Listens to one task group until closed. */
+export class GroupListener {
+  #amqp: AmqpResults | undefined;
+  #stored: StoredResults | undefined;
+  #cursor = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isQueueGone = false;
+  #isClosed = false;
+
+  constructor(private readonly options: GroupListenerOptions) {}
+
+  /** How results come in at the moment. */
+  get way(): 'amqp' | 'events' | 'poll' {
+    if (this.options.transport === 'poll') return 'poll';
+    return this.#stored ? 'events' : 'amqp';
+  }
+
+  start(): void {
+    const { client, taskGroupId, transport, onResult } = this.options;
+    if (transport === 'events' || transport === 'poll') return this.#readStored();
+    this.#amqp = new AmqpResults({
+      client,
+      taskGroupId,
+      onResult,
+      onConnection: (isConnected) => this.#onConnection(isConnected),
+      onGone: () => this.#onGone(),
+    });
+    this.#amqp.start();
+    this.#onConnection(false);
+  }
+
+  /** Hands over what the store holds now; what is stored later comes by itself. */
+  async catchUp(): Promise<void> {
+    const { client, taskGroupId, transport, onResult } = this.options;
+    if (transport === 'events' || transport === 'poll') return; // they begin with the first result
+    await new StoredResults({ client, taskGroupId, way: 'poll', after: 0, onResult }).catchUp();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    await Promise.all([this.#amqp?.close(), this.#stored?.close()]);
+  }
+
+  #onConnection(isConnected: boolean): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed || this.options.transport !== 'auto') return;
+    if (!isConnected) {
+      this.#timer = setTimeout(() => this.#readStored(), FALLBACK_MS);
+      return;
+    }
+    if (this.#isQueueGone || !this.#stored) return;
+    // What was delivered meanwhile waits in the queue.
+    this.#cursor = this.#stored.cursor;
+    void this.#stored.close();
+    this.#stored = undefined;
+  }
+
+  /** Its results are nowhere but in the store, so that is read whatever was asked for. */
+  #onGone(): void {
+    this.#isQueueGone = true;
+    clearTimeout(this.#timer);
+    void this.#amqp?.close();
+    this.#amqp = undefined;
+    this.#readStored();
+  }
+
+  #readStored(): void {
+    if (this.#isClosed || this.#stored) return;
+    const { client, taskGroupId, transport, onResult } = this.options;
+    const way = transport === 'poll' ? 'poll' : 'events';
+    this.#stored = new StoredResults({ client, taskGroupId, way, after: this.#cursor, onResult });
+    this.#stored.start();
+  }
+}

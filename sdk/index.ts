@@ -1,0 +1,28 @@
+export { Client } from './client';
+export { Executor } from './executor';
+export { TaskFuture } from './future';
+export { functionFile, javascript, python, pythonFile, shell } from './functions';
+export { SerializedValue } from './values';
+export { ApiError, ConnectionError, ExecutorClosedError, FuncXError, TaskCancelledError, TaskError } from './errors';
+export type {
+  CallRequest,
+  EndpointDocument,
+  EndpointStatus,
+  FunctionDocument,
+  FunctionSummary,
+  GroupResults,
+  IdentityDocument,
+  IdentityGroup,
+  PackedCall,
+  Submission,
+  SubmissionSummary,
+  SubmitOptions,
+  Submitted,
+  TaskDocument,
+  TaskState,
+} from './client';
+export type { ClientOptions } from './client-options';
+export type { Callable, ExecutorOptions } from './executor';
+export type { AnyFunction, FunctionSource, RegisterOptions, ShellResult } from './functions';
+export type { Transport } from './group-listener';
+export type { CallPolicy } from './policy';

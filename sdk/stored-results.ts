@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { groupResultSchema, type GroupResult } from '../contracts/http/v1';
+
+import type { Client } from './client';
+import { deliveredOf, type OnResult, type ResultSource } from './results';
+
+/**
+ * Reads a task group's results from the service over HTTP, in the order of their sequence numbers: as server-sent events, or
+ * by long poll where something on the way holds streams back. The cursor outlives interruptions.
+ */
+export interface StoredResultsOptions {
+  client: Client;
+  taskGroupId: string;
+  way: 'events' | 'poll';
+  /** The sequence number after which to read. Default: 0, everything. */
+  after?: number;
+  onResult: OnResult;
+}
+
+const WAIT_S = 20;
+/** The service says something every 15 s; a longer silence is a connection that died unnoticed. */
+const SILENCE_MS = 45_000;
+const FIRST_BACKOFF_MS = 200;
+const MAX_BACKOFF_MS = 5_000;
+
+export class StoredResults implements ResultSource {
+  readonly #closing = new AbortController();
+  #cursor: number;
+  #reading: Promise<void> = Promise.resolve();
+
+  constructor(private readonly options: StoredResultsOptions) {
+    this.#cursor = options.after ?? 0;
+  }
+
+  /** Everything up to here was handed over. */
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  start(): void {
+    this.#reading = this.#read();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#reading;
+  }
+
+  /** Hands over what is there now. */
+  async catchUp(): Promise<void> {
+    while (!this.#closing.signal.aborted && (await this.#page(0)) > 0);
+  }
+
+  /** Never rejects: it is tried again until closed. */
+  async #read(): Promise<void> {
+    const { signal } = this.#closing;
+    let backoffMs = FIRST_BACKOFF_MS;
+    while (!signal.aborted) {
+      const before = this.#cursor;
+      try {
+        if (this.options.way === 'events') await this.#stream();
+        else await this.#page(WAIT_S);
+        backoffMs = FIRST_BACKOFF_MS;
+        if (this.options.way === 'poll') continue;
+      } catch {
+        // away, or closed; the next try tells
+      }
+      if (this.#cursor > before) backoffMs = FIRST_BACKOFF_MS;
+      await sleep(backoffMs, undefined, { signal }).catch(() => undefined); // closed
+      backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
+    }
+  }
+
+  async #page(waitS: number): Promise<number> {
+    const { client, taskGroupId } = this.options;
+    const { signal } = this.#closing;
+    const { results } = await client.groupResults(taskGroupId, { after: this.#cursor, waitS, signal });
+    for (const result of results) this.#take(result);
+    return results.length;
+  }
+
+  /** Until the stream ends. */
+  async #stream(): Promise<void> {
+    const { client, taskGroupId } = this.options;
+    const stream = await client.groupEvents(taskGroupId, this.#cursor, this.#closing.signal);
+    stream.setEncoding('utf8');
+    stream.setTimeout(SILENCE_MS, () => stream.destroy());
+    let text = '';
+    for await (const chunk of stream) {
+      text += chunk as string;
+      const events = text.split('\n\n');
+      text = events.pop() ?? '';
+      for (const event of events) this.#takeEvent(event);
+    }
+  }
+
+  #takeEvent(event: string): void {
+    const data = event.split('\n').filter((line) => line.startsWith('data: '));
+    if (data.length === 0) return; // a comment, or the stream's own settings
+    this.#take(groupResultSchema.parse(JSON.parse(data.map((line) => line.slice(6)).join('\n'))));
+  }
+
+  #take(result: GroupResult): void {
+    this.options.onResult(deliveredOf(result));
+    this.#cursor = Math.max(this.#cursor, result.seq);
+  }
+}

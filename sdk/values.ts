@@ -1,0 +1,20 @@
+import { BUFFER, splitBuffer } from '../contracts/packing';
+
+/** A result that is not JSON, such as a pickled Python object: only a client of its language can read it. */
+export class SerializedValue {
+  constructor(
+    /** Two characters that name the serialization (Globus Compute strategies). */
+    readonly identifier: string,
+    /** The serialized text, without its identifier. */
+    readonly data: string,
+  ) {}
+}
+
+/** What a task ended with. Exactly one of `value` and `error` is there. */
+export type Outcome = { value: unknown } | { errorCode: string | undefined; exception: string };
+
+/** The value of a result buffer. */
+export function valueOf(buffer: string): unknown {
+  const { identifier, body } = splitBuffer(buffer);
+  return identifier === BUFFER.json ? (JSON.parse(body) as unknown) : new SerializedValue(identifier, body);
+}

@@ -1,0 +1,51 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { SystemState } from '../../local/state';
+import { NO_OWN_LOOPBACK } from '../helpers/conditions';
+import { clientEnv, sdk104, TUTORIAL_ENDPOINT } from '../helpers/funcx-1.0';
+import { agent104, ReleasedAgent } from '../helpers/funcx-1.0-agent';
+import { finished, OwnLoopback } from '../helpers/own-loopback';
+import type { Credentials } from '../helpers/system';
+
+const ROOT = join(__dirname, '..', '..');
+const SLIDE = join(ROOT, 'test', 'fixtures', 'hello_funcx.py');
+const testInOwnLoopback = NO_OWN_LOOPBACK === undefined ? test : test.skip;
+
+/** A system of its own: the tutorial endpoint of the shared one is served by our agent. */
+const local = async (...args: string[]): Promise<void> => {
+  const { FUNCX_TEST_DATA_DIR: _dir, ...env } = process.env;
+  const child = spawn(process.execPath, [join(ROOT, 'dist', 'local', 'main.js'), ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const { status, stdout, stderr } = await finished(child, 120_000);
+  if (status !== 0) throw new Error(stdout + stderr);
+};
+
+testInOwnLoopback(
+  'the slide of 2022 prints its line when the released agent serves the tutorial endpoint',
+  async () => {
+    const [sdk, bin] = [await sdk104(), await agent104()];
+    const dir = mkdtempSync(join(tmpdir(), 'funcx-slide-'));
+    await local('up', '--detach', '--private-ports', '--no-endpoint', '--data-dir', dir);
+    let agent: ReleasedAgent | undefined;
+    let loopback: OwnLoopback | undefined;
+    try {
+      const system = JSON.parse(readFileSync(join(dir, 'run', 'state.json'), 'utf8')) as SystemState;
+      const credentials = JSON.parse(readFileSync(system.identity_file, 'utf8')) as Credentials;
+      agent = new ReleasedAgent(bin, TUTORIAL_ENDPOINT, credentials, { apiUrl: system.api_url, wsUrl: system.ws_url });
+      await agent.start();
+      loopback = await OwnLoopback.open({ 5000: system.ports.api, 6000: system.ports.ws });
+      const { status, stdout, stderr } = await loopback.run(join(sdk, 'python'), [SLIDE], clientEnv(credentials), 90_000);
+      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: expect.stringMatching(/^Hello from \S+\n$/), stderr: '' });
+    } finally {
+      await loopback?.close();
+      await agent?.stop();
+      await local('down', '--data-dir', dir);
+    }
+  },
+  600_000,
+);

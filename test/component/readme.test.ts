@@ -1,0 +1,71 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { SEARCH_ATTRIBUTE, QUERY } from '../../contracts/names';
+import { PORT_OPTIONS } from '../../local/options';
+import { DEFAULT_PORTS } from '../../local/ports';
+import { configSchema } from '../../platform/config';
+import { codeBlocks, readPage, ROOT, tableRows } from '../helpers/readme';
+
+const readme = readPage('README.md');
+const pages = ['README.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((path) =>
+  path.endsWith('.md'),
+);
+
+describe('the pages for people', () => {
+  test.each(pages)('every link of %s to a file of the repository leads somewhere', (path) => {
+    const links = [...readPage(path).matchAll(/\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)/g)].map((match) => match[1]!); // the group always matches
+    const missing = links.filter((link) => !existsSync(join(ROOT, path, '..', link)));
+    expect(missing).toEqual([]);
+  });
+
+  test('every npm command that it shows exists', () => {
+    const { scripts } = JSON.parse(readPage('package.json')) as { scripts: Record<string, string> };
+    const shown = codeBlocks(readme).flatMap(({ code }) => [...code.matchAll(/npm (?:run )?([\w:]+)/g)].map((match) => match[1]));
+    const named = [...readme.matchAll(/`npm run ([\w:]+)/g)].map((match) => match[1]);
+    expect([...shown, ...named].filter((name) => name !== undefined && !(name in scripts))).toEqual([]);
+    expect(shown).toContain('up');
+  });
+
+  test('its table of rooms has a line for each folder of code', () => {
+    const rooms = tableRows(readme)
+      .map(([folder]) => folder ?? '')
+      .filter((folder) => folder.endsWith('/'))
+      .map((folder) => folder.slice(0, -1));
+    const notRooms = new Set(['node_modules', 'dist', 'bin', 'Makefile']);
+    const folders = readdirSync(ROOT, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && !notRooms.has(entry.name))
+      .map((entry) => entry.name)
+      .filter((name) => readdirSync(join(ROOT, name)).length > 0);
+    expect(folders.filter((folder) => !rooms.includes(folder))).toEqual([]);
+  });
+
+  test('its ports are the ones that "up" takes, and each can be moved as it says', () => {
+    const row = tableRows(readme).filter(([, port]) => /^\d/.test(port ?? ''));
+    const ports = row.flatMap(([, port = '']) => port.split(', ').map(Number));
+    const flags = row.flatMap(([, , flag = '']) => flag.split(', '));
+    const moved = Object.entries(PORT_OPTIONS) as [keyof typeof DEFAULT_PORTS, { flag: string }][];
+    const expected = new Map(moved.map(([name, { flag }]) => [flag, DEFAULT_PORTS[name]]));
+    expect(new Map(flags.map((flag, index) => [flag, ports[index]]))).toEqual(expected);
+  });
+
+  test('docs/operations.md names every variable of the service with its default, and no other', () => {
+    const shape = Object.entries(configSchema.shape);
+    const documented = new Map(
+      tableRows(readPage('docs/operations.md'))
+        .filter(([name]) => /^[A-Z][A-Z0-9_]+$/.test(name ?? ''))
+        .map(([name, value]) => [name, value]),
+    );
+    const expected = new Map(
+      shape.map(([name, schema]) => {
+        const { success, data } = schema.safeParse(undefined);
+        return [name, success && data !== undefined ? String(data) : 'none'];
+      }),
+    );
+    expect(documented).toEqual(expected);
+  });
+
+  test('the search attributes and queries that it names are all there are', () => {
+    for (const name of [...Object.values(SEARCH_ATTRIBUTE), ...Object.values(QUERY)]) expect(readme).toContain(`\`${name}\``);
+  });
+});

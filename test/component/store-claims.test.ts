@@ -1,0 +1,114 @@
+import { randomUUID } from 'node:crypto';
+
+import { storeAnswers } from '../../platform/store/answers';
+import { askForPump, findUnfinishedClaim, keepPumping } from '../../platform/store/claims';
+import { listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
+import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { claim, frame, inFlight, makeFixture, makeOwner, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
+
+/** Dispatch is a claim: whose turn it is, how often, and what becomes of a claim whose process died. */
+
+let postgres: ScratchPostgres;
+beforeAll(async () => {
+  postgres = await startScratchPostgres();
+}, 60_000);
+afterAll(() => postgres.stop());
+
+const answer = (fixture: StoreFixture, id: string): Promise<unknown> =>
+  storeAnswers(postgres.db, [{ taskId: id, taskQueueId: fixture.endpointId, attempt: 1, state: 'succeeded', frame: frame(id) }]);
+
+test('with one free place at a time, owners take turns, however old the tasks of one are', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 1 });
+  const large = await submit(postgres.db, fixture, 10, { nowMs: Date.now() - 1_000 });
+  const other = await submit(postgres.db, fixture, 2, { ownerId: await makeOwner(postgres.db) });
+  const served: string[] = [];
+  for (let turn = 0; turn < 4; turn++) {
+    const [task] = await claim(postgres.db, fixture);
+    served.push(large.taskIds.includes(task?.id ?? '') ? 'large' : 'other');
+    await answer(fixture, task?.id ?? '');
+  }
+  expect(served.filter((who) => who === 'other')).toHaveLength(2);
+  expect(other.taskIds).toHaveLength(2);
+});
+
+test('a claim never exceeds the window, and a claim that is repeated returns the same unanswered tasks', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 3 });
+  await submit(postgres.db, fixture, 10);
+  const first = await claim(postgres.db, fixture, 'once');
+  expect(first).toHaveLength(3);
+  expect(await claim(postgres.db, fixture, 'another')).toEqual([]);
+  expect((await claim(postgres.db, fixture, 'once')).map((task) => task.id)).toEqual(first.map((task) => task.id));
+  await answer(fixture, first[0]?.id ?? '');
+  expect((await claim(postgres.db, fixture, 'once')).map((task) => task.id)).toEqual(first.slice(1).map((task) => task.id));
+  expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 2, found: 2 });
+});
+
+test('an offline endpoint is sent nothing', async () => {
+  const fixture = await makeFixture(postgres.db, { isOnline: false });
+  await submit(postgres.db, fixture, 3);
+  expect(await claim(postgres.db, fixture)).toEqual([]);
+});
+
+test('of many who find tasks waiting, one calls the pump', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 1 });
+  await submit(postgres.db, fixture, 3);
+  const asked = await Promise.all(Array.from({ length: 8 }, () => askForPump(postgres.db, fixture.endpointId)));
+  expect(asked.filter(Boolean)).toHaveLength(1);
+});
+
+test('the claim of a pump that died is known until a pump ends well', async () => {
+  const fixture = await makeFixture(postgres.db);
+  await submit(postgres.db, fixture, 3);
+  await claim(postgres.db, fixture, 'pump/run/1/1/0');
+  expect(await findUnfinishedClaim(postgres.db, fixture.endpointId)).toBe('pump/run/1/1/0');
+  expect(await claim(postgres.db, fixture, 'pump/run/1/1/0')).toHaveLength(3);
+  expect(await keepPumping(postgres.db, fixture.endpointId)).toBe(false);
+  expect(await findUnfinishedClaim(postgres.db, fixture.endpointId)).toBeUndefined();
+});
+
+test('a submit into a group does not stand in the way of results of the same group', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const groupId = randomUUID();
+  const { taskIds } = await submit(postgres.db, fixture, 50, { groupId });
+  await claim(postgres.db, fixture);
+  await Promise.all([
+    ...taskIds.map((id) => answer(fixture, id)),
+    ...Array.from({ length: 50 }, () => submit(postgres.db, fixture, 2, { groupId })),
+  ]);
+  const { rows } = await postgres.db.query<{ n: number; last: number }>(
+    'select count(*)::integer as n, max(seq)::integer as last from results where task_group_id = $1',
+    [groupId],
+  );
+  expect(rows).toEqual([{ n: 50, last: 50 }]);
+});
+
+test('an attempt that one heartbeat misses and the next one names is not missing', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const {
+    taskIds: [id = ''],
+  } = await submit(postgres.db, fixture, 1);
+  await claim(postgres.db, fixture);
+  const suspects = (held: string[]) => listSuspects(postgres.db, fixture.endpointId, held, 0, 10);
+  expect(await suspects([])).toMatchObject([{ id, attempt: 1, isHeld: false, missingMs: null }]);
+  await noteMissing(postgres.db, [id], []);
+  expect(await suspects([id])).toMatchObject([{ isHeld: true, missingMs: expect.any(Number) }]);
+  await noteMissing(postgres.db, [], [id]);
+  expect(await suspects([id])).toEqual([]);
+  expect(await stateOf(postgres.db, id)).toBe('dispatched');
+});
+
+test('a heartbeat of an agent that was replaced does not count', async () => {
+  const fixture = await makeFixture(postgres.db, { isOnline: false });
+  const beat = (incarnation: string) =>
+    recordHeartbeat(postgres.db, {
+      taskQueueId: fixture.endpointId,
+      incarnation,
+      periodS: 5,
+      isActive: true,
+      workers: 1,
+      report: {},
+    });
+  await postgres.db.query(`update task_queues set incarnation = 'new' where id = $1`, [fixture.endpointId]);
+  expect(await beat('old')).toBeUndefined();
+  expect(await beat('new')).toMatchObject({ changed: true, isOnline: true });
+});

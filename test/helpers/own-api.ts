@@ -1,0 +1,60 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, openSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { serviceEnv } from './system';
+import { until } from './until';
+
+/** Another API process beside that of the system, for a test to kill: started again at once, without the test's variables. */
+export interface OwnApi {
+  url: string;
+  /** How often it died. */
+  deaths(): number;
+  close(): Promise<void>;
+}
+
+const MAIN = join(__dirname, '..', '..', 'dist', 'api', 'main.js');
+
+export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi> {
+  const port = await freePort();
+  const url = `http://localhost:${port}`;
+  const log = openSync(join(mkdtempSync(join(tmpdir(), 'funcx-own-api-')), 'api.log'), 'a');
+  let deaths = 0;
+  let isClosed = false;
+  let child: ChildProcess;
+
+  function start(env: Record<string, string>): void {
+    child = spawn(process.execPath, [MAIN], {
+      env: { ...process.env, ...serviceEnv('api'), API_PORT: String(port), API_PUBLIC_URL: url, LOG_LEVEL: 'error', ...env },
+      stdio: ['ignore', log, log],
+    });
+    child.once('exit', () => {
+      if (isClosed) return;
+      deaths++;
+      start({});
+    });
+  }
+
+  start(extra);
+  await until('the API of the test answers', async () => (await fetch(`${url}/healthz`)).ok);
+  return {
+    url,
+    deaths: () => deaths,
+    async close() {
+      isClosed = true;
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      await gone;
+    },
+  };
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,204 @@
+/**
+ * Records the histories that `test/component/replay.test.ts` replays. Run by hand against a running system, after a change
+ * of a workflow that old histories need not survive (before 0.1.0), or to add a path (later: only ever add):
+ *   npm run up -- --detach && node test/histories/record.mjs [--data-dir DIR] [NAME ...]
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, '..', '..');
+const require = createRequire(join(root, 'package.json'));
+const { Client, Connection } = require('@temporalio/client');
+const { historyToJSON } = require('@temporalio/common/lib/proto-utils');
+const { submissionIdOf } = require('./dist/contracts/ids.js');
+const { submissionWorkflowId, endpointWorkflowId } = require('./dist/contracts/names.js');
+const { packJsonArguments, JSON_RESULT_SERIALIZER } = require('./dist/contracts/packing.js');
+
+const args = process.argv.slice(2);
+const at = args.indexOf('--data-dir');
+const [, dataDir = join(root, '.funcx-data')] = at < 0 ? [] : args.splice(at, 2);
+const wanted = new Set(args);
+
+const state = JSON.parse(readFileSync(join(dataDir, 'run', 'state.json'), 'utf8'));
+const identity = JSON.parse(readFileSync(state.identity_file, 'utf8'));
+const agentEnv = JSON.parse(readFileSync(state.env_files.endpoint, 'utf8'));
+const connection = await Connection.connect({ address: state.temporal_address });
+const temporal = new Client({ connection });
+
+const scope = encodeURIComponent('https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all');
+const basic = Buffer.from(`${identity.client_id}:${identity.client_secret}`).toString('base64');
+const granted = await fetch(`${state.api_url}/v2/oauth2/token`, {
+  method: 'POST',
+  headers: { authorization: `Basic ${basic}`, 'content-type': 'application/x-www-form-urlencoded' },
+  body: `grant_type=client_credentials&scope=${scope}`,
+});
+const token = (await granted.json()).access_token;
+
+async function http(method, path, body) {
+  const answer = await fetch(state.api_url + path, {
+    method,
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+  return JSON.parse(text);
+}
+
+async function until(what, condition) {
+  const end = Date.now() + 60_000;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`this did not come true: ${what}`);
+    await delay(100);
+  }
+}
+
+async function register(source) {
+  const body = { function_name: 'f', function_code: source, serialized: false, meta: {} };
+  return (await http('POST', '/v3/functions', body)).function_uuid;
+}
+
+async function submit(endpointId, functionId, calls, policy) {
+  const { tasks } = await http('POST', `/v3/endpoints/${endpointId}/submit`, {
+    create_queue: false,
+    tasks: { [functionId]: calls.map((call) => packJsonArguments(call)) },
+    result_serializers: [JSON_RESULT_SERIALIZER],
+    user_runtime: {},
+    ...(policy ? { resource_specification: { funcx: policy } } : {}),
+  });
+  const ids = tasks[functionId];
+  return { ids, submissionId: submissionIdOf(ids[0]), workflowId: submissionWorkflowId(submissionIdOf(ids[0])) };
+}
+
+const closed = (workflowId) =>
+  until(`${workflowId} is closed`, async () => (await temporal.workflow.getHandle(workflowId).describe()).status.name !== 'RUNNING');
+const inState = (submissionId, wantedState) =>
+  until(`${submissionId} is ${wantedState}`, async () => (await http('GET', `/v1/submissions/${submissionId}`)).state === wantedState);
+
+/** An agent beside the local one, which can be away. */
+class Agent {
+  dir = mkdtempSync(join(tmpdir(), 'funcx-record-'));
+  get id() {
+    return JSON.parse(readFileSync(join(this.dir, 'endpoint.json'), 'utf8')).endpoint_id;
+  }
+  async start() {
+    const env = { ...process.env, ...agentEnv, FUNCX_ENDPOINT_NAME: 'recorded', FUNCX_ENDPOINT_DIR: this.dir, FUNCX_WORKERS: '1' };
+    this.process = spawn(process.execPath, [join(root, 'dist', 'endpoint', 'main.js')], { env, stdio: 'ignore' });
+    await this.untilStatus('online');
+  }
+  async stop() {
+    this.process.kill('SIGTERM');
+    await this.untilStatus('offline');
+  }
+  untilStatus(status) {
+    return until(`the agent is ${status}`, async () => {
+      try {
+        return (await http('GET', `/v2/endpoints/${this.id}/status`)).status === status;
+      } catch {
+        return false; // not registered yet
+      }
+    });
+  }
+}
+
+const add = await register('def f(a, b):\n    return a + b\n');
+const flaky = await register(
+  'def f(path):\n    import os\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    raise TimeoutError("first time")\n',
+);
+const slow = await register('def f(seconds):\n    import time\n    time.sleep(seconds)\n');
+const local = state.endpoint.id;
+
+/** Each returns the id of the workflow whose history is kept. */
+const PATHS = {
+  async 'submission-single-call'() {
+    const { workflowId } = await submit(local, add, [[1, 2]]);
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-batch-with-retries'() {
+    const folder = mkdtempSync(join(tmpdir(), 'funcx-record-'));
+    const calls = Array.from({ length: 8 }, (_, n) => [join(folder, String(n))]);
+    const { workflowId } = await submit(local, flaky, calls, { retries: { attempts: 3, backoff_s: 0.5 } });
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-failed'() {
+    const { workflowId } = await submit(local, add, [[1]]);
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-walltime'() {
+    const { workflowId } = await submit(local, slow, [[60]], { walltime_s: 1 });
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-cancelled-while-running'() {
+    const { workflowId, submissionId } = await submit(local, slow, [[60]]);
+    await inState(submissionId, 'running').catch(() => undefined);
+    await http('POST', `/v1/submissions/${submissionId}/cancel`);
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-offline-then-run'() {
+    await away.stop();
+    const { workflowId } = await submit(away.id, add, [[1, 2], [3, 4]]);
+    await waitingIn(workflowId);
+    await away.start();
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-cancelled-in-temporal'() {
+    await away.stop();
+    const { workflowId } = await submit(away.id, add, [[1, 2]]);
+    await waitingIn(workflowId);
+    await temporal.workflow.getHandle(workflowId).cancel();
+    await closed(workflowId);
+    await away.start();
+    return workflowId;
+  },
+  async 'submission-expired'() {
+    await away.stop();
+    const { workflowId } = await submit(away.id, add, [[1, 2]], { deadline_s: 1 });
+    await closed(workflowId);
+    await away.start();
+    return workflowId;
+  },
+  async 'endpoint-presence-and-pump'() {
+    const workflowId = endpointWorkflowId(away.id);
+    await until('the pump has ended', async () => {
+      const presence = await temporal.workflow.getHandle(workflowId).query('presence');
+      return presence.isOnline && presence.dispatched > 0 && !presence.isPumping;
+    });
+    return workflowId;
+  },
+};
+
+const waitingIn = (workflowId) =>
+  until(`${workflowId} waits`, async () => (await temporal.workflow.getHandle(workflowId).query('tasks')).waiting > 0);
+
+const away = new Agent();
+await away.start();
+try {
+  for (const [name, walk] of Object.entries(PATHS)) {
+    const workflowId = await walk();
+    if (wanted.size > 0 && !wanted.has(name)) continue;
+    const history = historyToJSON(await temporal.workflow.getHandle(workflowId).fetchHistory());
+    // Who recorded it, and where, is nobody's business.
+    const text = history
+      .replaceAll(/"identity": "[^"]*"/g, '"identity": "recorded"')
+      .replaceAll(/"name": "\d+@[^"]*"/g, '"name": "recorded-sticky-queue"');
+    writeFileSync(join(here, `${name}.json`), `${JSON.stringify({ workflowId, history: JSON.parse(text) }, null, 1)}\n`);
+    console.log(`${name}: ${JSON.parse(text).events.length} events`);
+  }
+} finally {
+  away.process.kill('SIGTERM');
+  await connection.close();
+}

@@ -1,0 +1,129 @@
+/**
+ * `npm run test:mutants`, by hand: breaks a copy of the product in named ways and shows that the tests notice each one. For
+ * each mutant only those tests run that should notice it; they are a part of `npm test`, so that fails as well.
+ *   node test/mutants.mjs [NAME ...]     all of them, or those named
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const LIMIT_MS = 15 * 60_000;
+
+const MUTANTS = [
+  {
+    name: 'no-publish',
+    breaks: 'tasks are claimed and never put on the broker',
+    file: 'activities/publish-tasks.ts',
+    find: 'await publishTask(deps, taskQueueId, task);',
+    replace: 'void publishTask; void task;',
+    tests: ['system', '--', 'acknowledged'],
+  },
+  {
+    name: 'no-ack',
+    breaks: 'results are stored and never acknowledged',
+    file: 'workers/result-loop.ts',
+    find: 'for (const { delivery } of batch) delivery.ack();',
+    replace: '',
+    tests: ['system', '--', 'acknowledged'],
+  },
+  {
+    name: 'no-signal',
+    breaks: 'a submission is never told that its tasks are done',
+    file: 'platform/temporal.ts',
+    find: 'await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));',
+    replace: 'await Promise.resolve(submissionId);',
+    tests: ['system', '--', 'first-slice', '-t', 'completion signal'],
+  },
+  {
+    name: 'no-store',
+    breaks: 'results are delivered to nobody, because none is written',
+    file: 'activities/complete.ts',
+    find: 'const completed = await storeAnswers(deps.db, answers);',
+    replace: 'const completed: Completed[] = []; void storeAnswers;',
+    tests: ['system', '--', 'acknowledged'],
+  },
+  {
+    name: 'no-access-check',
+    breaks: 'everybody may do everything',
+    file: 'platform/access.ts',
+    find: "if (resource.ownerId === identity.id) return 'allow';",
+    replace: "if (resource.ownerId !== '') return 'allow';",
+    tests: ['unit', '--', 'api-access'],
+  },
+  {
+    name: 'agent-drops-results',
+    breaks: 'the agent loses every tenth result',
+    file: 'endpoint/answers.ts',
+    find: 'const registration = this.options.registration();\n    let answer = outcome;',
+    replace: 'const registration = this.options.registration();\n    if (++sent % 10 === 0) return;\n    let answer = outcome;',
+    append: '\nlet sent = 0;\n',
+    tests: ['system', '--', 'acknowledged'],
+  },
+];
+
+function copyCheckout() {
+  const folder = mkdtempSync(join(tmpdir(), 'funcx-mutant-'));
+  const { stdout } = spawnSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  for (const file of stdout.split('\0').filter((name) => name !== '' && existsSync(join(root, name)))) {
+    mkdirSync(dirname(join(folder, file)), { recursive: true });
+    cpSync(join(root, file), join(folder, file));
+  }
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+  if (existsSync(join(root, '.cache'))) symlinkSync(join(root, '.cache'), join(folder, '.cache')); // downloads only
+  return folder;
+}
+
+function mutate(folder, { name, file, find, replace, append = '' }) {
+  const path = join(folder, file);
+  const source = readFileSync(path, 'utf8');
+  if (source.split(find).length !== 2) {
+    throw new Error(`mutant ${name}: ${file} does not have its line exactly once; adapt test/mutants.mjs to the code.`);
+  }
+  writeFileSync(path, source.replace(find, () => replace) + append);
+}
+
+/** The last line of test/run.mjs, and whether tests failed (a system that could not even start counts). */
+function runTests(folder, tests) {
+  const env = { ...process.env };
+  delete env.FUNCX_TEST_DATA_DIR; // the running system is not the mutant
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, ['test/run.mjs', ...tests], {
+    cwd: folder,
+    encoding: 'utf8',
+    env,
+    timeout: LIMIT_MS,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  if (error) throw error;
+  const last = stdout.trim().split('\n').at(-1) ?? '';
+  // A mutant that does not compile proves nothing about the tests.
+  if (/error TS\d+/.test(stdout + stderr)) throw new Error(`it does not compile:\n${stdout}${stderr}`);
+  return { failed: status !== 0, last };
+}
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !MUTANTS.some((mutant) => mutant.name === name));
+if (unknown.length > 0) {
+  console.error(`There is no mutant ${unknown.join(', ')}; there are: ${MUTANTS.map(({ name }) => name).join(', ')}.`);
+  process.exit(2);
+}
+const chosen = MUTANTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+let survivors = 0;
+for (const mutant of chosen) {
+  const folder = copyCheckout();
+  try {
+    mutate(folder, mutant);
+    const { failed, last } = runTests(folder, mutant.tests);
+    if (!failed) survivors++;
+    console.log(`${failed ? 'noticed ' : 'SURVIVED'} ${mutant.name}: ${mutant.breaks} (${last})`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+console.log(`${chosen.length - survivors} noticed, ${survivors} survived`);
+process.exit(survivors === 0 ? 0 : 1);

@@ -1,0 +1,162 @@
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { Client } from '@temporalio/client';
+
+import { submissionIdOf } from '../../contracts/ids';
+import { endpointWorkflowId, QUERY, SEARCH_ATTRIBUTE, submissionWorkflowId } from '../../contracts/names';
+import { admin, Agent, Http, openTemporal } from '../helpers/system';
+import { until } from '../helpers/until';
+
+/** What a person sees in the Temporal UI, read back from the server as the UI reads it. */
+
+/** Tasks end when their file appears: so each state lasts for as long as the test looks at it. */
+const UNTIL_FILE = `
+def held(path, fail):
+    import os, time
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    if fail:
+        raise ValueError("the sample is empty")
+    return path
+`;
+
+const folder = mkdtempSync(join(tmpdir(), 'funcx-ui-'));
+const http = new Http();
+const agent = new Agent(`ui-${Date.now()}`, { FUNCX_WORKERS: '2' });
+let temporal: { client: Client; close(): Promise<void> };
+
+beforeAll(async () => {
+  temporal = await openTemporal();
+  await agent.start();
+});
+
+afterAll(async () => {
+  await agent.stop();
+  await temporal.close();
+});
+
+const handleOf = (taskId: string) => temporal.client.workflow.getHandle(submissionWorkflowId(submissionIdOf(taskId)));
+
+/** The UI asks this query for the details that a workflow sets while it runs. */
+async function detailsOf(taskId: string): Promise<string> {
+  const metadata = await handleOf(taskId).query<{ currentDetails?: string }>('__temporal_workflow_metadata');
+  return metadata.currentDetails ?? '';
+}
+
+async function attributesOf(taskId: string): Promise<Record<string, unknown>> {
+  const { searchAttributes } = await handleOf(taskId).describe();
+  return Object.fromEntries(Object.entries(searchAttributes).map(([name, values]) => [name, values?.[0]]));
+}
+
+const untilDetails = (taskId: string, wanted: RegExp): Promise<string> =>
+  until(`the details of ${taskId} say ${wanted}`, async () => {
+    const details = await detailsOf(taskId);
+    return wanted.test(details) ? details : undefined;
+  });
+
+async function timerSummaries(taskId: string): Promise<string[]> {
+  const { events } = await handleOf(taskId).fetchHistory();
+  return (events ?? [])
+    .filter((event) => event.timerStartedEventAttributes)
+    .map((event) => JSON.parse(Buffer.from(event.userMetadata?.summary?.data ?? '').toString() || '""') as string);
+}
+
+describe('a submission in the Temporal UI', () => {
+  test('shows in every state of its life who, what, where, and how far', async () => {
+    const functionId = await http.register('held', UNTIL_FILE);
+    await agent.stop();
+    await agent.untilOffline();
+    const paths = [0, 1, 2].map((n) => join(folder, `${Date.now()}-${n}`));
+    const { taskIds, groupId } = await http.submit(
+      agent.id,
+      functionId,
+      paths.map((path, n) => [path, n === 2]),
+    );
+    const first = taskIds[0]!; // three were submitted
+
+    // Waiting.
+    const waiting = await untilDetails(first, /waiting for the endpoint \| 3/);
+    expect(waiting).toContain(`**held** on **${agent.name}** (offline since 20`);
+    const description = await handleOf(first).describe();
+    expect(description.status.name).toBe('RUNNING');
+    expect(await description.staticSummary()).toBe(`held x3 on ${agent.name} for admin`);
+    const expected = {
+      [SEARCH_ATTRIBUTE.endpoint]: agent.id,
+      [SEARCH_ATTRIBUTE.function]: 'held',
+      [SEARCH_ATTRIBUTE.owner]: admin().client_id,
+      [SEARCH_ATTRIBUTE.group]: groupId,
+    };
+    expect(await attributesOf(first)).toMatchObject({ ...expected, [SEARCH_ATTRIBUTE.state]: 'waiting' });
+    expect(await handleOf(first).query(QUERY.tasks)).toEqual({ waiting: 3 });
+    const summaries = await timerSummaries(first);
+    expect(summaries.length).toBeGreaterThan(0);
+    for (const summary of summaries) expect(summary).toMatch(/^[a-z]/);
+
+    // Running: two workers, so two run at a time; the failing one is the third.
+    await agent.start();
+    writeFileSync(paths[0]!, '');
+    const running = await untilDetails(first, /\| succeeded \| 1 \|/);
+    expect(running).toMatch(/\| (running|dispatched) \| [12] \|/);
+    expect(running).toContain('(online since 20');
+    await until('the attribute says running', async () => (await attributesOf(first))[SEARCH_ATTRIBUTE.state] === 'running');
+
+    // A failure, with the first line that tells something.
+    writeFileSync(paths[2]!, '');
+    const failed = await untilDetails(first, /\| failed \| 1 \|/);
+    expect(failed).toContain('Last failures:');
+    expect(failed).toContain(taskIds[2]);
+    expect(await handleOf(first).query(QUERY.failures)).toEqual([
+      { taskId: taskIds[2], code: 'RemoteExecutionError', text: expect.stringContaining('the sample is empty') },
+    ]);
+
+    // Done.
+    writeFileSync(paths[1]!, '');
+    await until('the workflow is closed', async () => (await handleOf(first).describe()).status.name === 'COMPLETED');
+    expect(await attributesOf(first)).toMatchObject({ ...expected, [SEARCH_ATTRIBUTE.state]: 'done' });
+    expect(await handleOf(first).query(QUERY.tasks)).toEqual({ succeeded: 2, failed: 1 });
+    expect(await handleOf(first).result()).toEqual({ state: 'done', counts: { succeeded: 2, failed: 1 } });
+    expect(paths.map((path) => existsSync(path))).toEqual([true, true, true]);
+  });
+
+  test('is found by owner and endpoint, and by its state', async () => {
+    const functionId = await http.register('quick', 'def quick():\n    return 1\n');
+    const { taskIds } = await http.submit(agent.id, functionId, [[]]);
+    await http.value(taskIds[0]!); // one was submitted
+    const query = `${SEARCH_ATTRIBUTE.owner} = "${admin().client_id}" AND ${SEARCH_ATTRIBUTE.endpoint} = "${agent.id}"`;
+    const list = async (more = ''): Promise<string[]> => {
+      const ids: string[] = [];
+      for await (const { workflowId } of temporal.client.workflow.list({ query: query + more })) ids.push(workflowId);
+      return ids;
+    };
+    const wanted = handleOf(taskIds[0]!).workflowId;
+    await until('the query finds it', async () => (await list(` AND ${SEARCH_ATTRIBUTE.state} = "done"`)).includes(wanted));
+    expect((await list()).every((id) => id.startsWith('submission/'))).toBe(true);
+    expect(await list(` AND ${SEARCH_ATTRIBUTE.state} = "waiting"`)).not.toContain(wanted);
+  });
+
+  test('that is cancelled with the button of the UI ends as cancelled for its submitter', async () => {
+    const functionId = await http.register('held', UNTIL_FILE);
+    const { taskIds } = await http.submit(agent.id, functionId, [[join(folder, 'never'), false]]);
+    const taskId = taskIds[0]!; // one was submitted
+    await handleOf(taskId).cancel();
+    expect(await http.answer(taskId)).toMatchObject({ status: 'failed', state: 'cancelled' });
+    await until('the run shows as cancelled', async () => (await handleOf(taskId).describe()).status.name === 'CANCELLED');
+    expect(await attributesOf(taskId)).toMatchObject({ [SEARCH_ATTRIBUTE.state]: 'cancelled' });
+  });
+});
+
+describe('an endpoint in the Temporal UI', () => {
+  test('shows whether it is online and since when', async () => {
+    const handle = temporal.client.workflow.getHandle(endpointWorkflowId(agent.id));
+    expect(await (await handle.describe()).staticSummary()).toBe(`endpoint ${agent.name}`);
+    const presence = await until('the endpoint is online', async () => {
+      const answer = await handle.query<{ isOnline: boolean; sinceMs: number }>(QUERY.presence);
+      return answer.isOnline ? answer : undefined;
+    });
+    expect(Math.abs(Date.now() - presence.sinceMs)).toBeLessThan(10 * 60_000);
+    const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    expect(currentDetails).toContain(`**${agent.name}** is online since 20`);
+  });
+});

@@ -1,0 +1,117 @@
+import type { ActivityDeps } from '../activities';
+import { endTasks, endTasksOfEndpoint } from '../activities/complete';
+import type { EndpointQueues } from '../platform/broker-topology';
+import type { BrokerUsers } from '../platform/broker-users';
+import { sweepUploads } from '../platform/store/answers';
+import { createPartitions } from '../platform/store/database';
+import {
+  asOnlyOne,
+  listDeletedEndpoints,
+  markSwept,
+  reconcileCounts,
+  removeExpired,
+  removeLeftovers,
+} from '../platform/store/retention';
+import { listOpenSubmissions, listOpenTasks, setSubmissionState } from '../platform/store/submissions';
+
+/**
+ * The slow chores: retention, orphans of deleted endpoints, submissions whose workflow somebody terminated, and the
+ * comparison of counts. Any number of processes may run it, one at a time does the work (by a lock in the store). Not a
+ * Temporal schedule, because it must also run where the given server lets us make none, and while Temporal is away.
+ */
+
+export interface MaintenanceDeps extends ActivityDeps {
+  brokerUsers: BrokerUsers;
+  queues: EndpointQueues;
+}
+
+const TICK_MS = 5_000;
+const RECONCILE_MS = 60_000;
+const RETENTION_MS = 600_000;
+const DAY_MS = 86_400_000;
+const UPLOADS_KEPT_MS = 7 * DAY_MS;
+const ENDPOINTS_AT_ONCE = 20;
+/** How far back workflows that ended wrongly are looked for: longer than any pause of this process is likely to be. */
+const ENDED_WITHIN_MS = DAY_MS;
+
+export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void> } {
+  const dueAt = { reconcile: 0, retention: 0 };
+  let endedSince = Date.now() - ENDED_WITHIN_MS;
+  let current: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    current ??= asOnlyOne(deps.db, run)
+      .catch((error: unknown) => deps.log.warn({ err: error }, 'maintenance is not possible just now'))
+      .finally(() => (current = undefined));
+  }, TICK_MS);
+
+  async function run(): Promise<void> {
+    await chore('deleted endpoints', sweepDeletedEndpoints);
+    await chore('terminated workflows', endTerminated);
+    if (isDue('reconcile', RECONCILE_MS)) await chore('counts', reconcile);
+    if (isDue('retention', RETENTION_MS)) await chore('retention', retain);
+  }
+
+  function isDue(name: keyof typeof dueAt, everyMs: number): boolean {
+    if (Date.now() < dueAt[name]) return false;
+    dueAt[name] = Date.now() + everyMs;
+    return true;
+  }
+
+  /** One that fails must not keep the others from being done. */
+  async function chore(name: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      deps.log.warn({ err: error, chore: name }, 'a chore failed; it is done again');
+    }
+  }
+
+  async function sweepDeletedEndpoints(): Promise<void> {
+    for (const { id, taskQueueIds } of await listDeletedEndpoints(deps.db, ENDPOINTS_AT_ONCE)) {
+      await endTasksOfEndpoint(deps, id);
+      await deps.brokerUsers.revokeEndpoint(id);
+      for (const taskQueueId of taskQueueIds) await deps.queues.delete(taskQueueId);
+      await markSwept(deps.db, id);
+    }
+  }
+
+  /** Without its workflow nobody would ever end the tasks of a submission. */
+  async function endTerminated(): Promise<void> {
+    const from = Date.now();
+    for (const { submissionId, status } of await deps.temporal.listEndedWrongly(new Date(endedSince))) {
+      for (const { id, taskQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
+        deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
+        const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;
+        await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), { state: 'cancelled', code: 'Cancelled', text });
+        await setSubmissionState(deps.db, id, 'cancelled');
+      }
+    }
+    endedSince = from - 10 * 60_000; // visibility may lag behind
+  }
+
+  async function reconcile(): Promise<void> {
+    const { queues, submissions } = await reconcileCounts(deps.db);
+    for (const queue of queues) deps.log.error(queue, 'a bug: the places in flight of a queue were counted wrongly; repaired');
+    for (const one of submissions) {
+      deps.log.error(one, 'a bug: the open tasks of a submission were counted wrongly; repaired');
+      await deps.temporal.nudge(one.id);
+    }
+  }
+
+  async function retain(): Promise<void> {
+    await createPartitions(deps.db, Date.now());
+    const cutoff = new Date(Date.now() - deps.config.FUNCX_RETENTION_DAYS * DAY_MS);
+    const removed = await removeExpired(deps.db, cutoff);
+    if (Object.values(removed).some((n: number) => n > 0)) deps.log.info(removed, 'removed what is past its retention time');
+    await removeLeftovers(deps.db, cutoff);
+    await sweepUploads(deps.db, UPLOADS_KEPT_MS);
+    await deps.brokerUsers.sweepExpired();
+  }
+
+  return {
+    async close() {
+      clearInterval(timer);
+      await current;
+    },
+  };
+}
