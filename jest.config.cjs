@@ -31,6 +31,11 @@ module.exports = {
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),
+    layer('long', {
+      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
+      setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
+    }),
     layer('clients', {
       globalSetup: '<rootDir>/test/helpers/start-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',

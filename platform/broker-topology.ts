@@ -52,10 +52,7 @@ async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): 
 }
 
 async function declareTaskQueue(channel: Channel, taskQueueId: string): Promise<void> {
-  await channel.assertQueue(taskQueueName(taskQueueId), {
-    durable: true,
-    arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS },
-  });
+  await channel.assertQueue(taskQueueName(taskQueueId), TASK_QUEUE);
 }
 
 async function declareCommandQueue(channel: Channel, endpointId: string): Promise<{ consumerCount: number }> {
