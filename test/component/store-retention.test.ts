@@ -57,6 +57,9 @@ test('answered tasks are removed after their time, open and recent ones stay, an
   const old = await submitAt(daysAgo(40), 3);
   const mixed = await submitAt(daysAgo(20), 3);
   const [answeredLongAgo = '', answeredLately = '', open = ''] = mixed.taskIds;
+  await postgres.db.query('insert into payload_references (id, position, source) select i, 0, i from unnest($1::uuid[]) i', [
+    [...old.taskIds, ...mixed.taskIds],
+  ]);
   await answer(old.taskIds, daysAgo(39));
   await answer([answeredLongAgo], daysAgo(19));
   await answer([answeredLately], daysAgo(2));
@@ -64,8 +67,10 @@ test('answered tasks are removed after their time, open and recent ones stay, an
   expect(await removeExpired(postgres.db, CUTOFF)).toEqual({ partitions: 1, tasks: 1, submissions: 1, groups: 1 });
   const { rows } = await postgres.db.query(`select to_regclass($1) as dropped`, [partitionName('tasks', today - 40 * DAY_MS)]);
   expect(rows).toEqual([{ dropped: null }]);
-  for (const table of ['tasks', 'payloads', 'results']) expect(await count(table, [answeredLongAgo])).toBe(0);
-  expect(await count('tasks', [answeredLately, open])).toBe(2);
+  for (const table of ['tasks', 'payloads', 'results', 'payload_references']) {
+    expect(await count(table, [...old.taskIds, answeredLongAgo])).toBe(0);
+  }
+  for (const table of ['tasks', 'payload_references']) expect(await count(table, [answeredLately, open])).toBe(2);
   expect(await count('submissions', [mixed.submissionId])).toBe(1);
   expect(await count('task_groups', [mixed.groupId])).toBe(1);
 

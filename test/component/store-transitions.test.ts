@@ -2,6 +2,7 @@ import { isEndState, TASK_STATES, TASK_TRANSITIONS, type TaskState } from '../..
 import { storeAnswers, type Answer, type Verdict } from '../../platform/store/answers';
 import { releaseDue } from '../../platform/store/claims';
 import { markRunning, requeueLost } from '../../platform/store/presence';
+import { saveUpload } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, openOf, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
 
@@ -206,4 +207,20 @@ test('a duplicate asks for the nudge again until the submission has finished', a
   expect(await nudges()).toEqual([{ verdict: 'duplicate', nudge: true }]);
   await postgres.db.query(`update submissions set state = 'done', finished_at = now() where id = $1`, [submissionId]);
   expect(await nudges()).toEqual([{ verdict: 'duplicate', nudge: false }]);
+});
+
+test('the store puts a value that was left over HTTP behind the message that announces it, and answers with both', async () => {
+  const {
+    taskIds: [id = ''],
+  } = await submit(postgres.db, fixture, 1, { hasQueue: true });
+  await claim(postgres.db, fixture);
+  const value = '11\n"quotes, a \\ and \u00fc"';
+  const whole = Buffer.from(frame(id, value)).toString('utf8');
+  const open = Buffer.from(whole.slice(0, whole.indexOf(JSON.stringify(value))));
+  await saveUpload(postgres.db, id, 1, Buffer.from(value));
+  const [completed] = await storeAnswers(postgres.db, [fromAgent(id, { frame: open })]);
+  expect(completed).toMatchObject({ verdict: 'stored', hasQueue: true });
+  expect(completed?.frame?.toString('utf8')).toBe(whole);
+  const { rows } = await postgres.db.query<{ frame: Buffer }>('select frame from results where id = $1', [id]);
+  expect(rows[0]?.frame.toString('utf8')).toBe(whole);
 });
