@@ -19,6 +19,7 @@ const MAIN = join(__dirname, '..', '..', 'dist', 'api', 'main.js');
 
 export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi> {
   const port = await freePort();
+  const wsPort = await freePort();
   const url = `http://localhost:${port}`;
   const log = openSync(join(mkdtempSync(join(tmpdir(), 'funcx-own-api-')), 'api.log'), 'a');
   let deaths = 0;
@@ -27,7 +28,15 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
 
   function start(env: Record<string, string>): void {
     child = spawn(process.execPath, [MAIN], {
-      env: { ...process.env, ...serviceEnv('api'), API_PORT: String(port), API_PUBLIC_URL: url, LOG_LEVEL: 'error', ...env },
+      env: {
+        ...process.env,
+        ...serviceEnv('api'),
+        API_PORT: String(port),
+        WS_PORT: String(wsPort),
+        API_PUBLIC_URL: url,
+        LOG_LEVEL: 'error',
+        ...env,
+      },
       stdio: ['ignore', log, log],
     });
     child.once('exit', () => {
@@ -37,18 +46,22 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
     });
   }
 
+  async function close(): Promise<void> {
+    isClosed = true;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await gone;
+  }
+
   start(extra);
-  await until('the API of the test answers', async () => (await fetch(`${url}/healthz`)).ok);
-  return {
-    url,
-    deaths: () => deaths,
-    async close() {
-      isClosed = true;
-      const gone = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGTERM');
-      await gone;
-    },
-  };
+  try {
+    await until('the API of the test answers', async () => (await fetch(`${url}/healthz`)).ok);
+  } catch (error) {
+    await close(); // or it would be started again for ever
+    throw error;
+  }
+  return { url, deaths: () => deaths, close };
 }
 
 export async function freePort(): Promise<number> {
