@@ -1,9 +1,8 @@
-import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { findBasePython } from '../../local/python';
+import { NO_PYTHON_FOR_NOBODY, NOBODY, NOT_ROOT, testUnless } from '../helpers/conditions';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { isAlive, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -81,22 +80,14 @@ describe('the stock endpoint', () => {
   });
 });
 
-/** Only root can run a user endpoint as another account, and only if that account may read the Python it runs with. */
-const isRoot = process.getuid?.() === 0;
-const NOBODY = 65_534;
-const canRunAsNobody =
-  isRoot && spawnSync(findBasePython().path, ['-c', ''], { uid: NOBODY, gid: NOBODY, cwd: '/' }).status === 0;
-const asRoot = isRoot ? test : test.skip;
-const asNobody = canRunAsNobody ? test : test.skip;
-
 describe('the stock endpoint with identity mapping', () => {
-  asNobody('runs a task as the mapped account', async () => {
+  testUnless(NO_PYTHON_FOR_NOBODY)('runs a task as the mapped account', async () => {
     await withMapped('mapped', '.*@clients\\.funcx\\.local', async (mapped) => {
       expect(await client.script('whoami.py', [mapped.id])).toEqual({ value: ['nobody', NOBODY] });
     });
   });
 
-  asRoot('refuses an identity that is not mapped with a sentence', async () => {
+  testUnless(NOT_ROOT)('refuses an identity that is not mapped with a sentence', async () => {
     await withMapped('unmapped', 'somebody-else@clients\\.funcx\\.local', async (mapped) => {
       expect(await client.script('whoami.py', [mapped.id])).toEqual({
         error: expect.stringContaining('Identity failed to map to a local user name'),
