@@ -9,3 +9,13 @@ function whyNoOwnLoopback(): string | undefined {
 
 /** Network namespaces for programs whose addresses are hard-wired. Undefined: there are. */
 export const NO_OWN_LOOPBACK = whyNoOwnLoopback();
+
+function whyNoOwnHosts(): string | undefined {
+  const mounted = spawnSync('unshare', ['-rnm', 'mount', '--bind', '/dev/null', '/etc/hosts'], { stdio: 'ignore' });
+  if (mounted.status !== 0) return 'unshare -rnm with mount is not possible on this machine';
+  const made = spawnSync('openssl', ['version'], { stdio: 'ignore' });
+  return made.status === 0 ? undefined : 'the program openssl, for a certificate of another host, is missing';
+}
+
+/** ... where host names mean what the test says, with a certificate for them. Undefined: there are. */
+export const NO_OWN_HOSTS = NO_OWN_LOOPBACK ?? whyNoOwnHosts();

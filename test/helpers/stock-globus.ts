@@ -10,7 +10,7 @@ import { until } from './until';
 /** The released clients of Globus Compute 4, unmodified, pointed at the system of the tests by their environment alone. */
 
 export const SCRIPTS = join(__dirname, '..', 'clients', 'scripts');
-const REQUIREMENTS = ['globus-compute-sdk==4.19.0', 'globus-compute-endpoint==4.19.0', 'texttable<1.7.2'];
+export const GLOBUS_REQUIREMENTS = ['globus-compute-sdk==4.19.0', 'globus-compute-endpoint==4.19.0', 'texttable<1.7.2'];
 
 /** The fastest engine, and every period as short as the endpoint allows. */
 const TEMPLATE = `
@@ -21,7 +21,7 @@ engine:
   max_workers: 2
 `;
 
-export const globusVenv = (): Promise<string> => ensureVenv('globus-4.19.0', REQUIREMENTS);
+export const globusVenv = (): Promise<string> => ensureVenv('globus-4.19.0', GLOBUS_REQUIREMENTS);
 
 export class StockClient {
   readonly dir = mkdtempSync(join(tmpdir(), 'funcx-globus-'));
