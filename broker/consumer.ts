@@ -1,5 +1,6 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 
+import { Acknowledgements } from './acknowledgements';
 import type { BrokerLog } from './broker';
 
 /** A delivery that is acknowledged by whoever made its effect durable. */
@@ -29,6 +30,7 @@ const REBUILD_BACKOFF_MS = 500;
 
 export class Consumer {
   #channel: Channel | undefined;
+  #acknowledgements: Acknowledgements | undefined;
   #tag: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -51,13 +53,15 @@ export class Consumer {
       this.log.warn({ queue: this.options.queue, reason: error.message }, 'a consumer lost its channel');
     });
     channel.on('close', () => this.#onChannelClosed(model, channel));
+    const acknowledgements = new Acknowledgements(channel);
+    this.#acknowledgements = acknowledgements;
     this.#channel = channel;
     await channel.prefetch(this.options.prefetch);
     const { consumerTag } = await channel.consume(
       this.options.queue,
       (message) => {
         // null: the broker cancelled the consumer, because the queue was deleted or moved
-        if (message) this.options.onDelivery(deliveryOf(message, channel, () => this.#channel === channel));
+        if (message) this.options.onDelivery(deliveryOf(message, acknowledgements, () => this.#channel === channel));
         else void channel.close().catch(() => undefined); // 'close' rebuilds
       },
       { exclusive: this.options.exclusive ?? false },
@@ -68,6 +72,7 @@ export class Consumer {
   detach(): void {
     clearTimeout(this.#timer);
     const wasConsuming = this.#channel !== undefined;
+    this.#acknowledgements?.drop();
     this.#channel = undefined;
     this.#tag = undefined;
     if (wasConsuming) this.options.onInterrupted?.();
@@ -85,6 +90,7 @@ export class Consumer {
     this.#closed = true;
     clearTimeout(this.#timer);
     const channel = this.#channel;
+    this.#acknowledgements?.flush();
     this.#channel = undefined;
     this.#tag = undefined;
     await channel?.close().catch(() => undefined); // already gone is closed
@@ -102,7 +108,8 @@ export class Consumer {
   }
 }
 
-function deliveryOf(message: ConsumeMessage, channel: Channel, isCurrent: () => boolean): Delivery {
+function deliveryOf(message: ConsumeMessage, acknowledgements: Acknowledgements, isCurrent: () => boolean): Delivery {
+  acknowledgements.add(message);
   return {
     body: message.content,
     routingKey: message.fields.routingKey,
@@ -110,10 +117,10 @@ function deliveryOf(message: ConsumeMessage, channel: Channel, isCurrent: () => 
     properties: message.properties,
     headers: message.properties.headers ?? {},
     ack: () => {
-      if (isCurrent()) channel.ack(message);
+      if (isCurrent()) acknowledgements.ack(message);
     },
     nack: (requeue) => {
-      if (isCurrent()) channel.nack(message, false, requeue);
+      if (isCurrent()) acknowledgements.nack(message, requeue);
     },
   };
 }
