@@ -37,6 +37,7 @@ export const TASK_ERROR_CODES = {
   Expired: 'The deadline of the submission passed before the task had an answer.',
   EndpointDeleted: 'The endpoint was deleted while the task was open.',
   EndpointFailed: 'The endpoint could not start what the task needs.',
+  ReferenceExpired: 'A value that the arguments refer to was removed after its retention time, before the task was sent.',
   InvalidTask: 'The agent could not understand the task.',
 } as const;
 

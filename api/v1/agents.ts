@@ -59,9 +59,8 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     name: wanted.name,
     displayName: wanted.display_name ?? null,
     kind: 'agent',
-    isPublic: wanted.public,
-    groupId: wanted.group ?? null,
-    // What the owner allowed by another client stays, unless the agent says something else.
+    isPublic: wanted.public ?? present?.isPublic ?? false,
+    groupId: wanted.group === undefined ? (present?.groupId ?? null) : wanted.group,
     allowedFunctions: wanted.allowed_functions ?? present?.allowedFunctions ?? null,
     metadata: wanted.metadata,
     incarnation: wanted.incarnation,

@@ -1,8 +1,3 @@
-import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { NO_PYTHON_FOR_NOBODY, NOBODY, NOT_ROOT, testUnless } from '../helpers/conditions';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { isAlive, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -79,34 +74,3 @@ describe('the stock endpoint', () => {
     }
   });
 });
-
-describe('the stock endpoint with identity mapping', () => {
-  testUnless(NO_PYTHON_FOR_NOBODY)('runs a task as the mapped account', async () => {
-    await withMapped('mapped', '.*@clients\\.funcx\\.local', async (mapped) => {
-      expect(await client.script('whoami.py', [mapped.id])).toEqual({ value: ['nobody', NOBODY] });
-    });
-  });
-
-  testUnless(NOT_ROOT)('refuses an identity that is not mapped with a sentence', async () => {
-    await withMapped('unmapped', 'somebody-else@clients\\.funcx\\.local', async (mapped) => {
-      expect(await client.script('whoami.py', [mapped.id])).toEqual({
-        error: expect.stringContaining('Identity failed to map to a local user name'),
-      });
-    });
-  });
-});
-
-async function withMapped(name: string, match: string, use: (endpoint: StockEndpoint) => Promise<void>): Promise<void> {
-  const home = mkdtempSync(join(tmpdir(), 'funcx-mapped-'));
-  chmodSync(home, 0o777);
-  const mappings = [{ source: '{username}', match, output: 'nobody' }];
-  const rules = join(client.dir, `${name}.json`);
-  writeFileSync(rules, JSON.stringify([{ DATA_TYPE: 'expression_identity_mapping#1.0.0', mappings }]));
-  const mapped = await new StockEndpoint(client, name).configureMapped(rules, { HOME: home, GLOBUS_COMPUTE_USER_DIR: home });
-  await mapped.start();
-  try {
-    await use(mapped);
-  } finally {
-    await mapped.stop();
-  }
-}
