@@ -1,7 +1,5 @@
 import { spawnSync } from 'node:child_process';
 
-import { findBasePython } from '../../local/python';
-
 /**
  * What a machine may lack that some tests need: each is the reason why they are skipped, or undefined where nothing is
  * missing. `test/run.mjs` lists the skipped tests with it at the end of a run.
