@@ -7,7 +7,7 @@ import { policySchema, type Policy } from '../contracts/policy';
 import { decide, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
 import { denial } from './checks';
-import { requireReadable } from './funcx-1.0/readable';
+import { requireReadableCode, requireReadableData } from './funcx-1.0/readable';
 import { bodyHashOf } from './middleware/read-body';
 import type { PlacedRequest, Placement } from './user-endpoints';
 
@@ -72,7 +72,7 @@ export function checkTarget(
         { subject: { kind: 'permission', ids: [id, target.id] } },
       );
     }
-    if (target.kind === 'funcx-1.0') requireReadable(fn.codeStart, `the code of function ${id}`, target.id);
+    if (target.kind === 'funcx-1.0') requireReadableCode(fn.codeStart, fn.sdkVersion, `the code of function ${id}`, target.id);
     policy = { ...policy, ...fn.policy };
   }
   return {
@@ -101,7 +101,7 @@ export async function placeTasks(
 /** Throws where the endpoint's agent can't read how the arguments are serialized. */
 export function checkPayloads(target: SubmitTarget, payloads: readonly string[]): void {
   if (target.kind !== 'funcx-1.0') return;
-  payloads.forEach((payload, index) => requireReadable(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
+  payloads.forEach((payload, index) => requireReadableData(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;

@@ -13,6 +13,8 @@ export interface Connection {
   clientSecret: string;
   /** PEM file of the private authority that signed the service's or the broker's certificate. */
   caFile: string | null;
+  /** Of the results socket, where it is known. */
+  wsUrl?: string;
 }
 
 interface Identity {
@@ -31,7 +33,8 @@ export function connectionOfSystem(dataDir: string): Connection {
     throw new UserError(`There is no system in ${layoutOf(dataDir).dataDir}; start one with "npm run up".`);
   if (identity === undefined)
     throw new UserError(`${state.identity_file} cannot be read; ask its owner for an identity of your own.`);
-  return { apiUrl: state.api_url, clientId: identity.client_id, clientSecret: identity.client_secret, caFile: state.ca_file };
+  const { api_url: apiUrl, ws_url: wsUrl, ca_file: caFile } = state;
+  return { apiUrl, wsUrl, clientId: identity.client_id, clientSecret: identity.client_secret, caFile };
 }
 
 /** The service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else the system in the data folder. */
@@ -43,9 +46,9 @@ export function findConnection(dataDir: string): Connection {
 
 /** Gives a client to a command and closes it afterwards. */
 export async function withClient<T>({ dataDir }: { dataDir: string }, use: (client: Client) => Promise<T>): Promise<T> {
-  const { caFile, ...credentials } = findConnection(dataDir);
+  const { caFile, apiUrl, clientId, clientSecret } = findConnection(dataDir);
   const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
-  const client = new Client({ ...credentials, ...ca, retryForMs: RETRY_MS });
+  const client = new Client({ apiUrl, clientId, clientSecret, ...ca, retryForMs: RETRY_MS });
   try {
     return await use(client);
   } finally {

@@ -29,9 +29,18 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
   'funcx-1.0': ({ apiUrl, clientId, clientSecret }) => ({
     FUNCX_SDK_ENVIRONMENT: 'local',
     GLOBUS_SDK_SERVICE_URL_AUTH: `${apiUrl}/`,
+    // Otherwise `search_function` shows its token to a service of somebody else.
+    GLOBUS_SDK_SERVICE_URL_SEARCH: `${apiUrl}/`,
     FUNCX_SDK_CLIENT_ID: clientId,
     FUNCX_SDK_CLIENT_SECRET: clientSecret,
   }),
+};
+
+/** What else to do where the API has another port than the usual one. */
+const ELSEWHERE: Record<string, (connection: Connection) => string> = {
+  'globus-compute': ({ apiUrl }) => `for this system also set HTTP_PROXY=${apiUrl}`,
+  'funcx-1.0': ({ apiUrl, wsUrl }) =>
+    `for this system say FuncXClient(funcx_service_address="${apiUrl}/v2", results_ws_uri="${wsUrl ?? ''}/v2")`,
 };
 
 export function addEnvCommand(program: Command): void {
@@ -57,8 +66,8 @@ function printEnvironment({ dataDir, client, json }: EnvOptions): void {
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}`);
   process.stdout.write(`${lines.join('\n')}\n`);
   if (new URL(connection.apiUrl).port !== String(DEFAULT_PORTS.api)) {
-    const note = `# The stock clients always ask http://localhost:${DEFAULT_PORTS.api}; for this system also set HTTP_PROXY=${connection.apiUrl}`;
-    process.stdout.write(`${note}\n`);
+    const usual = `# The stock clients always ask http://localhost:${DEFAULT_PORTS.api};`;
+    process.stdout.write(`${usual} ${ELSEWHERE[client]?.(connection)}\n`);
   }
 }
 

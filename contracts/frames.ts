@@ -96,9 +96,15 @@ export function incarnationOf(state: (AgentState & Record<string, unknown>) | un
   return typeof pid === 'number' && typeof start === 'number' ? `${pid}/${start}` : undefined;
 }
 
+/** Agents of funcX 1.0.7 to 1.0.13 do not say how often they report, unless it is the last time (0). Their default. */
+const UNSAID_PERIOD_S = 30;
+
 export const statusDataSchema = z.object({
   endpoint_id: uuid,
-  global_state: agentStateSchema.loose().optional(),
+  global_state: agentStateSchema
+    .extend({ heartbeat_period: z.number().min(0).default(UNSAID_PERIOD_S) })
+    .loose()
+    .optional(),
   ep_status_report: z.record(z.string(), z.unknown()).optional(),
   task_statuses: z.unknown().optional(),
 });

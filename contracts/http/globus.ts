@@ -41,7 +41,8 @@ const issuedTokenSchema = z.object({
 export const tokenResponseSchema = issuedTokenSchema.extend({ other_tokens: z.array(issuedTokenSchema) });
 export type TokenResponse = z.infer<typeof tokenResponseSchema>;
 
-export const revokeFormSchema = z.object({ token: z.string().max(1_000), client_id: z.string().max(200).optional() });
+/** A client that logs out sends its refresh token as well, also where it has none. */
+export const revokeFormSchema = z.object({ token: z.string().max(1_000).default(''), client_id: z.string().max(200).optional() });
 export const revokeResponseSchema = z.object({ active: z.literal(false) });
 
 export const identityQuerySchema = z.object({ ids: z.string().max(10_000).default('') });

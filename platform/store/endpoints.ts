@@ -166,6 +166,8 @@ export interface CallableRow {
   policy: Policy;
   /** Enough of the code to see how it is serialized. */
   codeStart: string;
+  /** Of the Globus Compute SDK that registered it, if that said so. */
+  sdkVersion: string | null;
 }
 
 export interface SubmitTarget {
@@ -193,6 +195,7 @@ export async function readSubmitTargets(
              left join lateral (
                select json_agg(json_build_object('id', f.id, 'name', f.name, 'ownerId', f.owner_id, 'isPublic', f.is_public,
                                                  'groupId', f.group_id, 'policy', f.policy,
+                                                 'sdkVersion', f.metadata->>'sdk_version',
                                                  'codeStart', encode(substring(f.code for 16), 'escape'))) as functions
                  from functions f where f.id = any ($2) and f.deleted_at is null) f on true
             where e.id = any ($1) and e.deleted_at is null`,

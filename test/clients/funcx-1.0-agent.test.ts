@@ -141,7 +141,7 @@ test('what its serializer can not read is refused at submit, with a sentence tha
   });
   expect({ status: reply.status, message: reply.body.message }).toEqual({
     status: 422,
-    message: expect.stringContaining('serialize code with DillCode'),
+    message: expect.stringContaining('serialize code with DillCodeSource'),
   });
 }, 120_000);
 

@@ -9,7 +9,7 @@ import { clientEnv, sdk104, TUTORIAL_ENDPOINT, usualPorts } from '../helpers/fun
 import { agent104, ReleasedAgent } from '../helpers/funcx-1.0-agent';
 import { finished, OwnLoopback } from '../helpers/own-loopback';
 import { slideProgram } from '../helpers/slide';
-import { Http, type Credentials } from '../helpers/system';
+import { funcx, Http, state, type Credentials } from '../helpers/system';
 
 /**
  * The program of the slide as it was shown, with the released client. Inside its network namespace localhost has the ports
@@ -38,6 +38,25 @@ testUnless(NO_OWN_LOOPBACK)(
     const loopback = await usualPorts();
     try {
       expect(await loopback.run(join(sdk, 'python'), [slideProgram()], clientEnv(), 90_000)).toEqual(HELLO);
+    } finally {
+      await loopback.close();
+    }
+  },
+  300_000,
+);
+
+testUnless(NO_OWN_LOOPBACK)(
+  'with what "funcx env --client funcx-1.0" prints, and nothing else set, the released client runs',
+  async () => {
+    const sdk = await sdk104();
+    const { stdout: printed, status } = funcx(['env', '--client', 'funcx-1.0']);
+    expect(status).toBe(0);
+    const { api, ws } = state().ports;
+    const loopback = await OwnLoopback.open({ 5000: api, 6000: ws, [api]: api });
+    try {
+      const env = { PATH: process.env.PATH, HOME: mkdtempSync(join(tmpdir(), 'funcx-home-')) };
+      const shell = ['-c', 'eval "$1"; exec "$2" "$3"', 'sh', printed, join(sdk, 'python'), slideProgram()];
+      expect(await loopback.run('sh', shell, env, 90_000)).toEqual(HELLO);
     } finally {
       await loopback.close();
     }

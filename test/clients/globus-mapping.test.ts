@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { globusVenvForNobody, NOBODY, NOT_AS_NOBODY } from '../helpers/accounts';
+import { testUnless } from '../helpers/conditions';
 import { StockClient, StockEndpoint } from '../helpers/stock-globus';
 
 /** The stock endpoint run by root with identity mapping: each task runs as the account that its submitter is mapped to. */
 
-const onlyAsRoot = NOT_AS_NOBODY === undefined ? test : test.skip;
-const why = NOT_AS_NOBODY === undefined ? '' : ` (${NOT_AS_NOBODY})`;
+const onlyAsRoot = testUnless(NOT_AS_NOBODY);
 
 let client: StockClient;
 
@@ -17,13 +17,13 @@ beforeAll(async () => {
 }, 300_000);
 
 describe('the stock endpoint with identity mapping', () => {
-  onlyAsRoot(`runs a task as the mapped account${why}`, async () => {
+  onlyAsRoot(`runs a task as the mapped account`, async () => {
     await withMapped('mapped', '.*@clients\\.funcx\\.local', async (mapped) => {
       expect(await client.script('whoami.py', [mapped.id])).toEqual({ value: [NOBODY.name, NOBODY.id] });
     });
   });
 
-  onlyAsRoot(`refuses an identity that is not mapped with a sentence${why}`, async () => {
+  onlyAsRoot(`refuses an identity that is not mapped with a sentence`, async () => {
     await withMapped('unmapped', 'somebody-else@clients\\.funcx\\.local', async (mapped) => {
       expect(await client.script('whoami.py', [mapped.id])).toEqual({
         error: expect.stringContaining('Identity failed to map to a local user name'),

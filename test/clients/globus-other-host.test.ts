@@ -2,7 +2,7 @@ import { copyFileSync, mkdtempSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { NO_OWN_HOSTS } from '../helpers/conditions';
+import { NO_OWN_HOSTS, testUnless } from '../helpers/conditions';
 import { ownApi, type OwnApi } from '../helpers/own-api';
 import { OwnLoopback, type Finished } from '../helpers/own-loopback';
 import { codeBlocks, readPage, ROOT } from '../helpers/readme';
@@ -16,8 +16,7 @@ import { authorityFile, certificateFor, openTlsFront, type TlsFront } from '../h
  */
 
 const HOST = 'funcx.example';
-const onlyThere = NO_OWN_HOSTS === undefined ? test : test.skip;
-const why = NO_OWN_HOSTS === undefined ? '' : ` (${NO_OWN_HOSTS})`;
+const onlyThere = testUnless(NO_OWN_HOSTS);
 
 let bin: string;
 let api: OwnApi;
@@ -79,15 +78,15 @@ describe('a service on another host', () => {
   const program = (): string => `python ${join(SCRIPTS, 'many.py')} ${localEndpoint()} 10 0`;
   const squares = Array.from({ length: 10 }, (_, i) => i * i);
 
-  onlyThere(`gives the stock SDK its values through funcx connect, by HTTPS and AMQPS${why}`, async () => {
+  onlyThere(`gives the stock SDK its values through funcx connect, by HTTPS and AMQPS`, async () => {
     expect(valuesOf(await throughConnect(program()))).toEqual(squares);
   });
 
-  onlyThere(`gives the stock SDK its values as an https proxy${why}`, async () => {
+  onlyThere(`gives the stock SDK its values as an https proxy`, async () => {
     expect(valuesOf(await runThere(`${blockWith('HTTP_PROXY')}\n${program()}`))).toEqual(squares);
   });
 
-  onlyThere(`gives the broker's address together with the authority that signed its certificate${why}`, async () => {
+  onlyThere(`gives the broker's address together with the authority that signed its certificate`, async () => {
     const ask = `python -c 'from globus_compute_sdk import Client; print(Client().get_result_amqp_url()["connection_url"])'`;
     const { stdout } = await throughConnect(ask);
     expect(stdout).toMatch(/^amqps:\/\/[^@]+@funcx\.example:5671\/funcx\?ssl_options=.*BEGIN%20CERTIFICATE/);

@@ -7,6 +7,7 @@ import { globusVenvForNobody, NOBODY, NOT_AS_NOBODY } from '../helpers/accounts'
 import { finished, type Finished } from '../helpers/own-loopback';
 import { codeBlocks, readPage, ROOT, type CodeBlock } from '../helpers/readme';
 import { globusVenv, StockClient } from '../helpers/stock-globus';
+import { testUnless } from '../helpers/conditions';
 import { dataDir, Http, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -19,8 +20,8 @@ const ran = new Set<CodeBlock>();
 
 const isRoot = process.getuid?.() === 0;
 /** The usual way to run an endpoint is as an ordinary user. */
-const ordinary = !isRoot || NOT_AS_NOBODY === undefined ? test : test.skip;
-const onlyAsRoot = isRoot ? test : test.skip;
+const ordinary = testUnless(isRoot ? NOT_AS_NOBODY : undefined);
+const onlyAsRoot = testUnless(isRoot ? undefined : 'only root can run tasks as another account');
 
 function blockWith(words: string): CodeBlock {
   const found = here.filter(({ code }) => code.includes(words));

@@ -20,6 +20,7 @@ export function clientEnv(credentials: Credentials = admin()): NodeJS.ProcessEnv
     HOME: mkdtempSync(join(tmpdir(), 'funcx-home-')),
     FUNCX_SDK_ENVIRONMENT: 'local',
     GLOBUS_SDK_SERVICE_URL_AUTH: 'http://localhost:5000/',
+    GLOBUS_SDK_SERVICE_URL_SEARCH: 'http://localhost:5000/',
     FUNCX_SDK_CLIENT_ID: credentials.client_id,
     FUNCX_SDK_CLIENT_SECRET: credentials.client_secret,
   };
@@ -55,7 +56,11 @@ export function runScript(
   script: string,
   options: { credentials?: Credentials; deadlineMs?: number } = {},
 ): Promise<Finished> {
-  const env = { ...clientEnv(options.credentials), GLOBUS_SDK_SERVICE_URL_AUTH: `${state().api_url}/` };
+  const env = {
+    ...clientEnv(options.credentials),
+    GLOBUS_SDK_SERVICE_URL_AUTH: `${state().api_url}/`,
+    GLOBUS_SDK_SERVICE_URL_SEARCH: `${state().api_url}/`,
+  };
   const child = spawn(join(bin, 'python'), [scriptFile(script)], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   return finished(child, options.deadlineMs ?? 60_000);
 }

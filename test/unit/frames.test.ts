@@ -22,6 +22,19 @@ const result: fc.Arbitrary<Frame> = fc.record({
 });
 
 describe('frames on the broker', () => {
+  test('a report of agent 1.0.13, which does not name its period, has the default of that agent', () => {
+    const body = (globalState: object): Buffer =>
+      Buffer.from(
+        `\u0001${JSON.stringify({ message_type: 'ep_status_report', data: { endpoint_id: randomUUID(), global_state: globalState, task_statuses: {} } })}`,
+      );
+    const periodOf = (globalState: object): unknown => {
+      const frame = decodeFrame(body(globalState));
+      return frame.message_type === 'ep_status_report' && frame.data.global_state?.heartbeat_period;
+    };
+    expect(periodOf({ total_workers: 1, pending_tasks: 0, managers: 1 })).toBe(30);
+    expect(periodOf({ heartbeat_period: 0 })).toBe(0); // its goodbye
+  });
+
   test('decode to what was encoded', () => {
     fc.assert(
       fc.property(fc.oneof(task, result), (frame) => {
