@@ -14,7 +14,7 @@ import {
   type OfflinePolicy,
 } from '../contracts/calls';
 import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
-import { FuncXError, RetryableError, TerminalError } from '../contracts/errors';
+import { FuncXError, TerminalError } from '../contracts/errors';
 import { isUuid, submissionIdOf } from '../contracts/ids';
 import { submissionWorkflowId } from '../contracts/names';
 import type { Policy } from '../contracts/policy';
@@ -258,7 +258,7 @@ async function translated<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    if (error instanceof RetryableError || !(error instanceof FuncXError)) throw error;
+    if (!(error instanceof FuncXError) || error.retryAfterS !== undefined) throw error;
     throw ApplicationFailure.create({
       message: error.message,
       type: CALL_FAILURE.refused,

@@ -45,7 +45,7 @@ export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;
 
 /** What an error is about, for wires whose errors say so in fields. `permission`: function, then endpoint. */
 export interface ErrorSubject {
-  kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group';
+  kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group' | 'container';
   ids: readonly string[];
 }
 

@@ -49,6 +49,7 @@ export const configSchema = z.object({
   FUNCX_MAX_REQUEST_BYTES: positive.default(64 * 1024 * 1024),
   FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
   FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
+  FUNCX_MAX_OPEN_TASKS: z.coerce.number().int().min(1).default(1_000_000),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),

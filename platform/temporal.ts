@@ -15,6 +15,7 @@ import {
 import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
 import type { Config } from './config';
 import type { Logger } from './log';
+import { paced } from './paced';
 
 /** The service's use of Temporal behind one small interface: start, nudge, signal, cancel. */
 
@@ -25,7 +26,7 @@ export interface Temporal {
   readonly hasSearchAttributes: boolean;
   /** Starts the workflow of a submission; "already started" is success. */
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
-  /** Idempotent; a submission that is already closed needs no nudge. */
+  /** Idempotent, and paced; a submission that is already closed needs no nudge. */
   nudge(submissionId: string): Promise<void>;
   /** False when no workflow runs: it was not started yet, or has ended. */
   cancelSubmission(submissionId: string): Promise<boolean>;
@@ -46,6 +47,11 @@ export interface Temporal {
  * default of 10 s.
  */
 const WORKFLOW_TASK_TIMEOUT = '2 seconds';
+/**
+ * A nudge costs five events and a look at the store. Tasks that fail one by one and ask for a decision each would keep a
+ * workflow so busy with nudges that it finds no moment to continue as a new run.
+ */
+const NUDGE_GAP_MS = 250;
 
 export const SEARCH_ATTRIBUTE_KEYS = {
   endpoint: defineSearchAttributeKey(SEARCH_ATTRIBUTE.endpoint, SearchAttributeType.KEYWORD),
@@ -60,10 +66,15 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
+  const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
+    await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
+  });
+
   return {
     connection,
     client,
     hasSearchAttributes,
+    nudge,
 
     async startSubmission(input, ownerName) {
       try {
@@ -93,10 +104,6 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
         if (error instanceof WorkflowExecutionAlreadyStartedError) return { wasEager: false };
         throw error;
       }
-    },
-
-    async nudge(submissionId) {
-      await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
     },
 
     async cancelSubmission(submissionId) {

@@ -6,7 +6,7 @@ import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle
 
 import { CALL_WORKFLOW } from '../../contracts/calls';
 import { WORKFLOW } from '../../contracts/names';
-import { NO_TEMPORALIO, TEMPORALIO } from '../helpers/conditions';
+import { NO_TEMPORALIO, TEMPORALIO, testUnless } from '../helpers/conditions';
 
 /** What ran yesterday must go on today: every recorded history replays with the workflows as they are now. */
 
@@ -90,8 +90,7 @@ describe('recorded histories of the examples', () => {
     await Worker.runReplayHistory({ workflowBundle }, history, workflowId);
   });
 
-  const testInPython = NO_TEMPORALIO === undefined ? test : test.skip;
-  testInPython(`the pipeline in Python replays with its code of today${NO_TEMPORALIO ? ` (${NO_TEMPORALIO})` : ''}`, () => {
+  testUnless(NO_TEMPORALIO)('the pipeline in Python replays with its code of today', async () => {
     const args = [join(ROOT, 'test', 'fixtures', 'pipelines', 'replay.py'), join(FOLDER, 'examples', `${PYTHON}.json`)];
     const env = { ...process.env, PYTHONPATH: join(ROOT, 'examples', PYTHON), PYTHONDONTWRITEBYTECODE: '1' };
     expect(execFileSync(join(TEMPORALIO, 'bin', 'python'), args, { encoding: 'utf8', env })).toBe('replayed\n');

@@ -95,7 +95,7 @@ test('the details of a pipeline say which calls run, which wait for whom since w
   });
   // The page of the UI is the workflow of the submission, whose parent is the call; a short call is linked itself.
   const calls = links.map(async (link) => {
-    const workflowId = decodeURIComponent(link!.split('/').at(-1) ?? ''); // all were found
+    const workflowId = decodeURIComponent(link.split('/').at(-1) ?? '');
     const { parentExecution } = await temporal.client.workflow.getHandle(workflowId).describe();
     return workflowId.startsWith('submission/') ? parentExecution?.workflowId : workflowId;
   });
