@@ -233,9 +233,9 @@ class CallRun {
     const { parent } = workflowInfo();
     const state = this.#state;
     if (!accepted.progress || !parent || !state || this.#signals >= MAX_SIGNALS) return;
-    const { succeeded = 0 } = state.counts;
+    const { succeeded = 0, running = 0 } = state.counts;
     const tenths = Math.floor(((succeeded + failedOf(state)) * 10) / accepted.total);
-    const told = [tenths, failedOf(state) > 0, inHandOf(state) > 0, state.endpointOnline].join();
+    const told = [tenths, failedOf(state) > 0, inHandOf(state) > 0, running > 0, state.endpointOnline].join();
     if (told === this.#told) return;
     this.#told = told;
     this.#signals++;

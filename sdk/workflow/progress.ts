@@ -1,4 +1,4 @@
-import { defineQuery, defineSignal, setCurrentDetails, setHandler } from '@temporalio/workflow';
+import { defineQuery, defineSignal, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
 
 import { callLine, escapeMarkdown } from '../../contracts/call-details';
 import { PROGRESS_SIGNAL, type CallProgress } from '../../contracts/calls';
@@ -30,10 +30,10 @@ export function showCalls(show: boolean): void {
 
 /** Markdown about this workflow's calls: which run, which wait for which endpoint since when, which failed. */
 export function describeCalls(): string {
-  const lines = [...open].map(([, call]) =>
+  const lines = [...open].map(([callId, call]) =>
     call.latest
       ? `- ${callLine(call.latest)}`
-      : `- **${escapeMarkdown(call.label)}** on **${escapeMarkdown(call.endpoint)}**: started`,
+      : `- **${escapeMarkdown(call.label)}** on **${escapeMarkdown(call.endpoint)}**: started ${linkToCall(callId)}`,
   );
   return [
     `Calls: ${open.size} open, ${finished} finished, ${failed} failed`,
@@ -63,10 +63,15 @@ export function callEnded(callId: string, failure?: unknown): void {
   if (failure === undefined) finished++;
   else failed++;
   const what = `**${escapeMarkdown(call?.label ?? callId)}** on **${escapeMarkdown(call?.endpoint ?? '')}**`;
-  const links = call?.latest?.links.map((url) => ` [submission](${url})`).join('') ?? '';
+  const links = call?.latest?.links.map((url) => ` [submission](${url})`).join('') ?? ` ${linkToCall(callId)}`;
   ended.push(`- ${what} ${failure === undefined ? 'finished' : `failed: ${escapeMarkdown(firstLine(failure))}`}${links}`);
   if (ended.length > MAX_ENDED_SHOWN) ended.shift();
   show();
+}
+
+/** A short call ends before it says where its submissions are; they are its children. The path is that of the Temporal UI. */
+function linkToCall(callId: string): string {
+  return `[call](/namespaces/${encodeURIComponent(workflowInfo().namespace)}/workflows/${encodeURIComponent(callId)})`;
 }
 
 function firstLine(failure: unknown): string {

@@ -1,9 +1,12 @@
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
 
+import { CALL_WORKFLOW } from '../../contracts/calls';
 import { WORKFLOW } from '../../contracts/names';
+import { NO_TEMPORALIO, TEMPORALIO, testUnless } from '../helpers/conditions';
 
 /** What ran yesterday must go on today: every recorded history replays with the workflows as they are now. */
 
@@ -19,18 +22,23 @@ interface HistoryEvent {
   workflowExecutionStartedEventAttributes?: { workflowType: { name: string } };
 }
 
-const names = readdirSync(FOLDER)
-  .filter((name) => name.endsWith('.json'))
-  .map((name) => name.slice(0, -'.json'.length));
+const ROOT = join(__dirname, '..', '..');
+const PACKAGE = join(ROOT, 'sdk', 'workflow', 'index.ts');
+const namesIn = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => name.slice(0, -'.json'.length));
+const names = namesIn(FOLDER);
 const read = (name: string): Recorded => JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8')) as Recorded;
+
+const logger = new DefaultLogger('ERROR');
+beforeAll(() => Runtime.install({ logger }));
 
 describe('recorded histories', () => {
   let workflowBundle: WorkflowBundle & { code: string };
 
   beforeAll(async () => {
-    const logger = new DefaultLogger('ERROR');
-    Runtime.install({ logger });
-    workflowBundle = await bundleWorkflowCode({ workflowsPath: join(__dirname, '..', '..', 'workflows', 'index.ts'), logger });
+    workflowBundle = await bundleWorkflowCode({ workflowsPath: join(ROOT, 'workflows', 'index.ts'), logger });
   }, BUNDLE_MS);
 
   test.each(names)('%s replays with the workflows of today', async (name) => {
@@ -45,12 +53,46 @@ describe('recorded histories', () => {
     await expect(Worker.runReplayHistory({ workflowBundle }, changed, workflowId)).rejects.toThrow(/nondeterminism/i);
   });
 
-  test('there is one of both workflows and of every way in which a submission ends', () => {
+  test('there is one of every workflow and of every way in which a submission ends', () => {
     const types = names.map((name) => read(name).history.events[0]?.workflowExecutionStartedEventAttributes?.workflowType.name);
-    expect(types).toEqual(expect.arrayContaining([WORKFLOW.submission, WORKFLOW.endpoint]));
+    expect(types).toEqual(expect.arrayContaining([...Object.values(WORKFLOW), ...Object.values(CALL_WORKFLOW)]));
     const ends = new Set(names.map((name) => read(name).history.events.at(-1)?.eventType));
     expect([...ends]).toEqual(
       expect.arrayContaining(['EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED', 'EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED']),
     );
+  });
+});
+
+describe('recorded histories of the examples', () => {
+  const PYTHON = 'python-pipeline';
+  const examples = namesIn(join(FOLDER, 'examples'));
+  let workflowBundle: WorkflowBundle & { code: string };
+
+  beforeAll(async () => {
+    workflowBundle = await bundleWorkflowCode({
+      workflowsPath: join(ROOT, 'test', 'fixtures', 'example-workflows.ts'),
+      // The package as it is in this repository, not as it was last compiled.
+      webpackConfigHook: (config) => ({
+        ...config,
+        resolve: { ...config.resolve, alias: { ...config.resolve?.alias, '@funcx-temporal/sdk/workflow': PACKAGE } },
+      }),
+      logger,
+    });
+  }, BUNDLE_MS);
+
+  test('there is one of every example', () => {
+    const folders = readdirSync(join(ROOT, 'examples'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    expect(examples.sort()).toEqual(folders.map(({ name }) => name).sort());
+  });
+
+  test.each(examples.filter((name) => name !== PYTHON))('the pipeline of %s replays with its code of today', async (name) => {
+    const { workflowId, history } = read(`examples/${name}`);
+    await Worker.runReplayHistory({ workflowBundle }, history, workflowId);
+  });
+
+  testUnless(NO_TEMPORALIO)('the pipeline in Python replays with its code of today', async () => {
+    const args = [join(ROOT, 'test', 'fixtures', 'pipelines', 'replay.py'), join(FOLDER, 'examples', `${PYTHON}.json`)];
+    const env = { ...process.env, PYTHONPATH: join(ROOT, 'examples', PYTHON), PYTHONDONTWRITEBYTECODE: '1' };
+    expect(execFileSync(join(TEMPORALIO, 'bin', 'python'), args, { encoding: 'utf8', env })).toBe('replayed\n');
   });
 });

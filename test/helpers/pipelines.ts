@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 
+import { TEMPORALIO } from './conditions';
 import { admin, isAlive, openTemporal, state, type Credentials } from './system';
 
 /** What tests of pipelines need: the package and the examples as their users run them, compiled, in processes of their own. */
@@ -105,7 +106,7 @@ export function numpyFolder(): string {
 
 /** A Python with Temporal's released SDK, installed once. */
 export function temporalioPython(): string {
-  const folder = join(ROOT, '.cache', 'temporalio-py');
+  const folder = TEMPORALIO;
   const python = join(folder, 'bin', 'python');
   const requirements = join(ROOT, 'examples', 'python-pipeline', 'requirements.txt');
   if (existsSync(join(folder, 'ready'))) return python;

@@ -2,9 +2,10 @@
  * Records the histories that `test/component/replay.test.ts` replays. Run by hand against a running system, after a change
  * of a workflow that old histories need not survive (before 0.1.0), or to add a path (later: only ever add):
  *   npm run up -- --detach && node test/histories/record.mjs [--data-dir DIR] [NAME ...]
+ * The examples and what they need must be there: `npm run test:pipelines` compiles and installs both.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -28,6 +29,9 @@ const wanted = new Set(args);
 const state = JSON.parse(readFileSync(join(dataDir, 'run', 'state.json'), 'utf8'));
 const identity = JSON.parse(readFileSync(state.identity_file, 'utf8'));
 const agentEnv = JSON.parse(readFileSync(state.env_files.endpoint, 'utf8'));
+// An id of its own: that of the system's local endpoint is taken.
+delete agentEnv.FUNCX_ENDPOINT_ID;
+delete agentEnv.FUNCX_ENDPOINT_PUBLIC;
 const connection = await Connection.connect({ address: state.temporal_address });
 const temporal = new Client({ connection });
 
@@ -116,6 +120,49 @@ const flaky = await register(
 const slow = await register('def f(seconds):\n    import time\n    time.sleep(seconds)\n');
 const local = state.endpoint.id;
 
+const python = join(root, '.cache', 'temporalio-py', 'bin', 'python');
+const author = {
+  ...process.env,
+  TEMPORAL_ADDRESS: state.temporal_address,
+  FUNCX_API_URL: state.api_url,
+  FUNCX_CLIENT_ID: identity.client_id,
+  FUNCX_CLIENT_SECRET: identity.client_secret,
+};
+
+/** Runs the pipeline of an example to its end; `meanwhile` is done while it runs. Returns its workflow id. */
+async function runExample(name, { type, taskQueue, args, meanwhile = async () => undefined }) {
+  const [command, file] =
+    name === 'python-pipeline'
+      ? [python, join(root, 'examples', name, 'worker.py')]
+      : [process.execPath, join(root, 'dist', 'examples', name, 'worker.js')];
+  const worker = spawn(command, [file], { env: author, stdio: 'ignore' });
+  try {
+    const handle = await temporal.workflow.start(type, { taskQueue, workflowId: `recorded-${name}-${Date.now()}`, args });
+    await meanwhile(handle);
+    await handle.result();
+    return handle.workflowId;
+  } finally {
+    worker.kill('SIGTERM');
+  }
+}
+
+/** A pipeline whose second call waits for its endpoint first. */
+const offlineStep = () => ({
+  type: 'acquireThenAnalyse',
+  taskQueue: 'offline-step',
+  args: [5, local, away.id],
+  meanwhile: async ({ workflowId }) => {
+    const call = temporal.workflow.getHandle(`${workflowId}/analyse-2`);
+    await until('the call waits', async () => {
+      const metadata = await call.query('__temporal_workflow_metadata').catch(() => undefined); // not started yet
+      return JSON.stringify(metadata ?? '').includes('waiting for the endpoint');
+    });
+    await away.start();
+  },
+});
+
+const sweep = { type: 'sweep', taskQueue: 'training-sweep', args: [local, [0.001, 0.1, 0.5]] };
+
 /** Each returns the id of the workflow whose history is kept. */
 const PATHS = {
   async 'submission-single-call'() {
@@ -171,7 +218,54 @@ const PATHS = {
     await away.start();
     return workflowId;
   },
+  async 'examples/map-reduce'() {
+    const folder = mkdtempSync(join(tmpdir(), 'funcx-record-'));
+    for (const name of ['a', 'b']) writeFileSync(join(folder, `${name}.txt`), `the words of ${name}`);
+    const args = [[{ endpoint: local, folder }]];
+    return runExample('map-reduce', { type: 'countWordsEverywhere', taskQueue: 'word-count', args });
+  },
+  async 'examples/training-sweep'() {
+    return runExample('training-sweep', sweep);
+  },
+  async 'examples/approval'() {
+    return runExample('approval', {
+      type: 'publishAfterApproval',
+      taskQueue: 'approval',
+      args: [[1, 2, 6], local, local],
+      meanwhile: async (handle) => {
+        await until('there is a summary', () => handle.query('summary'));
+        await handle.executeUpdate('decide', { args: [{ by: 'Ada', approved: true }] });
+      },
+    });
+  },
+  async 'examples/offline-step'() {
+    await away.stop();
+    return runExample('offline-step', offlineStep());
+  },
+  async 'examples/python-pipeline'() {
+    return runExample('python-pipeline', { type: 'FitCurve', taskQueue: 'fit-curve', args: [local, local] });
+  },
+  async 'call-that-waits-first'() {
+    await away.stop();
+    return `${await runExample('offline-step', offlineStep())}/analyse-2`;
+  },
+  async 'call-of-a-map-with-failures'() {
+    return `${await runExample('training-sweep', sweep)}/train-x3-1`;
+  },
+  async 'call-cancelled'() {
+    const handle = await temporal.workflow.start('funcxCall', {
+      taskQueue: 'funcx-calls',
+      workflowId: `recorded-cancelled-${Date.now()}`,
+      args: [{ function: slow, endpoint: local, args: [60] }],
+    });
+    const details = () => handle.query('__temporal_workflow_metadata');
+    await until('the call runs', async () => JSON.stringify(await details()).includes(': running'));
+    await handle.cancel();
+    await closed(handle.workflowId);
+    return handle.workflowId;
+  },
   async 'endpoint-presence-and-pump'() {
+    await PATHS['submission-offline-then-run']();
     const workflowId = endpointWorkflowId(away.id);
     await until('the pump has ended', async () => {
       const presence = await temporal.workflow.getHandle(workflowId).query('presence');
@@ -184,12 +278,13 @@ const PATHS = {
 const waitingIn = (workflowId) =>
   until(`${workflowId} waits`, async () => (await temporal.workflow.getHandle(workflowId).query('tasks')).waiting > 0);
 
+mkdirSync(join(here, 'examples'), { recursive: true });
 const away = new Agent();
 await away.start();
 try {
   for (const [name, walk] of Object.entries(PATHS)) {
-    const workflowId = await walk();
     if (wanted.size > 0 && !wanted.has(name)) continue;
+    const workflowId = await walk();
     const history = historyToJSON(await temporal.workflow.getHandle(workflowId).fetchHistory());
     // Who recorded it, and where, is nobody's business.
     const text = history

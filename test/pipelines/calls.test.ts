@@ -49,13 +49,60 @@ const memoryOf = (pid: number): number => {
   return Number(match?.[1]) / 1024;
 };
 
-test('a map of 2,000 calls is one child with the values in order, and few events of its pipeline', async () => {
+async function eventsOf(workflowId: string): Promise<{ count: number; children: string[] }> {
+  const { events } = await temporal.client.workflow.getHandle(workflowId).fetchHistory();
+  const children = (events ?? []).flatMap((event) => {
+    const child = event.startChildWorkflowExecutionInitiatedEventAttributes?.workflowId;
+    return child ? [child] : [];
+  });
+  return { count: events?.length ?? 0, children };
+}
+
+test('a map of 2,000 calls is one child with few submissions, the values in order, and few events of its pipeline', async () => {
+  await one.freeze();
   const handle = await start('squares', [one.name, 0, 2_000]);
+  await until('its details count the calls', async () =>
+    /square x2000.*on.*: ([\d,]+ waiting for the endpoint, )?\d+ dispatched, 2 running \[submission/.test(
+      await detailsOf(handle.workflowId),
+    ),
+  );
+  one.thaw();
   const values = (await handle.result()) as number[];
   expect(values).toEqual(Array.from({ length: 2_000 }, (_, n) => n * n));
-  const { events } = await handle.fetchHistory();
-  expect(events?.length).toBeLessThan(400);
-  expect(events?.filter((event) => event.startChildWorkflowExecutionInitiatedEventAttributes)).toHaveLength(1);
+  const pipeline = await eventsOf(handle.workflowId);
+  expect(pipeline.count).toBeLessThan(400);
+  expect(pipeline.children).toHaveLength(1);
+  const call = await eventsOf(pipeline.children[0]!); // one, as just seen
+  expect(call.children.length).toBeGreaterThan(0);
+  expect(call.children.length).toBeLessThanOrEqual(4);
+});
+
+test('the details of a pipeline say which calls run, which wait for whom since when, which failed, each with a link', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'funcx-held-'));
+  const [started, file] = [join(folder, 'started'), join(folder, 'go')];
+  await two.stop();
+  await two.untilOffline();
+  const handle = await start('watched', [one.name, two.name, started, file]);
+  const wanted = [
+    /\*\*until\\_file\*\* on \*\*one-\d+\*\*: running \[submission\]\((\S+)\)/,
+    /\*\*square\*\* on \*\*two-\d+\*\* \(offline since \d{4}-\d\d-\d\dT[\d:.]+Z\): waiting for the endpoint \[submission\]\((\S+)\)/,
+    /\*\*square\*\* on \*\*one-\d+\*\* failed: .*no root of -1.*\[(?:submission|call)\]\((\S+)\)/,
+  ];
+  const links = await until('the details say it all', async () => {
+    const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    const found = wanted.map((line) => line.exec(currentDetails)?.[1]);
+    return found.every((link) => link !== undefined) ? found : undefined;
+  });
+  // The page of the UI is the workflow of the submission, whose parent is the call; a short call is linked itself.
+  const calls = links.map(async (link) => {
+    const workflowId = decodeURIComponent(link.split('/').at(-1) ?? '');
+    const { parentExecution } = await temporal.client.workflow.getHandle(workflowId).describe();
+    return workflowId.startsWith('submission/') ? parentExecution?.workflowId : workflowId;
+  });
+  expect(await Promise.all(calls)).toEqual(['busy', 'away', 'failed'].map((id) => `${handle.workflowId}/${id}`));
+  writeFileSync(file, '');
+  await two.start({ PYTHONPATH: numpyFolder() });
+  expect(await handle.result()).toEqual(['there', 144]);
 });
 
 test('a failed call is a typed failure with the remote traceback, which the author can catch', async () => {
