@@ -184,6 +184,11 @@ export class StockEndpoint {
     await this.untilExit();
   }
 
+  /** Of the one that runs detached, or ran last. */
+  daemonPid(): number {
+    return Number(readFileSync(join(this.dir, 'daemon.pid'), 'utf8').trim().split(/\s/)[0]);
+  }
+
   /** Pids of the user endpoints that run, by their pid files. */
   userPids(): number[] {
     const child = this.#process?.pid;
