@@ -17,7 +17,7 @@ export interface SubmissionInput {
   /** Run time of one attempt, if limited. */
   walltimeMs?: number;
   /** Carried over by continue-as-new. */
-  carried?: { nudges: number; dispatches: number };
+  carried?: { dispatches: number };
 }
 
 export interface SubmissionSummary {

@@ -3,6 +3,7 @@ import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } 
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
+import type { PipelineRun } from '../contracts/calls';
 import {
   endpointWorkflowId,
   SEARCH_ATTRIBUTE,
@@ -14,6 +15,7 @@ import {
 import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
 import type { Config } from './config';
 import type { Logger } from './log';
+import { paced } from './paced';
 
 /** The service's use of Temporal behind one small interface: start, nudge, signal, cancel. */
 
@@ -24,13 +26,15 @@ export interface Temporal {
   readonly hasSearchAttributes: boolean;
   /** Starts the workflow of a submission; "already started" is success. */
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
-  /** Idempotent; a submission that is already closed needs no nudge. */
+  /** Idempotent, and paced; a submission that is already closed needs no nudge. */
   nudge(submissionId: string): Promise<void>;
   /** False when no workflow runs: it was not started yet, or has ended. */
   cancelSubmission(submissionId: string): Promise<boolean>;
   /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
+  /** The task queue of a workflow, of any namespace. */
+  taskQueueOf(run: PipelineRun): Promise<string>;
   /** Submissions whose workflow ended after `since` in a way that it did not choose. */
   listEndedWrongly(since: Date): Promise<{ submissionId: string; status: string }[]>;
   /** Resolves when the server answers; rejects within the deadline when it does not. */
@@ -43,6 +47,11 @@ export interface Temporal {
  * default of 10 s.
  */
 const WORKFLOW_TASK_TIMEOUT = '2 seconds';
+/**
+ * A nudge costs five events and a look at the store. Tasks that fail one by one and ask for a decision each would keep a
+ * workflow so busy with nudges that it finds no moment to continue as a new run.
+ */
+const NUDGE_GAP_MS = 250;
 
 export const SEARCH_ATTRIBUTE_KEYS = {
   endpoint: defineSearchAttributeKey(SEARCH_ATTRIBUTE.endpoint, SearchAttributeType.KEYWORD),
@@ -57,10 +66,15 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
+  const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
+    await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
+  });
+
   return {
     connection,
     client,
     hasSearchAttributes,
+    nudge,
 
     async startSubmission(input, ownerName) {
       try {
@@ -92,10 +106,6 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
       }
     },
 
-    async nudge(submissionId) {
-      await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
-    },
-
     async cancelSubmission(submissionId) {
       return signalIfOpen(async () => {
         await client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel();
@@ -116,6 +126,12 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
         signal: SIGNAL.waiting,
         signalArgs: [],
       });
+    },
+
+    async taskQueueOf({ namespace, workflowId, runId }) {
+      const execution = { workflowId, runId };
+      const { workflowExecutionInfo } = await connection.workflowService.describeWorkflowExecution({ namespace, execution });
+      return workflowExecutionInfo?.taskQueue ?? '';
     },
 
     async listEndedWrongly(since) {

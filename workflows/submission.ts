@@ -63,9 +63,11 @@ const FIRST_LOOK_MS = 60_000;
 /** While the endpoint is offline nothing of the submission changes; what comes back is told by signal. */
 const FIRST_LOOK_OFFLINE_MS = 600_000;
 const LONGEST_LOOK_MS = 3_600_000;
-/** A run ends before its history is long; the deadline and the open tasks are in the store. */
-const MAX_HISTORY_EVENTS = 1_500;
-const MAX_NUDGES = 5_000;
+/**
+ * A run ends before its history is long; the deadline and the open tasks are in the store. A nudge is five events, and a
+ * worker that has to replay the run must do so within the workflow task timeout of 2 s, at a millisecond and more an event.
+ */
+const MAX_HISTORY_EVENTS = 500;
 /** After the walltime and the store's own grace: an attempt that its agent did not stop is ended. */
 const WALLTIME_LOOK_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
@@ -87,10 +89,10 @@ class SubmissionRun {
   readonly #ref: SubmissionRef;
   #progress: SubmissionProgress;
   #isNudged = false;
-  #nudges: number;
   #dispatches: number;
   #lookMs = FIRST_LOOK_MS;
-  #state: SubmissionState = 'waiting';
+  /** As the search attribute shows it, which goes from one run to the next. */
+  #state: string;
   readonly #look = new Alarm(() => (this.#isNudged = true));
   readonly #deadline = new Alarm(() => (this.#isNudged = true));
   readonly #retry = new Alarm(() => (this.#isNudged = true));
@@ -99,7 +101,7 @@ class SubmissionRun {
   constructor(private readonly input: SubmissionInput) {
     const { submissionId, taskQueueId, endpointId, endpointName } = input;
     this.#ref = { submissionId, taskQueueId, endpointId, endpointName };
-    this.#nudges = input.carried?.nudges ?? 0;
+    this.#state = workflowInfo().typedSearchAttributes.get(STATE_ATTRIBUTE) ?? 'waiting';
     this.#dispatches = input.carried?.dispatches ?? 0;
     this.#progress = {
       open: input.total,
@@ -110,7 +112,6 @@ class SubmissionRun {
     };
     setHandler(nudgeSignal, () => {
       this.#isNudged = true;
-      this.#nudges++;
     });
     setHandler(tasksQuery, () => this.#progress.counts);
     setHandler(failuresQuery, () => this.#progress.failures);
@@ -118,15 +119,15 @@ class SubmissionRun {
 
   async run(): Promise<SubmissionSummary> {
     try {
-      if (this.input.carried) await this.#observe();
+      if (this.input.carried) this.#goOn();
       else await this.#dispatch();
       while (this.#progress.open > 0) {
         await this.#sleep();
+        await this.#startAnewWhenLong();
         await this.#observe();
         if (this.#progress.open === 0) break;
         if (Date.now() >= this.input.deadlineMs) return await this.#end('expired', this.#expiry());
         await this.#decide();
-        await this.#startAnewWhenLong();
       }
       return await this.#finish('done');
     } catch (error) {
@@ -136,6 +137,12 @@ class SubmissionRun {
       );
       throw error; // the Temporal UI shows the run as cancelled
     }
+  }
+
+  /** A run that follows another one looks at once: its timers are made from what the store says. */
+  #goOn(): void {
+    this.#isNudged = true;
+    this.#deadline.set(this.input.deadlineMs, 'deadline');
   }
 
   async #dispatch(): Promise<void> {
@@ -248,9 +255,10 @@ class SubmissionRun {
     }
   }
 
+  /** Before a look and not after it: a nudge that comes in the meantime makes the server refuse, and the try is made again. */
   async #startAnewWhenLong(): Promise<void> {
     const { historyLength, continueAsNewSuggested } = workflowInfo();
-    if (historyLength < MAX_HISTORY_EVENTS && this.#nudges < MAX_NUDGES && !continueAsNewSuggested) return;
-    await continueAsNew<typeof submission>({ ...this.input, carried: { nudges: 0, dispatches: this.#dispatches } });
+    if (historyLength < MAX_HISTORY_EVENTS && !continueAsNewSuggested) return;
+    await continueAsNew<typeof submission>({ ...this.input, carried: { dispatches: this.#dispatches } });
   }
 }

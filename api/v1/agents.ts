@@ -74,6 +74,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id);
   await deps.onEndpointRegistered(id);
+  deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent registered');
   return {
     endpoint_id: id,
     broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
@@ -104,6 +105,7 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
   }
   if (present.incarnation === wanted.incarnation || !(await isAlive(deps, present))) return;
   if (!wanted.replace) {
+    deps.log.warn({ endpointId: present.id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent was refused');
     throw new TerminalError(
       'CONFLICT',
       `another agent of endpoint ${present.id} is online; stop it first, or register with "replace" to take over`,

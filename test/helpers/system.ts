@@ -278,6 +278,22 @@ export class Agent {
     this.#process = undefined;
   }
 
+  /** Stops its Python workers by SIGSTOP: a call that starts now runs until {@link thaw}. */
+  async freeze(): Promise<void> {
+    await until(`agent ${this.name} has Python workers`, () => this.#signalWorkers('SIGSTOP') > 0);
+  }
+
+  thaw(): void {
+    if (this.#process) this.#signalWorkers('SIGCONT');
+  }
+
+  #signalWorkers(signal: NodeJS.Signals): number {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim().split(' ').filter(Boolean);
+    const workers = children.map(Number).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('python-worker'));
+    for (const pid of workers) process.kill(pid, signal);
+    return workers.length;
+  }
+
   /** Until the service has noticed that the agent is away. */
   async untilOffline(): Promise<void> {
     const http = new Http(this.credentials);

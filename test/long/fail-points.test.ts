@@ -30,7 +30,6 @@ const WHERE: Record<FailPoint, OurProcess> = {
 
 let system: OwnSystem;
 let store: Pool;
-let token: string;
 let functionId: string;
 
 beforeAll(async () => {
@@ -38,31 +37,14 @@ beforeAll(async () => {
   await Promise.all([system.run('api'), system.run('workers')]);
   await system.run('endpoint');
   store = new Pool({ connectionString: system.variables.DATABASE_URL, max: 2 });
-  const { client_id, client_secret } = system.credentials;
-  const scope = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
-  const answer = await request('POST', `/v2/oauth2/token`, new URLSearchParams({ grant_type: 'client_credentials', scope }), {
-    authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString('base64')}`,
-  });
-  token = answer.access_token;
-  const code = { function_name: 'triple', function_code: 'function triple(x) { return x * 3; }', language: 'javascript' };
-  functionId = (await request('POST', '/v3/functions', { ...code, serialized: false, meta: {} })).function_uuid;
+  functionId = await system.register('triple', 'function triple(x) { return x * 3; }', 'javascript');
 }, 120_000);
 afterAll(async () => {
   await store.end();
   await system.stop();
 }, 60_000);
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
-async function request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<any> {
-  const isForm = body instanceof URLSearchParams;
-  const response = await fetch(system.state.api_url + path, {
-    method,
-    headers: { ...(isForm ? {} : { 'content-type': 'application/json' }), authorization: `Bearer ${token}`, ...headers },
-    body: body === undefined ? undefined : isForm ? body : JSON.stringify(body),
-  });
-  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
-  return response.json();
-}
+const request: OwnSystem['request'] = (...args) => system.request(...args);
 
 test('every fail point has its test', () => {
   expect(Object.keys(WHERE).sort()).toEqual([...FAIL_POINTS].sort());

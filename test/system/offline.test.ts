@@ -1,5 +1,6 @@
 import { submissionIdOf } from '../../contracts/ids';
 import { submissionWorkflowId, taskQueueName } from '../../contracts/names';
+import { timersOf } from '../helpers/runs';
 import { Agent, Http, killAndWait, management, openTemporal } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -22,12 +23,9 @@ test('it waits without a word on the broker and without a growing history, over 
   const { client, close } = await openTemporal();
   const handle = client.workflow.getHandle(submissionWorkflowId(submissionIdOf(taskIds[0] ?? '')));
   const lengthNow = async (): Promise<number> => (await handle.describe()).historyLength;
-  await until('the first look is over', async () => (await http.task(taskIds[0] ?? '')).status === 'waiting-for-ep');
-  const before = await until('the history rests', async () => {
-    const length = await lengthNow();
-    await new Promise((resolve) => setTimeout(resolve, 1_000)); // a rest is a time without a change
-    return length === (await lengthNow()) ? length : undefined;
-  });
+  // Its last act before it sleeps; both timers are set in one workflow task.
+  await until('it sleeps', async () => timersOf((await handle.fetchHistory()).events ?? []).length === 2);
+  const before = await lengthNow();
 
   const queue = await management(`queues/funcx/${taskQueueName(agent.id)}`);
   expect(queue.messages ?? 0).toBe(0);
