@@ -86,7 +86,7 @@ describe('the surface of the Globus Compute clients', () => {
       .flatMap((line) => /^ {2}(\S+)/.exec(line)?.[1] ?? []);
     expect(Object.keys(table).sort()).toEqual(commands.sort());
     for (const check of Object.values(table)) await check();
-  });
+  }, 300_000);
 
   const withUnits = NO_OWN_UNITS === undefined ? test : test.skip;
   withUnits(`an endpoint is started with its machine${NO_OWN_UNITS === undefined ? '' : ` (${NO_OWN_UNITS})`}`, async () => {
