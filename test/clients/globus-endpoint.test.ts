@@ -1,18 +1,25 @@
+import type { Pool } from 'pg';
+
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
-import { isAlive, openStore } from '../helpers/system';
+import { isAlive, management, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** The life of the stock endpoint and its user endpoints, beyond the core that is in `test/system`. */
 
 let client: StockClient;
 let endpoint: StockEndpoint;
+let store: Pool;
 
 beforeAll(async () => {
+  store = openStore();
   client = new StockClient(await globusVenv());
   endpoint = await new StockEndpoint(client, 'life').configure();
   await endpoint.start();
 }, 300_000);
-afterAll(() => endpoint?.stop());
+afterAll(async () => {
+  await endpoint?.stop();
+  await store.end();
+});
 
 const squares = (n: number): number[] => Array.from({ length: n }, (_, i) => i * i);
 
@@ -30,47 +37,51 @@ describe('the stock endpoint', () => {
   test('each configuration has a user endpoint of its own, however its keys are ordered', async () => {
     await client.script('many.py', [endpoint.id, '1', '0', '{"heartbeat_period": 6, "idle_soft": 0}']);
     await client.script('many.py', [endpoint.id, '1', '0', '{"idle_soft": 0, "heartbeat_period": 6}']);
-    const store = openStore();
-    try {
-      const { rows } = await store.query(
-        `select id from task_queues where endpoint_id = $1 and config @> '{"heartbeat_period": 6}'`,
-        [endpoint.id],
-      );
-      expect(rows).toHaveLength(1);
-    } finally {
-      await store.end();
-    }
+    const { rows } = await store.query(
+      `select id from task_queues where endpoint_id = $1 and config @> '{"heartbeat_period": 6}'`,
+      [endpoint.id],
+    );
+    expect(rows).toHaveLength(1);
   });
 
-  test('the process pool engine gives the same values', async () => {
-    const config = JSON.stringify({ engine: 'ProcessPoolEngine' });
-    expect((await client.script('many.py', [endpoint.id, '20', '0', config])).values).toEqual(squares(20));
-  });
-
-  test('credentials that were replaced reach a running user endpoint, which carries on', async () => {
+  test('a running user endpoint takes replaced credentials when it has to connect again, and carries on', async () => {
     await client.script('many.py', [endpoint.id, '1', '0']);
-    const pids = endpoint.userPids();
-    const store = openStore();
-    try {
-      // As if their time was over: the next command brings new ones, and only then the old ones go.
-      await store.query(
-        `update broker_users set created_at = created_at - interval '2 days'
-          where purpose = 'user-endpoint' and task_queue_id in (select id from task_queues where endpoint_id = $1)`,
-        [endpoint.id],
-      );
-      await until('a new credential was made', async () => {
-        await client.script('many.py', [endpoint.id, '1', '0']);
-        const { rows } = await store.query(
-          `select name from broker_users where purpose = 'user-endpoint' and expires_at is not null
-              and task_queue_id in (select id from task_queues where endpoint_id = $1)`,
-          [endpoint.id],
-        );
-        return rows.length > 0;
-      });
-      expect((await client.script('many.py', [endpoint.id, '5', '0'])).values).toEqual(squares(5));
-      expect(endpoint.userPids()).toEqual(expect.arrayContaining(pids.slice(0, 1)));
-    } finally {
-      await store.end();
-    }
+    const [pid] = endpoint.userPids();
+    const before = await currentUser();
+    // As if their time was over: the next command brings new ones, and the old ones live on for a while.
+    await store.query(
+      `update broker_users set created_at = created_at - interval '2 days'
+        where purpose = 'user-endpoint' and task_queue_id in (select id from task_queues where endpoint_id = $1)`,
+      [endpoint.id],
+    );
+    const after = await until('a new credential was made', async () => {
+      await client.script('many.py', [endpoint.id, '1', '0']);
+      const name = await currentUser();
+      return name === before ? undefined : name;
+    });
+    await until('nothing is connected with the old one', async () => {
+      for (const { name } of await connectionsOf(before)) {
+        await management(`connections/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      }
+      return (await connectionsOf(before)).length === 0;
+    });
+    await until('it is connected with the new one', async () => (await connectionsOf(after)).length > 0);
+    expect((await client.script('many.py', [endpoint.id, '5', '0'])).values).toEqual(squares(5));
+    expect(endpoint.userPids()).toContain(pid);
   });
 });
+
+/** The broker user that start commands name now, of the user endpoint with the default configuration. */
+async function currentUser(): Promise<string> {
+  const { rows } = await store.query<{ name: string }>(
+    `select u.name from broker_users u join task_queues q on q.id = u.task_queue_id
+      where q.endpoint_id = $1 and q.config = '{}' and u.purpose = 'user-endpoint' and u.expires_at is null`,
+    [endpoint.id],
+  );
+  return rows[0]?.name ?? '';
+}
+
+async function connectionsOf(user: string): Promise<{ name: string }[]> {
+  const all = (await management('connections')) as { name: string; user: string }[];
+  return all.filter((connection) => connection.user === user);
+}

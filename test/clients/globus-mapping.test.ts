@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,6 +6,7 @@ import { join } from 'node:path';
 import { globusVenvForNobody, NOBODY, NOT_AS_NOBODY } from '../helpers/accounts';
 import { testUnless } from '../helpers/conditions';
 import { StockClient, StockEndpoint } from '../helpers/stock-globus';
+import { Http, type Credentials } from '../helpers/system';
 
 /** The stock endpoint run by root with identity mapping: each task runs as the account that its submitter is mapped to. */
 
@@ -17,9 +19,15 @@ beforeAll(async () => {
 }, 300_000);
 
 describe('the stock endpoint with identity mapping', () => {
-  onlyAsRoot(`runs a task as the mapped account`, async () => {
+  onlyAsRoot(`runs tasks of its owner and of others as the mapped account`, async () => {
+    const { client_id, client_secret } = (await new Http().ok('POST', '/v1/identities', {
+      name: `bob-${randomUUID()}`,
+    })) as Credentials;
+    const bob = new StockClient(client.bin, { client_id, client_secret });
     await withMapped('mapped', '.*@clients\\.funcx\\.local', async (mapped) => {
       expect(await client.script('whoami.py', [mapped.id])).toEqual({ value: [NOBODY.name, NOBODY.id] });
+      expect(await bob.script('whoami.py', [mapped.id])).toEqual({ value: [NOBODY.name, NOBODY.id] });
+      expect(mapped.userPids()).toHaveLength(2);
     });
   });
 

@@ -36,3 +36,11 @@ function whyNoOwnHosts(): string | undefined {
 
 /** ... where host names mean what the test says, with a certificate for them. Undefined: there are. */
 export const NO_OWN_HOSTS = NO_OWN_LOOPBACK ?? whyNoOwnHosts();
+
+function whyNoOwnUnits(): string | undefined {
+  const { status } = spawnSync('unshare', ['-rm', 'mount', '--bind', '/tmp', '/etc/systemd/system'], { stdio: 'ignore' });
+  return status === 0 ? undefined : 'there is no systemd, or unshare -rm with mount is not possible on this machine';
+}
+
+/** A folder of the service manager that is the test's own. Undefined: there is. */
+export const NO_OWN_UNITS = whyNoOwnUnits();

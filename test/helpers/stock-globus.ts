@@ -119,7 +119,7 @@ export class StockEndpoint {
     const args = ['configure', this.name, '--contact-email', 'me@example.com', '--id-mapping-config', rules];
     const { status, stderr } = await this.client.run('globus-compute-endpoint', [...args, '--template-config', template]);
     if (status !== 0) throw new Error(`configure: ${stderr}`);
-    appendFileSync(join(this.dir, 'config.yaml'), 'heartbeat_period: 5\n');
+    appendFileSync(join(this.dir, 'config.yaml'), 'heartbeat_period: 5\npublic: true\n');
     this.writeUserEnvironment(userEnvironment);
     return this;
   }
@@ -182,6 +182,11 @@ export class StockEndpoint {
     if (!child) return;
     child.kill('SIGTERM');
     await this.untilExit();
+  }
+
+  /** Of the one that runs detached, or ran last. */
+  daemonPid(): number {
+    return Number(readFileSync(join(this.dir, 'daemon.pid'), 'utf8').trim().split(/\s/)[0]);
   }
 
   /** Pids of the user endpoints that run, by their pid files. */

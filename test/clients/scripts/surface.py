@@ -5,8 +5,10 @@ import sys
 import time
 import uuid
 
+import requests
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.serialize import ComputeSerializer
+from globus_sdk.scopes import ComputeScopes
 
 endpoint_id, spare_endpoint_id = sys.argv[1], sys.argv[2]
 client = Client()
@@ -42,6 +44,15 @@ def hardware(of, *args):
     told = of.get_worker_hardware_details(*args)
     text = told if of is ex else client.get_result(finished(told))  # the client gives a task's id
     return "CPU" in text.upper()
+
+
+def logged_out():
+    """The token that was used until now is refused after it."""
+    header = client.app.get_authorizer(ComputeScopes.resource_server).get_authorization_header()
+    url = "http://localhost:5000/v2/endpoints"
+    before = requests.get(url, headers={"Authorization": header}).status_code
+    client.logout()
+    return [before, requests.get(url, headers={"Authorization": header}).status_code] == [200, 401]
 
 
 def batch():
@@ -101,7 +112,7 @@ TABLE = {
         "stop_endpoint": lambda: client.stop_endpoint(spare_endpoint_id)["endpoint_id"] == spare_endpoint_id,
         "delete_endpoint": lambda: client.delete_endpoint(spare_endpoint_id) is not None,
         "version_check": lambda: client.version_check() is None,
-        "logout": lambda: client.logout() is None,
+        "logout": lambda: logged_out(),
     },
     "Executor": {
         "endpoint_id": lambda: str(ex.endpoint_id) == endpoint_id,
