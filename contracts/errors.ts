@@ -37,7 +37,7 @@ export const TASK_ERROR_CODES = {
   Expired: 'The deadline of the submission passed before the task had an answer.',
   EndpointDeleted: 'The endpoint was deleted while the task was open.',
   EndpointFailed: 'The endpoint could not start what the task needs.',
-  InvalidTask: 'The agent could not understand the task.',
+  InvalidTask: 'The agent could not understand the task, or no message can hold it.',
 } as const;
 
 export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;

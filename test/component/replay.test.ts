@@ -50,7 +50,11 @@ describe('recorded histories', () => {
     expect(types).toEqual(expect.arrayContaining([WORKFLOW.submission, WORKFLOW.endpoint]));
     const ends = new Set(names.map((name) => read(name).history.events.at(-1)?.eventType));
     expect([...ends]).toEqual(
-      expect.arrayContaining(['EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED', 'EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED']),
+      expect.arrayContaining([
+        'EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED',
+        'EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED',
+        'EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW',
+      ]),
     );
   });
 });
