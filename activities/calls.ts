@@ -7,13 +7,14 @@ import { z } from 'zod';
 import {
   CALL_FAILURE,
   type CallInput,
+  type CallOrigin,
   type CallProgress,
   type FailurePolicy,
   type MapInput,
   type OfflinePolicy,
 } from '../contracts/calls';
 import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
-import { FuncXError, RetryableError, TerminalError } from '../contracts/errors';
+import { FuncXError, TerminalError } from '../contracts/errors';
 import { isUuid, submissionIdOf } from '../contracts/ids';
 import { submissionWorkflowId } from '../contracts/names';
 import type { Policy } from '../contracts/policy';
@@ -36,12 +37,9 @@ import type { ActivityDeps } from './deps';
 
 export type AcceptCallInput = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
 
-export interface CallOrigin {
+export interface CallRequest extends CallOrigin {
   /** The same for every try of this call. */
   requestKey: string;
-  namespace: string;
-  /** The pipeline's workflow, where the call is its child. */
-  parent?: { workflowId: string; runId: string };
 }
 
 export interface AcceptedCall {
@@ -60,7 +58,7 @@ export type CallState = Pick<CallProgress, 'counts' | 'endpointOnline' | 'endpoi
 
 export interface CallActivities {
   /** Checks the input and the access, stores the bodies, and says which workflows are to be started. */
-  acceptCall(input: AcceptCallInput & CallOrigin): Promise<AcceptedCall>;
+  acceptCall(input: AcceptCallInput & CallRequest): Promise<AcceptedCall>;
   /** Tells the sweep that the workflows run. */
   noteStarted(submissionIds: string[]): Promise<void>;
   observeCall(submissionIds: string[]): Promise<CallState>;
@@ -95,7 +93,7 @@ export interface AcceptingDeps {
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
   const { db, config, temporal } = deps;
 
-  async function accept(input: AcceptCallInput & CallOrigin): Promise<AcceptedCall> {
+  async function accept(input: AcceptCallInput & CallRequest): Promise<AcceptedCall> {
     const { call, argsList, failure } = read(input);
     const identity = await identityOf(deps, input);
     const [functionId, endpointId] = await Promise.all([
@@ -208,10 +206,10 @@ function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
 }
 
 /** The task queue of the pipeline's workflow says whom it acts as; see docs/pipelines.md for what that does and does not protect. */
-async function identityOf({ db, config, temporal }: ActivityDeps, { namespace, parent }: CallOrigin): Promise<Identity> {
-  if (parent) {
-    const { taskQueue } = await temporal.client.workflow.getHandle(parent.workflowId, parent.runId).describe();
-    const bound = await findQueueIdentity(db, namespace, taskQueue);
+async function identityOf({ db, config, temporal }: ActivityDeps, { pipeline }: CallOrigin): Promise<Identity> {
+  if (pipeline) {
+    const taskQueue = await temporal.taskQueueOf(pipeline);
+    const bound = await findQueueIdentity(db, pipeline.namespace, taskQueue);
     if (bound) return bound;
   }
   const wanted = config.FUNCX_PIPELINE_IDENTITY ?? bootstrapIdentity(config.FUNCX_BOOTSTRAP_IDENTITY_FILE);
@@ -260,7 +258,7 @@ async function translated<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    if (error instanceof RetryableError || !(error instanceof FuncXError)) throw error;
+    if (!(error instanceof FuncXError) || error.retryAfterS !== undefined) throw error;
     throw ApplicationFailure.create({
       message: error.message,
       type: CALL_FAILURE.refused,

@@ -14,7 +14,7 @@ const CLAIM_TASKS = 500;
 const CLAIM_BYTES = 32 * 1024 * 1024;
 
 /**
- * Claims waiting tasks of a queue, publishes them and returns their ids. When it throws, the claimed tasks stay
+ * Claims waiting tasks of a queue, publishes them (or ends those whose references lead nowhere) and returns their ids. When it throws, the claimed tasks stay
  * dispatched; calling it again with the same claim id publishes them again.
  */
 export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, claimId: string): Promise<string[]> {
@@ -26,13 +26,25 @@ export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, cla
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
   const published = tasks.map(async (task, index) => {
-    await publishTask(deps, taskQueueId, task);
+    if (task.missingSource === null) await publishTask(deps, taskQueueId, task);
+    else await endIncomplete(deps, taskQueueId, task, task.missingSource);
     if (index === 0) await failPoint('first-publish');
   });
   const failed = (await Promise.allSettled(published)).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
   await failPoint('last-publish');
   return tasks.map((task) => task.id);
+}
+
+/** Its arguments can't be put together any more: an answer, not something to try again. */
+async function endIncomplete(deps: ActivityDeps, taskQueueId: string, task: ClaimedTask, source: string): Promise<void> {
+  await endTasks(deps, taskQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], {
+    state: 'failed',
+    code: 'ReferenceExpired',
+    text:
+      `The arguments refer to the result of task ${source}, which was removed after its retention time before this task was sent. ` +
+      'Call the function that made it again.',
+  });
 }
 
 async function publishTask(deps: ActivityDeps, taskQueueId: string, task: ClaimedTask): Promise<void> {

@@ -9,10 +9,18 @@ import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
-import { insertSubmissions, markStarted, type NewSubmission, type NewTask } from '../platform/store/submissions';
+import {
+  countOpenTasks,
+  insertSubmissions,
+  markStarted,
+  readAccepted,
+  type NewSubmission,
+  type NewTask,
+} from '../platform/store/submissions';
 import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
+import { createOpenTaskLimit } from './open-task-limit';
 
 /**
  * Accept, shared by every wire: bodies in one statement, then the workflow, then the answer. What is durable is accepted:
@@ -69,11 +77,20 @@ export interface AcceptDeps {
 const START_TRIES = 3;
 
 export function createAccept(deps: AcceptDeps): Accept {
+  const limit = createOpenTaskLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
   return async function accept(request) {
     const taskGroupId = request.taskGroupId ?? randomUUID();
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const { idempotency, owner } = request;
+    const count = submissions.reduce((sum, submission) => sum + submission.tasks.length, 0);
+    // A repeat is no further work, and is answered also at the limit.
+    const earlier = await limit.check(owner.id, count).catch(async (error: unknown) => {
+      const repeated = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
+      if (!repeated) throw error;
+      return repeated;
+    });
+    if (earlier) return sameAnswer(request, earlier);
 
     // The queue first: nothing may be stored for a caller who is then told that the broker is away.
     if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
@@ -90,11 +107,9 @@ export function createAccept(deps: AcceptDeps): Accept {
           subject: { kind: 'task group', ids: [taskGroupId] },
         });
       case 'repeated':
-        if (!idempotency || !outcome.bodyHash.equals(idempotency.bodyHash)) {
-          throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
-        }
-        return outcome.response as Accepted; // written by this function
+        return sameAnswer(request, outcome);
       case 'inserted':
+        limit.add(owner.id, count);
         break;
     }
     await failPoint('accept-bodies');
@@ -108,6 +123,14 @@ export function createAccept(deps: AcceptDeps): Accept {
     await failPoint('accept-answer');
     return accepted;
   };
+}
+
+/** What was answered to the request that this one repeats. */
+function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {
+  if (!idempotency || !earlier.bodyHash.equals(idempotency.bodyHash)) {
+    throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
+  }
+  return earlier.response as Accepted; // written by this file
 }
 
 /** Cuts a request into submissions of bounded size and gives every task its id. */

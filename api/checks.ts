@@ -34,6 +34,13 @@ export const unknownEndpoint = (id: string): TerminalError =>
     subject: { kind: 'endpoint', ids: [id] },
   });
 
+export const NO_CONTAINERS = 'this service keeps no containers: install what a function needs where its endpoint runs';
+
+export const unknownContainer = (id: string): TerminalError =>
+  new TerminalError('NOT_FOUND', `container ${id} does not exist; ${NO_CONTAINERS}`, {
+    subject: { kind: 'container', ids: [id] },
+  });
+
 /** Who shares something with a group must own the group or be a member. */
 export async function requireGroup(db: Database, identity: Identity, id: string): Promise<void> {
   if (identity.groups.has(id)) return;

@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
 import { endTasksOfEndpoint } from '../activities/complete';
 import { createUserEndpoints } from '../activities/user-endpoints';
-import { commandQueueName } from '../contracts/names';
+import { commandQueueName, HANDS_OVER } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues, createStockQueues } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
@@ -29,6 +29,8 @@ import { createReplay } from './replay';
 import { createPlacement } from './user-endpoints';
 
 const KEEP_ALIVE_MS = 65_000;
+/** Our supervisor starts a successor for certain; others may. */
+const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
 /**
  * Composition root of `api`. It also runs a worker for submissions, on the connection by which they are started: so the
@@ -122,14 +124,23 @@ async function main(): Promise<void> {
           server.close(() => resolve());
           stopping.abort();
           server.closeIdleConnections();
+          if (isSupervised()) process.send?.(HANDS_OVER);
         }),
     },
-    { name: 'results socket', run: () => resultsSocket.handOver() },
+    { name: 'results socket', run: (signal) => resultsSocket.handOver(successorWithinMs(signal)) },
     { name: 'group watch', run: async () => groupWatch.close() },
     // The runtime stops its worker on the same signal; this waits for it.
     { name: 'worker', run: () => running },
     { name: 'connections', run: () => service.close() },
   ]);
+}
+
+const isSupervised = (): boolean => process.connected;
+
+/** SIGINT is the end: nobody follows. */
+function successorWithinMs(signal: 'SIGTERM' | 'SIGINT'): number {
+  if (signal === 'SIGINT') return 0;
+  return isSupervised() ? SUCCESSOR_MS.supervised : SUCCESSOR_MS.alone;
 }
 
 main().catch((error: unknown) => {

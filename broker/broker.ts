@@ -1,5 +1,8 @@
+import type { Writable } from 'node:stream';
+
 import { connect, type ChannelModel } from 'amqplib';
 
+import { coalesceWrites } from './coalesce-writes';
 import { Consumer, type ConsumerOptions } from './consumer';
 import { Publisher } from './publisher';
 
@@ -169,6 +172,7 @@ export class Broker {
       ...(ca === undefined ? {} : { ca: [ca] }),
       clientProperties: { connection_name: this.options.name },
     });
+    coalesceWrites(streamOf(model));
     let lastError: Error | undefined;
     model.on('error', (error: Error) => (lastError = error));
     const closed = new Promise<Error | undefined>((resolve) => model.on('close', (e?: Error) => resolve(e ?? lastError)));
@@ -199,4 +203,9 @@ export class Broker {
     });
     this.#wake = undefined;
   }
+}
+
+/** The socket of a connection; amqplib has it and does not name it in its types. */
+function streamOf(model: ChannelModel): Writable {
+  return (model.connection as unknown as { stream: Writable }).stream;
 }

@@ -5,7 +5,7 @@ import { FuncXError } from '../sdk';
 import { parseCount, parseId } from './arguments';
 import { findConnection, withClient } from './connection';
 import { agentLog, findLocalAgent, forgetAgent, listLocalAgents, startAgent, stopAgent } from './local-agents';
-import { findEndpoint } from './lookup';
+import { findEndpoint, findFunction, findGroup } from './lookup';
 import { addCommonOptions, print, printFields, printJson, printTable } from './output';
 
 import type { Command } from 'commander';
@@ -25,15 +25,27 @@ export function addEndpointCommands(program: Command): void {
   addCommonOptions(command.command('start').description('start agents on this machine; returns when they are connected'))
     .argument('<name...>', 'one agent for each name; a known name keeps its id')
     .option('--id <uuid>', 'the id that a new endpoint shall have', parseId)
-    .option('--public', 'let everybody submit to it')
+    .option('--public', 'let everybody submit to it; stays so until --private')
+    .option('--private', 'let only yourself and its group submit to it')
+    .option('--group <name|id>', 'let the members of this group submit to it; "none" takes it back')
+    .option('--functions <name|id...>', 'run these functions only')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount)
-    .action((names: string[], options: CommonOptions & StartOptions) => start(names, options));
+    .action((names: string[], options: StartCommandOptions) => start(names, options));
   addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
     .argument('<name...>')
     .action((names: string[], options: CommonOptions) => stop(names, options));
   addCommonOptions(command.command('delete').description('delete an endpoint; its open tasks fail, its agent stops'))
     .argument('<name|id>')
     .action((name: string, options: CommonOptions) => remove(name, options));
+}
+
+interface StartCommandOptions extends CommonOptions {
+  id?: string;
+  public?: boolean;
+  private?: boolean;
+  group?: string;
+  functions?: string[];
+  workers?: number;
 }
 
 interface ListedEndpoint {
@@ -99,13 +111,15 @@ async function status(name: string, options: CommonOptions): Promise<void> {
   ]);
 }
 
-async function start(names: string[], options: CommonOptions & StartOptions): Promise<void> {
+async function start(names: string[], options: StartCommandOptions): Promise<void> {
+  if (options.public === true && options.private === true) throw new UserError('Give one of --public and --private.');
   if (options.id !== undefined && names.length > 1) throw new UserError('--id is for one endpoint; start them one by one.');
   const layout = layoutOf(options.dataDir);
   const connection = findConnection(options.dataDir);
+  const wanted = await readStartOptions(options);
   const started: { agent: LocalAgent; isNew: boolean }[] = [];
   for (const name of names) {
-    const one = await startAgent(layout, connection, name, options);
+    const one = await startAgent(layout, connection, name, wanted);
     started.push(one);
     if (options.json === true) continue;
     const what = one.isNew ? 'is connected' : 'runs already; nothing was changed';
@@ -125,6 +139,20 @@ async function start(names: string[], options: CommonOptions & StartOptions): Pr
       })),
     });
   }
+}
+
+/** Names of groups and functions become ids here; the agent knows ids only. */
+async function readStartOptions(options: StartCommandOptions): Promise<StartOptions> {
+  const { id, workers, group, functions } = options;
+  const isPublic = options.private === true ? false : options.public;
+  if (group === undefined && functions === undefined) return { id, workers, isPublic };
+  return withClient(options, async (client) => ({
+    id,
+    workers,
+    isPublic,
+    groupId: group === undefined || group === 'none' ? group : await findGroup(client, group),
+    functionIds: functions && (await Promise.all(functions.map((name) => findFunction(client, name)))),
+  }));
 }
 
 async function stop(names: string[], options: CommonOptions): Promise<void> {

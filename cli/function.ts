@@ -1,7 +1,7 @@
 import { parseCount, parsePositive } from './arguments';
 import { withClient } from './connection';
 import { readFunction } from './function-source';
-import { findFunction } from './lookup';
+import { findFunction, findGroup } from './lookup';
 import { addCommonOptions, print, printFields, printJson, printTable, showTime } from './output';
 
 import type { Command } from 'commander';
@@ -23,7 +23,7 @@ export function addFunctionCommands(program: Command): void {
     .argument('<FILE[:NAME]>', 'a .py, .js or .sh file, and which function of it')
     .option('--description <text>', 'what it does')
     .option('--public', 'let everybody call it')
-    .option('--group <id>', 'let the members of this group call it')
+    .option('--group <name|id>', 'let the members of this group call it')
     .option('--retries <attempts>', 'tries in all when it fails', parseCount)
     .option('--walltime <seconds>', 'run time of one try', parsePositive)
     .action((reference: string, options: RegisterOptions) => register(reference, options));
@@ -40,11 +40,11 @@ export function addFunctionCommands(program: Command): void {
 
 async function register(reference: string, options: RegisterOptions): Promise<void> {
   const fn = readFunction(reference);
-  const id = await withClient(options, (client) =>
+  const id = await withClient(options, async (client) =>
     client.registerFunction(fn, {
       description: options.description,
       public: options.public,
-      groupId: options.group,
+      groupId: options.group === undefined ? undefined : await findGroup(client, options.group),
       policy: { retries: options.retries, walltimeS: options.walltime },
     }),
   );

@@ -38,7 +38,10 @@ export interface LocalAgent {
 
 export interface StartOptions {
   id?: string;
-  public?: boolean;
+  /** Undefined: as before, at first private. */
+  isPublic?: boolean;
+  groupId?: string;
+  functionIds?: string[];
   workers?: number;
 }
 
@@ -156,7 +159,9 @@ async function variablesOf(
     FUNCX_ENDPOINT_DIR: dir,
     FUNCX_PYTHON: process.env.FUNCX_PYTHON || (await pythonOf(layout)),
     FUNCX_WORKERS: options.workers === undefined ? defaultWorkers() : String(options.workers),
-    ...(options.public === true ? { FUNCX_ENDPOINT_PUBLIC: '1' } : {}),
+    ...(options.isPublic === undefined ? {} : { FUNCX_ENDPOINT_PUBLIC: options.isPublic ? '1' : '0' }),
+    ...(options.groupId === undefined ? {} : { FUNCX_ENDPOINT_GROUP: options.groupId }),
+    ...(options.functionIds === undefined ? {} : { FUNCX_ENDPOINT_FUNCTIONS: options.functionIds.join(',') }),
     ...(options.id === undefined ? {} : { FUNCX_ENDPOINT_ID: options.id }),
   };
 }

@@ -28,6 +28,12 @@ export async function findFunction(client: Client, nameOrId: string): Promise<st
   );
 }
 
+/** The id of a group that you own or are in, given by name or id. */
+export async function findGroup(client: Client, nameOrId: string): Promise<string> {
+  if (isUuid(nameOrId.toLowerCase())) return nameOrId.toLowerCase();
+  return theOne('group', nameOrId, await client.groups());
+}
+
 const MAX_NAMES = 20;
 
 function theOne(kind: string, wanted: string, candidates: readonly Named[]): string {

@@ -1,39 +1,5 @@
-import { Command } from 'commander';
-
-import { addLocalCommands } from '../local/commands';
 import { runProgram } from '../local/run-program';
 
-import { addDeadLetterCommands } from './dead-letters';
-import { addConnectCommand } from './connect';
-import { addEndpointCommands } from './endpoint';
-import { addEnvCommand } from './env';
-import { addFunctionCommands } from './function';
-import { addGroupCommands } from './group';
-import { addIdentityCommands } from './identity';
-import { addRunCommand } from './run';
-import { addSubmissionCommands } from './submission';
-import { addTaskCommands } from './task';
-import { addWatchCommand } from './watch';
+import { createProgram } from './program';
 
-const program = new Command('funcx')
-  .description('funcX on Temporal: run functions on endpoints')
-  .showHelpAfterError('(add --help for more)')
-  .addHelpText(
-    'after',
-    `
-Commands talk to the service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else to the system in the
-data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
-  );
-addLocalCommands(program);
-addEnvCommand(program);
-addConnectCommand(program);
-addRunCommand(program);
-addFunctionCommands(program);
-addEndpointCommands(program);
-addSubmissionCommands(program);
-addTaskCommands(program);
-addWatchCommand(program);
-addIdentityCommands(program);
-addGroupCommands(program);
-addDeadLetterCommands(program);
-void runProgram(program);
+void runProgram(createProgram());

@@ -1,5 +1,6 @@
+import { isEndState } from '../contracts/states';
 import { UserError } from '../local/user-error';
-import { TaskError } from '../sdk';
+import { FuncXError, TaskError } from '../sdk';
 
 import { parseJsonArray, parseJsonObject, parsePositive } from './arguments';
 import { withClient } from './connection';
@@ -11,6 +12,11 @@ import type { Command } from 'commander';
 
 import type { Client } from '../sdk';
 import type { CommonOptions } from './output';
+
+/** A person waits that long without asking why. */
+const TELL_AFTER_MS = 2_000;
+/** As shells have it for a program that was ended by Ctrl-C. */
+const INTERRUPTED = 130;
 
 interface RunOptions extends CommonOptions {
   endpoint: string;
@@ -41,6 +47,11 @@ async function run(client: Client, reference: string, options: RunOptions): Prom
   const [taskId = ''] = taskIds; // one call, one id
   const asJson = options.json === true;
   const signal = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
+  const notice = setTimeout(() => void tellWhyItWaits(client, taskId, endpointId), TELL_AFTER_MS);
+  process.once('SIGINT', () => {
+    process.stderr.write(`\n${goesOn(taskId)}\n`);
+    process.exit(INTERRUPTED);
+  });
   try {
     const value = await client.result(taskId, signal ? { signal } : {});
     print(asJson ? JSON.stringify({ task_id: taskId, value: value ?? null }) : show(value));
@@ -52,6 +63,24 @@ async function run(client: Client, reference: string, options: RunOptions): Prom
       return;
     }
     if (signal?.aborted !== true) throw error;
-    throw new UserError(`No answer within ${options.timeout} s. Task ${taskId} goes on; its endpoint may be offline.`);
+    throw new UserError(`No answer within ${options.timeout} s. ${goesOn(taskId)}`);
+  } finally {
+    clearTimeout(notice);
+  }
+}
+
+const goesOn = (taskId: string): string =>
+  `Task ${taskId} goes on: "funcx task ${taskId} --wait 60" shows its answer, "funcx cancel task ${taskId}" ends it.`;
+
+/** One line on standard error for a person who wonders why nothing happens. */
+async function tellWhyItWaits(client: Client, taskId: string, endpointId: string): Promise<void> {
+  try {
+    const [{ state }, { status }] = await Promise.all([client.task(taskId), client.endpointStatus(endpointId)]);
+    if (isEndState(state)) return;
+    const reason = status === 'offline' ? 'its endpoint is offline, and it runs when that is back' : `it is ${state}`;
+    process.stderr.write(`Task ${taskId} has no answer yet: ${reason}.\n`);
+  } catch (error) {
+    // The wait itself reports what lasts.
+    if (!(error instanceof FuncXError)) throw error;
   }
 }

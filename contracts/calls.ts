@@ -8,6 +8,8 @@ import type { TaskState } from './states';
 
 export const CALL_WORKFLOW = { call: 'funcxCall', map: 'funcxMap' } as const;
 export const DEFAULT_CALLS_QUEUE = 'funcx-calls';
+/** The same two as operations of a Nexus service. */
+export const CALL_NEXUS = { endpoint: 'funcx', service: 'FuncX', call: 'call', map: 'map' } as const;
 /** From a call to its pipeline, when the pipeline asked for it with `progress`. */
 export const PROGRESS_SIGNAL = 'funcxProgress';
 
@@ -61,6 +63,18 @@ export interface MapInput extends CommonInput {
   /** One list of positional arguments a call. */
   args_list: unknown[][];
   failure?: FailurePolicy;
+}
+
+/** The workflow that a call belongs to. */
+export interface PipelineRun {
+  namespace: string;
+  workflowId: string;
+  runId: string;
+}
+
+/** Second argument of a call that is not the child of its pipeline. */
+export interface CallOrigin {
+  pipeline?: PipelineRun;
 }
 
 /** Why one call has no value. */

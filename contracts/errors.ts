@@ -37,6 +37,7 @@ export const TASK_ERROR_CODES = {
   Expired: 'The deadline of the submission passed before the task had an answer.',
   EndpointDeleted: 'The endpoint was deleted while the task was open.',
   EndpointFailed: 'The endpoint could not start what the task needs.',
+  ReferenceExpired: 'A value that the arguments refer to was removed after its retention time, before the task was sent.',
   InvalidTask: 'The agent could not understand the task, or no message can hold it.',
 } as const;
 
@@ -44,7 +45,7 @@ export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;
 
 /** What an error is about, for wires whose errors say so in fields. `permission`: function, then endpoint. */
 export interface ErrorSubject {
-  kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group';
+  kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group' | 'container';
   ids: readonly string[];
 }
 

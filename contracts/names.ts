@@ -51,3 +51,6 @@ export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints:
 
 /** Where each failed or refused AMQP message says why it was put on the dead-letter queue. */
 export const DEAD_LETTER_REASON_HEADER = 'funcx-reason';
+
+/** What a process says to the one that keeps it alive (Node's IPC): it was told to stop, its ports are free, start another. */
+export const HANDS_OVER = 'hands over';

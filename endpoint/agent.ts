@@ -103,7 +103,9 @@ export class Agent {
       wishedId: config.wishedId,
       body: {
         name: config.name,
-        public: config.isPublic,
+        public: config.sharing.isPublic,
+        group: config.sharing.groupId,
+        allowed_functions: config.sharing.functionIds,
         incarnation: this.incarnation,
         workers: config.workers,
         metadata: { hostname: hostname(), agent_version: version, node_version: process.version },

@@ -23,8 +23,16 @@ const configSchema = z.object({
   FUNCX_ENDPOINT_ID: z.uuid().optional(),
   FUNCX_ENDPOINT_PUBLIC: z
     .enum(['0', '1', 'true', 'false'])
-    .default('0')
-    .transform((text) => text === '1' || text === 'true'),
+    .transform((text) => text === '1' || text === 'true')
+    .optional(),
+  /** Id of a group of identities that may submit as well; `none` takes it back. */
+  FUNCX_ENDPOINT_GROUP: z.union([z.uuid(), z.literal('none')]).optional(),
+  /** Ids, with commas between, of the only functions that it runs. */
+  FUNCX_ENDPOINT_FUNCTIONS: z
+    .string()
+    .transform((text) => text.split(',').map((id) => id.trim()))
+    .pipe(z.array(z.uuid()))
+    .optional(),
   /** Its environment has the globus-compute-sdk. */
   FUNCX_PYTHON: z.string().min(1).default('python3'),
   FUNCX_WORKERS: z.coerce.number().int().min(1).max(4096).default(availableParallelism()),
@@ -45,7 +53,8 @@ export interface AgentConfig {
   name: string;
   dir: string;
   wishedId: string | undefined;
-  isPublic: boolean;
+  /** Who may submit, and what. What is undefined stays as the owner said before. */
+  sharing: { isPublic?: boolean; groupId?: string | null; functionIds?: string[] };
   python: string;
   workers: number;
   ackWithinMs: number | undefined;
@@ -71,7 +80,11 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
     name: values.FUNCX_ENDPOINT_NAME,
     dir: values.FUNCX_ENDPOINT_DIR,
     wishedId: values.FUNCX_ENDPOINT_ID?.toLowerCase(),
-    isPublic: values.FUNCX_ENDPOINT_PUBLIC,
+    sharing: {
+      isPublic: values.FUNCX_ENDPOINT_PUBLIC,
+      groupId: values.FUNCX_ENDPOINT_GROUP === 'none' ? null : values.FUNCX_ENDPOINT_GROUP,
+      functionIds: values.FUNCX_ENDPOINT_FUNCTIONS,
+    },
     python: values.FUNCX_PYTHON,
     workers: values.FUNCX_WORKERS,
     ackWithinMs: values.FUNCX_ACK_WITHIN_MS,

@@ -1,6 +1,8 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+
+import { HANDS_OVER } from '../contracts/names';
 
 import { tailOf } from './files';
 import { sendSignal, waitUntilGone } from './process-identity';
@@ -36,10 +38,21 @@ export interface ManagedProcessOptions {
   beforeStart?: () => Promise<void>;
   stopSignal?: NodeJS.Signals;
   stopWithinMs?: number;
+  /** Told to stop by somebody else, it says so (`HANDS_OVER`) and goes on until its successor serves. */
+  handsOver?: boolean;
   registry: ProcessRegistry;
   say: (line: string) => void;
   /** Called whenever `pid` or `state` changed. */
   onChange: () => void;
+}
+
+/** One life of the process. */
+interface Run {
+  identity: ProcessIdentity | undefined;
+  /** Resolves with how it ended. */
+  exited: Promise<string>;
+  /** The same, or earlier when it hands over. */
+  left: Promise<string>;
 }
 
 export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restart' | 'stopping';
@@ -48,6 +61,7 @@ export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restar
  * One process of ours, kept alive.
  *
  *   stopped --start--> starting --isReady--> ready --exit--> waiting to restart --backoff--> starting ...
+ *   ready --hands over--> starting ... (its successor, at once; the old one ends by itself)
  *   any --stop--> stopping --exit--> stopped
  *
  * Only the first `start` can fail; after that, a death is answered by a new start, later and later.
@@ -56,8 +70,9 @@ export class ManagedProcess {
   readonly #options: ManagedProcessOptions;
   readonly #stopped = new AbortController();
   #state: ProcessState = 'stopped';
-  #identity: ProcessIdentity | undefined;
-  #exited: Promise<string> = Promise.resolve('');
+  #current: Run | undefined;
+  /** Those that handed over and have not ended yet. */
+  readonly #leaving = new Set<Run>();
   #keeper: Promise<void> | undefined;
 
   constructor(options: ManagedProcessOptions) {
@@ -74,7 +89,7 @@ export class ManagedProcess {
 
   /** Of the living process, if there is one. */
   get identity(): ProcessIdentity | undefined {
-    return this.#identity;
+    return this.#current?.identity;
   }
 
   /** Starts it and waits until it serves. Throws a {@link UserError} with the end of its log where it does not. */
@@ -91,36 +106,38 @@ export class ManagedProcess {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort();
     this.#become('stopping');
-    await this.#end();
+    await this.#endAll();
     await this.#keeper;
     this.#become('stopped');
   }
 
   async #launch(abort: AbortSignal): Promise<void> {
-    const { name, program, log, registry, stopSignal = 'SIGTERM' } = this.#options;
+    const { name, program, log, registry, handsOver, stopSignal = 'SIGTERM' } = this.#options;
     this.#become('starting');
     await this.#options.beforeStart?.();
     abort.throwIfAborted();
     const output = openLog(log);
     const { command, args, ...rest } = program;
-    const child = spawn(command, args, { ...rest, stdio: ['ignore', output, output], detached: true });
+    const stdio: StdioOptions = ['ignore', output, output, ...(handsOver === true ? ['ipc' as const] : [])];
+    const child = spawn(command, args, { ...rest, stdio, detached: true });
     closeSync(output);
-    const pid = child.pid;
     let exit: string | undefined;
-    this.#exited = new Promise((resolve) => {
-      child.once('error', (error) => resolve(error.message));
-      child.once('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : signal));
-    }).then((how) => {
-      exit = String(how);
-      this.#forget(pid);
-      return exit;
+    const exited = howItEnds(child).then((how) => {
+      exit = how;
+      this.#forget(run);
+      return how;
     });
-    if (pid !== undefined) this.#identity = registry.add(name, pid, stopSignal);
+    const run: Run = {
+      identity: child.pid === undefined ? undefined : registry.add(name, child.pid, stopSignal),
+      exited,
+      left: Promise.race([exited, handOverOf(child)]),
+    };
+    this.#current = run;
     this.#options.onChange();
     try {
-      await this.#untilReady(pid, () => exit, abort);
+      await this.#untilReady(child.pid, () => exit, abort);
     } catch (error) {
-      await this.#end();
+      await this.#end(run);
       throw error;
     }
     this.#become('ready');
@@ -155,14 +172,21 @@ export class ManagedProcess {
     let deaths = 0;
     let readyAt = Date.now();
     for (;;) {
-      const how = await this.#exited;
+      const run = this.#current;
+      const how = await run?.left;
       if (abort.aborted) return;
-      if (Date.now() - readyAt > STABLE_MS) deaths = 0;
-      const backoffMs = Math.min(FIRST_BACKOFF_MS * 2 ** deaths++, LONGEST_BACKOFF_MS);
-      this.#become('waiting to restart');
-      say(`${name} died (${how}); starting it again in ${backoffMs / 1000} s`);
-      await delay(backoffMs, undefined, { signal: abort }).catch(() => undefined);
-      if (abort.aborted) return;
+      if (run && how === HANDS_OVER) {
+        this.#leaving.add(run);
+        void run.exited.then(() => this.#leaving.delete(run));
+        say(`${name} was told to stop; starting its successor`);
+      } else {
+        if (Date.now() - readyAt > STABLE_MS) deaths = 0;
+        const backoffMs = Math.min(FIRST_BACKOFF_MS * 2 ** deaths++, LONGEST_BACKOFF_MS);
+        this.#become('waiting to restart');
+        say(`${name} died (${how}); starting it again in ${backoffMs / 1000} s`);
+        await delay(backoffMs, undefined, { signal: abort }).catch(() => undefined);
+        if (abort.aborted) return;
+      }
       const started = Date.now();
       try {
         await this.#launch(abort);
@@ -176,21 +200,24 @@ export class ManagedProcess {
     }
   }
 
-  async #end(): Promise<void> {
-    const identity = this.#identity;
-    if (identity === undefined) return;
+  async #endAll(): Promise<void> {
+    await Promise.all([this.#current, ...this.#leaving].map((run) => this.#end(run)));
+  }
+
+  async #end(run: Run | undefined): Promise<void> {
+    if (run?.identity === undefined) return;
     const { stopSignal = 'SIGTERM', stopWithinMs = 20_000 } = this.#options;
-    sendSignal(identity.pid, stopSignal);
-    if (!(await waitUntilGone([identity], stopWithinMs))) sendSignal(-identity.pid, 'SIGKILL');
-    await this.#exited;
+    sendSignal(run.identity.pid, stopSignal);
+    if (!(await waitUntilGone([run.identity], stopWithinMs))) sendSignal(-run.identity.pid, 'SIGKILL');
+    await run.exited;
   }
 
   /** After its death: whatever of its group still lives has lost its leader and would be in the way of the next one. */
-  #forget(pid: number | undefined): void {
-    if (pid === undefined) return;
-    sendSignal(-pid, 'SIGKILL');
-    if (this.#identity !== undefined) this.#options.registry.remove(this.#identity);
-    this.#identity = undefined;
+  #forget(run: Run): void {
+    if (run.identity === undefined) return;
+    sendSignal(-run.identity.pid, 'SIGKILL');
+    this.#options.registry.remove(run.identity);
+    run.identity = undefined;
     this.#options.onChange();
   }
 
@@ -198,6 +225,17 @@ export class ManagedProcess {
     this.#state = state;
     this.#options.onChange();
   }
+}
+
+function howItEnds(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : signal));
+  });
+}
+
+function handOverOf(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => child.on('message', (message) => message === HANDS_OVER && resolve(HANDS_OVER)));
 }
 
 function openLog(path: string): number {

@@ -47,6 +47,8 @@ export async function startOurs(
     isReady,
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
+    // Clients of the results socket connect again at once and only once, so the API waits for its successor at SIGTERM.
+    ...(name === 'api' ? { handsOver: true, stopSignal: 'SIGINT' as const } : {}),
     registry: context.registry,
     say: context.say,
     onChange: context.onChange,

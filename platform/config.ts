@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { z } from 'zod';
 
-import { DEFAULT_CALLS_QUEUE } from '../contracts/calls';
+import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 
 /** All configuration of the service comes from the environment and is read here, once, into one typed value. */
@@ -20,6 +20,8 @@ export const configSchema = z.object({
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
   TEMPORAL_CALLS_QUEUE: z.string().min(1).default(DEFAULT_CALLS_QUEUE),
+  /** Of the calls of pipelines; its name is known in the whole Temporal cluster. */
+  TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
   /**
    * Name or id of the identity that calls act as when nobody registered the task queue of their pipeline. Default: the
    * bootstrap administrator; `none` refuses such calls.
@@ -49,6 +51,7 @@ export const configSchema = z.object({
   FUNCX_MAX_MESSAGE_BYTES: positive.default(16 * 1024 * 1024),
   FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
   FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
+  FUNCX_MAX_OPEN_TASKS: z.coerce.number().int().min(1).default(1_000_000),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),

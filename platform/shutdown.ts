@@ -1,13 +1,16 @@
 import type { Logger } from './log';
 
-/** Runs the steps of a stop in order, each with the same final deadline, then exits. */
+/**
+ * Runs the steps of a stop in order, each with the same final deadline, then exits. SIGTERM may mean that a successor
+ * starts, SIGINT that nobody follows.
+ */
 export function onStopSignal(
   log: Logger,
-  steps: readonly { name: string; run: () => Promise<unknown> }[],
+  steps: readonly { name: string; run: (signal: 'SIGTERM' | 'SIGINT') => Promise<unknown> }[],
   deadlineMs = 25_000,
 ): void {
   let isStopping = false;
-  const stop = (signal: string): void => {
+  const stop = (signal: 'SIGTERM' | 'SIGINT'): void => {
     if (isStopping) return;
     isStopping = true;
     log.info({ signal }, 'stopping');
@@ -18,7 +21,7 @@ export function onStopSignal(
     void (async () => {
       for (const { name, run } of steps) {
         try {
-          await run();
+          await run(signal);
         } catch (error) {
           log.warn({ err: error, step: name }, 'a step of the stop failed');
         }

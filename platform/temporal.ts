@@ -3,6 +3,7 @@ import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } 
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
+import type { PipelineRun } from '../contracts/calls';
 import {
   endpointWorkflowId,
   SEARCH_ATTRIBUTE,
@@ -32,6 +33,8 @@ export interface Temporal {
   /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
+  /** The task queue of a workflow, of any namespace. */
+  taskQueueOf(run: PipelineRun): Promise<string>;
   /** Submissions whose workflow ended after `since` in a way that it did not choose. */
   listEndedWrongly(since: Date): Promise<{ submissionId: string; status: string }[]>;
   /** Resolves when the server answers; rejects within the deadline when it does not. */
@@ -122,6 +125,12 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     async signalWaiting(input) {
       const signal = { signal: SIGNAL.waiting, signalArgs: [] };
       await inTime(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+    },
+
+    async taskQueueOf({ namespace, workflowId, runId }) {
+      const execution = { workflowId, runId };
+      const { workflowExecutionInfo } = await connection.workflowService.describeWorkflowExecution({ namespace, execution });
+      return workflowExecutionInfo?.taskQueue ?? '';
     },
 
     async listEndedWrongly(since) {

@@ -19,6 +19,7 @@ run(process.execPath, ['local/build.mjs']);
 
 const reports = mkdtempSync(join(tmpdir(), 'funcx-report-'));
 const total = { passed: 0, failed: 0, skipped: 0 };
+const skippedTitles = [];
 let failedRuns = 0;
 for (const layer of wanted) {
   const report = join(reports, `${layer}.json`);
@@ -44,6 +45,7 @@ for (const layer of wanted) {
     total.skipped += numPendingTests;
     // A file that could not even be loaded counts as one failure.
     if (numFailedTests === 0 && numFailedTestSuites > 0) total.failed += numFailedTestSuites;
+    skippedTitles.push(...titlesOfSkipped(testResults));
     for (const title of duplicateTitles(testResults)) {
       console.error(`two tests have the title: ${title}`);
       total.failed++;
@@ -52,6 +54,7 @@ for (const layer of wanted) {
 }
 rmSync(reports, { recursive: true, force: true });
 if (failedRuns > 0 && total.failed === 0) total.failed = failedRuns;
+for (const title of skippedTitles) console.log(`not run: ${title}`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exit(total.failed === 0 ? 0 : 1);
 
@@ -66,6 +69,15 @@ function jest(args) {
     for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => child.kill(signal));
     child.on('exit', (code) => resolve(code ?? 1));
   });
+}
+
+/** Those that a condition of the machine skips name it in their titles (test/helpers/conditions.ts). */
+function titlesOfSkipped(files) {
+  const titles = files.flatMap(({ assertionResults }) =>
+    assertionResults.filter(({ status }) => status === 'pending').map(({ fullName }) => fullName),
+  );
+  // With a filter on titles, what was filtered out is pending as well, and nobody wants to read it.
+  return titles.filter((title) => extra.length === 0 || title.includes('[skipped: '));
 }
 
 function duplicateTitles(files) {

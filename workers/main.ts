@@ -12,10 +12,12 @@ import { createEndpointUsers } from '../platform/endpoint-users';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
+import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { onStopSignal } from '../platform/shutdown';
 import { startDeadLetterLoop } from './dead-letters';
 import { startHealthServer } from './health-server';
 import { startMaintenance } from './maintenance';
+import { createNexusService } from './nexus-service';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
@@ -55,6 +57,12 @@ async function main(): Promise<void> {
   });
   const placement = createPlacement(db, userEndpoints, log);
   const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const nexusEndpoint = {
+    name: config.TEMPORAL_NEXUS_ENDPOINT,
+    namespace: config.TEMPORAL_NAMESPACE,
+    taskQueue: config.TEMPORAL_CALLS_QUEUE,
+  };
+  const hasNexus = await ensureNexusEndpoint(temporal.connection, nexusEndpoint, log);
   const calls = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_CALLS_QUEUE,
@@ -65,6 +73,7 @@ async function main(): Promise<void> {
       checkPayloads,
       place: (target, ownerId) => placeTasks(placement, target, { ownerId, config: {}, runtime: {} }),
     }),
+    nexusServices: hasNexus ? [createNexusService()] : [],
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,
   });

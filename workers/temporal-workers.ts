@@ -10,6 +10,7 @@ export interface WorkerSetup {
   namespace: string;
   taskQueue: string;
   activities: object;
+  nexusServices?: WorkerOptions['nexusServices'];
   /** Workflows kept in memory; one that sleeps costs about 75 KB. */
   maxCachedWorkflows: number;
   maxConcurrentActivities: number;
@@ -26,6 +27,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     taskQueue: setup.taskQueue,
     ...workflowCode(),
     activities: setup.activities,
+    nexusServices: setup.nexusServices,
     maxCachedWorkflows: setup.maxCachedWorkflows,
     maxConcurrentActivityTaskExecutions: setup.maxConcurrentActivities,
     maxConcurrentLocalActivityExecutions: 100,

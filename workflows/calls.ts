@@ -25,6 +25,7 @@ import {
   PROGRESS_SIGNAL,
   type CallFailure,
   type CallInput,
+  type CallOrigin,
   type CallProgress,
   type FailurePolicy,
   type MapFailure,
@@ -57,14 +58,14 @@ const MAX_SIGNALS = 20;
 const SHOWN_FAILURES = 5;
 
 /** One call; returns its value, or a reference to it. Fails with one of {@link CALL_FAILURE}. */
-export async function funcxCall(input: CallInput): Promise<unknown> {
-  const { values } = await new CallRun({ kind: 'call', call: input }).run();
+export async function funcxCall(input: CallInput, origin?: CallOrigin): Promise<unknown> {
+  const { values } = await new CallRun({ kind: 'call', call: input }, origin).run();
   return values[0];
 }
 
 /** One call for each list of arguments, as few submissions as possible. */
-export async function funcxMap(input: MapInput): Promise<MapResult> {
-  return new CallRun({ kind: 'map', call: input }).run();
+export async function funcxMap(input: MapInput, origin?: CallOrigin): Promise<MapResult> {
+  return new CallRun({ kind: 'map', call: input }, origin).run();
 }
 
 type Given = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
@@ -77,15 +78,20 @@ class CallRun {
   #signals = 0;
   #told = '';
 
-  constructor(private readonly given: Given) {}
+  constructor(
+    private readonly given: Given,
+    private readonly origin: CallOrigin = {},
+  ) {}
 
   async run(): Promise<MapResult> {
-    const { workflowId, runId, namespace, parent } = workflowInfo();
+    const { workflowId, runId, parent } = workflowInfo();
+    const pipeline = parent ?? this.origin.pipeline;
     const accepted = await acceptCall({
       ...this.given,
       requestKey: `call/${workflowId}/${runId}`.slice(-200),
-      namespace,
-      ...(parent ? { parent: { workflowId: parent.workflowId, runId: parent.runId } } : {}),
+      ...(pipeline
+        ? { pipeline: { namespace: pipeline.namespace, workflowId: pipeline.workflowId, runId: pipeline.runId } }
+        : {}),
     });
     this.#show(accepted);
     const scope = new CancellationScope();

@@ -6,7 +6,9 @@ import { findEndpointEvenDeleted, lockEndpoint, saveAgent, type EndpointRow } fr
 import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { withAuthority } from '../../platform/broker-urls';
-import { idParameter, route, type Route } from '../route';
+import { ANSWERED, idParameter, route, type Route } from '../route';
+import { createRefusedAgents } from './refused-agents';
+import { releaseOf } from './release';
 
 /** Released agents register, and their owners ask for their state (protocol/funcx-1.0, section 9). */
 
@@ -19,9 +21,12 @@ const WINDOW_SPAN_S = 1.5;
 /** The agent looks for the exchange before it consumes, and publishes nothing to it. Every broker has this one. */
 const TASK_EXCHANGE = 'amq.direct';
 const LOCK_S = 10;
+/** Accepted, not acted upon. */
+const WAITS = 202;
 
 export function endpointRoutes(deps: ApiDeps): Route[] {
   const { db } = deps;
+  const refusedAgents = createRefusedAgents();
   return [
     route({
       method: 'post',
@@ -29,12 +34,25 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'Registers a released agent; every call mints new broker credentials',
       body: register1Schema,
       response: registration1Schema,
-      handle: ({ identity, body }) =>
-        registerAgent(deps, identity, body.endpoint_uuid, body.endpoint_name, {
+      handle: async ({ identity, body, req, res }) => {
+        const id = body.endpoint_uuid;
+        const present = await findEndpointEvenDeleted(db, id);
+        if (present) checkPresent(identity, present);
+        // Of two living agents the one that runs wins: an evicted 1.0.4 agent would come back and evict in turn, for ever. One
+        // that lost its connection has no consumer when it registers again, so a consumer is another one's.
+        if (present && (await deps.queues.hasConsumer(id))) {
+          deps.log.warn({ endpointId: id, kind: KIND }, 'an agent was refused');
+          const reason = `another agent of endpoint ${id} is running and keeps the endpoint; stop it first, or start this one with an id of its own`;
+          if (!refusedAgents.isRepeated(id) || !releaseOf(req)?.registersAgain) throw new TerminalError('CONFLICT', reason);
+          res.status(WAITS).json({ endpoint_id: id, status: 'Failed', reason });
+          return ANSWERED;
+        }
+        return registerAgent(deps, identity, present, id, body.endpoint_name, {
           ...body.meta,
           ...body.metadata,
           ...(body.version ? { endpoint_version: body.version } : {}),
-        }),
+        });
+      },
     }),
     route({
       method: 'get',
@@ -68,12 +86,11 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
 async function registerAgent(
   deps: ApiDeps,
   identity: Identity,
+  present: EndpointRow | undefined,
   id: string,
   name: string,
   metadata: Record<string, unknown>,
 ): Promise<Registration1> {
-  const present = await findEndpointEvenDeleted(deps.db, id);
-  if (present) await checkPresent(deps, identity, present);
   const isSaved = await saveAgent(deps.db, {
     id,
     ownerId: identity.id,
@@ -96,6 +113,7 @@ async function registerAgent(
   await deps.queues.declare(id); // the agent only looks whether they exist
   const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id), deps.brokerAuthority);
   await deps.onEndpointRegistered(id);
+  deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'an agent registered');
   return {
     endpoint_id: id,
     task_queue_info: { connection_url: url, exchange: TASK_EXCHANGE, queue: taskQueueName(id) },
@@ -113,8 +131,7 @@ async function registerAgent(
   };
 }
 
-/** Of two living agents the one that runs wins: an evicted 1.0.4 agent would come back and evict in turn, for ever. */
-async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow): Promise<void> {
+function checkPresent(identity: Identity, present: EndpointRow): void {
   if (present.ownerId !== identity.id) {
     throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to somebody else; start with an id of your own`, {
       subject: { kind: 'endpoint', ids: [present.id] },
@@ -132,12 +149,5 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
     throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; start it again in a moment`, {
       retryAfterS: lockedForMs / 1000,
     });
-  }
-  // An agent that lost its connection has no consumer when it registers again; only another one's can be there.
-  if (await deps.queues.hasConsumer(present.id)) {
-    throw new TerminalError(
-      'CONFLICT',
-      `another agent of endpoint ${present.id} is running and keeps the endpoint; stop it first, or start this one with an id of its own`,
-    );
   }
 }

@@ -54,6 +54,8 @@ function numberOf(error: FuncXError): Numbered {
       return named('taskNotFound', ids);
     case 'GROUP_NOT_FOUND':
       return named('taskGroupNotFound', ids);
+    case 'NOT_FOUND':
+      return error.subject?.kind === 'container' ? named('containerNotFound', ids) : { number: 'other', args: [] };
     case 'FORBIDDEN':
       return error.subject ? named(FORBIDDEN[error.subject.kind], ids) : { number: 'other', args: [] };
     case 'INVALID_REQUEST':
@@ -72,6 +74,7 @@ const FORBIDDEN: Readonly<Record<ErrorSubject['kind'], keyof typeof ERROR_NUMBER
   permission: 'functionNotPermitted',
   task: 'other',
   'task group': 'taskGroupForbidden',
+  container: 'other',
 };
 
 /** Their exception classes take exactly the ids; without one the sentence must do. */

@@ -13,8 +13,8 @@ export interface ResultsSocket {
   listen(): Promise<void>;
   /** No new connections; the living ones go on. At once, so that a successor can listen. */
   stopAccepting(): void;
-  /** Sends everybody to the successor, once there is one, and resolves when all are gone. */
-  handOver(): Promise<void>;
+  /** Sends everybody away as soon as a successor listens, at the latest after this time; resolves when all are gone. */
+  handOver(successorWithinMs: number): Promise<void>;
 }
 
 export interface ResultsSocketOptions extends ListenerDeps {
@@ -26,8 +26,6 @@ export interface ResultsSocketOptions extends ListenerDeps {
 const PATH = /^\/v2\/?(?:\?|$)/;
 /** Ids of task groups are short. */
 const MAX_MESSAGE_BYTES = 4_096;
-/** Clients connect again at once and only once: somebody must listen before they are told to go. */
-const SUCCESSOR_MS = 10_000;
 const LOOK_MS = 50;
 
 export function createResultsSocket(options: ResultsSocketOptions): ResultsSocket {
@@ -74,8 +72,9 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       server.close();
     },
 
-    async handOver() {
-      const deadline = Date.now() + SUCCESSOR_MS;
+    async handOver(successorWithinMs) {
+      // Clients connect again at once and only once: somebody must listen before they are told to go.
+      const deadline = Date.now() + successorWithinMs;
       while (listeners.size > 0 && Date.now() < deadline && !(await accepts(host, port))) {
         await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
       }

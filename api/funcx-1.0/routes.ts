@@ -3,6 +3,7 @@ import type { RequestHandler } from 'express';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 import { allowedFunctionRoutes } from './allowed-functions';
+import { containerRoutes } from './containers';
 import { endpointRoutes } from './endpoints';
 import { releaseOf } from './release';
 import { submitRoutes } from './submit';
@@ -24,6 +25,7 @@ export const releaseRoutes = (deps: ApiDeps): Route[] => [
   ...endpointRoutes(deps),
   ...allowedFunctionRoutes(deps),
   ...taskRoutes(deps),
+  ...containerRoutes(),
 ];
 
 export const onlyThisRelease = (): RequestHandler =>

@@ -43,6 +43,7 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
 // Statuses are chosen by what the endpoint's command line shows: 404, 409, 422 and 423 in words, 403 as a traceback.
 async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
   refuseUnsupported(wanted);
+  refuseOld(wanted);
   await checkPresent(deps, identity, id);
   const isSaved = await saveCoreEndpoint(deps.db, {
     id,
@@ -85,6 +86,15 @@ function refuseUnsupported(wanted: Registration): void {
         : undefined;
   if (refused === undefined) return;
   throw new TerminalError('INVALID_REQUEST', `this service does not offer "${refused}"; remove it from the configuration`);
+}
+
+/** Before 4.0 an endpoint of one user runs tasks itself, from a queue that a registration of today does not name. */
+function refuseOld({ metadata, multi_user: isMultiUser }: Registration): void {
+  const version = typeof metadata.endpoint_version === 'string' ? metadata.endpoint_version : '';
+  const major = /^(\d+)\./.exec(version)?.[1];
+  if (isMultiUser || major === undefined || Number(major) >= 4) return;
+  const advice = 'this service needs 4.0 or newer: pip install -U globus-compute-endpoint';
+  throw new TerminalError('INVALID_REQUEST', `globus-compute-endpoint ${version} is too old; ${advice}`);
 }
 
 async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Promise<void> {

@@ -4,7 +4,7 @@ import { TerminalError } from '../../contracts/errors';
 import { deletedSchema, functionDocumentSchema, functionIdSchema, registerFunctionSchema } from '../../contracts/http/globus';
 import { BUFFER, packBuffer } from '../../contracts/packing';
 import { deleteFunction, insertFunction } from '../../platform/store/functions';
-import { requireFunction, requireGroup } from '../checks';
+import { requireFunction, requireGroup, unknownContainer } from '../checks';
 import type { ApiDeps } from '../deps';
 import { requirePacked } from '../payloads';
 import { idParameter, route, type Route } from '../route';
@@ -33,6 +33,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
           ? body.function_code
           : packBuffer(SOURCE_BUFFER[body.language], `${body.function_name}:${body.function_code}`);
         requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${body.function_name}`);
+        if (body.container_uuid) throw unknownContainer(body.container_uuid);
         if (body.group) await requireGroup(db, identity, body.group);
         const id = randomUUID();
         await insertFunction(db, {

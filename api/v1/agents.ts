@@ -59,9 +59,8 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     name: wanted.name,
     displayName: wanted.display_name ?? null,
     kind: 'agent',
-    isPublic: wanted.public,
-    groupId: wanted.group ?? null,
-    // What the owner allowed by another client stays, unless the agent says something else.
+    isPublic: wanted.public ?? present?.isPublic ?? false,
+    groupId: wanted.group === undefined ? (present?.groupId ?? null) : wanted.group,
     allowedFunctions: wanted.allowed_functions ?? present?.allowedFunctions ?? null,
     metadata: wanted.metadata,
     incarnation: wanted.incarnation,
@@ -75,6 +74,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id);
   await deps.onEndpointRegistered(id);
+  deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent registered');
   return {
     endpoint_id: id,
     broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
@@ -105,6 +105,7 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
   }
   if (present.incarnation === wanted.incarnation || !(await isAlive(deps, present))) return;
   if (!wanted.replace) {
+    deps.log.warn({ endpointId: present.id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent was refused');
     throw new TerminalError(
       'CONFLICT',
       `another agent of endpoint ${present.id} is online; stop it first, or register with "replace" to take over`,

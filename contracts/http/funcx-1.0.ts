@@ -33,6 +33,7 @@ export const ERROR_NUMBERS = {
   unauthenticated: 1,
   functionNotFound: 3,
   endpointNotFound: 4,
+  containerNotFound: 5,
   taskNotFound: 6,
   groupNotFound: 7,
   functionForbidden: 8,
@@ -86,6 +87,9 @@ export const status1Schema = z.object({
   /** Newest first; the timestamp in Unix seconds. */
   logs: z.array(z.looseObject({ timestamp: z.number() })),
 });
+
+/** `POST /v2/containers`. */
+export const container1Schema = z.object({ location: z.string(), type: z.string() });
 
 export const allow1Schema = z.object({ func: z.array(uuidSchema).min(1).max(10_000) });
 

@@ -68,6 +68,8 @@ export const registerFunctionSchema = z.object({
   description: z.string().max(100_000).nullish(),
   public: z.boolean().nullish(),
   group: uuidSchema.nullish(),
+  /** Of funcX 1.0. There are no containers, so none can be named. */
+  container_uuid: z.string().max(100).nullish(),
   meta: z.record(z.string(), z.unknown()).nullish(),
   policy: policySchema.nullish(),
 });

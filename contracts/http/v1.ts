@@ -17,8 +17,9 @@ export const registerAgentSchema = z.object({
     .max(128)
     .regex(/^[A-Za-z0-9._-]+$/, 'letters, digits, dot, underscore and dash'),
   display_name: z.string().max(256).optional(),
-  public: z.boolean().default(false),
-  group: uuidSchema.optional(),
+  /** Who may submit, and what: where the agent does not say, what the owner said before stays. At first: the owner, everything. */
+  public: z.boolean().optional(),
+  group: uuidSchema.nullable().optional(),
   allowed_functions: z.array(uuidSchema).max(10_000).optional(),
   /** New with each start of the agent process; a registration repeated by the same process keeps it. */
   incarnation: z.string().min(1).max(64),

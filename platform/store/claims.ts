@@ -16,6 +16,8 @@ export interface ClaimedTask {
   resultSerializers: string[] | null;
   walltimeMs: number | null;
   traceparent: string | null;
+  /** A task whose result stands in the arguments, and was removed since. */
+  missingSource: string | null;
 }
 
 const LOADED = `
@@ -24,7 +26,10 @@ const LOADED = `
               when exists (select from payload_references pr where pr.id = c.id) then task_payload(c.id)
               else (select p.body from payloads p where p.id = c.id and p.id >= $4 and p.id <= $5) end as payload,
          s.resource_specification as "resourceSpecification", s.result_serializers as "resultSerializers",
-         (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent
+         (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent,
+         (select pr.source from payload_references pr
+           where pr.id = c.id and not exists (select from results r where r.id = pr.source)
+           order by pr.position limit 1) as "missingSource"
     from claimed c
     join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
     join functions f on f.id = t.function_id

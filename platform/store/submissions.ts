@@ -117,6 +117,19 @@ async function insertOne(
   return rows[0]?.submitted === 1;
 }
 
+/** What was answered to a request with this key. */
+export async function readAccepted(
+  db: Queryable,
+  ownerId: string,
+  key: string,
+): Promise<{ bodyHash: Buffer; response: unknown } | undefined> {
+  const { rows } = await db.query<{ bodyHash: Buffer; response: unknown }>(
+    'select body_hash as "bodyHash", response from accepted_requests where owner_id = $1 and key = $2',
+    [ownerId, key],
+  );
+  return rows[0];
+}
+
 /** Inserts the submissions of one request, all or none. */
 export async function insertSubmissions(
   db: Database,
@@ -141,13 +154,9 @@ export async function insertSubmissions(
       );
       if (rowCount === 0) {
         await client.query('rollback');
-        const { rows } = await client.query<{ body_hash: Buffer; response: unknown }>(
-          'select body_hash, response from accepted_requests where owner_id = $1 and key = $2',
-          [remembered.ownerId, remembered.key],
-        );
-        const row = rows[0];
-        if (!row) throw new Error('an accepted request vanished while it was repeated');
-        return { kind: 'repeated', bodyHash: row.body_hash, response: row.response };
+        const earlier = await readAccepted(client, remembered.ownerId, remembered.key);
+        if (!earlier) throw new Error('an accepted request vanished while it was repeated');
+        return { kind: 'repeated', ...earlier };
       }
     }
     for (const submission of submissions) {
@@ -164,6 +173,16 @@ export async function insertSubmissions(
   } finally {
     client.release();
   }
+}
+
+/** Tasks of an owner without an answer. */
+export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
+  const { rows } = await db.query<{ open: string }>({
+    name: 'open-of-owner',
+    text: 'select coalesce(sum(open), 0) as open from submissions where owner_id = $1 and open > 0',
+    values: [ownerId],
+  });
+  return Number(rows[0]?.open ?? 0);
 }
 
 /** Notes that the workflows run; the sweep looks only at submissions without this. */

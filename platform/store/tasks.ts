@@ -40,14 +40,15 @@ export async function findTasks(db: Database, ownerId: string, ids: readonly str
   return rows;
 }
 
-/** Code and payload of a task, one after the other: the task buffer. */
+/** Code and payload of a task, one after the other: the task buffer. Undefined when it, or a result it refers to, is gone. */
 export async function readTaskBody(db: Database, id: string): Promise<Buffer | undefined> {
-  const { rows } = await db.query<{ code: Buffer; body: Buffer }>(
+  const { rows } = await db.query<{ code: Buffer; body: Buffer | null }>(
     `select f.code, task_payload(t.id) as body from tasks t join payloads p on p.id = t.id join functions f on f.id = t.function_id
       where t.id = $1 and p.id = $1`,
     [id],
   );
-  return rows[0] && Buffer.concat([rows[0].code, rows[0].body]);
+  const [row] = rows;
+  return row?.body ? Buffer.concat([row.code, row.body]) : undefined;
 }
 
 /** Keeps a large result until its result message is stored. */

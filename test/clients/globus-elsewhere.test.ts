@@ -1,48 +1,31 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:https';
-import { connect, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
 import { freePort } from '../helpers/own-api';
 import { globusVenv, StockClient } from '../helpers/stock-globus';
-import { admin, dataDir, funcx, localEndpoint, state } from '../helpers/system';
+import { admin, funcx, localEndpoint, state } from '../helpers/system';
+import { authorityFile, certificateOfSystem, openTlsFront, type TlsFront } from '../helpers/tls-front';
 import { until } from '../helpers/until';
 
 /** A service that is not on the client's machine: reached through `funcx connect`, or as a proxy, both over TLS. */
 
 const ROOT = join(__dirname, '..', '..');
-const CA = join(dataDir(), 'tls', 'ca.pem');
 
-/** What stands before the API where it is public: TLS with a certificate of the private authority. */
-let front: Server;
+let front: TlsFront;
 let frontUrl: string;
 let bin: string;
 
 beforeAll(async () => {
   bin = await globusVenv();
-  const api = new URL(state().api_url);
-  front = createServer({
-    key: readFileSync(join(dataDir(), 'tls', 'server.key')),
-    cert: readFileSync(join(dataDir(), 'tls', 'server.pem')),
-  });
-  // Bytes only: what the API sees is what the client sent.
-  front.removeAllListeners('secureConnection');
-  front.on('secureConnection', (socket) => {
-    const inner = connect(Number(api.port), api.hostname);
-    socket.pipe(inner).pipe(socket);
-    socket.on('error', () => inner.destroy());
-    inner.on('error', () => socket.destroy());
-  });
-  await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
-  frontUrl = `https://localhost:${(front.address() as AddressInfo).port}`;
+  front = await openTlsFront(certificateOfSystem(), state().ports.api);
+  frontUrl = `https://localhost:${front.port}`;
 }, 300_000);
-afterAll(() => front.close());
+afterAll(() => front?.close());
 
 describe('a service elsewhere', () => {
   test('is reached through funcx connect, which verifies its certificate', async () => {
     const port = await freePort();
-    const child = startConnect([frontUrl, '--port', String(port), '--ca', CA]);
+    const child = startConnect([frontUrl, '--port', String(port), '--ca', authorityFile()]);
     try {
       await until('the forwarder answers', async () => (await fetch(`http://localhost:${port}/healthz`)).ok);
       const client = new StockClient(bin, admin(), `http://localhost:${port}`);

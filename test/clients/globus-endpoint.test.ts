@@ -1,9 +1,3 @@
-import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { findBasePython } from '../../local/python';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { isAlive, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -80,42 +74,3 @@ describe('the stock endpoint', () => {
     }
   });
 });
-
-/** Only root can run a user endpoint as another account, and only if that account may read the Python it runs with. */
-const isRoot = process.getuid?.() === 0;
-const NOBODY = 65_534;
-const canRunAsNobody =
-  isRoot && spawnSync(findBasePython().path, ['-c', ''], { uid: NOBODY, gid: NOBODY, cwd: '/' }).status === 0;
-const asRoot = isRoot ? test : test.skip;
-const asNobody = canRunAsNobody ? test : test.skip;
-
-describe('the stock endpoint with identity mapping', () => {
-  asNobody('runs a task as the mapped account', async () => {
-    await withMapped('mapped', '.*@clients\\.funcx\\.local', async (mapped) => {
-      expect(await client.script('whoami.py', [mapped.id])).toEqual({ value: ['nobody', NOBODY] });
-    });
-  });
-
-  asRoot('refuses an identity that is not mapped with a sentence', async () => {
-    await withMapped('unmapped', 'somebody-else@clients\\.funcx\\.local', async (mapped) => {
-      expect(await client.script('whoami.py', [mapped.id])).toEqual({
-        error: expect.stringContaining('Identity failed to map to a local user name'),
-      });
-    });
-  });
-});
-
-async function withMapped(name: string, match: string, use: (endpoint: StockEndpoint) => Promise<void>): Promise<void> {
-  const home = mkdtempSync(join(tmpdir(), 'funcx-mapped-'));
-  chmodSync(home, 0o777);
-  const mappings = [{ source: '{username}', match, output: 'nobody' }];
-  const rules = join(client.dir, `${name}.json`);
-  writeFileSync(rules, JSON.stringify([{ DATA_TYPE: 'expression_identity_mapping#1.0.0', mappings }]));
-  const mapped = await new StockEndpoint(client, name).configureMapped(rules, { HOME: home, GLOBUS_COMPUTE_USER_DIR: home });
-  await mapped.start();
-  try {
-    await use(mapped);
-  } finally {
-    await mapped.stop();
-  }
-}

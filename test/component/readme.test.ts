@@ -1,6 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type { Command } from 'commander';
+
+import { createProgram } from '../../cli/program';
 import { SEARCH_ATTRIBUTE, QUERY } from '../../contracts/names';
 import { PORT_OPTIONS } from '../../local/options';
 import { DEFAULT_PORTS } from '../../local/ports';
@@ -63,6 +66,15 @@ describe('the pages for people', () => {
       }),
     );
     expect(documented).toEqual(expected);
+  });
+
+  test('docs/command-line.md has a line for each command, and no other', () => {
+    const leaves = (command: Command, path: string[]): string[] =>
+      command.commands.length === 0
+        ? [path.join(' ')]
+        : command.commands.flatMap((inner) => leaves(inner, [...path, inner.name()]));
+    const documented = tableRows(readPage('docs/command-line.md')).map(([name]) => name);
+    expect([...documented].sort()).toEqual(leaves(createProgram(), []).sort());
   });
 
   test('the search attributes and queries that it names are all there are', () => {

@@ -38,10 +38,11 @@ export class ApiProcess {
     const env = { ...process.env, ...serviceEnv('api'), API_PORT: String(this.port), WS_PORT: String(this.wsPort) };
     const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', 'api', 'main.js')], {
       env: { ...env, API_PUBLIC_URL: this.apiUrl },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      // Supervised, as `up` does it: at a stop it relies on a successor.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
-    child.stdout.pipe(log, { end: false });
-    child.stderr.pipe(log, { end: false });
+    child.stdout?.pipe(log, { end: false });
+    child.stderr?.pipe(log, { end: false });
     this.#child = child;
     await until('the api is ready', async () => {
       if (child.exitCode !== null) throw new Error(`the api ended with ${child.exitCode}`);

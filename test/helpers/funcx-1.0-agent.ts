@@ -94,6 +94,13 @@ export class ReleasedAgent {
     await until(`daemon ${pid} of the released agent is gone`, () => !family.some(isAlive));
   }
 
+  /** To the daemon and everything it started. */
+  signal(signal: NodeJS.Signals): void {
+    const pid = this.pid;
+    if (pid === undefined) throw new Error('the agent does not run');
+    for (const member of familyOf(pid)) process.kill(member, signal);
+  }
+
   log(): string {
     const file = join(this.dir, 'endpoint.log');
     return existsSync(file) ? readFileSync(file, 'utf8') : '';

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,11 +11,12 @@ export class OwnLoopback {
   readonly #sockets = new Set<Socket>();
   readonly #ports: number[] = [];
 
-  private constructor() {}
+  private constructor(private readonly names: readonly string[]) {}
 
-  /** `ports`: from the port inside to the port of this machine's loopback. */
-  static async open(ports: Readonly<Record<number, number>>): Promise<OwnLoopback> {
-    const loopback = new OwnLoopback();
+  /** `ports`: from the port inside to the port of this machine's loopback. `names`: host names that lead there as well. */
+  static async open(ports: Readonly<Record<number, number>>, names: readonly string[] = []): Promise<OwnLoopback> {
+    const loopback = new OwnLoopback(names);
+    if (names.length > 0) writeFileSync(join(loopback.#folder, 'hosts'), `127.0.0.1 localhost ${names.join(' ')}\n`);
     for (const [inside, outside] of Object.entries(ports)) await loopback.#forward(Number(inside), outside);
     return loopback;
   }
@@ -43,7 +44,8 @@ export class OwnLoopback {
   /** Starts a program inside. Its end is the caller's business. */
   spawn(command: string, args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
     const inside = [join(__dirname, 'run-in-own-loopback.mjs'), this.#folder, this.#ports.join(','), '--', command, ...args];
-    return spawn('unshare', ['-rn', process.execPath, ...inside], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const own = this.names.length > 0 ? '-rnm' : '-rn';
+    return spawn('unshare', [own, process.execPath, ...inside], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   }
 
   async run(command: string, args: readonly string[], env: NodeJS.ProcessEnv, deadlineMs = 60_000): Promise<Finished> {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 
-import { admin, isAlive, openTemporal, state } from './system';
+import { admin, isAlive, openTemporal, state, type Credentials } from './system';
 
 /** What tests of pipelines need: the package and the examples as their users run them, compiled, in processes of their own. */
 
@@ -44,7 +44,7 @@ export class Program {
 
   constructor(
     private readonly command: string,
-    private readonly args: readonly string[],
+    readonly args: readonly string[],
     private readonly env: NodeJS.ProcessEnv = {},
   ) {}
 
@@ -137,6 +137,15 @@ export function runPython(name: string, program: string, args: readonly string[]
 
 export const pythonWorker = (name: string): Program =>
   new Program(temporalioPython(), [join(ROOT, 'examples', name, 'worker.py')], { PYTHONDONTWRITEBYTECODE: '1' });
+
+/** An author's worker whose workflows use the Nexus service; its second argument is its task queue, its own for each author. */
+export const nexusPythonWorker = ({ client_id, client_secret }: Credentials): Program =>
+  new Program(temporalioPython(), [join(ROOT, 'test', 'fixtures', 'pipelines', 'nexus_worker.py'), `nexus-${client_id}`], {
+    PYTHONPATH: join(ROOT, 'examples', 'python-pipeline'),
+    PYTHONDONTWRITEBYTECODE: '1',
+    FUNCX_CLIENT_ID: client_id,
+    FUNCX_CLIENT_SECRET: client_secret,
+  });
 
 let isQuiet = false;
 

@@ -3,26 +3,31 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { findBasePython } from '../../local/python';
+import { findBasePython, type BasePython } from '../../local/python';
 import { finished } from './own-loopback';
 import { until } from './until';
 
 /** Virtual environments with the released clients, made once and kept under `.cache`. */
 
-const CLIENTS = join(__dirname, '..', '..', '.cache', 'clients');
+export const CLIENTS = join(__dirname, '..', '..', '.cache', 'clients');
 const INSTALL_MS = 300_000;
 
+export interface VenvPlace {
+  base: BasePython;
+  folder: string;
+}
+
 /** Makes the environment where it is missing and returns its `bin`. Requirements as for pip, pinned. */
-export async function ensureVenv(name: string, requirements: string[]): Promise<string> {
-  const base = findBasePython();
+export async function ensureVenv(name: string, requirements: string[], place: Partial<VenvPlace> = {}): Promise<string> {
+  const { base = findBasePython(), folder = CLIENTS } = place;
   const hash = createHash('sha256')
     .update([base.path, base.version, ...requirements].join('\n'))
     .digest('hex')
     .slice(0, 12);
-  const target = join(CLIENTS, `${name}-${base.version}-${hash}`);
+  const target = join(folder, `${name}-${base.version}-${hash}`);
   const done = join(target, 'installed');
   if (existsSync(done)) return join(target, 'bin');
-  mkdirSync(CLIENTS, { recursive: true });
+  mkdirSync(folder, { recursive: true });
   // Scripts of an environment name its folder, so it can't be made elsewhere and renamed: a lock instead.
   const lock = `${target}.lock`;
   await until(`the environment ${name} is made by somebody else`, () => (existsSync(done) || takeLock(lock) ? true : undefined), {

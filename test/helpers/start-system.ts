@@ -3,6 +3,8 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { stopOwnSystem } from './stop-system';
+
 /** Starts one system of real parts for all files of a layer, on ports of its own, beside whatever runs already. */
 export default function startSystem(): void {
   if (process.env.FUNCX_TEST_DATA_DIR !== undefined) return; // a system that somebody keeps running between test runs
@@ -16,5 +18,8 @@ export default function startSystem(): void {
   );
   process.env.FUNCX_TEST_DATA_DIR = dataDir;
   process.env.FUNCX_TEST_OWNS_SYSTEM = '1';
-  if (status !== 0) throw new Error(`the system did not start; its logs are in ${dataDir}/logs`);
+  if (status !== 0) {
+    stopOwnSystem(dataDir); // jest does not call it after a failed start
+    throw new Error(`the system did not start; its logs are in ${dataDir}/logs`);
+  }
 }

@@ -10,7 +10,7 @@ import { until } from './until';
 /** The released clients of Globus Compute 4, unmodified, pointed at the system of the tests by their environment alone. */
 
 export const SCRIPTS = join(__dirname, '..', 'clients', 'scripts');
-const REQUIREMENTS = ['globus-compute-sdk==4.19.0', 'globus-compute-endpoint==4.19.0', 'texttable<1.7.2'];
+export const GLOBUS_REQUIREMENTS = ['globus-compute-sdk==4.19.0', 'globus-compute-endpoint==4.19.0', 'texttable<1.7.2'];
 
 /** The fastest engine, and every period as short as the endpoint allows. */
 const TEMPLATE = `
@@ -21,7 +21,7 @@ engine:
   max_workers: 2
 `;
 
-export const globusVenv = (): Promise<string> => ensureVenv('globus-4.19.0', REQUIREMENTS);
+export const globusVenv = (): Promise<string> => ensureVenv('globus-4.19.0', GLOBUS_REQUIREMENTS);
 
 export class StockClient {
   readonly dir = mkdtempSync(join(tmpdir(), 'funcx-globus-'));
@@ -100,7 +100,7 @@ export class StockEndpoint {
     return (JSON.parse(readFileSync(join(this.dir, 'endpoint.json'), 'utf8')) as { endpoint_id: string }).endpoint_id;
   }
 
-  async configure(config = '', template = TEMPLATE): Promise<this> {
+  async configure(config = '', template = TEMPLATE, userEnvironment: Record<string, string> = {}): Promise<this> {
     const isRoot = process.getuid?.() === 0;
     const file = join(this.client.dir, `${this.name}.template.j2`);
     writeFileSync(file, template);
@@ -108,10 +108,7 @@ export class StockEndpoint {
     const { status, stderr } = await this.client.run('globus-compute-endpoint', args);
     if (status !== 0) throw new Error(`configure: ${stderr}`);
     appendFileSync(join(this.dir, 'config.yaml'), `heartbeat_period: 5\n${isRoot ? 'email: me@example.com\n' : ''}${config}`);
-    // A root endpoint starts its user endpoints with a cleared environment.
-    const { PATH, GLOBUS_COMPUTE_USER_DIR } = this.client.env;
-    const lines = `PATH: "${PATH}"\nGLOBUS_COMPUTE_USER_DIR: "${GLOBUS_COMPUTE_USER_DIR}"\n`;
-    writeFileSync(join(this.dir, 'user_environment.yaml'), lines);
+    this.writeUserEnvironment(userEnvironment);
     return this;
   }
 
@@ -123,11 +120,15 @@ export class StockEndpoint {
     const { status, stderr } = await this.client.run('globus-compute-endpoint', [...args, '--template-config', template]);
     if (status !== 0) throw new Error(`configure: ${stderr}`);
     appendFileSync(join(this.dir, 'config.yaml'), 'heartbeat_period: 5\n');
-    const lines = Object.entries({ PATH: this.client.env.PATH, ...userEnvironment }).map(
-      ([name, value]) => `${name}: "${value}"\n`,
-    );
-    writeFileSync(join(this.dir, 'user_environment.yaml'), lines.join(''));
+    this.writeUserEnvironment(userEnvironment);
     return this;
+  }
+
+  /** A root endpoint starts its user endpoints with a cleared environment. */
+  writeUserEnvironment(variables: Record<string, string> = {}): void {
+    const { PATH = '', GLOBUS_COMPUTE_USER_DIR = '' } = this.client.env;
+    const lines = Object.entries({ PATH, GLOBUS_COMPUTE_USER_DIR, ...variables }).map(([name, value]) => `${name}: "${value}"\n`);
+    writeFileSync(join(this.dir, 'user_environment.yaml'), lines.join(''));
   }
 
   /** Resolves when the service says that it is online. */

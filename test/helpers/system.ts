@@ -191,6 +191,28 @@ export function funcx(args: readonly string[], env: Record<string, string> = {},
   return { status, stdout, stderr };
 }
 
+/** The same, for a command that goes on while the test does something else. */
+export function startFuncx(args: readonly string[]): {
+  stdout: () => string;
+  stderr: () => string;
+  exit: Promise<number | null>;
+  kill: (signal: NodeJS.Signals) => void;
+} {
+  const child = spawn(join(ROOT, 'bin', 'funcx'), args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, FUNCX_DATA_DIR: dataDir() },
+  });
+  const seen = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => (seen.stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (seen.stderr += chunk.toString()));
+  return {
+    stdout: () => seen.stdout,
+    stderr: () => seen.stderr,
+    exit: new Promise((resolve) => child.once('close', resolve)),
+    kill: (signal) => void child.kill(signal),
+  };
+}
+
 /** Another agent of ours, beside the local one. */
 export class Agent {
   #process: ChildProcess | undefined;
@@ -254,6 +276,22 @@ export class Agent {
     child.kill(signal);
     await gone;
     this.#process = undefined;
+  }
+
+  /** Stops its Python workers by SIGSTOP: a call that starts now runs until {@link thaw}. */
+  async freeze(): Promise<void> {
+    await until(`agent ${this.name} has Python workers`, () => this.#signalWorkers('SIGSTOP') > 0);
+  }
+
+  thaw(): void {
+    if (this.#process) this.#signalWorkers('SIGCONT');
+  }
+
+  #signalWorkers(signal: NodeJS.Signals): number {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim().split(' ').filter(Boolean);
+    const workers = children.map(Number).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('python-worker'));
+    for (const pid of workers) process.kill(pid, signal);
+    return workers.length;
   }
 
   /** Until the service has noticed that the agent is away. */

@@ -67,7 +67,7 @@ describe('the command line', () => {
     expect(json('group', 'add', `team-${unique}`, `cleo-${unique}`).members).toHaveLength(1);
     expect(json('group', 'list').groups).toContainEqual(expect.objectContaining({ id: group.id }));
     const source = file('shared.py', 'def shared():\n    return 1\n');
-    const { function_id: id } = json('function', 'register', source, '--group', group.id);
+    const { function_id: id } = json('function', 'register', source, '--group', group.name);
     const member = sdkClient(cleo);
     expect((await member.function(id)).function_name).toBe('shared');
     expect(json('group', 'remove', group.id, cleo.client_id).members).toEqual([]);
@@ -126,6 +126,31 @@ describe('the command line', () => {
     for (const name of names) expect(json('endpoint', 'delete', name).deleted).toBe(true);
     expect(json('endpoint', 'list').endpoints.map((endpoint: { name: string }) => endpoint.name)).not.toContain(names[0]);
     expect(funcx(['endpoint', 'start', '..'])).toMatchObject({ status: 1 });
+  });
+
+  test('an endpoint is shared with a group and with two functions of it, stays so, and is made private again', async () => {
+    const name = `shared-${unique}`;
+    const dora = json('identity', 'create', `dora-${unique}`);
+    json('group', 'create', `lab-${unique}`);
+    json('group', 'add', `lab-${unique}`, `dora-${unique}`);
+    const member = sdkClient(dora);
+    const own = await member.registerFunction({ language: 'python', name: 'own', source: 'def own():\n    return 1\n' });
+    const other = await member.registerFunction({ language: 'python', name: 'other', source: 'def other():\n    return 2\n' });
+    const [started] = json('endpoint', 'start', name, '--group', `lab-${unique}`, '--functions', own, '--workers', '1').endpoints;
+    try {
+      const { taskIds } = await member.submit(started.id, [{ functionId: own }]);
+      expect(await member.result(taskIds[0] ?? '')).toBe(1);
+      await expect(member.submit(started.id, [{ functionId: other }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
+      json('endpoint', 'stop', name);
+      json('endpoint', 'start', name, '--workers', '1'); // says nothing about it
+      expect((await member.endpoint(started.id)).name).toBe(name);
+      json('endpoint', 'stop', name);
+      json('endpoint', 'start', name, '--private', '--group', 'none', '--workers', '1');
+      await expect(member.submit(started.id, [{ functionId: own }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    } finally {
+      json('endpoint', 'delete', name);
+      member.close();
+    }
   });
 
   test('a group of tasks is watched to its end, and its submission and tasks are shown', async () => {

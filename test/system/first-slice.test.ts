@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 
 import { taskQueueName } from '../../contracts/names';
 import { submissionIdOf } from '../../contracts/ids';
-import { Agent, funcx, Http, killAndWait, localEndpoint, management, openTemporal, state } from '../helpers/system';
+import { Agent, funcx, Http, killAndWait, localEndpoint, management, openTemporal, startFuncx, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
 const HELLO = 'def hello(name):\n    import platform\n    return f"Hello {name} from {platform.node()}"\n';
@@ -99,6 +99,44 @@ describe('one task through all the real parts', () => {
     const { stdout, stderr, status } = funcx(['run', `${file}:add`, '--endpoint', 'local', '--args', '[2, 3]']);
     expect({ stderr, status }).toEqual({ stderr: expect.any(String), status: 0 });
     expect(stdout.trim().split('\n').at(-1)).toBe('5');
+  });
+});
+
+describe('the command line and an endpoint whose agent is stopped', () => {
+  const file = `${__dirname}/../fixtures/functions.py`;
+
+  test('run waits instead of answering, says why, and prints the value once the agent is back', async () => {
+    const agent = await new Agent('napping').start();
+    await agent.stop();
+    await agent.untilOffline();
+    const running = startFuncx(['run', `${file}:add`, '--endpoint', agent.id, '--args', '[2, 3]']);
+    const told = await until(
+      'it says why it waits',
+      () => /Task (\S+) has no answer yet: (.*)\n/.exec(running.stderr()) ?? undefined,
+    );
+    expect(told[2]).toBe('its endpoint is offline, and it runs when that is back.');
+    expect(running.stdout()).toBe('');
+    expect((await new Http().task(told[1] ?? '')).status).toBe('waiting-for-ep');
+    await agent.start();
+    try {
+      expect(await running.exit).toBe(0);
+      expect(running.stdout()).toBe('5\n');
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  test('Ctrl-C ends the waiting, not the task, and says how to find it again', async () => {
+    const agent = await new Agent('snoozing').start();
+    await agent.stop();
+    await agent.untilOffline();
+    const running = startFuncx(['run', `${file}:add`, '--endpoint', agent.id, '--args', '[2, 3]']);
+    await until('it waits', () => running.stderr().includes('has no answer yet') || undefined);
+    running.kill('SIGINT');
+    expect(await running.exit).toBe(130);
+    const [, taskId = ''] = /Task (\S+) goes on: "funcx task/.exec(running.stderr()) ?? [];
+    expect(JSON.parse(funcx(['task', taskId, '--json']).stdout)).toMatchObject({ state: 'waiting' });
+    expect(funcx(['cancel', 'task', taskId])).toMatchObject({ status: 0 });
   });
 });
 

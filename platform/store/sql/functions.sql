@@ -287,17 +287,21 @@ create or replace function release_due(p_from uuid, p_to uuid) returns integer l
 $$;
 
 -- The body of a task as an agent gets it. With references, the stored text is the begin of a JSON list whose last member is the
--- list of the referenced buffers; they are put in here, so that no process of ours holds them.
+-- list of the referenced buffers; they are put in here, so that no process of ours holds them. Null when one of them is gone.
 create or replace function task_payload(p_id uuid) returns bytea language plpgsql stable as $$
 declare
   v_body bytea;
   v_buffers text;
   v_buffer text;
+  v_wanted integer;
+  v_found integer;
 begin
   select p.body into v_body from payloads p where p.id = p_id;
-  select string_agg((convert_from(substring(r.frame from 2), 'UTF8')::json #> '{data,data}')::text, ',' order by pr.position)
-    into v_buffers from payload_references pr join results r on r.id = pr.source where pr.id = p_id;
-  if v_buffers is null then return v_body; end if;
+  select count(*), count(r.id),
+         string_agg((convert_from(substring(r.frame from 2), 'UTF8')::json #> '{data,data}')::text, ',' order by pr.position)
+    into v_wanted, v_found, v_buffers from payload_references pr left join results r on r.id = pr.source where pr.id = p_id;
+  if v_wanted = 0 then return v_body; end if;
+  if v_found < v_wanted then return null; end if;
   v_buffer := E'11\n' || convert_from(v_body, 'UTF8') || v_buffers || ']]';
   return convert_to(char_length(v_buffer) || E'\n' || v_buffer || E'5\n11\n{}', 'UTF8');
 end $$;

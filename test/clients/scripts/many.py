@@ -21,7 +21,7 @@ with Executor(endpoint_id=endpoint_id, user_endpoint_config=config) as ex:
     values = []
     for f in futures:
         try:
-            values.append(f.result(300))
+            values.append(f.result(600))
         except Exception as e:
             values.append(f"{type(e).__name__}: {e}")
     print(json.dumps({"values": values, "ids": [f.task_id for f in futures]}))
