@@ -9,6 +9,8 @@ import { WORKFLOW } from '../../contracts/names';
 
 const FOLDER = join(__dirname, '..', 'histories');
 const BUNDLE_MS = 60_000;
+/** Of one history, on a busy machine. */
+const REPLAY_MS = 30_000;
 
 interface Recorded {
   workflowId: string;
@@ -33,10 +35,14 @@ describe('recorded histories', () => {
     workflowBundle = await bundleWorkflowCode({ workflowsPath: join(__dirname, '..', '..', 'workflows', 'index.ts'), logger });
   }, BUNDLE_MS);
 
-  test.each(names)('%s replays with the workflows of today', async (name) => {
-    const { workflowId, history } = read(name);
-    await Worker.runReplayHistory({ workflowBundle }, history, workflowId);
-  });
+  test.each(names)(
+    '%s replays with the workflows of today',
+    async (name) => {
+      const { workflowId, history } = read(name);
+      await Worker.runReplayHistory({ workflowBundle }, history, workflowId);
+    },
+    REPLAY_MS,
+  );
 
   test('a history that does not fit is noticed, so that the others mean something', async () => {
     const { workflowId, history } = read('submission-single-call');
