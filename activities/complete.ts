@@ -8,8 +8,8 @@ import { failPoint } from '../platform/fail-points';
 import {
   markDelivered,
   readRetryFacts,
-  hasUpload,
   removeUploads,
+  sizeOfUpload,
   storeAnswers,
   type Answer,
   type Completed,
@@ -131,8 +131,8 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const base = { taskId: data.task_id, taskQueueId: result.taskQueueId, attempt };
   if (!data.error_details) {
     if (!result.isStored) return { ...base, ...limited(deps, result) };
-    const frame = await frameOfUpload(deps, data, attempt);
-    if (frame) return { ...base, state: 'succeeded', frame };
+    const outcome = await outcomeOfUpload(deps, data, attempt);
+    if (outcome) return { ...base, ...outcome };
     const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
     return { ...base, ...lossOf(deps, facts, errorFrame(data.task_id, 'AgentLost', text)) };
   }
@@ -163,8 +163,11 @@ function lossOf(
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
 /** Undefined when nothing was left there. */
-async function frameOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Uint8Array | undefined> {
-  return (await hasUpload(deps.db, data.task_id, attempt)) ? openFrame(data) : undefined;
+async function outcomeOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Outcome | undefined> {
+  const bytes = await sizeOfUpload(deps.db, data.task_id, attempt);
+  if (bytes === undefined) return undefined;
+  const frame = openFrame(data);
+  return tooLarge(deps, data.task_id, frame.length + bytes + 2) ?? { state: 'succeeded', frame };
 }
 
 /** A result message up to its value, which the store puts behind it: a large value does not pass through this process. */
@@ -176,9 +179,19 @@ function openFrame({ data: _value, ...rest }: ResultData): Uint8Array {
 /** Agents check the limit as well; this is for those that do not. */
 function limited(deps: ActivityDeps, result: ReceivedResult): Outcome {
   const limit = deps.config.FUNCX_MAX_BODY_CHARS;
-  if (result.data.data.length <= limit) return { state: 'succeeded', frame: result.body };
+  if (result.data.data.length <= limit) {
+    return tooLarge(deps, result.data.task_id, result.body.length) ?? { state: 'succeeded', frame: result.body };
+  }
   const text = `MaxResultSizeExceeded(${result.data.data.length}, ${limit})`;
   return { state: 'failed', frame: errorFrame(result.data.task_id, 'MaxResultSizeExceeded', text) };
+}
+
+/** The broker would close the channel on such a message, again and again, and with it end the delivery of others. */
+function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | undefined {
+  const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
+  if (bytes <= limit) return undefined;
+  const text = `The message of the result has ${bytes} bytes; the message broker takes ${limit}.`;
+  return { state: 'failed', frame: errorFrame(taskId, 'MaxResultSizeExceeded', text) };
 }
 
 /** A failed answer made by the service: an ordinary result message. */

@@ -76,6 +76,14 @@ async function publishTask(deps: ActivityDeps, taskQueueId: string, task: Claime
         : { task_buffer: task.code.toString('utf8') + task.payload.toString('utf8') }),
     },
   });
+  const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
+  if (body.length > limit) {
+    // No try of it could succeed, and each would end the channel for the tasks beside it.
+    const text = `The message of the task has ${body.length} bytes; the message broker takes ${limit}. Pass large data by reference.`;
+    const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
+    await endTasks(deps, taskQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], reason);
+    return;
+  }
   await deps.publisher.publish('', taskQueueName(taskQueueId), body, {
     headers,
     mandatory: true,

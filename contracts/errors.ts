@@ -38,7 +38,7 @@ export const TASK_ERROR_CODES = {
   EndpointDeleted: 'The endpoint was deleted while the task was open.',
   EndpointFailed: 'The endpoint could not start what the task needs.',
   ReferenceExpired: 'A value that the arguments refer to was removed after its retention time, before the task was sent.',
-  InvalidTask: 'The agent could not understand the task.',
+  InvalidTask: 'The agent could not understand the task, or no message can hold it.',
 } as const;
 
 export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;

@@ -47,6 +47,8 @@ export const configSchema = z.object({
   FUNCX_ACK_WITHIN_MS: positive.default(600_000),
   FUNCX_MAX_BODY_CHARS: positive.default(10_485_760),
   FUNCX_MAX_REQUEST_BYTES: positive.default(64 * 1024 * 1024),
+  /** The largest message that the broker takes: its `max_message_size`. */
+  FUNCX_MAX_MESSAGE_BYTES: positive.default(16 * 1024 * 1024),
   FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
   FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
   FUNCX_MAX_OPEN_TASKS: z.coerce.number().int().min(1).default(1_000_000),

@@ -1,4 +1,4 @@
-import { Client, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { Client, WorkflowExecutionAlreadyStartedError, type WorkflowStartOptions } from '@temporalio/client';
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
@@ -47,6 +47,8 @@ export interface Temporal {
  * default of 10 s.
  */
 const WORKFLOW_TASK_TIMEOUT = '2 seconds';
+/** A server that is silent must not keep an accept, or results that are stored, waiting: what was not told is told again. */
+const CALL_DEADLINE_MS = 4_000;
 /**
  * A nudge costs five events and a look at the store. Tasks that fail one by one and ask for a decision each would keep a
  * workflow so busy with nudges that it finds no moment to continue as a new run.
@@ -61,13 +63,15 @@ export const SEARCH_ATTRIBUTE_KEYS = {
   state: defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, SearchAttributeType.KEYWORD),
 };
 
-export async function connectTemporal(config: Config, log: Logger, options: { eager: boolean }): Promise<Temporal> {
+export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
   const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
+  const inTime = <T>(call: () => Promise<T>): Promise<T> => client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
   const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
-    await signalIfOpen(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).signal(SIGNAL.nudge));
+    const handle = client.workflow.getHandle(submissionWorkflowId(submissionId));
+    await signalIfOpen(() => inTime(() => handle.signal(SIGNAL.nudge)));
   });
 
   return {
@@ -78,11 +82,11 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
 
     async startSubmission(input, ownerName) {
       try {
-        const handle = await client.workflow.start(WORKFLOW.submission, {
+        const options: WorkflowStartOptions = {
           workflowId: submissionWorkflowId(input.submissionId),
           taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
           args: [input],
-          requestEagerStart: options.eager,
+          requestEagerStart: eager,
           // A start that is repeated after the submission has ended is "already started" as well.
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
@@ -98,7 +102,8 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
                 ]),
               }
             : {}),
-        });
+        };
+        const handle = await inTime(() => client.workflow.start(WORKFLOW.submission, options));
         return { wasEager: handle.eagerlyStarted };
       } catch (error) {
         if (error instanceof WorkflowExecutionAlreadyStartedError) return { wasEager: false };
@@ -108,24 +113,18 @@ export async function connectTemporal(config: Config, log: Logger, options: { ea
 
     async cancelSubmission(submissionId) {
       return signalIfOpen(async () => {
-        await client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel();
+        await inTime(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel());
       });
     },
 
     async signalPresence(input, presence) {
-      await client.workflow.signalWithStart(WORKFLOW.endpoint, {
-        ...endpointStart(input),
-        signal: SIGNAL.presence,
-        signalArgs: [presence],
-      });
+      const signal = { signal: SIGNAL.presence, signalArgs: [presence] };
+      await inTime(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
     },
 
     async signalWaiting(input) {
-      await client.workflow.signalWithStart(WORKFLOW.endpoint, {
-        ...endpointStart(input),
-        signal: SIGNAL.waiting,
-        signalArgs: [],
-      });
+      const signal = { signal: SIGNAL.waiting, signalArgs: [] };
+      await inTime(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
     },
 
     async taskQueueOf({ namespace, workflowId, runId }) {

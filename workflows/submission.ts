@@ -65,9 +65,10 @@ const FIRST_LOOK_OFFLINE_MS = 600_000;
 const LONGEST_LOOK_MS = 3_600_000;
 /**
  * A run ends before its history is long; the deadline and the open tasks are in the store. A nudge is five events, and a
- * worker that has to replay the run must do so within the workflow task timeout of 2 s, at a millisecond and more an event.
+ * worker that has to replay the run must do so within the workflow task timeout of 2 s: at a millisecond an event, and at ten
+ * on a machine that is busy with other things.
  */
-const MAX_HISTORY_EVENTS = 500;
+const MAX_HISTORY_EVENTS = 150;
 /** After the walltime and the store's own grace: an attempt that its agent did not stop is ended. */
 const WALLTIME_LOOK_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');

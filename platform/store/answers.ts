@@ -106,9 +106,13 @@ export async function readRetryFacts(db: Database, taskIds: readonly string[]): 
 }
 
 /** A large result that an agent left over HTTP. */
-export async function hasUpload(db: Database, taskId: string, attempt: number): Promise<boolean> {
-  const { rowCount } = await db.query('select from uploads where id = $1 and attempt = $2', [taskId, attempt]);
-  return rowCount === 1;
+/** Bytes that a value left over HTTP has within a message; undefined when none was left. */
+export async function sizeOfUpload(db: Database, taskId: string, attempt: number): Promise<number | undefined> {
+  const { rows } = await db.query<{ bytes: number }>(
+    `select octet_length(to_json(convert_from(body, 'UTF8'))::text) as bytes from uploads where id = $1 and attempt = $2`,
+    [taskId, attempt],
+  );
+  return rows[0]?.bytes;
 }
 
 export async function removeUploads(db: Database, taskIds: readonly string[]): Promise<void> {

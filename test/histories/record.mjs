@@ -18,7 +18,7 @@ const require = createRequire(join(root, 'package.json'));
 const { Client, Connection } = require('@temporalio/client');
 const { historyToJSON } = require('@temporalio/common/lib/proto-utils');
 const { submissionIdOf } = require('./dist/contracts/ids.js');
-const { submissionWorkflowId, endpointWorkflowId } = require('./dist/contracts/names.js');
+const { submissionWorkflowId, endpointWorkflowId, SIGNAL } = require('./dist/contracts/names.js');
 const { packJsonArguments, JSON_RESULT_SERIALIZER } = require('./dist/contracts/packing.js');
 
 const args = process.argv.slice(2);
@@ -26,7 +26,8 @@ const at = args.indexOf('--data-dir');
 const [, dataDir = join(root, '.funcx-data')] = at < 0 ? [] : args.splice(at, 2);
 const wanted = new Set(args);
 
-const state = JSON.parse(readFileSync(join(dataDir, 'run', 'state.json'), 'utf8'));
+const readState = () => JSON.parse(readFileSync(join(dataDir, 'run', 'state.json'), 'utf8'));
+const state = readState();
 const identity = JSON.parse(readFileSync(state.identity_file, 'utf8'));
 const agentEnv = JSON.parse(readFileSync(state.env_files.endpoint, 'utf8'));
 // An id of its own: that of the system's local endpoint is taken.
@@ -102,6 +103,11 @@ class Agent {
     this.process.kill('SIGTERM');
     await this.untilStatus('offline');
   }
+  async die() {
+    const gone = new Promise((resolve) => this.process.once('exit', resolve));
+    this.process.kill('SIGKILL');
+    await gone;
+  }
   untilStatus(status) {
     return until(`the agent is ${status}`, async () => {
       try {
@@ -163,7 +169,39 @@ const offlineStep = () => ({
 
 const sweep = { type: 'sweep', taskQueue: 'training-sweep', args: [local, [0.001, 0.1, 0.5]] };
 
-/** Each returns the id of the workflow whose history is kept. */
+const fatal = await register(
+  'def f(path):\n    import os\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    os.kill(os.getpid(), 9)\n',
+);
+const slowOnce = await register(
+  'def f(path):\n    import os, time\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    time.sleep(600)\n',
+);
+const freshPath = () => join(mkdtempSync(join(tmpdir(), 'funcx-record-')), 'seen');
+
+/** Nudges a submission that waits until it continues as a new run; resolves with the ids of both runs. */
+async function nudgedIntoNewRun(workflowId) {
+  const handle = temporal.workflow.getHandle(workflowId);
+  const { runId: first } = await handle.describe();
+  const second = await until(`${workflowId} continues as new`, async () => {
+    for (let n = 0; n < 20; n++) await handle.signal(SIGNAL.nudge);
+    const { runId } = await handle.describe();
+    return runId === first ? undefined : runId;
+  });
+  return { first, second };
+}
+let renewed;
+/** Both runs of one submission: it waits, is nudged often, then runs. */
+async function renewedSubmission() {
+  if (renewed) return renewed;
+  await away.stop();
+  const { workflowId } = await submit(away.id, add, [[1, 2]], { retries: { attempts: 2, backoff_s: 1 } });
+  await waitingIn(workflowId);
+  const runs = await nudgedIntoNewRun(workflowId);
+  await away.start();
+  await closed(workflowId);
+  return (renewed = { workflowId, ...runs });
+}
+
+/** Each returns the id of the workflow whose history is kept, or that and the id of the run. */
 const PATHS = {
   async 'submission-single-call'() {
     const { workflowId } = await submit(local, add, [[1, 2]]);
@@ -264,6 +302,55 @@ const PATHS = {
     await closed(handle.workflowId);
     return handle.workflowId;
   },
+  async 'submission-worker-lost'() {
+    const { workflowId } = await submit(local, fatal, [[freshPath()]]);
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-agent-lost'() {
+    const { workflowId, submissionId } = await submit(away.id, slowOnce, [[freshPath()]], { walltime_s: 300 });
+    await inState(submissionId, 'running');
+    await until('a worker runs it', async () => (await temporal.workflow.getHandle(workflowId).query('tasks')).running > 0);
+    await away.die();
+    await away.start();
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-overdue'() {
+    // Its agent is silent, so nobody but the service can end it.
+    const { ids, workflowId } = await submit(away.id, slow, [[600]], { walltime_s: 3 });
+    await until('it runs', async () => (await http('GET', `/v1/tasks/${ids[0]}`)).state === 'running');
+    away.process.kill('SIGSTOP');
+    await closed(workflowId);
+    away.process.kill('SIGCONT');
+    await away.untilStatus('online');
+    return workflowId;
+  },
+  async 'submission-store-away'() {
+    await away.stop();
+    const { workflowId } = await submit(away.id, add, [[1, 2]]);
+    await waitingIn(workflowId);
+    const handle = temporal.workflow.getHandle(workflowId);
+    await handle.signal(SIGNAL.nudge);
+    await until('the step is an ordinary activity', async () => {
+      const { pid } = readState().services.find(({ name }) => name === 'postgres');
+      if (pid) process.kill(pid, 'SIGKILL');
+      await handle.signal(SIGNAL.nudge);
+      return (await handle.fetchHistory()).events.some((event) => event.activityTaskScheduledEventAttributes);
+    });
+    await until('the store is back', async () => readState().services.find(({ name }) => name === 'postgres').state === 'ready');
+    await away.start();
+    await closed(workflowId);
+    return workflowId;
+  },
+  async 'submission-continued-as-new'() {
+    const { workflowId, first } = await renewedSubmission();
+    return { workflowId, runId: first };
+  },
+  async 'submission-after-continue-as-new'() {
+    const { workflowId, second } = await renewedSubmission();
+    return { workflowId, runId: second };
+  },
   async 'endpoint-presence-and-pump'() {
     await PATHS['submission-offline-then-run']();
     const workflowId = endpointWorkflowId(away.id);
@@ -284,14 +371,18 @@ await away.start();
 try {
   for (const [name, walk] of Object.entries(PATHS)) {
     if (wanted.size > 0 && !wanted.has(name)) continue;
-    const workflowId = await walk();
-    const history = historyToJSON(await temporal.workflow.getHandle(workflowId).fetchHistory());
+    const kept = await walk();
+    const { workflowId, runId } = typeof kept === 'string' ? { workflowId: kept } : kept;
+    const history = historyToJSON(await temporal.workflow.getHandle(workflowId, runId).fetchHistory());
     // Who recorded it, and where, is nobody's business.
     const text = history
       .replaceAll(/"identity": "[^"]*"/g, '"identity": "recorded"')
       .replaceAll(/"name": "\d+@[^"]*"/g, '"name": "recorded-sticky-queue"');
-    writeFileSync(join(here, `${name}.json`), `${JSON.stringify({ workflowId, history: JSON.parse(text) }, null, 1)}\n`);
-    console.log(`${name}: ${JSON.parse(text).events.length} events`);
+    const recorded = { workflowId, history: JSON.parse(text) };
+    const { length } = recorded.history.events;
+    // Nobody reads hundreds of events; without their spaces they are half as large.
+    writeFileSync(join(here, `${name}.json`), `${JSON.stringify(recorded, null, length > 200 ? 0 : 1)}\n`);
+    console.log(`${name}: ${length} events`);
   }
 } finally {
   away.process.kill('SIGTERM');

@@ -1,0 +1,46 @@
+import { Client, Executor, javascript } from '../../sdk';
+import { evaluateInBroker } from '../helpers/broker-node';
+import { OwnSystem } from '../helpers/own-system';
+
+/** A broker that takes no message over 16 MiB, which is the default from RabbitMQ 4 on: what needs one fails, and blocks nobody. */
+
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+/** Each is one character of a result, two of its JSON, and four of the message around it. */
+const QUOTES = 5_000_000;
+
+let system: OwnSystem;
+let client: Client;
+beforeAll(async () => {
+  system = await OwnSystem.start();
+  evaluateInBroker(system, `persistent_term:put(max_message_size, ${MAX_MESSAGE_BYTES}).`);
+  await Promise.all([system.run('api'), system.run('workers')]);
+  await system.run('endpoint');
+  const { client_id: clientId, client_secret: clientSecret } = system.credentials;
+  const { api_url: apiUrl, ca_file: caFile } = system.state;
+  client = new Client({ apiUrl, clientId, clientSecret, ...(caFile === null ? {} : { ca: caFile }) });
+}, 120_000);
+afterAll(async () => {
+  client.close();
+  await system.stop();
+}, 60_000);
+
+test('a result that no message can hold is a failed answer that says so, and those beside it arrive', async () => {
+  const executor = new Executor({ client, endpointId: system.endpointId(), transport: 'amqp' });
+  const quotes = (n: number): string => '"'.repeat(n);
+  const [small, large, after] = [executor.submit(quotes, 2), executor.submit(quotes, QUOTES), executor.submit(quotes, 3)];
+  await expect(large).rejects.toThrow(/MaxResultSizeExceeded|message broker takes 16777216/);
+  expect(await Promise.all([small, after])).toEqual(['""', '"""']);
+  expect(await executor.submit(quotes, 1)).toBe('"');
+  expect((await executor.submit(quotes, 3_000_000)).length).toBe(3_000_000); // 12 MB
+  expect(executor.transport).toBe('amqp');
+  await executor.close();
+});
+
+test('a task that no message can hold is a failed answer that says so, and those behind it run', async () => {
+  const executor = new Executor({ client, endpointId: system.endpointId() });
+  const large = executor.submit(javascript(`function large() { return 1; } //${'"'.repeat(9_000_000)}`));
+  const behind = executor.submit(() => 'behind');
+  await expect(large).rejects.toThrow(/message broker takes 16777216/);
+  expect(await behind).toBe('behind');
+  await executor.close();
+});
