@@ -18,6 +18,8 @@ export interface EndpointActivities {
 const HEARTBEAT_MS = 2_000;
 /** How often a pump with a full window looks for places. Also how long it lingers at each empty look. */
 const LOOK_MS = 10;
+/** After a claim of fewer tasks the pump waits for that long as well: a claim costs as much as the messages of many tasks. */
+const FEW = 100;
 /** Empty looks before the pump asks whether anything waits at all. */
 const LOOKS_BEFORE_END = 20;
 
@@ -50,6 +52,7 @@ export function createEndpointActivities(deps: ActivityDeps): EndpointActivities
           dispatched += published.length;
           claim++;
           emptyLooks = 0;
+          if (published.length < FEW) await pause(LOOK_MS, stopping);
           continue;
         }
         if (++emptyLooks >= LOOKS_BEFORE_END) {

@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 import type { ActivityDeps } from '../activities';
 import { deliverAndNudge, storeResults, type ReceivedResult } from '../activities/complete';
 import type { Broker, Consumer, Delivery } from '../broker';
@@ -10,14 +12,17 @@ import { putAside } from './dead-letters';
 import { createLateNudges } from './late-nudges';
 
 /**
- * Feeds results to `activities/complete`. While one batch is stored the next one gathers, so a single result is stored at
- * once and a flood in large batches. Delivery of a batch runs beside the store of the next. The broker is acknowledged last.
+ * Feeds results to `activities/complete`. While one batch is stored the next one gathers, and while they keep coming for a
+ * few milliseconds more: so a single result is stored at once and a flood in large batches. Delivery of a batch runs beside the store of the next. The broker is acknowledged last.
  */
 
 const PREFETCH = 2_000;
 const BATCH = 500;
 /** Bodies of one batch at most; the first result is always taken. */
 const BATCH_BYTES = 32 * 1024 * 1024;
+/** In a flood, how long fewer results than these wait for more. */
+const LINGER_MS = 5;
+const FEW = 50;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
@@ -40,6 +45,7 @@ export async function startResultLoop(
 ): Promise<ResultLoop> {
   let waiting: Waiting[] = [];
   let isStoring = false;
+  let isBusy = false;
   let pauseMs = FIRST_PAUSE_MS;
   const delivering = new Set<Promise<void>>();
   const idle: (() => void)[] = [];
@@ -69,7 +75,9 @@ export async function startResultLoop(
     if (isStoring) return;
     isStoring = true;
     while (waiting.length > 0) {
+      if (isBusy && waiting.length < FEW) await delay(LINGER_MS);
       const batch = takeBatch();
+      isBusy = batch.length > 1;
       try {
         const stage = await storeResults(
           deps,

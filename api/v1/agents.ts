@@ -13,8 +13,11 @@ import { idParameter, route, type Route } from '../route';
 
 /** An agent of ours registers, at every start and whenever it needs new credentials. */
 
-/** A neighbour's call waits behind at most this much of the queue (design.md, section 4.2). */
-const WINDOW_SPAN_S = 0.05;
+/**
+ * A neighbour's call waits behind at most this much of the queue. Less than the round trip from dispatch to answer must not
+ * be: the measured rate is then what the window allows, the window follows the rate, and both fall to the floor's.
+ */
+const WINDOW_SPAN_S = 0.1;
 const MIN_WINDOW = 4;
 const WINDOW_PER_WORKER = 3;
 /** Periods without a heartbeat after which an agent counts as gone. */
