@@ -14,8 +14,8 @@ const CLAIM_TASKS = 500;
 const CLAIM_BYTES = 32 * 1024 * 1024;
 
 /**
- * Claims waiting tasks of a queue, publishes them (or ends those whose references lead nowhere) and returns their ids. When it throws, the claimed tasks stay
- * dispatched; calling it again with the same claim id publishes them again.
+ * Claims waiting tasks of a queue, publishes them (or ends those whose references lead nowhere) and returns their ids. When
+ * it throws, the claimed tasks stay dispatched; calling it again with the same claim id publishes them again.
  */
 export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, claimId: string): Promise<string[]> {
   const tasks = await claimTasks(deps.db, taskQueueId, claimId, {

@@ -13,7 +13,8 @@ import { createLateNudges } from './late-nudges';
 
 /**
  * Feeds results to `activities/complete`. While one batch is stored the next one gathers, and while they keep coming for a
- * few milliseconds more: so a single result is stored at once and a flood in large batches. Delivery of a batch runs beside the store of the next. The broker is acknowledged last.
+ * few milliseconds more: so a single result is stored at once and a flood in large batches. Delivery of a batch runs beside
+ * the store of the next. The broker is acknowledged last.
  */
 
 const PREFETCH = 2_000;
@@ -75,7 +76,10 @@ export async function startResultLoop(
     if (isStoring) return;
     isStoring = true;
     while (waiting.length > 0) {
-      if (isBusy && waiting.length < FEW) await delay(LINGER_MS);
+      if (isBusy && waiting.length < FEW) {
+        await delay(LINGER_MS);
+        if (waiting.length === 0) break; // the channel went meanwhile, and they come again
+      }
       const batch = takeBatch();
       isBusy = batch.length > 1;
       try {
