@@ -131,7 +131,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const base = { taskId: data.task_id, taskQueueId: result.taskQueueId, attempt };
   if (!data.error_details) {
     if (!result.isStored) return { ...base, ...limited(deps, result) };
-    const outcome = await outcomeOfUpload(deps, data, attempt);
+    const outcome = await outcomeOfUpload(deps, data, attempt, facts?.hasQueue ?? false);
     if (outcome) return { ...base, ...outcome };
     const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
     return { ...base, ...lossOf(deps, facts, errorFrame(data.task_id, 'AgentLost', text)) };
@@ -163,11 +163,18 @@ function lossOf(
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
 /** Undefined when nothing was left there. */
-async function outcomeOfUpload(deps: ActivityDeps, data: ResultData, attempt: number): Promise<Outcome | undefined> {
+async function outcomeOfUpload(
+  deps: ActivityDeps,
+  data: ResultData,
+  attempt: number,
+  hasQueue: boolean,
+): Promise<Outcome | undefined> {
   const bytes = await sizeOfUpload(deps.db, data.task_id, attempt);
   if (bytes === undefined) return undefined;
   const frame = openFrame(data);
-  return tooLarge(deps, data.task_id, frame.length + bytes + 2) ?? { state: 'succeeded', frame };
+  // Without a queue it stays in the store, and is as large as the store's limit allows.
+  const refusal = hasQueue ? tooLarge(deps, data.task_id, frame.length + bytes + 2) : undefined;
+  return refusal ?? { state: 'succeeded', frame };
 }
 
 /** A result message up to its value, which the store puts behind it: a large value does not pass through this process. */

@@ -92,20 +92,22 @@ export interface RetryFacts {
   attempt: number;
   losses: number;
   policy: Policy;
+  /** Its answer is also a message on the broker. */
+  hasQueue: boolean;
 }
 
 /** What decides whether a failure is the answer: the submission's policy and the attempts so far. */
 export async function readRetryFacts(db: Database, taskIds: readonly string[]): Promise<Map<string, RetryFacts>> {
   const { rows } = await db.query<RetryFacts>({
     name: 'retry-facts',
-    text: `select t.id as "taskId", t.attempt, t.losses, s.policy from tasks t
-             join submissions s on s.id = (left(t.id::text, 31) || '00000')::uuid where t.id = any ($1) and t.id >= $2 and t.id <= $3`,
+    text: `select t.id as "taskId", t.attempt, t.losses, s.policy, g.has_queue as "hasQueue" from tasks t
+             join submissions s on s.id = (left(t.id::text, 31) || '00000')::uuid
+             join task_groups g on g.id = t.task_group_id where t.id = any ($1) and t.id >= $2 and t.id <= $3`,
     values: [taskIds, ...rangeOfIds(taskIds)],
   });
   return new Map(rows.map((row) => [row.taskId, row]));
 }
 
-/** A large result that an agent left over HTTP. */
 /** Bytes that a value left over HTTP has within a message; undefined when none was left. */
 export async function sizeOfUpload(db: Database, taskId: string, attempt: number): Promise<number | undefined> {
   const { rows } = await db.query<{ bytes: number }>(
