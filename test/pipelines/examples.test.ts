@@ -15,6 +15,8 @@ async def main():
     await Replayer(workflows=[FitCurve]).replay_workflow(history)
     print("replayed")
 asyncio.run(main())
+sys.stdout.flush()
+os._exit(0) # as in start.py
 `;
 
 /** Each example as its README says, on two endpoints; its recorded history replays. */
