@@ -105,8 +105,10 @@ function runTests(folder, tests) {
   if (error) throw error;
   const last = stdout.trim().split('\n').at(-1) ?? '';
   const output = stdout + stderr;
-  if (/The hello function \(task \S+\) failed|The hello function had no answer/.test(output))
-    return 'the greeting of "up" failed';
+  const [, logs] = /the system did not start; its logs are in (\S+)/.exec(output) ?? [];
+  const reason = logs === undefined ? '' : readFileSync(join(logs, 'supervisor.log'), 'utf8');
+  if (/The hello function (?:\(task \S+\) failed|had no answer)/.test(reason)) return 'the greeting of "up" failed';
+  return 'the greeting of "up" failed';
   if (!/^Tests: .*\d+ (?:passed|failed)/m.test(output)) throw new Error(`no test ran:\n${output}`);
   return status === 0 ? undefined : last;
 }
