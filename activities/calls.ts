@@ -21,14 +21,8 @@ import type { Policy } from '../contracts/policy';
 import type { SubmissionInput } from '../contracts/submission';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
-import {
-  findEndpointIds,
-  findFunctionId,
-  findIdentity,
-  findQueueIdentity,
-  readSubmissionStarts,
-} from '../platform/store/pipelines';
-import { markStarted, readProgress } from '../platform/store/submissions';
+import { findEndpointIds, findFunctionId, findIdentity, findQueueIdentity } from '../platform/store/pipelines';
+import { markStarted, readProgress, readSubmissionStarts } from '../platform/store/submissions';
 import { completeStart, packCalls, type Referring } from './call-arguments';
 import { readCallResults, RESULT_SERIALIZERS, type CallResults } from './call-results';
 import type { ActivityDeps } from './deps';

@@ -1,5 +1,4 @@
 import { MAX_TASK_INDEX, taskIdOf } from '../../contracts/ids';
-import type { Policy } from '../../contracts/policy';
 import type { Identity } from '../access';
 import type { Database } from './database';
 
@@ -99,33 +98,6 @@ export async function findFunctionId(
     [name, identity.id, [...identity.groups], version ?? null],
   );
   return rows[0]?.id;
-}
-
-export interface SubmissionStart {
-  id: string;
-  ownerId: string;
-  ownerName: string;
-  endpointId: string;
-  endpointName: string;
-  taskQueueId: string;
-  taskGroupId: string;
-  functionName: string;
-  total: number;
-  policy: Policy;
-  deadline: Date;
-}
-
-/** What the workflows of these submissions are started with, in the order given. */
-export async function readSubmissionStarts(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
-  const { rows } = await db.query<SubmissionStart>(
-    `select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
-            s.task_queue_id as "taskQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
-            s.policy, s.deadline_at as deadline
-       from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id
-      where s.id = any ($1) order by array_position($1::uuid[], s.id)`,
-    [ids],
-  );
-  return rows;
 }
 
 /** Bytes of the results that may be referred to: those of the owner's tasks that succeeded and are still kept. */

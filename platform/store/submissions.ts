@@ -190,7 +190,8 @@ export async function markStarted(db: Database, ids: readonly string[]): Promise
   await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
 }
 
-export interface UnstartedSubmission {
+/** What the workflow of a submission is started with. */
+export interface SubmissionStart {
   id: string;
   ownerId: string;
   ownerName: string;
@@ -204,14 +205,25 @@ export interface UnstartedSubmission {
   deadline: Date;
 }
 
-/** Submissions accepted before `olderThan` whose workflow was never seen to start. */
-export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<UnstartedSubmission[]> {
-  const { rows } = await db.query<UnstartedSubmission>(
-    `select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
-            s.task_queue_id as "taskQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
-            s.policy, s.deadline_at as deadline
-       from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id
-      where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
+const SUBMISSION_STARTS = `
+  select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
+         s.task_queue_id as "taskQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
+         s.policy, s.deadline_at as deadline
+    from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id`;
+
+/** Those of these submissions, in the order given. */
+export async function readSubmissionStarts(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
+  const { rows } = await db.query<SubmissionStart>(
+    `${SUBMISSION_STARTS} where s.id = any ($1) order by array_position($1::uuid[], s.id)`,
+    [ids],
+  );
+  return rows;
+}
+
+/** Of submissions accepted before `olderThan` whose workflow was never seen to start. */
+export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<SubmissionStart[]> {
+  const { rows } = await db.query<SubmissionStart>(
+    `${SUBMISSION_STARTS} where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
     [olderThan, limit],
   );
   return rows;

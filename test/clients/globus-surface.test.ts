@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { NO_OWN_UNITS } from '../helpers/conditions';
+import { NO_OWN_UNITS, testUnless } from '../helpers/conditions';
 import { finished } from '../helpers/own-loopback';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { isAlive, localEndpoint } from '../helpers/system';
@@ -88,8 +88,7 @@ describe('the surface of the Globus Compute clients', () => {
     for (const check of Object.values(table)) await check();
   }, 300_000);
 
-  const withUnits = NO_OWN_UNITS === undefined ? test : test.skip;
-  withUnits(`an endpoint is started with its machine${NO_OWN_UNITS === undefined ? '' : ` (${NO_OWN_UNITS})`}`, async () => {
+  testUnless(NO_OWN_UNITS)('an endpoint is started with its machine', async () => {
     await new StockEndpoint(client, 'boot').configure();
     const units = mkdtempSync(join(client.dir, 'units-'));
     // The commands write for the machine's service manager; inside, its folder is one of the test.
