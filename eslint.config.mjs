@@ -2,18 +2,32 @@ import eslint from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 /** Which rooms a room may import. A room's main.ts is its composition root and may import any room. */
-const ROOMS = ['activities', 'api', 'broker', 'cli', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows'];
+const ROOMS = [
+  'activities',
+  'api',
+  'broker',
+  'cli',
+  'contracts',
+  'endpoint',
+  'flows',
+  'local',
+  'platform',
+  'sdk',
+  'workers',
+  'workflows',
+];
 const MAY_IMPORT = {
   contracts: [],
   broker: ['contracts'],
   platform: ['contracts', 'broker'],
-  workflows: ['contracts'],
-  activities: ['contracts', 'broker', 'platform'],
+  flows: ['contracts'],
+  workflows: ['contracts', 'flows'],
+  activities: ['contracts', 'broker', 'platform', 'flows'],
   workers: ['contracts', 'broker', 'platform', 'activities', 'workflows'],
-  api: ['contracts', 'platform', 'broker', 'activities'],
+  api: ['contracts', 'platform', 'broker', 'activities', 'flows'],
   endpoint: ['contracts', 'broker'],
   sdk: ['contracts', 'broker'],
-  cli: ['sdk', 'contracts', 'local', 'platform'],
+  cli: ['sdk', 'contracts', 'local', 'platform', 'flows'],
   local: ['sdk', 'contracts', 'platform', 'cli', 'endpoint'],
   bench: ['sdk'], // by public interfaces only
 };
@@ -38,7 +52,7 @@ const roomRules = Object.entries(MAY_IMPORT).map(([room, allowed]) => {
             },
             ...(typesOnly.length > 0 ? [{ group: group(typesOnly), allowTypeImports: true, message: 'Types only.' }] : []),
             { group: ['**/main'], message: 'Nobody imports a composition root.' },
-            ...(['contracts', 'workflows'].includes(room)
+            ...(['contracts', 'flows', 'workflows'].includes(room)
               ? [
                   {
                     group: ['node:*', 'fs', 'path', 'crypto', 'pg', 'amqplib'],
