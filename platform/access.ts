@@ -8,6 +8,8 @@ export interface Identity {
   isAdmin: boolean;
   /** Ids of the groups that the identity is a member of. */
   groups: ReadonlySet<string>;
+  /** What the access token is for; only Flows looks at it. */
+  resourceServer?: string;
 }
 
 /** Something that others may use when it is public or shared with a group. */

@@ -85,9 +85,16 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
   const cache = new Map<string, Cached>();
 
   async function readToken(hash: Buffer): Promise<Cached | undefined> {
-    const { rows } = await db.query<{ id: string; name: string; isAdmin: boolean; expiresAt: Date; groups: string[] }>({
+    const { rows } = await db.query<{
+      id: string;
+      name: string;
+      isAdmin: boolean;
+      expiresAt: Date;
+      server: string;
+      groups: string[];
+    }>({
       name: 'read-token',
-      text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt",
+      text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt", t.resource_server as server,
                     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
                from access_tokens t join identities i on i.id = t.identity_id
               where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null`,
@@ -95,7 +102,8 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
     });
     const row = rows[0];
     if (!row) return undefined;
-    const identity = { id: row.id, name: row.name, isAdmin: row.isAdmin, groups: new Set(row.groups) };
+    const { id, name, isAdmin, groups, server: resourceServer } = row;
+    const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer };
     return { identity, expiresAtMs: row.expiresAt.getTime(), readAtMs: now() };
   }
 

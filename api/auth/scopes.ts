@@ -1,17 +1,49 @@
+import { TerminalError } from '../../contracts/errors';
+
 /** Which resource server each requested scope belongs to; one token is issued per resource server. */
 
 export const COMPUTE_RESOURCE_SERVER = 'funcx_service';
+export const FLOWS_RESOURCE_SERVER = 'flows.globus.org';
 const AUTH_RESOURCE_SERVER = 'auth.globus.org';
 /** The resource server of Globus Compute, as the clients name it in scopes. */
 const COMPUTE_ID = 'facd7ccc-c5f4-42aa-916b-a0e270e2c2a9';
 export const COMPUTE_SCOPE = `https://auth.globus.org/scopes/${COMPUTE_ID}/all`;
+/** The resource server of Globus Flows in scopes; the clients look for its tokens under the name. */
+const FLOWS_ID = 'eec9b274-0c81-4334-bdc2-54e90e689b9a';
+export const FLOWS_SCOPE = `https://auth.globus.org/scopes/${FLOWS_ID}/all`;
+
+const NAMES: Readonly<Record<string, string>> = { [COMPUTE_ID]: COMPUTE_RESOURCE_SERVER, [FLOWS_ID]: FLOWS_RESOURCE_SERVER };
+
+/** Whoever has a token with this scope may start the flow, if the flow's starters include them. */
+export const flowScope = (flowId: string): string =>
+  `https://auth.globus.org/scopes/${flowId}/flow_${flowId.replaceAll('-', '_')}_user`;
 
 function resourceServerOf(scope: string): string {
   const byUrl = /^https:\/\/auth\.globus\.org\/scopes\/([^/]+)\/[^/]+$/.exec(scope);
-  if (byUrl?.[1]) return byUrl[1] === COMPUTE_ID ? COMPUTE_RESOURCE_SERVER : byUrl[1];
+  if (byUrl?.[1]) return NAMES[byUrl[1]] ?? byUrl[1];
   const byUrn = /^urn:globus:auth:scope:([^:]+):[^:]+$/.exec(scope);
   if (byUrn?.[1]) return byUrn[1];
   return AUTH_RESOURCE_SERVER; // openid, email, profile
+}
+
+/**
+ * The scopes of a request without their dependencies: `a[*b[c d] e]` is `a`. Dependencies say what a service may do
+ * elsewhere in the caller's name; a flow run acts as its starter, so no dependency is needed.
+ */
+function withoutDependencies(requested: string): string[] {
+  let depth = 0;
+  let text = '';
+  for (const character of requested) {
+    if (character === '[') depth++;
+    else if (character === ']') depth--;
+    else if (depth === 0) text += character;
+    if (depth < 0) break;
+  }
+  if (depth !== 0) throw new TerminalError('INVALID_REQUEST', 'the brackets in "scope" do not match; close each "[" with a "]"');
+  return text
+    .split(' ')
+    .map((scope) => scope.replace(/^\*/, ''))
+    .filter((scope) => scope !== '');
 }
 
 export interface WantedToken {
@@ -21,7 +53,7 @@ export interface WantedToken {
 
 /** The tokens to issue, in the order in which their scopes were asked for. Without a scope: one for the compute service. */
 export function splitScopes(requested: string): WantedToken[] {
-  const scopes = [...new Set(requested.split(' ').filter((scope) => scope !== ''))]; // clients repeat scopes
+  const scopes = [...new Set(withoutDependencies(requested))]; // clients repeat scopes
   if (scopes.length === 0) scopes.push(COMPUTE_SCOPE);
   const byServer = new Map<string, string[]>();
   for (const scope of scopes) {

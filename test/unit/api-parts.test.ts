@@ -1,5 +1,5 @@
 import { withAuthority } from '../../platform/broker-urls';
-import { splitScopes } from '../../api/auth/scopes';
+import { flowScope, FLOWS_SCOPE, splitScopes } from '../../api/auth/scopes';
 import { errorBody, translateError } from '../../api/middleware/error-handler';
 import { requirePacked } from '../../api/payloads';
 import { splitSpecification } from '../../api/submissions';
@@ -47,6 +47,24 @@ describe('scopes', () => {
       { resourceServer: 'funcx_service', scope: COMPUTE },
       { resourceServer: 'search.api.globus.org', scope: 'urn:globus:auth:scope:search.api.globus.org:all' },
     ]);
+  });
+
+  test('scopes of Globus Flows make one token under the name that its clients look for', () => {
+    const scopes = ['all', 'run', 'run_manage'].map((name) => FLOWS_SCOPE.replace(/all$/, name)).join(' ');
+    expect(splitScopes(scopes)).toEqual([{ resourceServer: 'flows.globus.org', scope: scopes }]);
+  });
+
+  test('the scope of a flow makes one token, with its dependencies and beside itself', () => {
+    const id = '5d0f4d36-1a2b-4c3d-8e4f-0123456789ab';
+    const scope = `https://auth.globus.org/scopes/${id}/flow_5d0f4d36_1a2b_4c3d_8e4f_0123456789ab_user`;
+    const transfer = 'urn:globus:auth:scope:transfer.api.globus.org:all';
+    const brackets = `${scope}[*${transfer}[*https://auth.globus.org/scopes/${id}/data_access] openid]`;
+    expect(flowScope(id)).toBe(scope);
+    expect(splitScopes(`${brackets} ${scope}`)).toEqual([{ resourceServer: id, scope }]);
+  });
+
+  test.each(['a[b', 'a]b', 'a[b]]['])('a scope whose brackets do not match is refused: %s', (scope) => {
+    expect(() => splitScopes(scope)).toThrow(expect.objectContaining({ code: 'INVALID_REQUEST' }));
   });
 });
 
