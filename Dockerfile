@@ -11,6 +11,7 @@ COPY contracts contracts
 COPY broker broker
 COPY platform platform
 COPY workflows workflows
+COPY accepting accepting
 COPY activities activities
 COPY workers workers
 COPY api api

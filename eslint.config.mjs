@@ -3,6 +3,7 @@ import tseslint from 'typescript-eslint';
 
 /** Which rooms a room may import. A room's main.ts is its composition root and may import any room. */
 const ROOMS = [
+  'accepting',
   'activities',
   'api',
   'broker',
@@ -22,9 +23,10 @@ const MAY_IMPORT = {
   platform: ['contracts', 'broker'],
   flows: ['contracts'],
   workflows: ['contracts', 'flows'],
-  activities: ['contracts', 'broker', 'platform', 'flows'],
-  workers: ['contracts', 'broker', 'platform', 'activities', 'workflows'],
-  api: ['contracts', 'platform', 'broker', 'activities', 'flows'],
+  accepting: ['contracts', 'broker', 'platform'],
+  activities: ['contracts', 'broker', 'platform', 'accepting', 'flows'],
+  workers: ['contracts', 'broker', 'platform', 'accepting', 'activities', 'workflows'],
+  api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
   endpoint: ['contracts', 'broker'],
   sdk: ['contracts', 'broker'],
   cli: ['sdk', 'contracts', 'local', 'platform', 'flows'],

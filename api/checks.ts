@@ -1,5 +1,5 @@
 import { TerminalError } from '../contracts/errors';
-import { decide, type Action, type Identity } from '../platform/access';
+import { decide, denial, type Action, type Identity } from '../platform/access';
 import type { Database } from '../platform/store/database';
 import { findEndpoint, type EndpointRow } from '../platform/store/endpoints';
 import { findFunction, type FunctionRow } from '../platform/store/functions';
@@ -49,9 +49,4 @@ export async function requireGroup(db: Database, identity: Identity, id: string)
   if (group.ownerId !== identity.id) {
     throw new TerminalError('FORBIDDEN', `you are not a member of group ${group.id}; ask its owner to add you`);
   }
-}
-
-export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
-  const deeds: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
-  return `you may not ${deeds[action]} ${kind} ${id}; ask its owner to share it`;
 }

@@ -6,11 +6,11 @@ import type { EndpointUsers } from '../platform/endpoint-users';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
-import type { Accept } from './accept';
+import type { Accept } from '../accepting/accept';
 import type { GroupWatch } from './group-watch';
 import type { Replay } from './replay';
 import type { Repeats } from './repeats';
-import type { Placement } from './user-endpoints';
+import type { Placement } from '../accepting/placement';
 
 /** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
 export interface ApiDeps {

@@ -16,17 +16,17 @@ import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
 import { readLastSeqs } from '../platform/store/tasks';
-import { createWorker } from '../workers/temporal-workers';
-import { createAccept } from './accept';
+import { createWorker } from '../platform/temporal-workers';
+import { createAccept } from '../accepting/accept';
 import { createApp } from './app';
 import { createCancel } from './cancel';
 import { createResultsSocket } from './funcx-1.0/results-socket';
 import { createTakenCursor } from './funcx-1.0/taken-cursor';
-import { createGroupQueues } from './group-queues';
+import { createGroupQueues } from '../accepting/group-queues';
 import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
 import { createReplay } from './replay';
-import { createPlacement } from './user-endpoints';
+import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
 /** Our supervisor starts a successor for certain; others may. */

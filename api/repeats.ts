@@ -12,7 +12,7 @@ import {
   takeLostRequest,
   type UnansweredRequest,
 } from '../platform/store/unanswered-requests';
-import type { Accepted } from './accept';
+import type { Accepted } from '../accepting/accept';
 
 /**
  * Repeated submits (protocol/globus-compute-4, section 5): an equal request is answered like an earlier one only if that

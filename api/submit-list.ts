@@ -6,8 +6,9 @@ import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
-import { requirePacked } from './payloads';
-import { checkPayloads, checkTarget, idempotencyOf, placeTasks, traceparentOf } from './submissions';
+import { requirePacked } from '../accepting/payloads';
+import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
+import { idempotencyOf, traceparentOf } from './submit-headers';
 
 /** Submitting by a list of calls, each with its own function and endpoint. */
 

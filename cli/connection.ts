@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 
-import { readJson } from '../local/files';
-import { layoutOf } from '../local/layout';
-import { readState } from '../local/state';
+import { readJson } from '../local/setup/files';
+import { layoutOf } from '../local/setup/layout';
+import { readState } from '../local/supervisor/state';
 import { UserError } from '../local/user-error';
 import { Client } from '../sdk';
 

@@ -1,4 +1,4 @@
-import { layoutOf } from '../local/layout';
+import { layoutOf } from '../local/setup/layout';
 import { UserError } from '../local/user-error';
 import { FuncXError } from '../sdk';
 

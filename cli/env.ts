@@ -1,5 +1,5 @@
 import { DEFAULT_UP } from '../local/options';
-import { DEFAULT_PORTS } from '../local/ports';
+import { DEFAULT_PORTS } from '../local/setup/ports';
 import { UserError } from '../local/user-error';
 
 import { connectionOfSystem } from './connection';

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-import { findBasePython } from '../local/python';
+import { findBasePython } from '../local/setup/python';
 import { UserError } from '../local/user-error';
 import { functionFile, python } from '../sdk';
 

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, tailOf, writeJson } from '../local/files';
-import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/layout';
+import { readJson, tailOf, writeJson } from '../local/setup/files';
+import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/setup/layout';
 import {
   defaultWorkers,
   endpointDirOf,
@@ -12,10 +12,10 @@ import {
   makeEndpointDir,
   readEndpointId,
   SERVICE_VARIABLES,
-} from '../local/our-services';
-import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/process-identity';
-import { ProcessRegistry } from '../local/process-registry';
-import { readState } from '../local/state';
+} from '../local/supervisor/our-services';
+import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/supervisor/process-identity';
+import { ProcessRegistry } from '../local/supervisor/process-registry';
+import { readState } from '../local/supervisor/state';
 import { UserError } from '../local/user-error';
 
 import type { Connection } from './connection';

@@ -7,7 +7,7 @@ import { down, upDetached, upInForeground } from './up';
 import type { Command } from 'commander';
 
 import type { UpOptions } from './options';
-import type { PortName } from './ports';
+import type { PortName } from './setup/ports';
 
 const HIGHEST_PORT = 65_535;
 const PORT_NAMES = Object.keys(PORT_OPTIONS) as PortName[];

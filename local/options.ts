@@ -1,8 +1,8 @@
-import { DEFAULT_DATA_DIR } from './layout';
-import { DEFAULT_PORTS } from './ports';
+import { DEFAULT_DATA_DIR } from './setup/layout';
+import { DEFAULT_PORTS } from './setup/ports';
 import { UserError } from './user-error';
 
-import type { PortName } from './ports';
+import type { PortName } from './setup/ports';
 
 /** What `up` can be told. A port of 0 asks for any free one. */
 export interface UpOptions {

@@ -1,17 +1,17 @@
-import { readJson } from './files';
-import { layoutOf } from './layout';
-import { envFileOf, answersReady, isAgentConnected } from './our-services';
-import { SERVICE_NAMES } from './part';
-import { accepts } from './ports';
-import { answers, databaseUrl } from './postgres';
-import { identify } from './process-identity';
-import { answersManagement, managementUrl } from './rabbitmq';
-import { livingSupervisor, readState } from './state';
-import { knowsNamespace } from './temporal';
+import { readJson } from './setup/files';
+import { layoutOf } from './setup/layout';
+import { envFileOf, answersReady, isAgentConnected } from './supervisor/our-services';
+import { SERVICE_NAMES } from './supervisor/part';
+import { accepts } from './setup/ports';
+import { answers, databaseUrl } from './engines/postgres';
+import { identify } from './supervisor/process-identity';
+import { answersManagement, managementUrl } from './engines/rabbitmq';
+import { livingSupervisor, readState } from './supervisor/state';
+import { knowsNamespace } from './engines/temporal';
 
-import type { Layout } from './layout';
-import type { ServiceName } from './part';
-import type { ServiceState, SystemState } from './state';
+import type { Layout } from './setup/layout';
+import type { ServiceName } from './supervisor/part';
+import type { ServiceState, SystemState } from './supervisor/state';
 
 export interface ServiceStatus {
   name: ServiceName;

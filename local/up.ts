@@ -3,17 +3,17 @@ import { appendFileSync, closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { layoutOf, logFileOf, makeFolders } from './layout';
-import { identify, isAlive, sendSignal, waitUntilGone } from './process-identity';
-import { ProcessRegistry } from './process-registry';
+import { layoutOf, logFileOf, makeFolders } from './setup/layout';
+import { identify, isAlive, sendSignal, waitUntilGone } from './supervisor/process-identity';
+import { ProcessRegistry } from './supervisor/process-registry';
 import { reportOf } from './report';
-import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './state';
-import { Supervisor } from './supervisor';
+import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './supervisor/state';
+import { Supervisor } from './supervisor/supervisor';
 import { messageOf, UserError } from './user-error';
 
-import type { Layout } from './layout';
+import type { Layout } from './setup/layout';
 import type { UpOptions } from './options';
-import type { ProcessIdentity } from './process-identity';
+import type { ProcessIdentity } from './supervisor/process-identity';
 
 const FOLLOW_MS = 50;
 const GIVE_UP_MS = 90_000;

@@ -71,3 +71,9 @@ function decideShared(identity: Identity, action: Action, resource: Shared): Dec
   }
   return { deny: 'FORBIDDEN' };
 }
+
+/** The sentence for a caller who may not do this. */
+export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
+  const deeds: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
+  return `you may not ${deeds[action]} ${kind} ${id}; ask its owner to share it`;
+}

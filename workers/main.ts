@@ -1,9 +1,9 @@
 import { createCallActivities, createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
 import { createUserEndpoints } from '../activities/user-endpoints';
-import { createAccept } from '../api/accept';
-import { createGroupQueues } from '../api/group-queues';
-import { checkPayloads, checkTarget, placeTasks } from '../api/submissions';
-import { createPlacement } from '../api/user-endpoints';
+import { createAccept } from '../accepting/accept';
+import { createGroupQueues } from '../accepting/group-queues';
+import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
+import { createPlacement } from '../accepting/placement';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
@@ -22,7 +22,7 @@ import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
 import { startTending } from './stock-endpoints';
-import { createWorker } from './temporal-workers';
+import { createWorker } from '../platform/temporal-workers';
 
 /** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
 async function main(): Promise<void> {

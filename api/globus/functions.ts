@@ -6,7 +6,7 @@ import { BUFFER, packBuffer } from '../../contracts/packing';
 import { deleteFunction, insertFunction } from '../../platform/store/functions';
 import { requireFunction, requireGroup, unknownContainer } from '../checks';
 import type { ApiDeps } from '../deps';
-import { requirePacked } from '../payloads';
+import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
 
 /** Functions, as the Globus Compute clients register and read them. */

@@ -16,12 +16,13 @@ import type { Identity } from '../../platform/access';
 import { readSubmitTargets } from '../../platform/store/endpoints';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
-import type { Accepted } from '../accept';
+import type { Accepted } from '../../accepting/accept';
 import { bodyHashOf } from '../middleware/read-body';
-import { requirePacked } from '../payloads';
+import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
 import { acceptList } from '../submit-list';
-import { checkPayloads, checkTarget, idempotencyOf, placeTasks, splitSpecification, traceparentOf } from '../submissions';
+import { checkPayloads, checkTarget, placeTasks, splitSpecification } from '../../accepting/targets';
+import { idempotencyOf, traceparentOf } from '../submit-headers';
 
 /** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
 

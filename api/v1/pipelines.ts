@@ -5,7 +5,7 @@ import { TerminalError } from '../../contracts/errors';
 import { BUFFER, packBuffer } from '../../contracts/packing';
 import { bindPipelineQueue, savePipelineFunction } from '../../platform/store/pipelines';
 import type { ApiDeps } from '../deps';
-import { requirePacked } from '../payloads';
+import { requirePacked } from '../../accepting/payloads';
 import { route, type Route } from '../route';
 
 /** Pipelines: whom the calls of workflows on a task queue act as, and the functions declared beside those workflows. */

@@ -9,7 +9,7 @@ import { parse } from 'yaml';
 import { allRoutes } from '../../api/app';
 import type { ApiDeps } from '../../api/deps';
 import { readConfig as readAgentConfig } from '../../endpoint/config';
-import { DEFAULT_PORTS } from '../../local/ports';
+import { DEFAULT_PORTS } from '../../local/setup/ports';
 import { configSchema } from '../../platform/config';
 import { configFor } from '../helpers/api-harness';
 import { ROOT } from '../helpers/readme';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import type { AcceptRequest } from '../../api/accept';
+import type { AcceptRequest } from '../../accepting/accept';
 import { createApp } from '../../api/app';
 import type { ApiDeps } from '../../api/deps';
 import { createGroupWatch } from '../../api/group-watch';

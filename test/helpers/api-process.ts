@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 
-import { answersReady } from '../../local/our-services';
-import { anyFreePort } from '../../local/ports';
+import { answersReady } from '../../local/supervisor/our-services';
+import { anyFreePort } from '../../local/setup/ports';
 import { dataDir, serviceEnv } from './system';
 import { until } from './until';
 

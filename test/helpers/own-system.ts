@@ -3,10 +3,10 @@ import { createWriteStream, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { agentVariables, serviceVariables } from '../../local/environment';
-import { readJson } from '../../local/files';
-import { layoutOf, type Layout } from '../../local/layout';
-import { readState, type SystemState } from '../../local/state';
+import { agentVariables, serviceVariables } from '../../local/setup/environment';
+import { readJson } from '../../local/setup/files';
+import { layoutOf, type Layout } from '../../local/setup/layout';
+import { readState, type SystemState } from '../../local/supervisor/state';
 import { agentPython } from './agent-python';
 import { until } from './until';
 

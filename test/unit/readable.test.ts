@@ -1,4 +1,4 @@
-import { requireReadableCode, requireReadableData } from '../../api/funcx-1.0/readable';
+import { requireReadableCode, requireReadableData } from '../../accepting/readable';
 
 const code = (identifier: string, sdkVersion: string | null) => (): void =>
   requireReadableCode(`12\n${identifier}\n`, sdkVersion, 'the code', 'E');

@@ -1,4 +1,4 @@
-import { TerminalError } from '../../contracts/errors';
+import { TerminalError } from '../contracts/errors';
 
 /** Which serialized forms the released agents of funcX 1.0 can read. Whatever else is sent there would only fail late. */
 

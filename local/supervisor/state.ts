@@ -1,12 +1,12 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, writeJson } from './files';
+import { readJson, writeJson } from '../setup/files';
 import { isAlive } from './process-identity';
 
-import type { Layout } from './layout';
+import type { Layout } from '../setup/layout';
 import type { ServiceName } from './part';
-import type { Ports } from './ports';
+import type { Ports } from '../setup/ports';
 import type { ProcessIdentity } from './process-identity';
 
 export interface ServiceState {

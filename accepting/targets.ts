@@ -1,15 +1,11 @@
-import type { IncomingMessage } from 'node:http';
-
 import { z } from 'zod';
 
 import { TerminalError } from '../contracts/errors';
 import { policySchema, type Policy } from '../contracts/policy';
-import { decide, type Identity } from '../platform/access';
+import { decide, denial, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
-import { denial } from './checks';
-import { requireReadableCode, requireReadableData } from './funcx-1.0/readable';
-import { bodyHashOf } from './middleware/read-body';
-import type { PlacedRequest, Placement } from './user-endpoints';
+import { requireReadableCode, requireReadableData } from './readable';
+import type { PlacedRequest, Placement } from './placement';
 
 /** What every way to submit checks before it calls `accept`. */
 
@@ -102,22 +98,4 @@ export async function placeTasks(
 export function checkPayloads(target: SubmitTarget, payloads: readonly string[]): void {
   if (target.kind !== 'funcx-1.0') return;
   payloads.forEach((payload, index) => requireReadableData(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
-}
-
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
-export function traceparentOf(req: IncomingMessage): { traceparent?: string } {
-  const value = req.headers.traceparent;
-  return typeof value === 'string' && TRACEPARENT.test(value) ? { traceparent: value } : {};
-}
-
-export function idempotencyOf(req: IncomingMessage): { idempotency?: { key: string; bodyHash: Buffer } } {
-  const key = req.headers['idempotency-key'];
-  if (key === undefined) return {};
-  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key)) {
-    throw new TerminalError('INVALID_REQUEST', 'the header Idempotency-Key takes 1 to 200 visible ASCII characters');
-  }
-  const bodyHash = bodyHashOf(req);
-  if (!bodyHash) throw new Error('a request with an idempotency key was read without its hash');
-  return { idempotency: { key, bodyHash } };
 }

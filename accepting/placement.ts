@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
 
-import type { UserEndpoints } from '../activities/user-endpoints';
 import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
@@ -27,7 +26,12 @@ export interface Placement {
   wake(taskQueueId: string): void;
 }
 
-export function createPlacement(db: Database, userEndpoints: Pick<UserEndpoints, 'wake'>, log: Logger): Placement {
+/** Asks for the start of a user endpoint. */
+export interface UserEndpointStarter {
+  wake(taskQueueId: string): Promise<void>;
+}
+
+export function createPlacement(db: Database, userEndpoints: UserEndpointStarter, log: Logger): Placement {
   /** From key to task queue id, with the runtime that was stored last. */
   const known = new Map<string, { id: string; runtime: string }>();
 

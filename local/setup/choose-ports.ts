@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 
-import { ENGINE_PORTS } from './part';
+import { ENGINE_PORTS } from '../supervisor/part';
 import { DEFAULT_PORTS, isFree, nextFreePort, readPorts, rememberPorts } from './ports';
-import { UserError } from './user-error';
+import { UserError } from '../user-error';
 
 import type { Layout } from './layout';
-import type { UpOptions } from './options';
+import type { UpOptions } from '../options';
 import type { PortName, Ports } from './ports';
 
 /** Ports that clients know by heart: these do not move by themselves. */

@@ -1,26 +1,26 @@
-import { ensureError } from '../contracts/errors';
+import { ensureError } from '../../contracts/errors';
 
-import { choosePorts, moveTakenPorts } from './choose-ports';
-import { agentVariables, initialState, serviceVariables } from './environment';
-import { sayHello } from './hello';
-import { cacheDirOf, logFileOf, makeFolders } from './layout';
-import { readExternals } from './options';
+import { choosePorts, moveTakenPorts } from '../setup/choose-ports';
+import { agentVariables, initialState, serviceVariables } from '../setup/environment';
+import { sayHello } from '../setup/hello';
+import { cacheDirOf, logFileOf, makeFolders } from '../setup/layout';
+import { readExternals } from '../options';
 import * as ours from './our-services';
 import { ENGINE_PORTS, SERVICE_NAMES } from './part';
-import { accepts } from './ports';
-import { answers, startPostgres } from './postgres';
+import { accepts } from '../setup/ports';
+import { answers, startPostgres } from '../engines/postgres';
 import { ProcessRegistry } from './process-registry';
-import { answersManagement, startRabbitmq } from './rabbitmq';
+import { answersManagement, startRabbitmq } from '../engines/rabbitmq';
 import { writeState } from './state';
-import { startTemporal } from './temporal';
-import { messageOf, UserError } from './user-error';
+import { startTemporal } from '../engines/temporal';
+import { messageOf, UserError } from '../user-error';
 
-import type { ChosenPorts } from './choose-ports';
-import type { Layout } from './layout';
+import type { ChosenPorts } from '../setup/choose-ports';
+import type { Layout } from '../setup/layout';
 import type { ManagedProcess } from './managed-process';
-import type { Externals, UpOptions } from './options';
+import type { Externals, UpOptions } from '../options';
 import type { ServiceName, StartContext } from './part';
-import type { PortName } from './ports';
+import type { PortName } from '../setup/ports';
 import type { SystemState } from './state';
 
 type EngineName = keyof typeof ENGINE_PORTS;

@@ -1,5 +1,5 @@
-import type { Layout } from './layout';
-import type { PortName, Ports } from './ports';
+import type { Layout } from '../setup/layout';
+import type { PortName, Ports } from '../setup/ports';
 import type { ProcessRegistry } from './process-registry';
 
 /** What every part of the system needs to start. */

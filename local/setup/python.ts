@@ -4,11 +4,11 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync }
 import { dirname, join } from 'node:path';
 
 import { logFileOf } from './layout';
-import { identify } from './process-identity';
-import { runCommand } from './run-command';
-import { UserError } from './user-error';
+import { identify } from '../supervisor/process-identity';
+import { runCommand } from '../supervisor/run-command';
+import { UserError } from '../user-error';
 
-import type { StartContext } from './part';
+import type { StartContext } from '../supervisor/part';
 
 const OLDEST_MINOR = 10;
 

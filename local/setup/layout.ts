@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-/** Where the checkout is; this file runs from `dist/local/`, in tests from `local/`. */
-export const REPOSITORY = existsSync(join(__dirname, '..', 'package.json'))
-  ? resolve(__dirname, '..')
-  : resolve(__dirname, '..', '..');
+/** The checkout. This file runs from `dist/local/setup/`, in tests from `local/setup/`. */
+export const REPOSITORY = existsSync(join(__dirname, '..', '..', 'package.json'))
+  ? resolve(__dirname, '..', '..')
+  : resolve(__dirname, '..', '..', '..');
 
 export const DEFAULT_DATA_DIR = join(REPOSITORY, '.funcx-data');
 

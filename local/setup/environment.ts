@@ -3,15 +3,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { keepSecret, readJson, writeJson } from './files';
-import { defaultWorkers } from './our-services';
-import { databaseUrl } from './postgres';
-import { identify } from './process-identity';
-import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from './rabbitmq';
+import { defaultWorkers } from '../supervisor/our-services';
+import { databaseUrl } from '../engines/postgres';
+import { identify } from '../supervisor/process-identity';
+import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from '../engines/rabbitmq';
 
 import type { Layout } from './layout';
-import type { Externals } from './options';
+import type { Externals } from '../options';
 import type { Ports } from './ports';
-import type { SystemState } from './state';
+import type { SystemState } from '../supervisor/state';
 
 /** The addresses of one system, and what each process of ours is told about them. */
 

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 
-import { logFileOf } from './layout';
-import { ManagedProcess } from './managed-process';
-import { ensureEnvironment, onPath } from './python';
+import { logFileOf } from '../setup/layout';
+import { ManagedProcess } from '../supervisor/managed-process';
+import { ensureEnvironment, onPath } from '../setup/python';
 
-import type { StartContext } from './part';
+import type { StartContext } from '../supervisor/part';
 
 const READY_MS = 60_000;
 const STOP_MS = 20_000;

@@ -2,12 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { logFileOf } from './layout';
-import { onPath } from './python';
-import { runCommand } from './run-command';
-import { UserError } from './user-error';
+import { logFileOf } from '../setup/layout';
+import { onPath } from '../setup/python';
+import { runCommand } from '../supervisor/run-command';
+import { UserError } from '../user-error';
 
-import type { StartContext } from './part';
+import type { StartContext } from '../supervisor/part';
 
 const DOCKER_MS = 5_000;
 

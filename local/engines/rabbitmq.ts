@@ -2,18 +2,18 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { ensureCertificates } from './certificates';
-import { keepSecret, writeWhole } from './files';
-import { logFileOf } from './layout';
-import { ManagedProcess } from './managed-process';
-import { accepts } from './ports';
+import { ensureCertificates } from '../setup/certificates';
+import { keepSecret, writeWhole } from '../setup/files';
+import { logFileOf } from '../setup/layout';
+import { ManagedProcess } from '../supervisor/managed-process';
+import { accepts } from '../setup/ports';
 import { ensureRabbitmq } from './rabbitmq-install';
 
-import type { TlsFiles } from './certificates';
-import type { Layout } from './layout';
-import type { Program } from './managed-process';
-import type { StartContext } from './part';
-import type { Ports } from './ports';
+import type { TlsFiles } from '../setup/certificates';
+import type { Layout } from '../setup/layout';
+import type { Program } from '../supervisor/managed-process';
+import type { StartContext } from '../supervisor/part';
+import type { Ports } from '../setup/ports';
 
 export const BROKER_USER = 'funcx-admin';
 export const VHOST = 'funcx';

@@ -2,13 +2,13 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 
-import { readJson, writeJson } from './files';
-import { logFileOf, REPOSITORY } from './layout';
+import { readJson, writeJson } from '../setup/files';
+import { logFileOf, REPOSITORY } from '../setup/layout';
 import { ManagedProcess } from './managed-process';
-import { ensureEnvironment, type EnvironmentContext } from './python';
-import { UserError } from './user-error';
+import { ensureEnvironment, type EnvironmentContext } from '../setup/python';
+import { UserError } from '../user-error';
 
-import type { Layout } from './layout';
+import type { Layout } from '../setup/layout';
 import type { StartContext } from './part';
 
 const READY_MS = 60_000;

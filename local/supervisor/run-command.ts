@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 
-import { tailOf } from './files';
+import { tailOf } from '../setup/files';
 import { sendSignal } from './process-identity';
-import { UserError } from './user-error';
+import { UserError } from '../user-error';
 
 import type { ProcessRegistry } from './process-registry';
 

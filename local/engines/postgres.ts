@@ -16,16 +16,16 @@ import { dirname, join } from 'node:path';
 
 import { Client } from 'pg';
 
-import { keepSecret } from './files';
-import { logFileOf } from './layout';
-import { ManagedProcess } from './managed-process';
-import { commandLineOf, identify } from './process-identity';
-import { runCommand } from './run-command';
+import { keepSecret } from '../setup/files';
+import { logFileOf } from '../setup/layout';
+import { ManagedProcess } from '../supervisor/managed-process';
+import { commandLineOf, identify } from '../supervisor/process-identity';
+import { runCommand } from '../supervisor/run-command';
 import { ensureSystemUser } from './system-user';
-import { UserError } from './user-error';
+import { UserError } from '../user-error';
 
-import type { Layout } from './layout';
-import type { StartContext } from './part';
+import type { Layout } from '../setup/layout';
+import type { StartContext } from '../supervisor/part';
 import type { SystemUser } from './system-user';
 
 const USER = 'funcx';

@@ -2,11 +2,11 @@ import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { HANDS_OVER } from '../contracts/names';
+import { HANDS_OVER } from '../../contracts/names';
 
-import { tailOf } from './files';
+import { tailOf } from '../setup/files';
 import { sendSignal, waitUntilGone } from './process-identity';
-import { messageOf, UserError } from './user-error';
+import { messageOf, UserError } from '../user-error';
 
 import type { ProcessIdentity } from './process-identity';
 import type { ProcessRegistry } from './process-registry';
