@@ -31,7 +31,7 @@ export interface AcceptRequest {
   owner: { id: string; name: string };
   /** Already checked for access. */
   endpoint: { id: string; name: string };
-  taskQueueId: string;
+  endpointQueueId: string;
   /** Absent: made. Unknown: created. Of another owner: FORBIDDEN. */
   taskGroupId?: string;
   /** The result queue of the group exists before the answer. */
@@ -152,7 +152,7 @@ function split(
           id: makeSubmissionId(now, randomBytes(ID_RANDOM_BYTES)),
           ownerId: request.owner.id,
           endpointId: request.endpoint.id,
-          taskQueueId: request.taskQueueId,
+          endpointQueueId: request.endpointQueueId,
           taskGroupId,
           functionName: '',
           policy: request.policy,
@@ -202,7 +202,7 @@ async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSu
 export function inputOf(
   submission: Pick<
     NewSubmission,
-    'id' | 'taskQueueId' | 'endpointId' | 'ownerId' | 'functionName' | 'taskGroupId' | 'deadline' | 'policy'
+    'id' | 'endpointQueueId' | 'endpointId' | 'ownerId' | 'functionName' | 'taskGroupId' | 'deadline' | 'policy'
   > & { tasks: { length: number } },
   endpointName: string,
 ): SubmissionInput {
@@ -210,7 +210,7 @@ export function inputOf(
   return {
     version: 1,
     submissionId: submission.id,
-    taskQueueId: submission.taskQueueId,
+    taskQueueId: submission.endpointQueueId,
     endpointId: submission.endpointId,
     endpointName,
     ownerId: submission.ownerId,

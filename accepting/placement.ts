@@ -20,19 +20,19 @@ export interface PlacedRequest {
 }
 
 export interface Placement {
-  /** The task queue of the user endpoint. */
+  /** The endpoint queue of the user endpoint. */
   place(request: PlacedRequest): Promise<string>;
   /** Has the user endpoint started, in the background: what waits for it is stored. */
-  wake(taskQueueId: string): void;
+  wake(endpointQueueId: string): void;
 }
 
 /** Asks for the start of a user endpoint. */
 export interface UserEndpointStarter {
-  wake(taskQueueId: string): Promise<void>;
+  wake(endpointQueueId: string): Promise<void>;
 }
 
 export function createPlacement(db: Database, userEndpoints: UserEndpointStarter, log: Logger): Placement {
-  /** From key to task queue id, with the runtime that was stored last. */
+  /** From key to endpoint queue id, with the runtime that was stored last. */
   const known = new Map<string, { id: string; runtime: string }>();
 
   return {
@@ -63,10 +63,10 @@ export function createPlacement(db: Database, userEndpoints: UserEndpointStarter
       return id;
     },
 
-    wake(taskQueueId) {
+    wake(endpointQueueId) {
       // What fails here is done within seconds by the process that tends user endpoints.
-      userEndpoints.wake(taskQueueId).catch((error: unknown) => {
-        log.warn({ err: error, taskQueueId }, 'a user endpoint could not be told to start; it is tried again');
+      userEndpoints.wake(endpointQueueId).catch((error: unknown) => {
+        log.warn({ err: error, endpointQueueId }, 'a user endpoint could not be told to start; it is tried again');
       });
     },
   };

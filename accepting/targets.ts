@@ -77,19 +77,19 @@ export function checkTarget(
   };
 }
 
-/** The task queue of a target: its own, or that of the submitter's user endpoint, which is told to start after accept. */
+/** The endpoint queue of a target: its own, or that of the submitter's user endpoint, which is told to start after accept. */
 export async function placeTasks(
   placement: Placement,
   target: SubmitTarget,
   request: Omit<PlacedRequest, 'endpointId'>,
-): Promise<{ taskQueueId: string; wake: () => void }> {
+): Promise<{ endpointQueueId: string; wake: () => void }> {
   switch (target.kind) {
     case 'agent':
     case 'funcx-1.0':
-      return { taskQueueId: target.id, wake: () => undefined };
+      return { endpointQueueId: target.id, wake: () => undefined };
     case 'globus': {
-      const taskQueueId = await placement.place({ ...request, endpointId: target.id });
-      return { taskQueueId, wake: () => placement.wake(taskQueueId) };
+      const endpointQueueId = await placement.place({ ...request, endpointId: target.id });
+      return { endpointQueueId, wake: () => placement.wake(endpointQueueId) };
     }
   }
 }

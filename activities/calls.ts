@@ -64,7 +64,7 @@ export interface AcceptingDeps {
   accept(request: {
     owner: { id: string; name: string };
     endpoint: { id: string; name: string };
-    taskQueueId: string;
+    endpointQueueId: string;
     createQueue: boolean;
     calls: { functionId: string; functionName: string; payloads: (string | Referring)[] }[];
     policy: Policy;
@@ -80,8 +80,8 @@ export interface AcceptingDeps {
   ): { policy: Policy; functionName: (id: string) => string };
   /** Throws where the endpoint's agent can't read how the arguments are serialized. */
   checkPayloads(target: SubmitTarget, payloads: readonly string[]): void;
-  /** The task queue at the endpoint; `wake`, after the tasks are stored, has what serves it started where that is ours to ask. */
-  place(target: SubmitTarget, ownerId: string): Promise<{ taskQueueId: string; wake: () => void }>;
+  /** The endpoint queue; `wake`, after the tasks are stored, has what serves it started where that is ours to ask. */
+  place(target: SubmitTarget, ownerId: string): Promise<{ endpointQueueId: string; wake: () => void }>;
 }
 
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
@@ -104,11 +104,11 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       target,
       packed.payloads.map((payload) => (typeof payload === 'string' ? payload : completeStart(payload.bytes))),
     );
-    const { taskQueueId, wake } = await deps.place(target, identity.id);
+    const { endpointQueueId, wake } = await deps.place(target, identity.id);
     const accepted = await deps.accept({
       owner: { id: identity.id, name: identity.name },
       endpoint: { id: target.id, name: target.name },
-      taskQueueId,
+      endpointQueueId,
       createQueue: false,
       calls: [{ functionName, ...packed }],
       policy: checked.policy,
@@ -127,7 +127,7 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
         input: {
           version: 1,
           submissionId: start.id,
-          taskQueueId: start.taskQueueId,
+          taskQueueId: start.endpointQueueId,
           endpointId: start.endpointId,
           endpointName: start.endpointName,
           ownerId: start.ownerId,

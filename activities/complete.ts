@@ -1,6 +1,6 @@
 import { PublishError } from '../broker';
 import { encodeFrame, type ResultData } from '../contracts/frames';
-import { groupQueueName, taskQueueName, commandQueueName } from '../contracts/names';
+import { groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
 import { exceptionName, retryDelayMs } from '../contracts/policy';
 import type { EndReason } from '../contracts/submission';
 import { attemptName } from '../contracts/frames';
@@ -26,7 +26,7 @@ import type { ActivityDeps } from './deps';
 
 /** A result message as it came from an agent. */
 export interface ReceivedResult {
-  taskQueueId: string;
+  endpointQueueId: string;
   data: ResultData;
   /** The message body, kept byte for byte for the submitter. */
   body: Buffer;
@@ -128,7 +128,7 @@ async function nudgeAll(deps: ActivityDeps, submissionIds: readonly string[]): P
 async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: RetryFacts | undefined): Promise<Answer> {
   const { data } = result;
   const attempt = result.attempt ?? facts?.attempt ?? 1;
-  const base = { taskId: data.task_id, taskQueueId: result.taskQueueId, attempt };
+  const base = { taskId: data.task_id, endpointQueueId: result.endpointQueueId, attempt };
   if (!data.error_details) {
     if (!result.isStored) return { ...base, ...limited(deps, result) };
     const outcome = await outcomeOfUpload(deps, data, attempt, facts?.hasQueue ?? false);
@@ -218,7 +218,7 @@ const ENDS_AT_ONCE = 1_000;
  */
 export async function endTasks(
   deps: ActivityDeps,
-  taskQueueId: string,
+  endpointQueueId: string,
   tasks: readonly OpenTask[],
   reason: EndReason & { onlyThisAttempt?: boolean },
 ): Promise<number> {
@@ -239,7 +239,7 @@ export async function endTasks(
     if (inHand.length > 0) {
       await tellAgent(
         deps,
-        taskQueueId,
+        endpointQueueId,
         inHand.map((row) => attemptName(row.taskId, row.oldAttempt ?? 1)),
       );
     }
@@ -252,18 +252,18 @@ export async function endTasks(
 /** Answers everything that is open at a deleted endpoint. May be done again. */
 export async function endTasksOfEndpoint(deps: ActivityDeps, endpointId: string): Promise<void> {
   const text = `Endpoint ${endpointId} was deleted while the task was open. Submit it to another endpoint.`;
-  for (const { id, taskQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
+  for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
     const reason = { state: 'failed', code: 'EndpointDeleted', text } as const;
-    await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), reason);
+    await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
   }
 }
 
 /** A stock agent has no such command; its late result is a duplicate and is dropped. */
-async function tellAgent(deps: ActivityDeps, taskQueueId: string, attempts: readonly string[]): Promise<void> {
+async function tellAgent(deps: ActivityDeps, endpointQueueId: string, attempts: readonly string[]): Promise<void> {
   const command = { command: 'cancel', tasks: attempts };
   await deps.publisher
-    .publish('', commandQueueName(taskQueueId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' })
+    .publish('', commandQueueName(endpointQueueId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' })
     .catch((error: unknown) =>
-      deps.log.warn({ err: error, queue: taskQueueName(taskQueueId) }, 'could not tell the agent to stop'),
+      deps.log.warn({ err: error, queue: tasksQueueName(endpointQueueId) }, 'could not tell the agent to stop'),
     );
 }

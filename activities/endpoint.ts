@@ -25,7 +25,7 @@ const LOOKS_BEFORE_END = 20;
 
 export function createEndpointActivities(deps: ActivityDeps): EndpointActivities {
   return {
-    async pump({ taskQueueId }) {
+    async pump({ taskQueueId: endpointQueueId }) {
       const context = Context.current();
       const stopping = context.cancellationSignal;
       // New ids for each try. The store remembers the latest one, until the pump ends well.
@@ -34,20 +34,20 @@ export function createEndpointActivities(deps: ActivityDeps): EndpointActivities
       let emptyLooks = 0;
       let beatAt = 0;
       let claim = 0;
-      const ended = async (): Promise<PumpOutcome> => ({ dispatched, isGone: await isQueueGone(deps.db, taskQueueId) });
+      const ended = async (): Promise<PumpOutcome> => ({ dispatched, isGone: await isQueueGone(deps.db, endpointQueueId) });
       // Before anything else, also before asking whether anything waits: a pump that died after its claim left tasks that
       // count as dispatched and that nobody has.
-      const unfinished = await findUnfinishedClaim(deps.db, taskQueueId);
-      if (unfinished !== undefined) dispatched += (await dispatchClaim(deps, taskQueueId, unfinished)).length;
-      if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
+      const unfinished = await findUnfinishedClaim(deps.db, endpointQueueId);
+      if (unfinished !== undefined) dispatched += (await dispatchClaim(deps, endpointQueueId, unfinished)).length;
+      if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
       while (!stopping.aborted) {
         const now = Date.now();
         if (now - beatAt >= HEARTBEAT_MS) {
-          if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
+          if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
           context.heartbeat(claim);
           beatAt = now;
         }
-        const published = await dispatchClaim(deps, taskQueueId, `${claimPrefix}/${claim}`);
+        const published = await dispatchClaim(deps, endpointQueueId, `${claimPrefix}/${claim}`);
         if (published.length > 0) {
           dispatched += published.length;
           claim++;
@@ -56,7 +56,7 @@ export function createEndpointActivities(deps: ActivityDeps): EndpointActivities
           continue;
         }
         if (++emptyLooks >= LOOKS_BEFORE_END) {
-          if (!(await keepPumping(deps.db, taskQueueId))) return await ended();
+          if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
           emptyLooks = 0;
         }
         await pause(LOOK_MS, stopping);

@@ -1,5 +1,5 @@
 import { encodeFrame, type TaskHeaders } from '../contracts/frames';
-import { taskQueueName } from '../contracts/names';
+import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
 import { claimTasks, type ClaimedTask } from '../platform/store/claims';
 import { failPoint } from '../platform/fail-points';
@@ -17,8 +17,8 @@ const CLAIM_BYTES = 32 * 1024 * 1024;
  * Claims waiting tasks of a queue, publishes them (or ends those whose references lead nowhere) and returns their ids. When
  * it throws, the claimed tasks stay dispatched; calling it again with the same claim id publishes them again.
  */
-export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, claimId: string): Promise<string[]> {
-  const tasks = await claimTasks(deps.db, taskQueueId, claimId, {
+export async function dispatchClaim(deps: ActivityDeps, endpointQueueId: string, claimId: string): Promise<string[]> {
+  const tasks = await claimTasks(deps.db, endpointQueueId, claimId, {
     tasks: CLAIM_TASKS,
     bytes: CLAIM_BYTES,
     inlineBytes: deps.config.FUNCX_INLINE_BODY_BYTES,
@@ -26,8 +26,8 @@ export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, cla
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
   const published = tasks.map(async (task, index) => {
-    if (task.missingSource === null) await publishTask(deps, taskQueueId, task);
-    else await endIncomplete(deps, taskQueueId, task, task.missingSource);
+    if (task.missingSource === null) await publishTask(deps, endpointQueueId, task);
+    else await endIncomplete(deps, endpointQueueId, task, task.missingSource);
     if (index === 0) await failPoint('first-publish');
   });
   const failed = (await Promise.allSettled(published)).find((outcome) => outcome.status === 'rejected');
@@ -37,8 +37,8 @@ export async function dispatchClaim(deps: ActivityDeps, taskQueueId: string, cla
 }
 
 /** Its arguments can't be put together any more: an answer, not something to try again. */
-async function endIncomplete(deps: ActivityDeps, taskQueueId: string, task: ClaimedTask, source: string): Promise<void> {
-  await endTasks(deps, taskQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], {
+async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, source: string): Promise<void> {
+  await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], {
     state: 'failed',
     code: 'ReferenceExpired',
     text:
@@ -47,7 +47,7 @@ async function endIncomplete(deps: ActivityDeps, taskQueueId: string, task: Clai
   });
 }
 
-async function publishTask(deps: ActivityDeps, taskQueueId: string, task: ClaimedTask): Promise<void> {
+async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask): Promise<void> {
   const key = deps.config.FUNCX_TOKEN_KEY;
   const headers: TaskHeaders = {
     function_uuid: task.functionId,
@@ -81,10 +81,10 @@ async function publishTask(deps: ActivityDeps, taskQueueId: string, task: Claime
     // No try of it could succeed, and each would end the channel for the tasks beside it.
     const text = `The message of the task has ${body.length} bytes; the message broker takes ${limit}. Pass large data by reference.`;
     const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
-    await endTasks(deps, taskQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], reason);
+    await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], reason);
     return;
   }
-  await deps.publisher.publish('', taskQueueName(taskQueueId), body, {
+  await deps.publisher.publish('', tasksQueueName(endpointQueueId), body, {
     headers,
     mandatory: true,
     messageId: `${task.id}/${task.attempt}`,

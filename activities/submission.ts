@@ -24,6 +24,7 @@ import { dispatchClaim } from './publish-tasks';
 
 export interface SubmissionRef {
   submissionId: string;
+  /** The endpoint queue; activities that are scheduled today know the field by this name. */
   taskQueueId: string;
   endpointId: string;
   endpointName: string;
@@ -58,20 +59,20 @@ async function unlessGone<T>(read: Promise<T>): Promise<T> {
 
 export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
   return {
-    async dispatch({ submissionId, taskQueueId, endpointId, endpointName, claimId, openBefore }) {
-      const published = await dispatchClaim(deps, taskQueueId, claimId);
+    async dispatch({ submissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore }) {
+      const published = await dispatchClaim(deps, endpointQueueId, claimId);
       const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
       const done = { published: published.length, waiting: 0, isStartedElsewhere: false };
       if (own >= openBefore) return { ...done, endpointOnline: true, endpointSinceMs: 0 };
-      if (await askForPump(deps.db, taskQueueId)) {
+      if (await askForPump(deps.db, endpointQueueId)) {
         try {
-          await deps.temporal.signalWaiting({ version: 1, taskQueueId, endpointId, endpointName });
+          await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
         } catch (error) {
-          await forgetPump(deps.db, taskQueueId);
+          await forgetPump(deps.db, endpointQueueId);
           throw error;
         }
       }
-      const state = await readWaiting(deps.db, submissionId, taskQueueId);
+      const state = await readWaiting(deps.db, submissionId, endpointQueueId);
       return {
         ...done,
         waiting: state.waiting,
@@ -91,13 +92,13 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       return progress;
     },
 
-    async endOpenTasks({ submissionId, taskQueueId, reason }) {
-      return endTasks(deps, taskQueueId, await listOpenTasks(deps.db, submissionId), reason);
+    async endOpenTasks({ submissionId, taskQueueId: endpointQueueId, reason }) {
+      return endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, submissionId), reason);
     },
 
-    async endOverdueTasks({ submissionId, taskQueueId, walltimeMs }) {
+    async endOverdueTasks({ submissionId, taskQueueId: endpointQueueId, walltimeMs }) {
       const overdue = await listOverdue(deps.db, submissionId, walltimeMs);
-      return endTasks(deps, taskQueueId, overdue, {
+      return endTasks(deps, endpointQueueId, overdue, {
         state: 'failed',
         code: 'WalltimeExceeded',
         onlyThisAttempt: true,

@@ -14,7 +14,7 @@ import {
   takeStartTurn,
   type StartFacts,
 } from '../platform/store/user-endpoints';
-import { commandQueueName, EXCHANGE, QUEUE, resultKey, statusKey, taskQueueName } from '../contracts/names';
+import { commandQueueName, EXCHANGE, QUEUE, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
@@ -33,13 +33,13 @@ export interface UserEndpointDeps extends ActivityDeps {
 
 export interface UserEndpoints {
   /** Sends a start command if the core endpoint is online. Cheap where one was sent a moment ago. */
-  wake(taskQueueId: string): Promise<void>;
+  wake(endpointQueueId: string): Promise<void>;
   /** A start failed: its open tasks fail with the endpoint's own words, unless the reason passes by itself. */
-  onStartFailure(taskQueueId: string, text: string): Promise<void>;
+  onStartFailure(endpointQueueId: string, text: string): Promise<void>;
   /** It reports: what kept it from starting is over. */
-  onAlive(taskQueueId: string): Promise<void>;
+  onAlive(endpointQueueId: string): Promise<void>;
   /** Its process is another one than before: what the earlier one held is lost. */
-  onReplaced(taskQueueId: string): Promise<void>;
+  onReplaced(endpointQueueId: string): Promise<void>;
   /** Looks after those that are gone while tasks wait. Safe in several processes at once. */
   tend(): Promise<void>;
 }
@@ -65,11 +65,11 @@ const STILL_RUNNING_AGAIN_S = 3;
 const STILL_RUNNING_LONGEST_S = 600;
 
 export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
-  async function wake(taskQueueId: string, pauseS = WAKE_PAUSE_S): Promise<void> {
-    const facts = await takeStartTurn(deps.db, taskQueueId, pauseS);
+  async function wake(endpointQueueId: string, pauseS = WAKE_PAUSE_S): Promise<void> {
+    const facts = await takeStartTurn(deps.db, endpointQueueId, pauseS);
     if (!facts) return;
-    await deps.queues.declareTasks(taskQueueId);
-    const login = await deps.users.userEndpoint(taskQueueId, facts.ownerId);
+    await deps.queues.declareTasks(endpointQueueId);
+    const login = await deps.users.userEndpoint(endpointQueueId, facts.ownerId);
     const command = startCommand(facts, { name: login.name, url: withAuthority(login.url, deps.authority) });
     await deps.publisher.publish('', commandQueueName(facts.endpointId), Buffer.from(JSON.stringify(command)), {
       contentType: 'application/json',
@@ -78,48 +78,48 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
   }
 
   /** Back to waiting what was in hand; after too many losses it fails. */
-  async function recover(taskQueueId: string, why: string): Promise<void> {
+  async function recover(endpointQueueId: string, why: string): Promise<void> {
     // In this order: what is dispatched after the look is on the queue and stays there.
-    await deps.queues.emptyTasks(taskQueueId);
-    const inHand = await listInHand(deps.db, taskQueueId, MAX_IN_HAND);
+    await deps.queues.emptyTasks(endpointQueueId);
+    const inHand = await listInHand(deps.db, endpointQueueId, MAX_IN_HAND);
     if (inHand.length === 0) return;
     const limit = deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES;
     const outcome = await requeueLost(deps.db, inHand, limit);
     const final = outcome.filter((attempt) => attempt.isFinal);
     lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
     lostAttempts.inc({ outcome: 'failed' }, final.length);
-    deps.log.warn({ taskQueueId, requeued: outcome.length - final.length, failed: final.length }, why);
+    deps.log.warn({ endpointQueueId, requeued: outcome.length - final.length, failed: final.length }, why);
     await endTasks(
       deps,
-      taskQueueId,
+      endpointQueueId,
       final.map(({ id, attempt }) => ({ id, attempt, state: 'waiting' })),
       { state: 'failed', code: 'AgentLost', text: `The user endpoint that held this task was lost ${limit + 1} times.` },
     );
   }
 
   return {
-    wake: (taskQueueId) => wake(taskQueueId),
+    wake: (endpointQueueId) => wake(endpointQueueId),
 
-    async onStartFailure(taskQueueId, text) {
+    async onStartFailure(endpointQueueId, text) {
       if (STILL_RUNNING.test(text)) {
         // The next command may follow when the pause of those that do not run is over but for these seconds.
-        const refused = await noteStartRefused(deps.db, taskQueueId, STILL_RUNNING_AGAIN_S - RETRY_PAUSE_S.offline);
+        const refused = await noteStartRefused(deps.db, endpointQueueId, STILL_RUNNING_AGAIN_S - RETRY_PAUSE_S.offline);
         if (!refused || refused.isOnline || refused.forS < STILL_RUNNING_LONGEST_S) return;
       }
-      await deps.queues.emptyTasks(taskQueueId);
-      deps.log.info({ taskQueueId, text: text.slice(0, 500) }, 'a user endpoint could not start');
+      await deps.queues.emptyTasks(endpointQueueId);
+      deps.log.info({ endpointQueueId, text: text.slice(0, 500) }, 'a user endpoint could not start');
       for (;;) {
-        const open = await listOpenOfQueue(deps.db, taskQueueId, AT_ONCE);
+        const open = await listOpenOfQueue(deps.db, endpointQueueId, AT_ONCE);
         if (open.length === 0) break;
-        const ended = await endTasks(deps, taskQueueId, open, { state: 'failed', code: 'EndpointFailed', text });
+        const ended = await endTasks(deps, endpointQueueId, open, { state: 'failed', code: 'EndpointFailed', text });
         if (ended === 0) break; // somebody else ends them
       }
-      await clearStartRefused(deps.db, taskQueueId);
+      await clearStartRefused(deps.db, endpointQueueId);
     },
 
-    onAlive: (taskQueueId) => clearStartRefused(deps.db, taskQueueId),
+    onAlive: (endpointQueueId) => clearStartRefused(deps.db, endpointQueueId),
 
-    onReplaced: (taskQueueId) => recover(taskQueueId, 'a user endpoint was replaced while it held tasks'),
+    onReplaced: (endpointQueueId) => recover(endpointQueueId, 'a user endpoint was replaced while it held tasks'),
 
     async tend() {
       for (const { id, goneS } of await listGoneWithTasks(deps.db, GONE_S)) {
@@ -133,7 +133,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
 
 /** Section 9 of the protocol document. */
 function startCommand(facts: StartFacts, login: { name: string; url: string }): object {
-  const { taskQueueId, endpointId, ownerId, ownerName } = facts;
+  const { endpointQueueId, endpointId, ownerId, ownerName } = facts;
   const named = describeName(ownerName);
   const publish = (exchange: string, routingKey: string): object => ({
     exchange,
@@ -158,23 +158,23 @@ function startCommand(facts: StartFacts, login: { name: string; url: string }): 
     args: [],
     kwargs: {
       // Stable: results that a process could not send are kept under this name and sent by the next one.
-      name: `uep.${endpointId}.${taskQueueId}`,
+      name: `uep.${endpointId}.${endpointQueueId}`,
       user_opts: facts.config,
       user_runtime: facts.runtime,
       amqp_creds: {
-        endpoint_id: taskQueueId,
-        task_queue_info: { connection_url: login.url, queue: taskQueueName(taskQueueId) },
+        endpoint_id: endpointQueueId,
+        task_queue_info: { connection_url: login.url, queue: tasksQueueName(endpointQueueId) },
         result_queue_info: {
           connection_url: login.url,
           exchange: EXCHANGE.results,
           queue: QUEUE.results,
-          queue_publish_kwargs: publish(EXCHANGE.results, resultKey(taskQueueId)),
+          queue_publish_kwargs: publish(EXCHANGE.results, resultKey(endpointQueueId)),
         },
         heartbeat_queue_info: {
           connection_url: login.url,
           exchange: EXCHANGE.status,
           queue: QUEUE.status,
-          queue_publish_kwargs: publish(EXCHANGE.status, statusKey(taskQueueId)),
+          queue_publish_kwargs: publish(EXCHANGE.status, statusKey(endpointQueueId)),
         },
       },
     },

@@ -11,19 +11,19 @@ export function createCancel(deps: ActivityDeps): Cancel {
   return async function cancel(_owner, target) {
     if ('taskIds' in target) {
       let cancelled = 0;
-      for (const [taskQueueId, tasks] of await listOpenOfTasks(deps.db, target.taskIds)) {
+      for (const [endpointQueueId, tasks] of await listOpenOfTasks(deps.db, target.taskIds)) {
         const reason = { state: 'cancelled', code: 'Cancelled', text: 'The task was cancelled.' } as const;
-        cancelled += await endTasks(deps, taskQueueId, tasks, reason);
+        cancelled += await endTasks(deps, endpointQueueId, tasks, reason);
       }
       return { cancelled };
     }
     const open = await listOpenSubmissions(deps.db, target);
     await Promise.all(
-      open.map(async ({ id, taskQueueId }) => {
+      open.map(async ({ id, endpointQueueId }) => {
         if (await deps.temporal.cancelSubmission(id)) return;
         // No workflow runs: it was not started yet, or somebody terminated it. The store is where its tasks end.
         const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
-        await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), reason);
+        await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
       }),
     );
     return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };

@@ -34,7 +34,7 @@ export interface ApiDeps {
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
   /** An agent registered; its queues exist. */
-  onEndpointRegistered: (taskQueueId: string) => Promise<void>;
+  onEndpointRegistered: (endpointQueueId: string) => Promise<void>;
   /** An endpoint was deleted: its open submissions get their answers. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;
   /** Puts a command on the agent's queue. */

@@ -66,11 +66,15 @@ export async function acceptList(
   let isAnyAccepted = false;
   for (const { target, calls, policy, functionName } of checked) {
     try {
-      const { taskQueueId, wake } = await placeTasks(deps.placement, target, { ownerId: identity.id, config: {}, runtime: {} });
+      const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
+        ownerId: identity.id,
+        config: {},
+        runtime: {},
+      });
       const accepted = await deps.accept({
         owner: { id: identity.id, name: identity.name },
         endpoint: { id: target.id, name: target.name },
-        taskQueueId,
+        endpointQueueId,
         taskGroupId,
         createQueue: request.createQueue,
         calls: [...calls].map(([functionId, list]) => ({

@@ -1,9 +1,9 @@
 /** Names of everything that two processes must agree on: exchanges, queues, workflows, signals, search attributes. */
 
 export const EXCHANGE = {
-  /** Topic; agents publish results with the key `<task queue id>.results`. */
+  /** Topic; agents publish results with the key `<endpoint queue id>.results`. */
   results: 'funcx.results',
-  /** Topic; agents publish status reports with the key `<task queue id>.status`. */
+  /** Topic; agents publish status reports with the key `<endpoint queue id>.status`. */
   status: 'funcx.status',
 } as const;
 
@@ -13,13 +13,13 @@ export const QUEUE = {
   deadLetters: 'funcx.dead-letters',
 } as const;
 
-export const taskQueueName = (taskQueueId: string): string => `ep.${taskQueueId}.tasks`;
+export const tasksQueueName = (endpointQueueId: string): string => `ep.${endpointQueueId}.tasks`;
 export const commandQueueName = (endpointId: string): string => `ep.${endpointId}.commands`;
-export const resultKey = (taskQueueId: string): string => `${taskQueueId}.results`;
-export const statusKey = (taskQueueId: string): string => `${taskQueueId}.status`;
+export const resultKey = (endpointQueueId: string): string => `${endpointQueueId}.results`;
+export const statusKey = (endpointQueueId: string): string => `${endpointQueueId}.status`;
 
 /** The id before the first dot of a routing key made by {@link resultKey} or {@link statusKey}. */
-export const taskQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
+export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
 /** A submitter reads the queues `<prefix><task group id>`; the prefix names the owner, so that broker rights can. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
@@ -35,7 +35,7 @@ export const submissionWorkflowId = (submissionId: string): string => SUBMISSION
 /** The twin of {@link submissionWorkflowId}; undefined for other workflows. */
 export const submissionIdOfWorkflow = (workflowId: string): string | undefined =>
   workflowId.startsWith(SUBMISSION_PREFIX) ? workflowId.slice(SUBMISSION_PREFIX.length) : undefined;
-export const endpointWorkflowId = (taskQueueId: string): string => ENDPOINT_PREFIX + taskQueueId;
+export const endpointWorkflowId = (endpointQueueId: string): string => ENDPOINT_PREFIX + endpointQueueId;
 
 /** Temporal search attributes; all of type Keyword. Created at start-up. */
 export const SEARCH_ATTRIBUTE = {
@@ -46,7 +46,7 @@ export const SEARCH_ATTRIBUTE = {
   state: 'FuncXState',
 } as const;
 
-/** Temporal task queues, unless configured otherwise. */
+/** Temporal endpoint queues, unless configured otherwise. */
 export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints: 'funcx-endpoints' } as const;
 
 /** Where each failed or refused AMQP message says why it was put on the dead-letter queue. */

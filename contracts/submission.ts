@@ -5,6 +5,7 @@ import type { EndState, SubmissionState, TaskState } from './states';
 export interface SubmissionInput {
   version: 1;
   submissionId: string;
+  /** The endpoint queue. Workflows that run today know the field by this name. */
   taskQueueId: string;
   endpointId: string;
   endpointName: string;
@@ -66,6 +67,7 @@ export interface DispatchOutcome {
 
 export interface EndpointInput {
   version: 1;
+  /** The endpoint queue; see {@link SubmissionInput.taskQueueId}. */
   taskQueueId: string;
   endpointId: string;
   endpointName: string;

@@ -299,7 +299,7 @@ export class Agent {
     let data: TaskData;
     try {
       const frame = decodeFrame(delivery.body);
-      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame on the task queue`);
+      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame on the queue of tasks`);
       data = frame.data;
       const headers = taskHeadersSchema.parse(delivery.headers);
       attempt = this.#attempts.receive(data.task_id, headers, delivery, Date.now());

@@ -1,7 +1,7 @@
 import type { Channel, ChannelModel } from 'amqplib';
 
 import type { BrokerAdmin } from './broker-admin';
-import { commandQueueName, EXCHANGE, QUEUE, taskQueueName } from '../contracts/names';
+import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/names';
 
 /** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
 
@@ -44,15 +44,15 @@ export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy
 }
 
 /** Queues of one endpoint; they must exist before anybody is told about them. */
-async function declareEndpointQueues(model: ChannelModel, taskQueueId: string): Promise<void> {
+async function declareEndpointQueues(model: ChannelModel, endpointQueueId: string): Promise<void> {
   await onChannel(model, async (channel) => {
-    await declareTaskQueue(channel, taskQueueId);
-    await declareCommandQueue(channel, taskQueueId);
+    await declareTasksQueue(channel, endpointQueueId);
+    await declareCommandQueue(channel, endpointQueueId);
   });
 }
 
-async function declareTaskQueue(channel: Channel, taskQueueId: string): Promise<void> {
-  await channel.assertQueue(taskQueueName(taskQueueId), TASK_QUEUE);
+async function declareTasksQueue(channel: Channel, endpointQueueId: string): Promise<void> {
+  await channel.assertQueue(tasksQueueName(endpointQueueId), TASK_QUEUE);
 }
 
 async function declareCommandQueue(channel: Channel, endpointId: string): Promise<{ consumerCount: number }> {
@@ -61,12 +61,12 @@ async function declareCommandQueue(channel: Channel, endpointId: string): Promis
 
 /** The queues of endpoints, behind a small interface. */
 export interface EndpointQueues {
-  declare(taskQueueId: string): Promise<void>;
+  declare(endpointQueueId: string): Promise<void>;
   /** True while an agent listens for commands: exact at once, where heartbeats know a death only later. */
-  hasListener(taskQueueId: string): Promise<boolean>;
+  hasListener(endpointQueueId: string): Promise<boolean>;
   /** True while an agent consumes tasks: the only sign of life of an agent that listens for no commands. */
-  hasConsumer(taskQueueId: string): Promise<boolean>;
-  delete(taskQueueId: string): Promise<void>;
+  hasConsumer(endpointQueueId: string): Promise<boolean>;
+  delete(endpointQueueId: string): Promise<void>;
 }
 
 export function createEndpointQueues(broker: {
@@ -86,7 +86,7 @@ export function createEndpointQueues(broker: {
     hasConsumer: (id) =>
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
-          const { consumerCount } = await channel.assertQueue(taskQueueName(id), TASK_QUEUE);
+          const { consumerCount } = await channel.assertQueue(tasksQueueName(id), TASK_QUEUE);
           return consumerCount > 0;
         }),
       ),
@@ -94,7 +94,7 @@ export function createEndpointQueues(broker: {
     delete: (id) =>
       broker.withChannel((model) =>
         onChannel(model, async (channel) => {
-          await channel.deleteQueue(taskQueueName(id));
+          await channel.deleteQueue(tasksQueueName(id));
           await channel.deleteQueue(commandQueueName(id));
         }),
       ),
@@ -104,9 +104,9 @@ export function createEndpointQueues(broker: {
 /** The queues of stock endpoints: a core endpoint takes commands, its user endpoints take tasks. */
 export interface StockQueues {
   declareCommands(endpointId: string): Promise<void>;
-  declareTasks(taskQueueId: string): Promise<void>;
+  declareTasks(endpointQueueId: string): Promise<void>;
   /** Takes away the tasks that no agent has taken. A queue that does not exist is empty. */
-  emptyTasks(taskQueueId: string): Promise<void>;
+  emptyTasks(endpointQueueId: string): Promise<void>;
   /** Results that wait to be stored. */
   countResults(): Promise<number>;
 }
@@ -115,11 +115,11 @@ export function createStockQueues(broker: { withChannel<T>(use: (model: ChannelM
   const use = <T>(work: (channel: Channel) => Promise<T>): Promise<T> => broker.withChannel((model) => onChannel(model, work));
   return {
     declareCommands: (id) => use(async (channel) => void (await declareCommandQueue(channel, id))),
-    declareTasks: (id) => use((channel) => declareTaskQueue(channel, id)),
+    declareTasks: (id) => use((channel) => declareTasksQueue(channel, id)),
     emptyTasks: (id) =>
       use(async (channel) => {
-        await declareTaskQueue(channel, id); // a purge of a missing queue would be an error
-        await channel.purgeQueue(taskQueueName(id));
+        await declareTasksQueue(channel, id); // a purge of a missing queue would be an error
+        await channel.purgeQueue(tasksQueueName(id));
       }),
     countResults: () => use(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
   };

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-import { commandQueueName, EXCHANGE, groupQueuePrefix, resultKey, statusKey, taskQueueName } from '../contracts/names';
+import { commandQueueName, EXCHANGE, groupQueuePrefix, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import type { BrokerAdmin } from './broker-admin';
 import type { Database } from './store/database';
 
@@ -58,13 +58,13 @@ export function createBrokerUsers(
     name: string,
     purpose: string,
     ownerId: string,
-    taskQueueId: string | null,
+    endpointQueueId: string | null,
     lifetimeS?: number,
   ): Promise<void> {
     await db.query(
-      `insert into broker_users (name, purpose, owner_id, task_queue_id, expires_at)
+      `insert into broker_users (name, purpose, owner_id, endpoint_queue_id, expires_at)
        values ($1, $2, $3, $4, now() + $5::double precision * interval '1 second')`,
-      [name, purpose, ownerId, taskQueueId, lifetimeS ?? null],
+      [name, purpose, ownerId, endpointQueueId, lifetimeS ?? null],
     );
   }
 
@@ -99,7 +99,7 @@ export function createBrokerUsers(
       const minted = await admin.mint({
         name,
         write: exactly(EXCHANGE.results, EXCHANGE.status),
-        read: exactly(taskQueueName(endpointId), commandQueueName(endpointId)),
+        read: exactly(tasksQueueName(endpointId), commandQueueName(endpointId)),
         topics: [
           { exchange: EXCHANGE.results, write: exactly(resultKey(endpointId)) },
           { exchange: EXCHANGE.status, write: exactly(statusKey(endpointId)) },
@@ -107,14 +107,14 @@ export function createBrokerUsers(
       });
       // Only earlier ones: of two registrations at once, the later one stays.
       await revokeWhere(
-        'task_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)',
+        'endpoint_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)',
         [endpointId, name],
       );
       return urlFor(minted);
     },
 
     async revokeEndpoint(endpointId) {
-      await revokeWhere('task_queue_id in (select id from task_queues where endpoint_id = $1)', [endpointId]);
+      await revokeWhere('endpoint_queue_id in (select id from endpoint_queues where endpoint_id = $1)', [endpointId]);
     },
 
     async resultsUrl(ownerId) {

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-import { commandQueueName, EXCHANGE, resultKey, statusKey, taskQueueName } from '../contracts/names';
+import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import type { BrokerAdmin } from './broker-admin';
 import { withCredentials } from './broker-urls';
 import type { Database } from './store/database';
@@ -26,7 +26,7 @@ export interface EndpointUsers {
   /** Ends the core endpoint that is connected now; its heartbeats may still come. */
   revokeCommand(endpointId: string): Promise<void>;
   /** The user of a user endpoint: the present one, or a new one. */
-  userEndpoint(taskQueueId: string, ownerId: string): Promise<BrokerLogin>;
+  userEndpoint(endpointQueueId: string, ownerId: string): Promise<BrokerLogin>;
 }
 
 const PURPOSE = { command: 'command', heartbeat: 'heartbeat', user: 'user-endpoint' } as const;
@@ -54,19 +54,19 @@ export function createEndpointUsers(
 
   const passwordOf = (name: string): string => createHmac('sha256', key).update(`broker user ${name}`).digest('base64url');
 
-  async function note(name: string, purpose: string, ownerId: string, taskQueueId: string): Promise<void> {
-    await db.query('insert into broker_users (name, purpose, owner_id, task_queue_id) values ($1, $2, $3, $4)', [
+  async function note(name: string, purpose: string, ownerId: string, endpointQueueId: string): Promise<void> {
+    await db.query('insert into broker_users (name, purpose, owner_id, endpoint_queue_id) values ($1, $2, $3, $4)', [
       name,
       purpose,
       ownerId,
-      taskQueueId,
+      endpointQueueId,
     ]);
   }
 
   /** First the broker, then the row: a failure in between leaves a name that is deleted again later. */
   async function revoke(endpointId: string, purposes: readonly string[], except: readonly string[] = []): Promise<void> {
     const { rows } = await db.query<{ name: string }>(
-      `select name from broker_users where task_queue_id = $1 and purpose = any ($2) and not name = any ($3)`,
+      `select name from broker_users where endpoint_queue_id = $1 and purpose = any ($2) and not name = any ($3)`,
       [endpointId, purposes, except],
     );
     const names = rows.map((row) => row.name);
@@ -75,15 +75,15 @@ export function createEndpointUsers(
     await db.query('delete from broker_users where name = any ($1)', [names]);
   }
 
-  async function mintUserEndpoint(name: string, taskQueueId: string): Promise<void> {
+  async function mintUserEndpoint(name: string, endpointQueueId: string): Promise<void> {
     await admin.mint({
       name,
       password: passwordOf(name),
       write: exactly(EXCHANGE.results, EXCHANGE.status),
-      read: exactly(taskQueueName(taskQueueId)),
+      read: exactly(tasksQueueName(endpointQueueId)),
       topics: [
-        { exchange: EXCHANGE.results, write: exactly(resultKey(taskQueueId)) },
-        { exchange: EXCHANGE.status, write: exactly(statusKey(taskQueueId)) },
+        { exchange: EXCHANGE.results, write: exactly(resultKey(endpointQueueId)) },
+        { exchange: EXCHANGE.status, write: exactly(statusKey(endpointQueueId)) },
       ],
     });
     if (checkedAt.size >= MAX_REMEMBERED) checkedAt.clear();
@@ -116,7 +116,7 @@ export function createEndpointUsers(
       await db.query(
         `update broker_users set expires_at = now() + $3::double precision * interval '1 second'
           where purpose = $2 and expires_at is null
-            and task_queue_id in (select id from task_queues where endpoint_id = $1)`,
+            and endpoint_queue_id in (select id from endpoint_queues where endpoint_id = $1)`,
         [endpointId, PURPOSE.user, GRACE_S],
       );
       return {
@@ -127,26 +127,26 @@ export function createEndpointUsers(
 
     revokeCommand: (endpointId) => revoke(endpointId, [PURPOSE.command]),
 
-    async userEndpoint(taskQueueId, ownerId) {
+    async userEndpoint(endpointQueueId, ownerId) {
       const { rows } = await db.query<{ name: string; isOld: boolean }>({
         name: 'user-endpoint-login',
         text: `select name, created_at < now() - $3::double precision * interval '1 second' as "isOld" from broker_users
-                where task_queue_id = $1 and purpose = $2 and expires_at is null order by created_at desc, name limit 1`,
-        values: [taskQueueId, PURPOSE.user, LIFETIME_S],
+                where endpoint_queue_id = $1 and purpose = $2 and expires_at is null order by created_at desc, name limit 1`,
+        values: [endpointQueueId, PURPOSE.user, LIFETIME_S],
       });
       const present = rows[0];
       if (present && !present.isOld) {
-        if (!(await isKnown(present.name))) await mintUserEndpoint(present.name, taskQueueId);
+        if (!(await isKnown(present.name))) await mintUserEndpoint(present.name, endpointQueueId);
         return { name: present.name, url: withCredentials(url, { name: present.name, password: passwordOf(present.name) }) };
       }
-      const name = makeName(PURPOSE.user, taskQueueId);
-      await note(name, PURPOSE.user, ownerId, taskQueueId);
-      await mintUserEndpoint(name, taskQueueId);
+      const name = makeName(PURPOSE.user, endpointQueueId);
+      await note(name, PURPOSE.user, ownerId, endpointQueueId);
+      await mintUserEndpoint(name, endpointQueueId);
       if (present) {
         await db.query(
           `update broker_users set expires_at = now() + $3::double precision * interval '1 second'
-            where task_queue_id = $1 and purpose = $2 and name <> $4 and expires_at is null`,
-          [taskQueueId, PURPOSE.user, GRACE_S, name],
+            where endpoint_queue_id = $1 and purpose = $2 and name <> $4 and expires_at is null`,
+          [endpointQueueId, PURPOSE.user, GRACE_S, name],
         );
       }
       return { name, url: withCredentials(url, { name, password: passwordOf(name) }) };

@@ -30,7 +30,7 @@ export interface Temporal {
   nudge(submissionId: string): Promise<void>;
   /** False when no workflow runs: it was not started yet, or has ended. */
   cancelSubmission(submissionId: string): Promise<boolean>;
-  /** Starts the workflow of an endpoint's task queue if need be, and tells it who came, went or waits. */
+  /** Starts the workflow of an endpoint queue if need be, and tells it who came, went or waits. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   signalWaiting(input: EndpointInput): Promise<void>;
   /** The task queue of a workflow, of any namespace. */

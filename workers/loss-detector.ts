@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import { endTasks } from '../activities/complete';
 import type { Broker } from '../broker';
-import { QUEUE, taskQueueName } from '../contracts/names';
+import { QUEUE, tasksQueueName } from '../contracts/names';
 import { lostAttempts } from '../platform/metrics';
 import { listSuspects, noteMissing, oldestDispatchMs, requeueLost, type Suspect } from '../platform/store/presence';
 
@@ -24,17 +24,17 @@ const PASSED_BY_MS = 2_000;
 export async function detectLosses(
   broker: Broker,
   deps: ActivityDeps,
-  beat: { taskQueueId: string; held: readonly string[]; periodS: number },
+  beat: { endpointQueueId: string; held: readonly string[]; periodS: number },
 ): Promise<void> {
   const minAgeMs = Math.max(beat.periodS * 1_000 * MIN_PERIODS, MIN_AGE_MS);
   const held = beat.held.map((name) => name.slice(0, 36));
-  const suspects = await listSuspects(deps.db, beat.taskQueueId, held, minAgeMs, MAX_AT_ONCE);
+  const suspects = await listSuspects(deps.db, beat.endpointQueueId, held, minAgeMs, MAX_AT_ONCE);
   if (suspects.length === 0) return;
   const found = suspects.filter((suspect) => suspect.isHeld);
   const gone = await thatRestNowhere(
     broker,
     deps,
-    beat.taskQueueId,
+    beat.endpointQueueId,
     held,
     suspects.filter((suspect) => !suspect.isHeld),
   );
@@ -52,18 +52,18 @@ export async function detectLosses(
   lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
   lostAttempts.inc({ outcome: 'failed' }, final.length);
   deps.log.warn(
-    { taskQueueId: beat.taskQueueId, requeued: outcome.length - final.length, failed: final.length },
+    { endpointQueueId: beat.endpointQueueId, requeued: outcome.length - final.length, failed: final.length },
     'attempts were lost',
   );
   await endTasks(
     deps,
-    beat.taskQueueId,
+    beat.endpointQueueId,
     final.map(({ id, attempt }) => ({ id, attempt, state: 'dispatched' })),
     {
       state: 'failed',
       code: 'AgentLost',
       onlyThisAttempt: true,
-      text: `The agent of endpoint ${beat.taskQueueId} lost this task ${deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES + 1} times.`,
+      text: `The agent of endpoint ${beat.endpointQueueId} lost this task ${deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES + 1} times.`,
     },
   );
 }
@@ -72,13 +72,13 @@ export async function detectLosses(
 async function thatRestNowhere(
   broker: Broker,
   deps: ActivityDeps,
-  taskQueueId: string,
+  endpointQueueId: string,
   held: readonly string[],
   suspects: readonly Suspect[],
 ): Promise<Suspect[]> {
   if (suspects.length === 0 || (await depth(broker, QUEUE.results)) > 0) return [];
-  if ((await depth(broker, taskQueueName(taskQueueId))) === 0) return [...suspects];
-  const oldestHeldMs = await oldestDispatchMs(deps.db, taskQueueId, held);
+  if ((await depth(broker, tasksQueueName(endpointQueueId))) === 0) return [...suspects];
+  const oldestHeldMs = await oldestDispatchMs(deps.db, endpointQueueId, held);
   return oldestHeldMs === undefined ? [] : suspects.filter((suspect) => suspect.ageMs > oldestHeldMs + PASSED_BY_MS);
 }
 

@@ -67,10 +67,10 @@ export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void
   }
 
   async function sweepDeletedEndpoints(): Promise<void> {
-    for (const { id, taskQueueIds } of await listDeletedEndpoints(deps.db, ENDPOINTS_AT_ONCE)) {
+    for (const { id, endpointQueueIds } of await listDeletedEndpoints(deps.db, ENDPOINTS_AT_ONCE)) {
       await endTasksOfEndpoint(deps, id);
       await deps.brokerUsers.revokeEndpoint(id);
-      for (const taskQueueId of taskQueueIds) await deps.queues.delete(taskQueueId);
+      for (const endpointQueueId of endpointQueueIds) await deps.queues.delete(endpointQueueId);
       await markSwept(deps.db, id);
     }
   }
@@ -79,10 +79,10 @@ export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void
   async function endTerminated(): Promise<void> {
     const from = Date.now();
     for (const { submissionId, status } of await deps.temporal.listEndedWrongly(new Date(endedSince))) {
-      for (const { id, taskQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
+      for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;
-        await endTasks(deps, taskQueueId, await listOpenTasks(deps.db, id), { state: 'cancelled', code: 'Cancelled', text });
+        await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), { state: 'cancelled', code: 'Cancelled', text });
         await setSubmissionState(deps.db, id, 'cancelled');
       }
     }

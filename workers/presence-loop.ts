@@ -2,7 +2,7 @@ import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, Consumer, Delivery } from '../broker';
 import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
-import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
 import { putAside } from './dead-letters';
@@ -48,7 +48,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
       return;
     }
     try {
-      await apply(taskQueueIdOfKey(delivery.routingKey), status);
+      await apply(endpointQueueIdOfKey(delivery.routingKey), status);
     } catch (error) {
       // The next heartbeat says the same; keeping this one would only make it old.
       deps.log.warn({ err: error, routingKey: delivery.routingKey }, 'a heartbeat could not be applied');
@@ -56,13 +56,13 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     delivery.ack();
   }
 
-  async function apply(taskQueueId: string, status: StatusData): Promise<void> {
+  async function apply(endpointQueueId: string, status: StatusData): Promise<void> {
     const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
     // Told once, by whoever could not start; says nothing about presence.
-    if (state?.error !== undefined) return userEndpoints.onStartFailure(taskQueueId, state.error);
+    if (state?.error !== undefined) return userEndpoints.onStartFailure(endpointQueueId, state.error);
     const beat = await recordHeartbeat(deps.db, {
-      taskQueueId,
+      endpointQueueId,
       incarnation: incarnationOf(state) ?? null,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
@@ -70,27 +70,27 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
       report: state ?? status.ep_status_report ?? {},
     });
     if (!beat) return;
-    if (beat.isReplaced) await userEndpoints.onReplaced(taskQueueId);
+    if (beat.isReplaced) await userEndpoints.onReplaced(endpointQueueId);
     // Told late is better than not judged: the sweep asks for the pump, and the next transition tells the rest.
     if (beat.changed) await tell(beat).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
-    if (beat.changed && beat.isOnline) await userEndpoints.onAlive(taskQueueId);
+    if (beat.changed && beat.isOnline) await userEndpoints.onAlive(endpointQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
         deps.db,
-        taskQueueId,
+        endpointQueueId,
         state.running.map((name) => name.slice(0, 36)),
       );
     }
     if (!state || periodS <= 0) return;
-    if (state.held) await detectLosses(broker, deps, { taskQueueId, held: state.held, periodS });
-    else if (isIdleReport(state)) await detectLosses(broker, deps, { taskQueueId, held: [], periodS });
+    if (state.held) await detectLosses(broker, deps, { endpointQueueId, held: state.held, periodS });
+    else if (isIdleReport(state)) await detectLosses(broker, deps, { endpointQueueId, held: [], periodS });
   }
 
   async function tell(change: PresenceChange): Promise<void> {
-    const { taskQueueId, endpointId, endpointName, isOnline, changedAt } = change;
-    deps.log.info({ taskQueueId, isOnline }, isOnline ? 'an endpoint came online' : 'an endpoint went offline');
+    const { endpointQueueId, endpointId, endpointName, isOnline, changedAt } = change;
+    deps.log.info({ endpointQueueId, isOnline }, isOnline ? 'an endpoint came online' : 'an endpoint went offline');
     await deps.temporal.signalPresence(
-      { version: 1, taskQueueId, endpointId, endpointName },
+      { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName },
       { isOnline, sinceMs: changedAt.getTime() },
     );
   }
@@ -106,11 +106,11 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     try {
       for (const change of await sweepOffline(deps.db)) await tell(change);
       // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
-      for (const queue of await listReturning(deps.db)) {
+      for (const { endpointQueueId, endpointId, endpointName } of await listReturning(deps.db)) {
         try {
-          await deps.temporal.signalWaiting({ version: 1, ...queue });
+          await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
         } catch (error) {
-          await forgetPump(deps.db, queue.taskQueueId);
+          await forgetPump(deps.db, endpointQueueId);
           throw error;
         }
       }

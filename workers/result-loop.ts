@@ -5,7 +5,7 @@ import { deliverAndNudge, storeResults, type ReceivedResult } from '../activitie
 import type { Broker, Consumer, Delivery } from '../broker';
 import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
 import { isUuid } from '../contracts/ids';
-import { QUEUE, taskQueueIdOfKey } from '../contracts/names';
+import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
 import { failPoint } from '../platform/fail-points';
 import { resultsByVerdict } from '../platform/metrics';
 import { putAside } from './dead-letters';
@@ -166,10 +166,10 @@ function parse(delivery: Delivery): ReceivedResult | string {
     if (frame.message_type === 'ep_status_report') return 'status';
     if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
     const headers = resultHeadersSchema.parse(delivery.headers);
-    const taskQueueId = taskQueueIdOfKey(delivery.routingKey);
-    if (!isUuid(taskQueueId)) return `the routing key ${delivery.routingKey.slice(0, 100)} names no task queue`;
+    const endpointQueueId = endpointQueueIdOfKey(delivery.routingKey);
+    if (!isUuid(endpointQueueId)) return `the routing key ${delivery.routingKey.slice(0, 100)} names no endpoint queue`;
     return {
-      taskQueueId,
+      endpointQueueId,
       data: frame.data,
       body: delivery.body,
       attempt: headers['funcx-attempt'],

@@ -36,10 +36,11 @@ export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
   async function startMissing(): Promise<void> {
     // Each by itself: one that can not be started must not keep the others waiting.
     const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE);
-    for (const { ownerName, deadline, policy, total, id, ...rest } of unstarted) {
+    for (const { ownerName, deadline, policy, total, id, endpointQueueId, ...rest } of unstarted) {
       const input: SubmissionInput = {
         version: 1,
         submissionId: id,
+        taskQueueId: endpointQueueId,
         ...rest,
         total,
         deadlineMs: deadline.getTime(),

@@ -14,7 +14,7 @@ import { QUERY, SIGNAL } from '../contracts/names';
 import type { EndpointInput, PresenceSignal } from '../contracts/submission';
 
 /**
- * The life of one task queue of an endpoint: shows its presence, and runs at most one pump while anything waits. It is
+ * The life of one endpoint queue: shows its presence, and runs at most one pump while anything waits. It is
  * signalled on transitions only; nobody who waits is woken one by one.
  */
 

@@ -1,6 +1,6 @@
 import { TerminalError } from '../../contracts/errors';
 import { register1Schema, registration1Schema, status1Schema, type Registration1 } from '../../contracts/http/funcx-1.0';
-import { EXCHANGE, QUEUE, resultKey, taskQueueName } from '../../contracts/names';
+import { EXCHANGE, QUEUE, resultKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
 import { findEndpointEvenDeleted, lockEndpoint, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
 import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
@@ -116,7 +116,7 @@ async function registerAgent(
   deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'an agent registered');
   return {
     endpoint_id: id,
-    task_queue_info: { connection_url: url, exchange: TASK_EXCHANGE, queue: taskQueueName(id) },
+    task_queue_info: { connection_url: url, exchange: TASK_EXCHANGE, queue: tasksQueueName(id) },
     result_queue_info: {
       connection_url: url,
       exchange: EXCHANGE.results,

@@ -16,7 +16,7 @@ import {
   lockEndpoint,
   type EndpointRow,
 } from '../../platform/store/endpoints';
-import { listTaskQueues } from '../../platform/store/user-endpoints';
+import { listEndpointQueues } from '../../platform/store/user-endpoints';
 import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
@@ -140,5 +140,5 @@ async function removeEndpoint(deps: ApiDeps, { id, kind }: EndpointRow): Promise
   else await stopAgent(deps, id, 'the endpoint was deleted');
   await deps.onEndpointDeleted(id);
   // A stock endpoint has a queue for each of its user endpoints.
-  for (const queueId of new Set([id, ...(await listTaskQueues(deps.db, id))])) await deps.queues.delete(queueId);
+  for (const queueId of new Set([id, ...(await listEndpointQueues(deps.db, id))])) await deps.queues.delete(queueId);
 }

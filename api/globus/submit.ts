@@ -101,7 +101,7 @@ async function submitTable(
   const earlier = wasLost && bodyHash !== undefined ? await repeats.takeLost(identity.id, bodyHash) : undefined;
   if (earlier) return respond(earlier);
 
-  const { taskQueueId, wake } = await placeTasks(placement, target, {
+  const { endpointQueueId, wake } = await placeTasks(placement, target, {
     ownerId: identity.id,
     config: body.user_endpoint_config,
     runtime: body.user_runtime,
@@ -110,7 +110,7 @@ async function submitTable(
   const accepted = await accept({
     owner: { id: identity.id, name: identity.name },
     endpoint: { id: target.id, name: target.name },
-    taskQueueId,
+    endpointQueueId,
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
     createQueue: body.create_queue,
     calls: [...keys].map(([functionId, key]) => ({

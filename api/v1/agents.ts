@@ -4,7 +4,7 @@ import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
 import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } from '../../contracts/http/v1';
-import { commandQueueName, EXCHANGE, resultKey, statusKey, taskQueueName } from '../../contracts/names';
+import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
 import { findEndpointEvenDeleted, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
 import { checkEndpoint, requireGroup, unknownEndpoint } from '../checks';
@@ -81,7 +81,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   return {
     endpoint_id: id,
     broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
-    task_queue: taskQueueName(id),
+    task_queue: tasksQueueName(id),
     command_queue: commandQueueName(id),
     results: { exchange: EXCHANGE.results, routing_key: resultKey(id) },
     status: { exchange: EXCHANGE.status, routing_key: statusKey(id) },

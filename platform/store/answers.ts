@@ -7,7 +7,7 @@ import type { Database } from './database';
 export interface Answer {
   taskId: string;
   /** The queue the answer came from; undefined for an answer of the service's own. */
-  taskQueueId?: string;
+  endpointQueueId?: string;
   /** Undefined for an answer of the service's own that holds for every attempt: cancelled, expired. */
   attempt?: number;
   state: EndState;
@@ -51,7 +51,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
              from complete_tasks($1, $2, $3, $4, $5, $6, $7)`,
     values: [
       answers.map((answer) => answer.taskId),
-      answers.map((answer) => answer.taskQueueId ?? null),
+      answers.map((answer) => answer.endpointQueueId ?? null),
       answers.map((answer) => answer.attempt ?? null),
       answers.map((answer) => answer.state),
       answers.map((answer) => Buffer.from(answer.frame)),

@@ -77,12 +77,12 @@ export async function askForPump(db: Database, queueId: string): Promise<boolean
 
 /** The call could not be made: the next one may try at once. */
 export async function forgetPump(db: Database, queueId: string): Promise<void> {
-  await db.query('update task_queues set pump_alive_at = null where id = $1', [queueId]);
+  await db.query('update endpoint_queues set pump_alive_at = null where id = $1', [queueId]);
 }
 
 /** The claim of a pump that died before it had published everything; its tasks are published again. */
 export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from task_queues where id = $1', [
+  const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from endpoint_queues where id = $1', [
     queueId,
   ]);
   return rows[0]?.claim ?? undefined;
@@ -106,7 +106,7 @@ function rangeOf(claimed: readonly { id: string }[]): [string | undefined, strin
 /** True when the queue's endpoint was deleted. */
 export async function isQueueGone(db: Database, queueId: string): Promise<boolean> {
   const { rows } = await db.query(
-    'select 1 from task_queues q join endpoints e on e.id = q.endpoint_id where q.id = $1 and e.deleted_at is null',
+    'select 1 from endpoint_queues q join endpoints e on e.id = q.endpoint_id where q.id = $1 and e.deleted_at is null',
     [queueId],
   );
   return rows.length === 0;
@@ -123,11 +123,11 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
   const { rows } = await db.query<WaitingState>({
     name: 'read-waiting',
     text: `select (select count(*)::integer from tasks where id > $1 and id <= $2 and state = 'waiting') as waiting,
-                  q.is_online as "isOnline", q.changed_at as "changedAt" from task_queues q where q.id = $3`,
+                  q.is_online as "isOnline", q.changed_at as "changedAt" from endpoint_queues q where q.id = $3`,
     values: [submissionId, taskIdOf(submissionId, 0xfffff), queueId],
   });
   const row = rows[0];
-  if (!row) throw new Error(`task queue ${queueId} is not in the store`);
+  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
   return row;
 }
 

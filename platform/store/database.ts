@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { Pool, types } from 'pg';
@@ -13,13 +13,6 @@ export type Database = Pool;
 // int8 counts and sequence numbers stay below 2^53.
 types.setTypeParser(types.builtins.INT8, (text) => Number(text));
 
-const MIGRATIONS = [
-  '0001-schema.sql',
-  '0002-life.sql',
-  '0003-stock-endpoints.sql',
-  '0004-sockets-and-logins.sql',
-  '0005-pipelines.sql',
-] as const;
 const MIGRATION_LOCK = 0x66756e63; // "func"
 const DAY_MS = 86_400_000;
 export const PARTITIONED = ['tasks', 'payloads', 'results'] as const;
@@ -32,7 +25,15 @@ export function openDatabase(url: string, maxConnections: number, log: Logger): 
   return pool;
 }
 
-const sqlFile = (name: string): string => readFileSync(join(__dirname, 'sql', name), 'utf8');
+const SQL_DIR = join(__dirname, 'sql');
+const sqlFile = (name: string): string => readFileSync(join(SQL_DIR, name), 'utf8');
+
+/** The files `NNNN-name.sql`, in the order in which they are applied. */
+export function migrationNames(): string[] {
+  return readdirSync(SQL_DIR)
+    .filter((name) => /^\d{4}-.+\.sql$/.test(name))
+    .sort();
+}
 
 /** Brings the schema up to date. Safe when several processes do it at once. */
 export async function migrate(db: Database, nowMs: number): Promise<void> {
@@ -45,7 +46,7 @@ export async function migrate(db: Database, nowMs: number): Promise<void> {
     );
     const done = await client.query<{ name: string }>('select name from schema_migrations');
     const applied = new Set(done.rows.map((row) => row.name));
-    for (const name of MIGRATIONS) {
+    for (const name of migrationNames()) {
       if (applied.has(name)) continue;
       await client.query(sqlFile(name));
       await client.query('insert into schema_migrations (name) values ($1)', [name]);

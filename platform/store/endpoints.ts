@@ -1,7 +1,7 @@
 import type { Policy } from '../../contracts/policy';
 import type { Database } from './database';
 
-/** Endpoints and their task queues, as the API reads and registers them. */
+/** Endpoints and their endpoint queues, as the API reads and registers them. */
 
 /** `agent`: ours. `globus`: a core endpoint of Globus Compute 4. */
 export type EndpointKind = 'agent' | 'globus' | 'funcx-1.0';
@@ -22,7 +22,7 @@ export interface EndpointRow {
   createdAt: Date;
   deletedAt: Date | null;
   isOnline: boolean;
-  /** Of the endpoint's own task queue; null where it has none. */
+  /** Of the endpoint's own endpoint queue; null where it has none. */
   incarnation: string | null;
   lastHeartbeatAt: Date | null;
   registeredAt: Date;
@@ -35,7 +35,7 @@ const SELECT_ENDPOINT = `
          e.last_report as "lastReport", e.locked_until as "lockedUntil", e.created_at as "createdAt", e.deleted_at as "deletedAt",
          e.registered_at as "registeredAt", coalesce(q.is_online, false) as "isOnline", q.incarnation,
          q.last_heartbeat_at as "lastHeartbeatAt", q.heartbeat_period_s as "heartbeatPeriodS"
-    from endpoints e left join task_queues q on q.id = e.id`;
+    from endpoints e left join endpoint_queues q on q.id = e.id`;
 
 export async function findEndpoint(db: Database, id: string): Promise<EndpointRow | undefined> {
   const { rows } = await db.query<EndpointRow>(`${SELECT_ENDPOINT} where e.id = $1 and e.deleted_at is null`, [id]);
@@ -84,7 +84,7 @@ export interface AgentRegistrationRow {
   windowSpanS: number;
 }
 
-/** Writes an agent's endpoint and its task queue, new or known. False when the id is another owner's, or was deleted. */
+/** Writes an agent's endpoint and its endpoint queue, new or known. False when the id is another owner's, or was deleted. */
 export async function saveAgent(db: Database, agent: AgentRegistrationRow): Promise<boolean> {
   const { rowCount } = await db.query(
     `with saved as (
@@ -96,11 +96,11 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
          where endpoints.owner_id = excluded.owner_id and endpoints.deleted_at is null
        returning id
      )
-     insert into task_queues (id, endpoint_id, incarnation, workers, heartbeat_period_s, window_floor, window_span_s, window_size)
+     insert into endpoint_queues (id, endpoint_id, incarnation, workers, heartbeat_period_s, window_floor, window_span_s, window_size)
      select id, id, $9, $10, $11, $12, $13, $12 from saved
      on conflict (id) do update set incarnation = excluded.incarnation, workers = excluded.workers,
          heartbeat_period_s = excluded.heartbeat_period_s, window_floor = excluded.window_floor,
-         window_span_s = excluded.window_span_s, window_size = greatest(task_queues.window_size, excluded.window_floor)`,
+         window_span_s = excluded.window_span_s, window_size = greatest(endpoint_queues.window_size, excluded.window_floor)`,
     [
       agent.id,
       agent.ownerId,
@@ -151,7 +151,7 @@ export async function changeAllowedFunctions(
 export async function deleteEndpoint(db: Database, id: string): Promise<void> {
   await db.query(
     `with gone as (update endpoints set deleted_at = now() where id = $1 and deleted_at is null returning id)
-     update task_queues q set is_online = false, changed_at = now() from gone where q.endpoint_id = gone.id`,
+     update endpoint_queues q set is_online = false, changed_at = now() from gone where q.endpoint_id = gone.id`,
     [id],
   );
 }

@@ -3,7 +3,7 @@ import type { Database } from './database';
 /** Presence of endpoints, and the attempts that nobody holds. */
 
 export interface Heartbeat {
-  taskQueueId: string;
+  endpointQueueId: string;
   incarnation: string | null;
   periodS: number;
   isActive: boolean;
@@ -12,7 +12,7 @@ export interface Heartbeat {
 }
 
 export interface PresenceChange {
-  taskQueueId: string;
+  endpointQueueId: string;
   endpointId: string;
   endpointName: string;
   isOnline: boolean;
@@ -33,9 +33,9 @@ export interface RecordedHeartbeat extends PresenceChange {
 export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
   const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
-    text: `with old as (select id, is_online, incarnation from task_queues where id = $1 for no key update),
+    text: `with old as (select id, is_online, incarnation from endpoint_queues where id = $1 for no key update),
       updated as (
-        update task_queues q set
+        update endpoint_queues q set
             is_online = $4, last_heartbeat_at = now(), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
             incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
@@ -48,10 +48,10 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
       ), reported as (
         update endpoints e set last_report = $6 from updated u where e.id = u.endpoint_id and u.id = e.id
       )
-      select u.id as "taskQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
+      select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
              u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced"
         from updated u join endpoints e on e.id = u.endpoint_id`,
-    values: [beat.taskQueueId, beat.incarnation, beat.periodS, beat.isActive, beat.workers, JSON.stringify(beat.report)],
+    values: [beat.endpointQueueId, beat.incarnation, beat.periodS, beat.isActive, beat.workers, JSON.stringify(beat.report)],
   });
   return rows[0];
 }
@@ -62,13 +62,13 @@ export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
     name: 'sweep-offline',
     // Rows that a store or a claim holds are left for the next sweep: this one must not wait for them in another order.
     text: `with silent as (
-             select id from task_queues
+             select id from endpoint_queues
               where is_online and last_heartbeat_at < now() - heartbeat_period_s * $1::double precision * interval '1 second'
               order by id for no key update skip locked
            )
-           update task_queues q set is_online = false, changed_at = now() from endpoints e, silent s
+           update endpoint_queues q set is_online = false, changed_at = now() from endpoints e, silent s
             where q.id = s.id and e.id = q.endpoint_id
-        returning q.id as "taskQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
+        returning q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
                   q.is_online as "isOnline", q.changed_at as "changedAt"`,
     values: [MISSED_PERIODS],
   });
@@ -76,16 +76,16 @@ export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
 }
 
 /** Shows tasks as running that the agent says a worker runs. */
-export async function markRunning(db: Database, taskQueueId: string, taskIds: readonly string[]): Promise<void> {
+export async function markRunning(db: Database, endpointQueueId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-running',
     // In the order of ids, as every statement that locks tasks.
     text: `with started as (
-             select id from tasks where task_queue_id = $1 and state = 'dispatched' and id = any ($2)
+             select id from tasks where endpoint_queue_id = $1 and state = 'dispatched' and id = any ($2)
               order by id for no key update
            )
            update tasks t set state = 'running', running_at = now() from started s where t.id = s.id and t.state = 'dispatched'`,
-    values: [taskQueueId, taskIds],
+    values: [endpointQueueId, taskIds],
   });
 }
 
@@ -106,7 +106,7 @@ export interface Suspect extends Lost {
 /** Attempts in hand for at least `minAgeMs` that a heartbeat did not name, and those that were missed before. */
 export async function listSuspects(
   db: Database,
-  taskQueueId: string,
+  endpointQueueId: string,
   held: readonly string[],
   minAgeMs: number,
   limit: number,
@@ -117,11 +117,11 @@ export async function listSuspects(
                   extract(epoch from now() - missing_since)::double precision * 1000 as "missingMs",
                   extract(epoch from now() - dispatched_at)::double precision * 1000 as "ageMs"
              from tasks
-            where task_queue_id = $1 and state in ('dispatched', 'running')
+            where endpoint_queue_id = $1 and state in ('dispatched', 'running')
               and (missing_since is not null
                    or (dispatched_at < now() - $3::double precision * interval '1 millisecond' and not (id = any ($2))))
             order by id limit $4`,
-    values: [taskQueueId, held, minAgeMs, limit],
+    values: [endpointQueueId, held, minAgeMs, limit],
   });
   return rows;
 }
@@ -140,12 +140,16 @@ export async function noteMissing(db: Database, missing: readonly string[], foun
 }
 
 /** The age of the oldest dispatch among these attempts; undefined when none of them is in hand. */
-export async function oldestDispatchMs(db: Database, taskQueueId: string, ids: readonly string[]): Promise<number | undefined> {
+export async function oldestDispatchMs(
+  db: Database,
+  endpointQueueId: string,
+  ids: readonly string[],
+): Promise<number | undefined> {
   const { rows } = await db.query<{ ms: number | null }>({
     name: 'oldest-dispatch',
     text: `select extract(epoch from now() - min(dispatched_at))::double precision * 1000 as ms from tasks
-            where task_queue_id = $1 and state in ('dispatched', 'running') and id = any ($2)`,
-    values: [taskQueueId, ids],
+            where endpoint_queue_id = $1 and state in ('dispatched', 'running') and id = any ($2)`,
+    values: [endpointQueueId, ids],
   });
   return rows[0]?.ms ?? undefined;
 }
@@ -165,11 +169,13 @@ export async function requeueLost(
 }
 
 /** Online queues where tasks wait and no living pump looks after them; asked for as by `askForPump`. */
-export async function listReturning(db: Database): Promise<{ taskQueueId: string; endpointId: string; endpointName: string }[]> {
-  const { rows } = await db.query<{ taskQueueId: string; endpointId: string; endpointName: string }>({
+export async function listReturning(
+  db: Database,
+): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
+  const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>({
     name: 'list-returning',
-    text: `select q.id as "taskQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
-             from task_queues q join endpoints e on e.id = q.endpoint_id
+    text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
+             from endpoint_queues q join endpoints e on e.id = q.endpoint_id
             where q.is_online and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')
               and ask_for_pump(q.id)`,
   });

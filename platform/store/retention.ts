@@ -157,9 +157,9 @@ export async function reconcileCounts(db: Database): Promise<{ queues: Differenc
 }
 
 /** Endpoints that were deleted and may still have open tasks, queues or broker users. */
-export async function listDeletedEndpoints(db: Database, limit: number): Promise<{ id: string; taskQueueIds: string[] }[]> {
-  const { rows } = await db.query<{ id: string; taskQueueIds: string[] }>(
-    `select e.id, array(select q.id from task_queues q where q.endpoint_id = e.id) as "taskQueueIds"
+export async function listDeletedEndpoints(db: Database, limit: number): Promise<{ id: string; endpointQueueIds: string[] }[]> {
+  const { rows } = await db.query<{ id: string; endpointQueueIds: string[] }>(
+    `select e.id, array(select q.id from endpoint_queues q where q.endpoint_id = e.id) as "endpointQueueIds"
        from endpoints e
       where e.deleted_at < now() - interval '3 seconds'
         and (e.swept_at is null or exists (select 1 from submissions s where s.endpoint_id = e.id and s.open > 0))

@@ -21,7 +21,7 @@ export interface NewSubmission {
   id: string;
   ownerId: string;
   endpointId: string;
-  taskQueueId: string;
+  endpointQueueId: string;
   taskGroupId: string;
   functionName: string;
   policy: Policy;
@@ -53,7 +53,7 @@ const INSERT_SUBMISSION = `
       where task_groups.owner_id = excluded.owner_id
     returning id
   ), submitted as (
-    insert into submissions (id, owner_id, endpoint_id, task_queue_id, task_group_id, function_name, total, open, policy,
+    insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, policy,
                              resource_specification, result_serializers, traceparent, deadline_at)
     select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11 from grouped g
     returning id
@@ -61,7 +61,7 @@ const INSERT_SUBMISSION = `
     insert into payloads (id, body)
     select b.id, b.body from submitted, unnest($13::uuid[], $15::bytea[]) as b (id, body)
   ), inserted as (
-    insert into tasks (id, owner_id, task_queue_id, task_group_id, function_id, payload_size)
+    insert into tasks (id, owner_id, endpoint_queue_id, task_group_id, function_id, payload_size)
     select b.id, $2, $4, $5, b.function_id, b.size
       from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
   ), unanswered as (
@@ -91,7 +91,7 @@ async function insertOne(
       submission.id,
       submission.ownerId,
       submission.endpointId,
-      submission.taskQueueId,
+      submission.endpointQueueId,
       submission.taskGroupId,
       submission.functionName,
       JSON.stringify(submission.policy),
@@ -197,7 +197,7 @@ export interface SubmissionStart {
   ownerName: string;
   endpointId: string;
   endpointName: string;
-  taskQueueId: string;
+  endpointQueueId: string;
   taskGroupId: string;
   functionName: string;
   total: number;
@@ -207,7 +207,7 @@ export interface SubmissionStart {
 
 const SUBMISSION_STARTS = `
   select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
-         s.task_queue_id as "taskQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
+         s.endpoint_queue_id as "endpointQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
          s.policy, s.deadline_at as deadline
     from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id`;
 
@@ -253,7 +253,7 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
     }),
     db.query<{ is_online: boolean; changed_at: Date; open: number }>({
       name: 'submission-queue',
-      text: `select q.is_online, q.changed_at, s.open from submissions s join task_queues q on q.id = s.task_queue_id where s.id = $1`,
+      text: `select q.is_online, q.changed_at, s.open from submissions s join endpoint_queues q on q.id = s.endpoint_queue_id where s.id = $1`,
       values: [submissionId],
     }),
   ]);
@@ -330,15 +330,16 @@ export async function listOverdue(db: Database, submissionId: string, walltimeMs
   return rows;
 }
 
-/** Those of the tasks that have no answer, by their task queue. */
+/** Those of the tasks that have no answer, by their endpoint queue. */
 export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
-  const { rows } = await db.query<OpenTask & { task_queue_id: string }>(
-    `select id, attempt, state, task_queue_id from tasks
+  const { rows } = await db.query<OpenTask & { endpoint_queue_id: string }>(
+    `select id, attempt, state, endpoint_queue_id from tasks
       where id = any ($1) and state in ('waiting', 'delayed', 'dispatched', 'running') order by id`,
     [taskIds],
   );
   const byQueue = new Map<string, OpenTask[]>();
-  for (const { task_queue_id, ...task } of rows) byQueue.set(task_queue_id, [...(byQueue.get(task_queue_id) ?? []), task]);
+  for (const { endpoint_queue_id, ...task } of rows)
+    byQueue.set(endpoint_queue_id, [...(byQueue.get(endpoint_queue_id) ?? []), task]);
   return byQueue;
 }
 
@@ -348,15 +349,15 @@ export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string
 export async function listOpenSubmissions(
   db: Database,
   of: OpenSubmissionsOf,
-): Promise<{ id: string; taskQueueId: string; open: number }[]> {
+): Promise<{ id: string; endpointQueueId: string; open: number }[]> {
   const [column, value] =
     'submissionId' in of
       ? ['id', of.submissionId]
       : 'taskGroupId' in of
         ? ['task_group_id', of.taskGroupId]
         : ['endpoint_id', of.endpointId];
-  const { rows } = await db.query<{ id: string; taskQueueId: string; open: number }>(
-    `select id, task_queue_id as "taskQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
+  const { rows } = await db.query<{ id: string; endpointQueueId: string; open: number }>(
+    `select id, endpoint_queue_id as "endpointQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
     [value],
   );
   return rows;

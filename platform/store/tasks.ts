@@ -19,7 +19,7 @@ export interface TaskRow {
 const SELECT_TASK = `
   select t.id, t.state, t.attempt, t.function_id as "functionId", q.endpoint_id as "endpointId", t.task_group_id as "taskGroupId",
          t.answered_at as "answeredAt", r.frame
-    from tasks t join task_queues q on q.id = t.task_queue_id left join results r on r.id = t.id`;
+    from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id left join results r on r.id = t.id`;
 
 export async function findTask(db: Database, ownerId: string, id: string): Promise<TaskRow | undefined> {
   const { rows } = await db.query<TaskRow>({

@@ -3,7 +3,7 @@ import type { OpenTask } from './submissions';
 import type { Database } from './database';
 
 /**
- * Stock endpoints of Globus Compute 4: a core endpoint has a task queue row of its own, for its presence only, and one
+ * Stock endpoints of Globus Compute 4: a core endpoint has a endpoint queue row of its own, for its presence only, and one
  * for each of its user endpoints: per submitter and canonical `user_endpoint_config`.
  */
 
@@ -34,7 +34,7 @@ export async function saveCoreEndpoint(db: Database, endpoint: CoreEndpointRow):
          where endpoints.owner_id = excluded.owner_id and endpoints.kind = 'globus' and endpoints.deleted_at is null
        returning id
      )
-     insert into task_queues (id, endpoint_id, window_floor, window_span_s, window_size) select id, id, 1, 1, 1 from saved
+     insert into endpoint_queues (id, endpoint_id, window_floor, window_span_s, window_size) select id, id, 1, 1, 1 from saved
      on conflict (id) do update set start_refused_at = null`,
     [
       endpoint.id,
@@ -56,14 +56,14 @@ export interface UserEndpointKey {
   configHash: string;
 }
 
-/** The task queue of a user endpoint, made at the first submission to it. `newId` is used only then. */
+/** The endpoint queue of a user endpoint, made at the first submission to it. `newId` is used only then. */
 export async function ensureUserEndpoint(
   db: Database,
   key: UserEndpointKey & { newId: string; config: Record<string, unknown>; runtime: Record<string, unknown> },
 ): Promise<string> {
   const { rows } = await db.query<{ id: string }>({
     name: 'ensure-user-endpoint',
-    text: `insert into task_queues (id, endpoint_id, owner_id, config_hash, config, runtime, window_floor, window_span_s, window_size)
+    text: `insert into endpoint_queues (id, endpoint_id, owner_id, config_hash, config, runtime, window_floor, window_span_s, window_size)
            values ($1, $2, $3, $4, $5, $6, $7, $8, $7)
            on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime
            returning id`,
@@ -85,7 +85,7 @@ export async function ensureUserEndpoint(
 
 /** What a start command says. */
 export interface StartFacts {
-  taskQueueId: string;
+  endpointQueueId: string;
   endpointId: string;
   ownerId: string;
   ownerName: string;
@@ -99,20 +99,20 @@ export interface StartFacts {
  */
 export async function takeStartTurn(
   db: Database,
-  taskQueueId: string,
+  endpointQueueId: string,
   pauseS: { online: number; offline: number },
 ): Promise<StartFacts | undefined> {
   const { rows } = await db.query<StartFacts>({
     name: 'take-start-turn',
-    text: `update task_queues q set command_sent_at = now()
-             from task_queues c, endpoints e, identities i
+    text: `update endpoint_queues q set command_sent_at = now()
+             from endpoint_queues c, endpoints e, identities i
             where q.id = $1 and c.id = q.endpoint_id and c.is_online and e.id = q.endpoint_id and e.deleted_at is null
               and i.id = q.owner_id and i.revoked_at is null
               and (q.command_sent_at is null or q.command_sent_at <
                    now() - (case when q.is_online then $2::double precision else $3::double precision end) * interval '1 second')
-        returning q.id as "taskQueueId", q.endpoint_id as "endpointId", q.owner_id as "ownerId", i.name as "ownerName",
+        returning q.id as "endpointQueueId", q.endpoint_id as "endpointId", q.owner_id as "ownerId", i.name as "ownerName",
                   q.config, q.runtime`,
-    values: [taskQueueId, pauseS.online, pauseS.offline],
+    values: [endpointQueueId, pauseS.online, pauseS.offline],
   });
   return rows[0];
 }
@@ -121,11 +121,11 @@ export async function takeStartTurn(
 export async function listAsleep(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-asleep',
-    text: `select q.id from task_queues q
-             join task_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
+    text: `select q.id from endpoint_queues q
+             join endpoint_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
             where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online
-              and (exists (select 1 from tasks t where t.task_queue_id = q.id and t.state = 'waiting')
-                or exists (select 1 from tasks t where t.task_queue_id = q.id and t.state in ('dispatched', 'running')))`,
+              and (exists (select 1 from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')
+                or exists (select 1 from tasks t where t.endpoint_queue_id = q.id and t.state in ('dispatched', 'running')))`,
   });
   return rows.map((row) => row.id);
 }
@@ -134,7 +134,7 @@ export async function listAsleep(db: Database): Promise<string[]> {
 export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ id: string; goneS: number }[]> {
   const { rows } = await db.query<{ id: string; goneS: number }>({
     name: 'list-gone-with-tasks',
-    text: `select q.id, extract(epoch from now() - q.changed_at)::double precision as "goneS" from task_queues q join endpoints e on e.id = q.endpoint_id
+    text: `select q.id, extract(epoch from now() - q.changed_at)::double precision as "goneS" from endpoint_queues q join endpoints e on e.id = q.endpoint_id
             where e.kind = 'globus' and q.owner_id is not null and not q.is_online and q.in_flight > 0
               and q.changed_at < now() - $1::double precision * interval '1 second'`,
     values: [goneS],
@@ -143,23 +143,23 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
 }
 
 /** Tasks of a queue that are in an agent's hands or on their way there. */
-export async function listInHand(db: Database, taskQueueId: string, limit: number): Promise<Lost[]> {
+export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<Lost[]> {
   const { rows } = await db.query<Lost>({
     name: 'list-in-hand',
-    text: `select id, attempt from tasks where task_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2`,
-    values: [taskQueueId, limit],
+    text: `select id, attempt from tasks where endpoint_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2`,
+    values: [endpointQueueId, limit],
   });
   return rows;
 }
 
 /** Tasks of a queue that wait or are in hand. Delayed ones come up again when they are due. */
-export async function listOpenOfQueue(db: Database, taskQueueId: string, limit: number): Promise<OpenTask[]> {
+export async function listOpenOfQueue(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-open-of-queue',
-    text: `(select id, attempt, state from tasks where task_queue_id = $1 and state = 'waiting' order by id limit $2)
+    text: `(select id, attempt, state from tasks where endpoint_queue_id = $1 and state = 'waiting' order by id limit $2)
            union all
-           (select id, attempt, state from tasks where task_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2)`,
-    values: [taskQueueId, limit],
+           (select id, attempt, state from tasks where endpoint_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2)`,
+    values: [endpointQueueId, limit],
   });
   return rows;
 }
@@ -167,24 +167,26 @@ export async function listOpenOfQueue(db: Database, taskQueueId: string, limit: 
 /** Notes that a start was refused for now; the next command may follow in `againS`. Returns for how long it has been so. */
 export async function noteStartRefused(
   db: Database,
-  taskQueueId: string,
+  endpointQueueId: string,
   againS: number,
 ): Promise<{ forS: number; isOnline: boolean } | undefined> {
   const { rows } = await db.query<{ forS: number; isOnline: boolean }>(
-    `update task_queues set start_refused_at = coalesce(start_refused_at, now()),
+    `update endpoint_queues set start_refused_at = coalesce(start_refused_at, now()),
             command_sent_at = now() + $2::double precision * interval '1 second'
       where id = $1 and owner_id is not null
       returning extract(epoch from now() - start_refused_at)::double precision as "forS", is_online as "isOnline"`,
-    [taskQueueId, againS],
+    [endpointQueueId, againS],
   );
   return rows[0];
 }
 
-export async function clearStartRefused(db: Database, taskQueueId: string): Promise<void> {
-  await db.query('update task_queues set start_refused_at = null where id = $1 and start_refused_at is not null', [taskQueueId]);
+export async function clearStartRefused(db: Database, endpointQueueId: string): Promise<void> {
+  await db.query('update endpoint_queues set start_refused_at = null where id = $1 and start_refused_at is not null', [
+    endpointQueueId,
+  ]);
 }
 
-export async function listTaskQueues(db: Database, endpointId: string): Promise<string[]> {
-  const { rows } = await db.query<{ id: string }>('select id from task_queues where endpoint_id = $1', [endpointId]);
+export async function listEndpointQueues(db: Database, endpointId: string): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where endpoint_id = $1', [endpointId]);
   return rows.map((row) => row.id);
 }

@@ -80,7 +80,7 @@ print(sum(f.result(timeout=150) == i * i for i, f in enumerate(futures)))`,
     );
     await until('20 tasks have an answer', async () => {
       const { rows } = await store.query<{ n: number }>(
-        "select count(*)::integer as n from tasks where task_queue_id = $1 and state = 'succeeded'",
+        "select count(*)::integer as n from tasks where endpoint_queue_id = $1 and state = 'succeeded'",
         [agent.id],
       );
       return (rows[0]?.n ?? 0) >= 20 ? true : undefined;

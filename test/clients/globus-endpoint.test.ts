@@ -38,7 +38,7 @@ describe('the stock endpoint', () => {
     await client.script('many.py', [endpoint.id, '1', '0', '{"heartbeat_period": 6, "idle_soft": 0}']);
     await client.script('many.py', [endpoint.id, '1', '0', '{"idle_soft": 0, "heartbeat_period": 6}']);
     const { rows } = await store.query(
-      `select id from task_queues where endpoint_id = $1 and config @> '{"heartbeat_period": 6}'`,
+      `select id from endpoint_queues where endpoint_id = $1 and config @> '{"heartbeat_period": 6}'`,
       [endpoint.id],
     );
     expect(rows).toHaveLength(1);
@@ -51,7 +51,7 @@ describe('the stock endpoint', () => {
     // As if their time was over: the next command brings new ones, and the old ones live on for a while.
     await store.query(
       `update broker_users set created_at = created_at - interval '2 days'
-        where purpose = 'user-endpoint' and task_queue_id in (select id from task_queues where endpoint_id = $1)`,
+        where purpose = 'user-endpoint' and endpoint_queue_id in (select id from endpoint_queues where endpoint_id = $1)`,
       [endpoint.id],
     );
     const after = await until('a new credential was made', async () => {
@@ -74,7 +74,7 @@ describe('the stock endpoint', () => {
 /** The broker user that start commands name now, of the user endpoint with the default configuration. */
 async function currentUser(): Promise<string> {
   const { rows } = await store.query<{ name: string }>(
-    `select u.name from broker_users u join task_queues q on q.id = u.task_queue_id
+    `select u.name from broker_users u join endpoint_queues q on q.id = u.endpoint_queue_id
       where q.endpoint_id = $1 and q.config = '{}' and u.purpose = 'user-endpoint' and u.expires_at is null`,
     [endpoint.id],
   );

@@ -31,7 +31,7 @@ beforeEach(async () => {
   saved = [];
   order = [];
   isListening = true;
-  db = new FakeDatabase().on('left join task_queues', [endpoint()]).on('with saved as', (values) => {
+  db = new FakeDatabase().on('left join endpoint_queues', [endpoint()]).on('with saved as', (values) => {
     saved.push(values);
     order.push('saved');
     return [{}];
@@ -55,7 +55,7 @@ const register = (who: string, body: object) => api.request(who, 'PUT', `/v1/end
 
 describe('an agent registers', () => {
   test('and gets its queues, its keys and an address with credentials, once all of it exists', async () => {
-    db.on('left join task_queues', []);
+    db.on('left join endpoint_queues', []);
     const { status, body } = await register('alice', AGENT);
     expect(status).toBe(200);
     expect(body).toMatchObject({
@@ -71,7 +71,7 @@ describe('an agent registers', () => {
   });
 
   test('with a new id when it names none', async () => {
-    db.on('left join task_queues', []);
+    db.on('left join endpoint_queues', []);
     const { body } = await api.request('alice', 'POST', '/v1/endpoints', AGENT);
     expect(body.endpoint_id).toMatch(/^[0-9a-f-]{36}$/);
   });
@@ -98,7 +98,7 @@ describe('an agent registers', () => {
   });
 
   test('after the other one fell silent, though its connection is open', async () => {
-    db.on('left join task_queues', [endpoint({ lastHeartbeatAt: new Date(Date.now() - 13_000) })]);
+    db.on('left join endpoint_queues', [endpoint({ lastHeartbeatAt: new Date(Date.now() - 13_000) })]);
     expect(await register('alice', AGENT)).toMatchObject({ status: 200 });
   });
 
@@ -107,12 +107,12 @@ describe('an agent registers', () => {
   });
 
   test('with the id of a deleted endpoint is refused', async () => {
-    db.on('left join task_queues', [endpoint({ deletedAt: new Date() })]);
+    db.on('left join endpoint_queues', [endpoint({ deletedAt: new Date() })]);
     expect(await register('alice', AGENT)).toMatchObject({ status: 404, body: { code: 'ENDPOINT_NOT_FOUND' } });
   });
 
   test('while it is locked is told when to come back', async () => {
-    db.on('left join task_queues', [endpoint({ lockedUntil: new Date(Date.now() + 9_500) })]);
+    db.on('left join endpoint_queues', [endpoint({ lockedUntil: new Date(Date.now() + 9_500) })]);
     const answer = await register('alice', AGENT);
     expect(answer).toMatchObject({ status: 423, body: { code: 'ENDPOINT_LOCKED' } });
     expect(answer.headers.get('retry-after')).toBe('10');

@@ -60,7 +60,7 @@ beforeEach(async () => {
               id,
               ownerId: request.owner.id,
               endpointId: request.endpoint.id,
-              taskQueueId: request.taskQueueId,
+              endpointQueueId: request.endpointQueueId,
               taskGroupId,
               functionName: request.calls[0]?.functionName ?? '',
               policy: request.policy,
@@ -126,14 +126,14 @@ async function submit(who: Person, endpointId: string, functionId: string, count
 /** Sent to its endpoint and answered from there; an answer to a task that was never sent would not count. */
 async function answerTask(endpointId: string, taskId: string, data: string, failure?: string) {
   await postgres.db.query(
-    `with sent as (update tasks set state = 'dispatched', attempt = 1 where id = $1 and state = 'waiting' returning task_queue_id)
-     update task_queues q set in_flight = in_flight + 1 from sent where q.id = sent.task_queue_id`,
+    `with sent as (update tasks set state = 'dispatched', attempt = 1 where id = $1 and state = 'waiting' returning endpoint_queue_id)
+     update endpoint_queues q set in_flight = in_flight + 1 from sent where q.id = sent.endpoint_queue_id`,
     [taskId],
   );
   return storeAnswers(postgres.db, [
     {
       taskId,
-      taskQueueId: endpointId,
+      endpointQueueId: endpointId,
       attempt: 1,
       state: failure === undefined ? 'succeeded' : 'failed',
       frame: encodeFrame({

@@ -57,7 +57,7 @@ describe('submitting', () => {
     expect(body.endpoint_id).toBe(ENDPOINT);
     expect(api.accepted[0]).toMatchObject({
       createQueue: true,
-      taskQueueId: ENDPOINT,
+      endpointQueueId: ENDPOINT,
       calls: [{ functionId: ADD, functionName: 'add' }],
     });
   });

@@ -15,7 +15,9 @@ beforeAll(async () => {
 afterAll(() => postgres.stop());
 
 const answer = (fixture: StoreFixture, id: string): Promise<unknown> =>
-  storeAnswers(postgres.db, [{ taskId: id, taskQueueId: fixture.endpointId, attempt: 1, state: 'succeeded', frame: frame(id) }]);
+  storeAnswers(postgres.db, [
+    { taskId: id, endpointQueueId: fixture.endpointId, attempt: 1, state: 'succeeded', frame: frame(id) },
+  ]);
 
 test('with one free place at a time, owners take turns, however old the tasks of one are', async () => {
   const fixture = await makeFixture(postgres.db, { window: 1 });
@@ -101,14 +103,14 @@ test('a heartbeat of an agent that was replaced does not count', async () => {
   const fixture = await makeFixture(postgres.db, { isOnline: false });
   const beat = (incarnation: string) =>
     recordHeartbeat(postgres.db, {
-      taskQueueId: fixture.endpointId,
+      endpointQueueId: fixture.endpointId,
       incarnation,
       periodS: 5,
       isActive: true,
       workers: 1,
       report: {},
     });
-  await postgres.db.query(`update task_queues set incarnation = 'new' where id = $1`, [fixture.endpointId]);
+  await postgres.db.query(`update endpoint_queues set incarnation = 'new' where id = $1`, [fixture.endpointId]);
   expect(await beat('old')).toBeUndefined();
   expect(await beat('new')).toMatchObject({ changed: true, isOnline: true });
 });

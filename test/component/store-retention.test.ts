@@ -95,7 +95,7 @@ test('a count that is wrong is found, named and repaired; right ones are left al
   await postgres.db.query(`update submissions set created_at = now() - interval '1 hour' where id = $1`, [submissionId]);
   await claim(postgres.db, fixture);
   expect(await reconcileCounts(postgres.db)).toEqual({ queues: [], submissions: [] });
-  await postgres.db.query('update task_queues set in_flight = 7 where id = $1', [fixture.endpointId]);
+  await postgres.db.query('update endpoint_queues set in_flight = 7 where id = $1', [fixture.endpointId]);
   await postgres.db.query('update submissions set open = 5 where id = $1', [submissionId]);
   expect(await reconcileCounts(postgres.db)).toEqual({
     queues: [{ id: fixture.endpointId, counted: 7, actual: 3 }],

@@ -25,7 +25,7 @@ const answerOf = (taskId: string, extra: Partial<Answer>): Answer => ({
   ...extra,
 });
 const fromAgent = (taskId: string, extra: Partial<Answer> = {}): Answer =>
-  answerOf(taskId, { taskQueueId: fixture.endpointId, attempt: 1, ...extra });
+  answerOf(taskId, { endpointQueueId: fixture.endpointId, attempt: 1, ...extra });
 
 /** A task that was brought to the state by the statements that do so in life. */
 async function taskIn(state: TaskState): Promise<{ id: string; submissionId: string }> {
@@ -152,14 +152,14 @@ test('an answer of another endpoint, or for a task that was never sent, does not
   const { id } = await taskIn('dispatched');
   const other = await makeFixture(postgres.db);
   const waiting = (await submit(postgres.db, other, 1)).taskIds[0] ?? '';
-  expect(await verdicts(fromAgent(id, { taskQueueId: other.endpointId }))).toEqual(['foreign']);
-  expect(await verdicts(fromAgent(waiting, { taskQueueId: other.endpointId }))).toEqual(['foreign']);
+  expect(await verdicts(fromAgent(id, { endpointQueueId: other.endpointId }))).toEqual(['foreign']);
+  expect(await verdicts(fromAgent(waiting, { endpointQueueId: other.endpointId }))).toEqual(['foreign']);
 });
 
 test('a foreign answer in the same batch does not push the right one aside', async () => {
   const { id } = await taskIn('dispatched');
   const other = await makeFixture(postgres.db);
-  expect(await verdicts(fromAgent(id, { taskQueueId: other.endpointId }), fromAgent(id), fromAgent(id))).toEqual([
+  expect(await verdicts(fromAgent(id, { endpointQueueId: other.endpointId }), fromAgent(id), fromAgent(id))).toEqual([
     'foreign',
     'stored',
     'duplicate',

@@ -20,7 +20,7 @@ export async function makeFixture(db: Database, options: { window?: number; isOn
   const [ownerId, endpointId, functionId] = [await makeOwner(db), randomUUID(), randomUUID()];
   await db.query(`insert into endpoints (id, owner_id, name, kind) values ($1, $2, 'e', 'agent')`, [endpointId, ownerId]);
   await db.query(
-    `insert into task_queues (id, endpoint_id, is_online, window_size, window_floor, window_span_s) values ($1, $1, $2, $3, $3, 0)`,
+    `insert into endpoint_queues (id, endpoint_id, is_online, window_size, window_floor, window_span_s) values ($1, $1, $2, $3, $3, 0)`,
     [endpointId, options.isOnline ?? true, options.window ?? 1_000],
   );
   await db.query(`insert into functions (id, owner_id, name, code, is_serialized) values ($1, $2, 'f', 'code', false)`, [
@@ -51,7 +51,7 @@ export async function submit(
         id,
         ownerId: options.ownerId ?? ownerId,
         endpointId,
-        taskQueueId: endpointId,
+        endpointQueueId: endpointId,
         taskGroupId: groupId,
         functionName: 'f',
         policy: options.policy ?? {},
@@ -78,8 +78,8 @@ export async function stateOf(db: Database, taskId: string): Promise<TaskState> 
 export async function inFlight(db: Database, { endpointId }: StoreFixture): Promise<{ counted: number; found: number }> {
   const { rows } = await db.query<{ counted: number; found: number }>(
     `select q.in_flight as counted,
-            (select count(*)::integer from tasks t where t.task_queue_id = q.id and t.state in ('dispatched', 'running')) as found
-       from task_queues q where q.id = $1`,
+            (select count(*)::integer from tasks t where t.endpoint_queue_id = q.id and t.state in ('dispatched', 'running')) as found
+       from endpoint_queues q where q.id = $1`,
     [endpointId],
   );
   return rows[0]!; // the test made it

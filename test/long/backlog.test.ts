@@ -1,7 +1,7 @@
 import { connect } from 'amqplib';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId, taskQueueName } from '../../contracts/names';
+import { submissionWorkflowId, tasksQueueName } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
 import { printFigure } from '../helpers/figures';
 import { killEverything, readResidentMb, restartEverything, type ResidentMb } from '../helpers/restarts';
@@ -62,7 +62,7 @@ function compare(what: string, before: ResidentMb, after: ResidentMb): void {
 async function expectNothingOnTheBroker(): Promise<void> {
   const model = await connect(serviceEnv('api').AMQP_URL ?? '');
   const channel = await model.createChannel();
-  const { messageCount, consumerCount } = await channel.checkQueue(taskQueueName(agent.id));
+  const { messageCount, consumerCount } = await channel.checkQueue(tasksQueueName(agent.id));
   await model.close();
   expect({ messageCount, consumerCount }).toEqual({ messageCount: 0, consumerCount: 0 });
 }
@@ -125,7 +125,7 @@ test(
     expect(taskIds.map((id) => values.get(id))).toEqual(taskIds.map((_, n) => n + 1));
     expect(results.map((one) => one.seq)).toEqual(taskIds.map((_, n) => n + 1));
     const store = openStore();
-    const { rows } = await store.query('select in_flight from task_queues where id = $1', [agent.id]);
+    const { rows } = await store.query('select in_flight from endpoint_queues where id = $1', [agent.id]);
     expect(rows).toEqual([{ in_flight: 0 }]);
     await store.end();
   },

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { taskQueueName } from '../../contracts/names';
+import { tasksQueueName } from '../../contracts/names';
 import { Agent, funcx, Http, management, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -30,14 +30,14 @@ beforeAll(async () => {
   );
   const definition = { 'delivery-limit': LIMIT };
   const policy = {
-    pattern: `^${taskQueueName(agent.id).replaceAll('.', '[.]')}$`,
+    pattern: `^${tasksQueueName(agent.id).replaceAll('.', '[.]')}$`,
     definition,
     'apply-to': 'queues',
     priority: 100,
   };
   await management(POLICY, { method: 'PUT', body: JSON.stringify(policy) });
   await until('the limit is in force', async () => {
-    return (await management(`queues/funcx/${taskQueueName(agent.id)}`)).policy === 'test-delivery-limit';
+    return (await management(`queues/funcx/${tasksQueueName(agent.id)}`)).policy === 'test-delivery-limit';
   });
 });
 afterAll(async () => {
@@ -64,7 +64,7 @@ async function reconnect(times: number): Promise<void> {
     );
     // Only a delivery that reached the agent counts.
     await until('its tasks are with it', async () => {
-      const { messages_unacknowledged: unacknowledged, consumers } = await management(`queues/funcx/${taskQueueName(agent.id)}`);
+      const { messages_unacknowledged: unacknowledged, consumers } = await management(`queues/funcx/${tasksQueueName(agent.id)}`);
       return consumers > 0 || unacknowledged > 0;
     });
     cut = connection.name;
@@ -77,7 +77,7 @@ const lettersOfTheLimit = (): number => {
   const { dead_letters: letters } = JSON.parse(funcx(['dead-letters', 'list', '--json']).stdout) as {
     dead_letters: { queue: string; reason: string }[];
   };
-  return letters.filter(({ queue, reason }) => queue === taskQueueName(agent.id) && reason.startsWith('delivery_limit')).length;
+  return letters.filter(({ queue, reason }) => queue === tasksQueueName(agent.id) && reason.startsWith('delivery_limit')).length;
 };
 
 const runsOf = (file: string): number[] => (existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n').map(Number) : []);

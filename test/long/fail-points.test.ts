@@ -89,7 +89,7 @@ test.each([...FAIL_POINTS])('after a death at %s everything is answered, once an
   await until('it is finished, delivered and counted', async () => {
     const { rows } = await store.query<{ state: string; undelivered: number; places: number }>(
       `select s.state, (select count(*)::integer from tasks t where t.task_group_id = $1 and t.delivered_at is null) as undelivered,
-              (select in_flight from task_queues where id = $2) as places
+              (select in_flight from endpoint_queues where id = $2) as places
          from submissions s where s.task_group_id = $1`,
       [groupId, system.endpointId()],
     );

@@ -78,7 +78,7 @@ test('a call whose reference was removed while it waited for its endpoint fails 
   // What retention does when a day is over.
   const { rows } = await store.query<{ source: string }>(
     `with referred as (select source from payload_references pr join tasks t on t.id = pr.id
-                        join task_queues q on q.id = t.task_queue_id where q.endpoint_id = $1)
+                        join endpoint_queues q on q.id = t.endpoint_queue_id where q.endpoint_id = $1)
      delete from results r using referred where r.id = referred.source returning r.id as source`,
     [away.id],
   );

@@ -2,7 +2,7 @@ import { connect, type Channel, type ChannelModel } from 'amqplib';
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-import { commandQueueName, EXCHANGE, groupQueueName, QUEUE, resultKey, statusKey, taskQueueName } from '../../contracts/names';
+import { commandQueueName, EXCHANGE, groupQueueName, QUEUE, resultKey, statusKey, tasksQueueName } from '../../contracts/names';
 import { Http, state, type Credentials } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -74,14 +74,14 @@ const publishTo =
 
 describe.each(['endpoint', 'user'] as const)('with the credentials of %s A', (who) => {
   const url = (): string => (who === 'endpoint' ? a.agentUrl : a.resultsUrl);
-  const own = (): string => (who === 'endpoint' ? taskQueueName(a.endpointId) : a.groupQueue);
+  const own = (): string => (who === 'endpoint' ? tasksQueueName(a.endpointId) : a.groupQueue);
 
   test(`${who}: its own queue can be read`, async () => {
     expect(await attempt(url(), (channel) => channel.consume(own(), () => undefined))).toBe('allowed');
   });
 
   test.each([
-    ['tasks', () => taskQueueName(b.endpointId)],
+    ['tasks', () => tasksQueueName(b.endpointId)],
     ['commands', () => commandQueueName(b.endpointId)],
     ['results of the group', () => b.groupQueue],
     ['the service results', () => QUEUE.results],
@@ -95,7 +95,7 @@ describe.each(['endpoint', 'user'] as const)('with the credentials of %s A', (wh
   });
 
   test.each([
-    ['tasks', () => '', () => taskQueueName(b.endpointId)],
+    ['tasks', () => '', () => tasksQueueName(b.endpointId)],
     ['commands', () => '', () => commandQueueName(b.endpointId)],
     ['its group queue', () => '', () => b.groupQueue],
     ['results in its name', () => EXCHANGE.results, () => resultKey(b.endpointId)],

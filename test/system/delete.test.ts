@@ -1,6 +1,6 @@
 import { Agent, Http, management, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
-import { taskQueueName } from '../../contracts/names';
+import { tasksQueueName } from '../../contracts/names';
 
 /** Deleting what is in use: every open task gets a clear answer, and nothing is left behind. */
 
@@ -22,8 +22,8 @@ test('deleting an endpoint ends its agent, answers its open tasks, and takes its
   const store = openStore();
   await until('nothing is left of it', async () => {
     const { rows } = await store.query('select swept_at from endpoints where id = $1 and swept_at is not null', [id]);
-    const users = await store.query('select name from broker_users where task_queue_id = $1', [id]);
-    const queue = await management(`queues/funcx/${taskQueueName(id)}`);
+    const users = await store.query('select name from broker_users where endpoint_queue_id = $1', [id]);
+    const queue = await management(`queues/funcx/${tasksQueueName(id)}`);
     return rows.length === 1 && users.rows.length === 0 && queue.error !== undefined;
   });
   await store.end();

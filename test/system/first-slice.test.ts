@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 
-import { taskQueueName } from '../../contracts/names';
+import { tasksQueueName } from '../../contracts/names';
 import { submissionIdOf } from '../../contracts/ids';
 import { Agent, funcx, Http, killAndWait, localEndpoint, management, openTemporal, startFuncx, state } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -52,7 +52,7 @@ describe('one task through all the real parts', () => {
       const { taskIds } = await http.submit(agent.id, functionId, [['Grace']]);
       await http.value(taskIds[0] ?? '');
       const published = await until("the broker's statistics show the message", async () => {
-        const queue = await management(`queues/funcx/${encodeURIComponent(taskQueueName(agent.id))}`);
+        const queue = await management(`queues/funcx/${encodeURIComponent(tasksQueueName(agent.id))}`);
         return (queue.message_stats?.publish as number | undefined) || undefined;
       });
       expect(published).toBe(1);
@@ -68,7 +68,7 @@ describe('one task through all the real parts', () => {
     await agent.untilOffline();
     const { taskIds } = await http.submit(agent.id, functionId, [['Alan']]);
     const [taskId = ''] = taskIds;
-    const queue = await management(`queues/funcx/${encodeURIComponent(taskQueueName(agent.id))}`);
+    const queue = await management(`queues/funcx/${encodeURIComponent(tasksQueueName(agent.id))}`);
     expect(queue.messages ?? 0).toBe(0);
     expect((await http.task(taskId)).status).toBe('waiting-for-ep');
     await agent.start();

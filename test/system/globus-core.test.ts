@@ -27,7 +27,7 @@ const squares = (n: number): number[] => Array.from({ length: n }, (_, i) => i *
 /** How many tasks of the stock endpoint are in this state, of those made since. */
 async function countTasks(state: string, since: Date): Promise<number> {
   const { rows } = await store.query<{ n: number }>(
-    `select count(*)::integer as n from tasks t join task_queues q on q.id = t.task_queue_id
+    `select count(*)::integer as n from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id
        join submissions s on s.id = (left(t.id::text, 31) || '00000')::uuid
       where q.endpoint_id = $1 and t.state = $2 and s.created_at >= $3`,
     [endpoint.id, state, since],
@@ -100,7 +100,7 @@ describe('the Globus Compute 4.19 clients', () => {
     expect((await submitted).values).toEqual(squares(200));
     const { rows } = await store.query<{ most: number; lost: number }>(
       `select max(t.losses) as most, count(*) filter (where t.losses > 0)::integer as lost
-         from tasks t join task_queues q on q.id = t.task_queue_id where q.endpoint_id = $1`,
+         from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id where q.endpoint_id = $1`,
       [endpoint.id],
     );
     expect(rows[0]?.most).toBe(1);

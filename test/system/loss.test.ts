@@ -34,7 +34,7 @@ test('an attempt that was acknowledged early and lost with its agent runs again 
   const store = openStore();
   const { rows } = await store.query('select attempt, losses from tasks where id = $1', [taskIds[0]]);
   expect(rows).toEqual([{ attempt: 2, losses: 1 }]);
-  const queue = await store.query('select in_flight from task_queues where id = $1', [agent.id]);
+  const queue = await store.query('select in_flight from endpoint_queues where id = $1', [agent.id]);
   expect(queue.rows).toEqual([{ in_flight: 0 }]);
   await store.end();
   expect(readFileSync(join(dir, 'lost'), 'utf8')).toBe('xx');

@@ -1,5 +1,5 @@
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId, taskQueueName } from '../../contracts/names';
+import { submissionWorkflowId, tasksQueueName } from '../../contracts/names';
 import { timersOf } from '../helpers/runs';
 import { Agent, Http, killAndWait, management, openTemporal } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -27,7 +27,7 @@ test('it waits without a word on the broker and without a growing history, over 
   await until('it sleeps', async () => timersOf((await handle.fetchHistory()).events ?? []).length === 2);
   const before = await lengthNow();
 
-  const queue = await management(`queues/funcx/${taskQueueName(agent.id)}`);
+  const queue = await management(`queues/funcx/${tasksQueueName(agent.id)}`);
   expect(queue.messages ?? 0).toBe(0);
   await killAndWait('workers');
   await killAndWait('api');

@@ -1,6 +1,6 @@
 import { connect } from 'amqplib';
 
-import { EXCHANGE, QUEUE, resultKey, taskQueueName } from '../../contracts/names';
+import { EXCHANGE, QUEUE, resultKey, tasksQueueName } from '../../contracts/names';
 import { Agent, funcx, Http, serviceEnv } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -70,7 +70,7 @@ test('a result whose values the store can not take is put aside, and the results
 });
 
 test('a task message that the agent can not read is refused by it and listed with the reason', async () => {
-  await publish('', taskQueueName(agent.id), Buffer.from('not a frame'), { task_uuid: 'x' });
-  const letter = await until('it is listed', () => letters().find((one) => one.queue === taskQueueName(agent.id)));
+  await publish('', tasksQueueName(agent.id), Buffer.from('not a frame'), { task_uuid: 'x' });
+  const letter = await until('it is listed', () => letters().find((one) => one.queue === tasksQueueName(agent.id)));
   expect(letter.reason).toContain('rejected');
 });

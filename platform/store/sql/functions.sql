@@ -1,4 +1,4 @@
--- The statements that change task states. Each locks in the same order: task queues, tasks, task groups, submissions; rows
+-- The statements that change task states. Each locks in the same order: endpoint queues, tasks, task groups, submissions; rows
 -- of one table by id. "for no key update" because an accept takes key locks on queues and groups by its foreign keys.
 -- Ranges of ids stand beside every list of ids: a list alone does not lead the planner to the partitions.
 
@@ -7,20 +7,20 @@
 create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint)
 returns table (id uuid, attempt integer) language plpgsql as $$
 declare
-  q task_queues;
+  q endpoint_queues;
   v_free integer;
   v_picked uuid[];
   v_owner uuid;
   v_from uuid;
   v_to uuid;
 begin
-  select * into q from task_queues tq where tq.id = p_queue for no key update;
+  select * into q from endpoint_queues tq where tq.id = p_queue for no key update;
   if not found then return; end if;
 
   -- A repeated dispatch that was killed between claim and publish: its own tasks that have no answer yet.
   if q.in_flight > 0 then
     return query select t.id, t.attempt from tasks t
-      where t.task_queue_id = p_queue and t.state = 'dispatched' and t.claim_id = p_claim order by t.id;
+      where t.endpoint_queue_id = p_queue and t.state = 'dispatched' and t.claim_id = p_claim order by t.id;
     if found then return; end if;
   end if;
   v_free := least(q.window_size - q.in_flight, p_limit);
@@ -28,10 +28,10 @@ begin
 
   -- Distinct owners by skipping along the index: cost grows with owners, not with waiting tasks.
   with recursive owners as (
-    (select t.owner_id from tasks t where t.task_queue_id = p_queue and t.state = 'waiting' order by t.owner_id limit 1)
+    (select t.owner_id from tasks t where t.endpoint_queue_id = p_queue and t.state = 'waiting' order by t.owner_id limit 1)
     union all
     select (select t.owner_id from tasks t
-             where t.task_queue_id = p_queue and t.state = 'waiting' and t.owner_id > o.owner_id
+             where t.endpoint_queue_id = p_queue and t.state = 'waiting' and t.owner_id > o.owner_id
              order by t.owner_id limit 1)
       from owners o where o.owner_id is not null
   ), listed as (
@@ -45,7 +45,7 @@ begin
       from listed l
       cross join lateral (
         select t.id, t.payload_size, t.priority from tasks t
-         where t.task_queue_id = p_queue and t.owner_id = l.owner_id and t.state = 'waiting'
+         where t.endpoint_queue_id = p_queue and t.owner_id = l.owner_id and t.state = 'waiting'
          order by t.priority desc, t.id
          limit case when l.n > v_free then 1 else v_free end
       ) w
@@ -70,7 +70,7 @@ begin
          and t.id >= v_from and t.id <= v_to
       returning t.id, t.attempt
     ), counted as (
-      update task_queues tq set
+      update endpoint_queues tq set
           in_flight = tq.in_flight + (select count(*) from moved), last_owner = v_owner,
           pump_claim = case when p_claim like 'pump/%' then p_claim else tq.pump_claim end
        where tq.id = p_queue
@@ -85,10 +85,10 @@ end $$;
 -- who gets it calls the endpoint's workflow, everybody else may rely on that.
 create or replace function ask_for_pump(p_queue uuid) returns boolean language sql as $$
   with asked as (
-    update task_queues tq set pump_alive_at = now()
+    update endpoint_queues tq set pump_alive_at = now()
      where tq.id = p_queue and tq.is_online
        and (tq.pump_alive_at is null or tq.pump_alive_at < now() - interval '15 seconds')
-       and exists (select 1 from tasks t where t.task_queue_id = p_queue and t.state = 'waiting')
+       and exists (select 1 from tasks t where t.endpoint_queue_id = p_queue and t.state = 'waiting')
     returning 1
   ) select exists (select 1 from asked)
 $$;
@@ -98,10 +98,10 @@ create or replace function keep_pumping(p_queue uuid) returns boolean language p
 declare
   v_more boolean;
 begin
-  perform 1 from task_queues tq where tq.id = p_queue for no key update;
-  select tq.is_online and exists (select 1 from tasks t where t.task_queue_id = p_queue and t.state = 'waiting')
-    into v_more from task_queues tq where tq.id = p_queue;
-  update task_queues tq set
+  perform 1 from endpoint_queues tq where tq.id = p_queue for no key update;
+  select tq.is_online and exists (select 1 from tasks t where t.endpoint_queue_id = p_queue and t.state = 'waiting')
+    into v_more from endpoint_queues tq where tq.id = p_queue;
+  update endpoint_queues tq set
       pump_alive_at = case when v_more then now() end, pump_claim = case when v_more then tq.pump_claim end
    where tq.id = p_queue;
   return coalesce(v_more, false);
@@ -110,7 +110,7 @@ end $$;
 do $$ begin
   create type completing_task as (
     n bigint, id uuid, state text, attempt integer, retry_ms bigint, is_loss boolean, verdict text, old_state text,
-    old_attempt integer, owner_id uuid, task_queue_id uuid, task_group_id uuid, has_queue boolean, seq bigint,
+    old_attempt integer, owner_id uuid, endpoint_queue_id uuid, task_group_id uuid, has_queue boolean, seq bigint,
     delivered boolean);
 exception when duplicate_object then null;
 end $$;
@@ -137,8 +137,8 @@ declare
 begin
   v_from := (select i from unnest(p_ids) i order by i limit 1);
   v_to := (select i from unnest(p_ids) i order by i desc limit 1);
-  perform 1 from task_queues tq
-    where tq.id in (select t.task_queue_id from tasks t where t.id = any (p_ids) and t.id >= v_from and t.id <= v_to)
+  perform 1 from endpoint_queues tq
+    where tq.id in (select t.endpoint_queue_id from tasks t where t.id = any (p_ids) and t.id >= v_from and t.id <= v_to)
     order by tq.id for no key update;
   perform 1 from tasks t where t.id = any (p_ids) and t.id >= v_from and t.id <= v_to order by t.id for no key update;
   select array_agg(distinct t.task_group_id) into v_groups
@@ -147,14 +147,14 @@ begin
 
   select array_agg(row(
       j.n, j.id, j.state, j.attempt, j.retry_ms, j.is_loss, j.verdict, j.old_state, j.old_attempt, j.owner_id,
-      j.task_queue_id, j.task_group_id, j.has_queue,
+      j.endpoint_queue_id, j.task_group_id, j.has_queue,
       case when j.verdict = 'stored' then j.last_seq + j.rank end, j.delivered)::completing_task order by j.n)
     into rows
     from (
       select d.*, row_number() over (partition by d.task_group_id, d.verdict order by d.n) as rank
         from (
           select k.n, k.id, k.state, k.attempt, k.retry_ms, k.is_loss, k.old_state, k.old_attempt, k.owner_id,
-                 k.task_queue_id, k.task_group_id, k.has_queue, k.last_seq, k.delivered,
+                 k.endpoint_queue_id, k.task_group_id, k.has_queue, k.last_seq, k.delivered,
                  -- A task twice in one batch: an answer counts before a retry, the first before the second. What does not
                  -- count anyway (foreign, stale) must not stand in the way of what does.
                  case when k.verdict in ('stored', 'retry') and row_number() over (
@@ -162,11 +162,11 @@ begin
                    then 'duplicate' else k.verdict end as verdict
             from (
               select i.n, i.id, i.state, coalesce(i.attempt, t.attempt) as attempt, i.retry_ms, i.is_loss, t.state as old_state,
-                     t.attempt as old_attempt, t.owner_id, t.task_queue_id, t.task_group_id, g.last_seq, g.has_queue,
+                     t.attempt as old_attempt, t.owner_id, t.endpoint_queue_id, t.task_group_id, g.last_seq, g.has_queue,
                      t.delivered_at is not null as delivered,
                      case
                        when t.id is null then 'unknown'
-                       when i.queue is not null and (i.queue <> t.task_queue_id or t.attempt = 0) then 'foreign'
+                       when i.queue is not null and (i.queue <> t.endpoint_queue_id or t.attempt = 0) then 'foreign'
                        when t.state in ('succeeded', 'failed', 'cancelled', 'expired') then 'duplicate'
                        when i.state <> 'succeeded' and i.attempt < t.attempt then 'stale'
                        -- The attempt was given up before its failure came; the next one is on its way.
@@ -204,7 +204,7 @@ begin
     from (select c.task_group_id, max(c.seq) as seq from unnest(rows) c where c.verdict = 'stored' group by 1) s
    where s.task_group_id = g.id;
 
-  update task_queues tq set
+  update endpoint_queues tq set
       in_flight = tq.in_flight - s.n,
       span_answers = case when s.is_over then 0 else tq.span_answers + s.n end,
       span_started_at = case when s.is_over then now() else tq.span_started_at end,
@@ -214,10 +214,10 @@ begin
     from (
       select q.id, x.n, now() - q.span_started_at > interval '150 milliseconds' as is_over,
              (q.span_answers + x.n) / greatest(extract(epoch from now() - q.span_started_at), 0.001) as rate
-        from task_queues q
-        join (select c.task_queue_id, count(*)::integer as n from unnest(rows) c
+        from endpoint_queues q
+        join (select c.endpoint_queue_id, count(*)::integer as n from unnest(rows) c
                where c.verdict in ('stored', 'retry') and c.old_state in ('dispatched', 'running') group by 1) x
-          on x.task_queue_id = q.id
+          on x.endpoint_queue_id = q.id
     ) s
    where s.id = tq.id;
 
@@ -256,20 +256,20 @@ end $$;
 create or replace function requeue_lost(p_ids uuid[], p_attempts integer[], p_max_losses integer)
 returns table (id uuid, attempt integer, is_final boolean) language plpgsql as $$
 begin
-  perform 1 from task_queues tq
-    where tq.id in (select t.task_queue_id from tasks t where t.id = any (p_ids)) order by tq.id for no key update;
+  perform 1 from endpoint_queues tq
+    where tq.id in (select t.endpoint_queue_id from tasks t where t.id = any (p_ids)) order by tq.id for no key update;
   return query
     with lost as (
-      select t.id, t.attempt, t.losses, t.task_queue_id
+      select t.id, t.attempt, t.losses, t.endpoint_queue_id
         from tasks t join unnest(p_ids, p_attempts) as p (id, attempt) on p.id = t.id and p.attempt = t.attempt
        where t.id = any (p_ids) and t.state in ('dispatched', 'running') order by t.id for no key update of t
     ), moved as (
       update tasks t set state = 'waiting', losses = t.losses + 1, claim_id = null, running_at = null, missing_since = null
         from lost l where l.id = t.id and l.losses < p_max_losses
-      returning t.id, t.task_queue_id
+      returning t.id, t.endpoint_queue_id
     ), counted as (
-      update task_queues tq set in_flight = tq.in_flight - s.n
-        from (select m.task_queue_id, count(*)::integer as n from moved m group by 1) s where s.task_queue_id = tq.id
+      update endpoint_queues tq set in_flight = tq.in_flight - s.n
+        from (select m.endpoint_queue_id, count(*)::integer as n from moved m group by 1) s where s.endpoint_queue_id = tq.id
     )
     select l.id, l.attempt, not exists (select 1 from moved m where m.id = l.id) from lost l;
 end $$;
@@ -322,15 +322,15 @@ declare
   v_found integer;
 begin
   for v_id in
-    select q.id from task_queues q
-      left join (select t.task_queue_id, count(*)::integer as n from tasks t
-                  where t.state in ('dispatched', 'running') group by 1) x on x.task_queue_id = q.id
+    select q.id from endpoint_queues q
+      left join (select t.endpoint_queue_id, count(*)::integer as n from tasks t
+                  where t.state in ('dispatched', 'running') group by 1) x on x.endpoint_queue_id = q.id
      where q.in_flight <> coalesce(x.n, 0)
   loop
-    select q.in_flight into v_counted from task_queues q where q.id = v_id for no key update;
-    select count(*)::integer into v_found from tasks t where t.task_queue_id = v_id and t.state in ('dispatched', 'running');
+    select q.in_flight into v_counted from endpoint_queues q where q.id = v_id for no key update;
+    select count(*)::integer into v_found from tasks t where t.endpoint_queue_id = v_id and t.state in ('dispatched', 'running');
     continue when v_counted = v_found;
-    update task_queues q set in_flight = v_found where q.id = v_id;
+    update endpoint_queues q set in_flight = v_found where q.id = v_id;
     queue_id := v_id; counted := v_counted; actual := v_found;
     return next;
   end loop;

@@ -1,0 +1,5 @@
+-- "Task queue" is Temporal's word; ours are endpoint queues.
+alter table task_queues rename to endpoint_queues;
+alter table broker_users rename column task_queue_id to endpoint_queue_id;
+alter table submissions rename column task_queue_id to endpoint_queue_id;
+alter table tasks rename column task_queue_id to endpoint_queue_id;
