@@ -1,3 +1,5 @@
+import type { PoolClient } from 'pg';
+
 import type { Database } from './database';
 
 /**
@@ -14,6 +16,14 @@ export interface UnansweredRequest {
   listener: string;
   /** A new one at each start of a process. */
   process: string;
+}
+
+/** What is written in the transaction that accepts the request. */
+export interface AnsweredLater extends UnansweredRequest {
+  ownerId: string;
+  /** The endpoint, or the flow. */
+  endpointId: string;
+  response: unknown;
 }
 
 /** Clients repeat within this time, time-outs of their own included. */
@@ -46,6 +56,16 @@ export async function takeLostRequest(db: Database, ownerId: string, bodyHash: B
 /** The answer is about to be written out; from now on an equal request is a new one. */
 export async function forgetUnanswered(db: Database, id: string): Promise<void> {
   await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = $1', values: [id] });
+}
+
+/** Written together with what the request asked for. */
+export async function insertUnanswered(client: Pick<PoolClient, 'query'>, request: AnsweredLater): Promise<void> {
+  const { id, ownerId, endpointId, bodyHash, listener, process, response } = request;
+  await client.query(
+    `insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response)
+     values ($1, $2, $3, $4, $5, $6, $7)`,
+    [id, ownerId, endpointId, bodyHash, listener, process, JSON.stringify(response)],
+  );
 }
 
 /** The connection went before the answer was written. */
