@@ -101,7 +101,7 @@ export async function readRetryFacts(db: Database, taskIds: readonly string[]): 
   const { rows } = await db.query<RetryFacts>({
     name: 'retry-facts',
     text: `select t.id as "taskId", t.attempt, t.losses, s.policy, g.has_queue as "hasQueue" from tasks t
-             join submissions s on s.id = (left(t.id::text, 31) || '00000')::uuid
+             join submissions s on s.id = submission_of(t.id)
              join task_groups g on g.id = t.task_group_id where t.id = any ($1) and t.id >= $2 and t.id <= $3`,
     values: [taskIds, ...rangeOfIds(taskIds)],
   });

@@ -1,4 +1,3 @@
-import { taskIdOf } from '../../contracts/ids';
 import type { Database } from './database';
 
 /** Dispatch is a claim in Postgres: here tasks leave and re-enter the state `waiting`. */
@@ -33,7 +32,7 @@ const LOADED = `
     from claimed c
     join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
     join functions f on f.id = t.function_id
-    join submissions s on s.id = (left(c.id::text, 31) || '00000')::uuid
+    join submissions s on s.id = submission_of(c.id)
     join endpoints e on e.id = s.endpoint_id
    order by c.id`;
 
@@ -122,9 +121,9 @@ export interface WaitingState {
 export async function readWaiting(db: Database, submissionId: string, queueId: string): Promise<WaitingState> {
   const { rows } = await db.query<WaitingState>({
     name: 'read-waiting',
-    text: `select (select count(*)::integer from tasks where id > $1 and id <= $2 and state = 'waiting') as waiting,
-                  q.is_online as "isOnline", q.changed_at as "changedAt" from endpoint_queues q where q.id = $3`,
-    values: [submissionId, taskIdOf(submissionId, 0xfffff), queueId],
+    text: `select (select count(*)::integer from tasks where id > $1 and id <= last_task_of($1) and state = 'waiting') as waiting,
+                  q.is_online as "isOnline", q.changed_at as "changedAt" from endpoint_queues q where q.id = $2`,
+    values: [submissionId, queueId],
   });
   const row = rows[0];
   if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
@@ -133,9 +132,6 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
 
 /** Lets delayed tasks of a submission that are due wait for dispatch. */
 export async function releaseDue(db: Database, submissionId: string): Promise<number> {
-  const { rows } = await db.query<{ n: number }>('select release_due($1, $2) as n', [
-    submissionId,
-    taskIdOf(submissionId, 0xfffff),
-  ]);
+  const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($1)) as n', [submissionId]);
   return rows[0]?.n ?? 0;
 }

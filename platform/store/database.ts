@@ -35,6 +35,9 @@ export function migrationNames(): string[] {
     .sort();
 }
 
+/** The SQL functions, replaced at each start, in an order in which each finds those that it calls. */
+const functionFiles = (): string[] => readdirSync(join(SQL_DIR, 'functions')).sort();
+
 /** Brings the schema up to date. Safe when several processes do it at once. */
 export async function migrate(db: Database, nowMs: number): Promise<void> {
   const client = await db.connect();
@@ -51,7 +54,7 @@ export async function migrate(db: Database, nowMs: number): Promise<void> {
       await client.query(sqlFile(name));
       await client.query('insert into schema_migrations (name) values ($1)', [name]);
     }
-    await client.query(sqlFile('functions.sql'));
+    for (const name of functionFiles()) await client.query(sqlFile(join('functions', name)));
     await client.query(partitionStatements(nowMs));
     await client.query('commit');
   } catch (error) {

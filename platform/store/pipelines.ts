@@ -1,4 +1,3 @@
-import { MAX_TASK_INDEX, taskIdOf } from '../../contracts/ids';
 import type { Identity } from '../access';
 import type { Database } from './database';
 
@@ -138,15 +137,15 @@ export async function readOutcomes(db: Database, submissionIds: readonly string[
             case when t.state <> 'succeeded' then left(v.data, ${MAX_TRACEBACK_CHARS}) end as text,
             v.size, case when v.is_small then substr(v.data, 4) end as json,
             case when t.state = 'succeeded' and not v.is_small then encode(sha256(convert_to(v.data, 'UTF8')), 'hex') end as sha256
-       from unnest($1::uuid[], $2::uuid[]) with ordinality as s (from_id, to_id, n)
-       join tasks t on t.id > s.from_id and t.id <= s.to_id
+       from unnest($1::uuid[]) with ordinality as s (id, n)
+       join tasks t on t.id > s.id and t.id <= last_task_of(s.id)
        join results r on r.id = t.id
        cross join lateral (select convert_from(substring(r.frame from 2), 'UTF8')::json -> 'data' as body offset 0) d
        cross join lateral (select x.data, octet_length(x.data) as size,
-                                  left(x.data, 3) = E'11\\n' and octet_length(x.data) <= $3 as is_small
+                                  left(x.data, 3) = E'11\\n' and octet_length(x.data) <= $2 as is_small
                              from (select d.body ->> 'data' as data offset 0) x offset 0) v
       order by s.n, r.id`,
-    [submissionIds, submissionIds.map((id) => taskIdOf(id, MAX_TASK_INDEX)), maxJsonBytes],
+    [submissionIds, maxJsonBytes],
   );
   return rows;
 }

@@ -117,7 +117,7 @@ export async function listSuspects(
                   extract(epoch from now() - missing_since)::double precision * 1000 as "missingMs",
                   extract(epoch from now() - dispatched_at)::double precision * 1000 as "ageMs"
              from tasks
-            where endpoint_queue_id = $1 and state in ('dispatched', 'running')
+            where endpoint_queue_id = $1 and is_in_flight(state)
               and (missing_since is not null
                    or (dispatched_at < now() - $3::double precision * interval '1 millisecond' and not (id = any ($2))))
             order by id limit $4`,
@@ -132,7 +132,7 @@ export async function noteMissing(db: Database, missing: readonly string[], foun
   await db.query({
     name: 'note-missing',
     text: `with noted as (
-             select id from tasks where id = any ($1::uuid[] || $2::uuid[]) and state in ('dispatched', 'running') order by id for no key update
+             select id from tasks where id = any ($1::uuid[] || $2::uuid[]) and is_in_flight(state) order by id for no key update
            )
            update tasks t set missing_since = case when t.id = any ($1::uuid[]) then now() end from noted n where t.id = n.id`,
     values: [missing, found],
@@ -148,7 +148,7 @@ export async function oldestDispatchMs(
   const { rows } = await db.query<{ ms: number | null }>({
     name: 'oldest-dispatch',
     text: `select extract(epoch from now() - min(dispatched_at))::double precision * 1000 as ms from tasks
-            where endpoint_queue_id = $1 and state in ('dispatched', 'running') and id = any ($2)`,
+            where endpoint_queue_id = $1 and is_in_flight(state) and id = any ($2)`,
     values: [endpointQueueId, ids],
   });
   return rows[0]?.ms ?? undefined;

@@ -40,7 +40,7 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
     `delete from submissions where id in (
        select s.id from submissions s
         where s.id < $1 and s.open = 0 and coalesce(s.finished_at, s.created_at) < $2
-          and not exists (select 1 from tasks t where t.id > s.id and t.id <= (left(s.id::text, 31) || 'fffff')::uuid)
+          and not exists (select 1 from tasks t where t.id > s.id and t.id <= last_task_of(s.id))
         limit ${ROWS_AT_ONCE})`,
     [lowestIdAt(cutoff.getTime()), cutoff],
   );

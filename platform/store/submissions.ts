@@ -243,13 +243,12 @@ const WALLTIME_GRACE_MS = 15_000;
 
 /** The state of a submission, as its workflow needs it. */
 export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
-  const range = [submissionId, taskIdOf(submissionId, 0xfffff)];
   const [counts, queue] = await Promise.all([
     db.query<{ state: TaskState; n: number; due: Date | null; running: Date | null }>({
       name: 'submission-counts',
       text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running
-               from tasks where id > $1 and id <= $2 group by state`,
-      values: range,
+               from tasks where id > $1 and id <= last_task_of($1) group by state`,
+      values: [submissionId],
     }),
     db.query<{ is_online: boolean; changed_at: Date; open: number }>({
       name: 'submission-queue',
@@ -282,8 +281,8 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
 export async function readFailures(db: Database, submissionId: string, limit: number): Promise<FailureLine[]> {
   const { rows } = await db.query<{ id: string; frame: Buffer }>(
     `select r.id, r.frame from tasks t join results r on r.id = t.id
-      where t.id > $1 and t.id <= $2 and t.state = 'failed' order by r.seq desc limit $3`,
-    [submissionId, taskIdOf(submissionId, 0xfffff), limit],
+      where t.id > $1 and t.id <= last_task_of($1) and t.state = 'failed' order by r.seq desc limit $2`,
+    [submissionId, limit],
   );
   return rows.map(({ id, frame }) => {
     const decoded = decodeFrame(frame);
@@ -296,9 +295,9 @@ export async function readFailures(db: Database, submissionId: string, limit: nu
 /** Writes what the workflow decided; shown by the API. */
 export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
   await db.query(
-    `update submissions set state = $2::text,
-            finished_at = case when $2::text in ('done', 'cancelled', 'expired') then coalesce(finished_at, now()) else null end
-      where id = $1 and (state <> $2::text or ($2::text in ('done', 'cancelled', 'expired') and finished_at is null))`,
+    `update submissions set state = $2,
+            finished_at = case when is_finished($2) then coalesce(finished_at, now()) else null end
+      where id = $1 and (state <> $2 or (is_finished($2) and finished_at is null))`,
     [submissionId, state],
   );
 }
@@ -313,8 +312,8 @@ export interface OpenTask {
 export async function listOpenTasks(db: Database, submissionId: string): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt, state from tasks
-      where id > $1 and id <= $2 and state in ('waiting', 'delayed', 'dispatched', 'running') order by id`,
-    [submissionId, taskIdOf(submissionId, 0xfffff)],
+      where id > $1 and id <= last_task_of($1) and is_open(state) order by id`,
+    [submissionId],
   );
   return rows;
 }
@@ -323,9 +322,9 @@ export async function listOpenTasks(db: Database, submissionId: string): Promise
 export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt, state from tasks
-      where id > $1 and id <= $2 and state = 'running'
-        and running_at < now() - ($3::double precision * interval '1 millisecond') order by id`,
-    [submissionId, taskIdOf(submissionId, 0xfffff), walltimeMs + WALLTIME_GRACE_MS],
+      where id > $1 and id <= last_task_of($1) and state = 'running'
+        and running_at < now() - ($2::double precision * interval '1 millisecond') order by id`,
+    [submissionId, walltimeMs + WALLTIME_GRACE_MS],
   );
   return rows;
 }
@@ -334,7 +333,7 @@ export async function listOverdue(db: Database, submissionId: string, walltimeMs
 export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
   const { rows } = await db.query<OpenTask & { endpoint_queue_id: string }>(
     `select id, attempt, state, endpoint_queue_id from tasks
-      where id = any ($1) and state in ('waiting', 'delayed', 'dispatched', 'running') order by id`,
+      where id = any ($1) and is_open(state) order by id`,
     [taskIds],
   );
   const byQueue = new Map<string, OpenTask[]>();

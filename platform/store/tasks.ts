@@ -144,8 +144,8 @@ export async function findSubmission(db: Database, ownerId: string, id: string):
 
 export async function countTaskStates(db: Database, submissionId: string): Promise<Partial<Record<TaskState, number>>> {
   const { rows } = await db.query<{ state: TaskState; n: number }>(
-    'select state, count(*)::integer as n from tasks where id > $1 and id <= $2 group by state',
-    [submissionId, taskIdOf(submissionId, 0xfffff)],
+    'select state, count(*)::integer as n from tasks where id > $1 and id <= last_task_of($1) group by state',
+    [submissionId],
   );
   return Object.fromEntries(rows.map(({ state, n }) => [state, n]));
 }

@@ -125,7 +125,7 @@ export async function listAsleep(db: Database): Promise<string[]> {
              join endpoint_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
             where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online
               and (exists (select 1 from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')
-                or exists (select 1 from tasks t where t.endpoint_queue_id = q.id and t.state in ('dispatched', 'running')))`,
+                or exists (select 1 from tasks t where t.endpoint_queue_id = q.id and is_in_flight(t.state)))`,
   });
   return rows.map((row) => row.id);
 }
@@ -146,7 +146,7 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
 export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<Lost[]> {
   const { rows } = await db.query<Lost>({
     name: 'list-in-hand',
-    text: `select id, attempt from tasks where endpoint_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2`,
+    text: `select id, attempt from tasks where endpoint_queue_id = $1 and is_in_flight(state) order by id limit $2`,
     values: [endpointQueueId, limit],
   });
   return rows;
@@ -158,7 +158,7 @@ export async function listOpenOfQueue(db: Database, endpointQueueId: string, lim
     name: 'list-open-of-queue',
     text: `(select id, attempt, state from tasks where endpoint_queue_id = $1 and state = 'waiting' order by id limit $2)
            union all
-           (select id, attempt, state from tasks where endpoint_queue_id = $1 and state in ('dispatched', 'running') order by id limit $2)`,
+           (select id, attempt, state from tasks where endpoint_queue_id = $1 and is_in_flight(state) order by id limit $2)`,
     values: [endpointQueueId, limit],
   });
   return rows;

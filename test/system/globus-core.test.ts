@@ -28,7 +28,7 @@ const squares = (n: number): number[] => Array.from({ length: n }, (_, i) => i *
 async function countTasks(state: string, since: Date): Promise<number> {
   const { rows } = await store.query<{ n: number }>(
     `select count(*)::integer as n from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id
-       join submissions s on s.id = (left(t.id::text, 31) || '00000')::uuid
+       join submissions s on s.id = submission_of(t.id)
       where q.endpoint_id = $1 and t.state = $2 and s.created_at >= $3`,
     [endpoint.id, state, since],
   );

@@ -1,0 +1,32 @@
+-- What the ids and states of contracts/ids.ts and contracts/states.ts mean in SQL. A test compares these functions with
+-- them. Postgres inlines the functions, so conditions that use them still match the partial indexes.
+
+-- The last 20 bits of a task id are its index within the submission; index 0 is the submission itself.
+create or replace function submission_of(p_task uuid) returns uuid language sql immutable parallel safe as $$
+  select (left(p_task::text, 31) || '00000')::uuid
+$$;
+
+-- The highest task id that a submission can have: tasks of submission s have ids in (s, last_task_of(s)].
+create or replace function last_task_of(p_submission uuid) returns uuid language sql immutable parallel safe as $$
+  select (left(p_submission::text, 31) || 'fffff')::uuid
+$$;
+
+-- The task has no answer yet.
+create or replace function is_open(p_task_state text) returns boolean language sql immutable parallel safe as $$
+  select p_task_state in ('waiting', 'delayed', 'dispatched', 'running')
+$$;
+
+-- An attempt is on the broker or at the agent: it counts in endpoint_queues.in_flight.
+create or replace function is_in_flight(p_task_state text) returns boolean language sql immutable parallel safe as $$
+  select p_task_state in ('dispatched', 'running')
+$$;
+
+-- The task has its answer; the state never changes again.
+create or replace function is_answered(p_task_state text) returns boolean language sql immutable parallel safe as $$
+  select p_task_state in ('succeeded', 'failed', 'cancelled', 'expired')
+$$;
+
+-- The workflow of the submission has finished.
+create or replace function is_finished(p_submission_state text) returns boolean language sql immutable parallel safe as $$
+  select p_submission_state in ('done', 'cancelled', 'expired')
+$$;

@@ -1,0 +1,149 @@
+-- Statements that put waiting tasks into flight. All statements that change task states lock in the same order: endpoint
+-- queues, tasks, task groups, submissions; rows of one table by id. They lock "for no key update" because an accept takes
+-- key locks on queues and groups through its foreign keys.
+-- Each list of ids comes with its lowest and highest id: the planner prunes partitions by a range, but not by a list.
+
+-- Claims waiting tasks of a queue until its window is full. Owners take turns; within an owner, priority and age decide.
+-- `p_bytes` bounds the bodies of one claim. Repeating a claim id returns the unanswered tasks of that claim.
+create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint)
+returns table (id uuid, attempt integer) language plpgsql as $$
+declare
+  v_queue endpoint_queues;
+  v_free integer;
+  v_picked uuid[];
+  v_last_owner uuid;
+  v_from uuid;
+  v_to uuid;
+begin
+  select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update;
+  if not found then return; end if;
+
+  if v_queue.in_flight > 0 then
+    return query select task.id, task.attempt from tasks task
+      where task.endpoint_queue_id = p_queue and task.state = 'dispatched' and task.claim_id = p_claim order by task.id;
+    if found then return; end if;
+  end if;
+  v_free := least(v_queue.window_size - v_queue.in_flight, p_limit);
+  if v_free <= 0 or not v_queue.is_online then return; end if;
+
+  -- Distinct owners by skipping along the index: the cost grows with owners, not with waiting tasks.
+  with recursive owners as (
+    (select task.owner_id from tasks task
+      where task.endpoint_queue_id = p_queue and task.state = 'waiting' order by task.owner_id limit 1)
+    union all
+    select (select task.owner_id from tasks task
+             where task.endpoint_queue_id = p_queue and task.state = 'waiting' and task.owner_id > owner.owner_id
+             order by task.owner_id limit 1)
+      from owners owner where owner.owner_id is not null
+  ), turns as (
+    -- The turn goes to the owners after the one that was served last, then to those before.
+    select owner.owner_id, count(*) over () as owners,
+           row_number() over (order by coalesce(owner.owner_id <= v_queue.last_owner, false), owner.owner_id) as place
+      from owners owner where owner.owner_id is not null
+  ), candidates as (
+    select task.id, task.payload_size, turn.owner_id, turn.place,
+           row_number() over (partition by turn.owner_id order by task.priority desc, task.id) as round
+      from turns turn
+      cross join lateral (
+        select t.id, t.payload_size, t.priority from tasks t
+         where t.endpoint_queue_id = p_queue and t.owner_id = turn.owner_id and t.state = 'waiting'
+         order by t.priority desc, t.id
+         limit case when turn.owners > v_free then 1 else v_free end
+      ) task
+     where turn.place <= v_free
+  ), ordered as (
+    select candidate.id, candidate.owner_id, row_number() over (order by candidate.round, candidate.place) as position,
+           sum(candidate.payload_size::bigint) over (order by candidate.round, candidate.place)
+             - candidate.payload_size as bytes_before
+      from candidates candidate order by candidate.round, candidate.place limit v_free
+  )
+  select array_agg(picked.id), (array_agg(picked.owner_id order by picked.position desc))[1] into v_picked, v_last_owner
+    from ordered picked where picked.bytes_before < p_bytes;
+  if v_picked is null then return; end if;
+  v_from := (select picked from unnest(v_picked) picked order by picked limit 1);
+  v_to := (select picked from unnest(v_picked) picked order by picked desc limit 1);
+
+  return query
+    with dispatched as (
+      update tasks task set
+          state = 'dispatched', attempt = task.attempt + 1, claim_id = p_claim, dispatched_at = now(),
+          due_at = null, running_at = null, missing_since = null
+       where task.id = any (v_picked) and task.state = 'waiting' and task.id >= v_from and task.id <= v_to
+      returning task.id, task.attempt
+    ), counted as (
+      update endpoint_queues queue set
+          in_flight = queue.in_flight + (select count(*) from dispatched), last_owner = v_last_owner,
+          pump_claim = case when p_claim like 'pump/%' then p_claim else queue.pump_claim end
+       where queue.id = p_queue
+    ), shown as (
+      update submissions submission set state = 'running'
+       where submission.id in (select submission_of(task.id) from dispatched task) and submission.state = 'waiting'
+    )
+    select task.id, task.attempt from dispatched task order by task.id;
+end $$;
+
+-- True when tasks wait at an online queue without a live pump; the caller then signals the endpoint's workflow.
+-- True at most once in 15 s, so that one caller signals and the others rely on it.
+create or replace function ask_for_pump(p_queue uuid) returns boolean language sql as $$
+  with asked as (
+    update endpoint_queues queue set pump_alive_at = now()
+     where queue.id = p_queue and queue.is_online
+       and (queue.pump_alive_at is null or queue.pump_alive_at < now() - interval '15 seconds')
+       and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
+    returning 1
+  ) select exists (select from asked)
+$$;
+
+-- Renews the pump's sign of life. With nothing left to dispatch, records that the pump ends and returns false.
+create or replace function keep_pumping(p_queue uuid) returns boolean language plpgsql as $$
+declare
+  v_has_work boolean;
+begin
+  perform from endpoint_queues queue where queue.id = p_queue for no key update;
+  select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
+    into v_has_work from endpoint_queues queue where queue.id = p_queue;
+  update endpoint_queues queue set
+      pump_alive_at = case when v_has_work then now() end, pump_claim = case when v_has_work then queue.pump_claim end
+   where queue.id = p_queue;
+  return coalesce(v_has_work, false);
+end $$;
+
+-- Delayed tasks of a submission that are due wait for dispatch again. Returns their number.
+create or replace function release_due(p_from uuid, p_to uuid) returns integer language sql as $$
+  with due as (
+    select task.id from tasks task
+     where task.id > p_from and task.id <= p_to and task.state = 'delayed'
+       and task.due_at <= now() + interval '5 milliseconds'
+     order by task.id for no key update
+  ), released as (
+    update tasks task set state = 'waiting', due_at = null from due
+     where task.id = due.id and task.id > p_from and task.id <= p_to returning 1
+  ) select count(*)::integer from released
+$$;
+
+-- Lost attempts go back to waiting. Attempts that were lost too often are returned as final: the caller ends them.
+-- Skips attempts that were answered, or followed by another one, since the caller looked.
+create or replace function requeue_lost(p_ids uuid[], p_attempts integer[], p_max_losses integer)
+returns table (id uuid, attempt integer, is_final boolean) language plpgsql as $$
+begin
+  perform from endpoint_queues queue
+    where queue.id in (select task.endpoint_queue_id from tasks task where task.id = any (p_ids))
+    order by queue.id for no key update;
+  return query
+    with lost as (
+      select task.id, task.attempt, task.losses
+        from tasks task join unnest(p_ids, p_attempts) as reported (id, attempt)
+          on reported.id = task.id and reported.attempt = task.attempt
+       where task.id = any (p_ids) and is_in_flight(task.state) order by task.id for no key update of task
+    ), requeued as (
+      update tasks task set
+          state = 'waiting', losses = task.losses + 1, claim_id = null, running_at = null, missing_since = null
+        from lost where lost.id = task.id and lost.losses < p_max_losses
+      returning task.id, task.endpoint_queue_id
+    ), counted as (
+      update endpoint_queues queue set in_flight = queue.in_flight - freed.places
+        from (select task.endpoint_queue_id, count(*)::integer as places from requeued task group by 1) freed
+       where freed.endpoint_queue_id = queue.id
+    )
+    select lost.id, lost.attempt, not exists (select from requeued task where task.id = lost.id) from lost;
+end $$;
