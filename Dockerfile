@@ -9,6 +9,7 @@ RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY contracts contracts
 COPY broker broker
+COPY client client
 COPY platform platform
 COPY workflows workflows
 COPY accepting accepting

@@ -8,6 +8,7 @@ const ROOMS = [
   'api',
   'broker',
   'cli',
+  'client',
   'contracts',
   'endpoint',
   'flows',
@@ -20,6 +21,7 @@ const ROOMS = [
 const MAY_IMPORT = {
   contracts: [],
   broker: ['contracts'],
+  client: ['contracts'],
   platform: ['contracts', 'broker'],
   flows: ['contracts'],
   workflows: ['contracts', 'flows'],
@@ -27,8 +29,8 @@ const MAY_IMPORT = {
   activities: ['contracts', 'broker', 'platform', 'accepting', 'flows'],
   workers: ['contracts', 'broker', 'platform', 'accepting', 'activities', 'workflows'],
   api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
-  endpoint: ['contracts', 'broker'],
-  sdk: ['contracts', 'broker'],
+  endpoint: ['contracts', 'broker', 'client'],
+  sdk: ['contracts', 'broker', 'client'],
   cli: ['sdk', 'contracts', 'local', 'platform', 'flows'],
   local: ['sdk', 'contracts', 'platform', 'cli', 'endpoint'],
   bench: ['sdk'], // by public interfaces only

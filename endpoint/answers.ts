@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Publisher } from '../broker';
+import { ApiError } from '../client';
 import { encodeFrame, type ResultData } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 
 import type { Attempt } from './attempts';
 import { failure, type Outcome } from './runners/runner';
-import { ServiceError, type ServiceClient } from './service-client';
+import type { ServiceClient } from './service-client';
 
 /** Sends results: large bodies over HTTP first, then the message; tries for as long as the agent lives. */
 
@@ -61,7 +62,7 @@ export class Answers {
       try {
         isStored = await this.#store(attempt, outcome.data);
       } catch (error) {
-        if (!(error instanceof ServiceError) || error.isTemporary) throw error;
+        if (!(error instanceof ApiError) || error.isTemporary) throw error;
         answer = { ...outcome, ...refused(error, outcome) };
       }
     }
@@ -132,7 +133,7 @@ export function limitOutcome(outcome: Outcome, maxChars: number): Outcome {
 }
 
 /** The service does not take the body: too large for it, or the task has its answer. A short failure decides it. */
-function refused(error: ServiceError, outcome: Outcome): Pick<Outcome, 'data' | 'error'> {
+function refused(error: ApiError, outcome: Outcome): Pick<Outcome, 'data' | 'error'> {
   const code = error.status === 413 ? 'MaxResultSizeExceeded' : 'EndpointFailed';
   return failure(code, `The service did not take the result of ${outcome.data.length} characters: ${error.message}`);
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { ApiError } from '../client';
 import type { Claim } from '../contracts/frames';
 
-import { ServiceError, type ServiceClient } from './service-client';
+import type { ServiceClient } from './service-client';
 
 /**
  * Fetches bodies that were too large for the broker, for as long as somebody wants them. A place is kept from the fetch until the
@@ -28,7 +29,7 @@ export class Bodies {
     private readonly log: { warn(fields: object, text: string): void },
   ) {}
 
-  /** Undefined when `isWanted` says no meanwhile. Throws a `ServiceError` that repeating can not help. */
+  /** Undefined when `isWanted` says no meanwhile. Throws a `ApiError` that repeating can not help. */
   async fetch(claim: Claim, isWanted: () => boolean): Promise<FetchedBody | undefined> {
     if (this.#taken >= this.places) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#taken++;
@@ -48,7 +49,7 @@ export class Bodies {
       try {
         return await this.client.fetchBody(claim.path, claim.token);
       } catch (error) {
-        if (error instanceof ServiceError && !error.isTemporary) throw error;
+        if (error instanceof ApiError && !error.isTemporary) throw error;
         this.log.warn({ reason: String(error), path: claim.path, retryMs: backoffMs }, 'can not fetch a body yet');
       }
       await sleep(backoffMs, undefined, { ref: false });

@@ -1,6 +1,7 @@
+import { ApiError } from '../client';
 import type { AgentRegistration, RegisterAgent } from '../contracts/http/v1';
 
-import { ServiceError, type ServiceClient } from './service-client';
+import type { ServiceClient } from './service-client';
 import type { StateDir } from './state-dir';
 
 /**
@@ -62,9 +63,9 @@ export class Registrar {
       this.#present = registration;
       return registration;
     } catch (error) {
-      if (error instanceof ServiceError) {
+      if (error instanceof ApiError) {
         this.#throwIfRefused(error);
-        const pauseMs = error.retryAfterMs ?? (error.isTemporary ? 0 : SLOW_RETRY_MS);
+        const pauseMs = error.retryAfterS !== undefined ? error.retryAfterS * 1000 : error.isTemporary ? 0 : SLOW_RETRY_MS;
         await pause(pauseMs, this.#aborted.signal);
       }
       throw error;
@@ -76,7 +77,7 @@ export class Registrar {
     this.#aborted.abort();
   }
 
-  #throwIfRefused(error: ServiceError): void {
+  #throwIfRefused(error: ApiError): void {
     if (error.isTemporary) return;
     if (error.status === 423) throw new RegistrationRefusedError(error.message, 0);
     if (error.status === 404 || this.#present === undefined) throw new RegistrationRefusedError(error.message, EXIT_REFUSED);

@@ -10,7 +10,7 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOMS = [
-  'accepting', 'activities', 'api', 'bench', 'broker', 'cli', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows',
+  'accepting', 'activities', 'api', 'bench', 'broker', 'cli', 'client', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows',
 ]; // prettier-ignore
 const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
 const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__']);

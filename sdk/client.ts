@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 
 import type { z } from 'zod';
 
+import { resolveOptions, ServiceHttp, type ClientOptions, type HttpRequest } from '../client';
 import {
   endpointDocumentSchema,
   endpointStatusSchema,
@@ -26,10 +27,8 @@ import {
 import { isEndState, type SubmissionState } from '../contracts/states';
 import { JSON_RESULT_SERIALIZER, packJsonArguments } from '../contracts/packing';
 
-import { resolveOptions, type ClientOptions } from './client-options';
 import { ConnectionError, taskErrorOf } from './errors';
 import { javascript, type AnyFunction, type FunctionSource, type RegisterOptions } from './functions';
-import { ServiceHttp, type HttpRequest } from './http';
 import { wirePolicy, type CallPolicy } from './policy';
 import { valueOf } from './values';
 

@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 
+import type { ClientOptions } from '../client';
 import { ensureError, TerminalError } from '../contracts/errors';
 import { isUuid } from '../contracts/ids';
 import { packJsonArguments } from '../contracts/packing';
 
 import { Client, type SubmitOptions } from './client';
-import type { ClientOptions } from './client-options';
 import { ExecutorClosedError, taskErrorOf } from './errors';
 import { javascript, type AnyFunction, type FunctionSource } from './functions';
 import { TaskFuture } from './future';

@@ -21,7 +21,7 @@ export type {
   TaskDocument,
   TaskState,
 } from './client';
-export type { ClientOptions } from './client-options';
+export type { ClientOptions } from '../client';
 export type { Callable, ExecutorOptions } from './executor';
 export type { AnyFunction, FunctionSource, RegisterOptions, ShellResult } from './functions';
 export type { Transport } from './group-listener';

@@ -5,9 +5,10 @@ import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
+import { ApiError } from '../../client';
 import { Registrar, RegistrationRefusedError } from '../../endpoint/registration';
 import { ProcessGroups } from '../../endpoint/runners/process-groups';
-import { ServiceClient, ServiceError } from '../../endpoint/service-client';
+import { ServiceClient } from '../../endpoint/service-client';
 import { DirectoryInUseError, StateDir } from '../../endpoint/state-dir';
 
 const ENDPOINT = '11111111-2222-4333-8444-555555555555';
@@ -153,7 +154,7 @@ test.each([
 test('a service that is away for a moment is asked again after the time it names', async () => {
   service.answer = { status: 503, headers: { 'retry-after': '0.2' }, body: { detail: 'Later.' } };
   const before = Date.now();
-  await expect(registrar().register()).rejects.toBeInstanceOf(ServiceError);
+  await expect(registrar().register()).rejects.toBeInstanceOf(ApiError);
   expect(Date.now() - before).toBeGreaterThanOrEqual(190);
 });
 
@@ -161,7 +162,7 @@ test('a registered agent that meets a conflict keeps trying, one that was delete
   const one = registrar();
   await one.register();
   service.answer = { status: 409, headers: { 'retry-after': '0' }, body: { detail: 'Taken.' } };
-  await expect(one.register()).rejects.toBeInstanceOf(ServiceError);
+  await expect(one.register()).rejects.toBeInstanceOf(ApiError);
   service.answer = { status: 404, body: { detail: 'Deleted.' } };
   await expect(one.register()).rejects.toBeInstanceOf(RegistrationRefusedError);
 });

@@ -146,6 +146,6 @@ describe('the options of a client', () => {
     process.env.FUNCX_CLIENT_SECRET = 'secret';
     expect(() => new Client()).not.toThrow();
     expect(() => new Client({ apiUrl: 'localhost:5000' })).toThrow(FuncXError);
-    expect(() => new Client({ ca: '/nowhere/ca.pem' })).toThrow(/\/nowhere\/ca\.pem can not be read/);
+    expect(() => new Client({ ca: '/nowhere/ca.pem' })).toThrow(/Cannot read the certificate authority \/nowhere\/ca\.pem/);
   });
 });

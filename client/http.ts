@@ -4,36 +4,41 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ensureError, ERROR_CATALOGUE, type ErrorCode } from '../contracts/errors';
 
-import type { ResolvedOptions } from './client-options';
 import { ApiError, ConnectionError } from './errors';
+import type { ResolvedOptions } from './options';
 
 /**
- * Requests to the service: token, retries, errors. `node:https` instead of `fetch`: a private certificate authority needs
- * no further package there.
+ * Requests to the service: access token, retries, errors.
+ * Uses `node:https`, not `fetch`, because `fetch` needs another package to trust a private certificate authority.
  */
 
 export interface HttpRequest {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   path: string;
   query?: Record<string, string | number | undefined>;
+  /** Sent as JSON. */
   body?: unknown;
+  /** Sent as it is, in place of `body`; `headers` name its content type. */
+  text?: string;
   headers?: Record<string, string>;
-  /** A request of unknown outcome may be sent again. Default: all but POST. */
+  /** Bearer token for this request, in place of the client's own access token. */
+  token?: string;
+  /** True when sending the request twice does no harm. Default: true for every method but POST. */
   mayRepeat?: boolean;
-  /** In place of the client's own. */
+  /** Default: the client's timeout. */
   timeoutMs?: number;
   signal?: AbortSignal;
 }
 
-interface Answer {
+interface Response {
   status: number;
   text: string;
   headers: http.IncomingHttpHeaders;
 }
 
-/** All rights of the compute service; the scope that Globus Compute's own clients ask for. */
+/** Every right of the compute service. The Globus Compute clients request this scope. */
 const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
-/** A token is renewed before its end, not after the first refusal. */
+/** How long before its expiry a token is renewed. */
 const RENEW_EARLY_MS = 60_000;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;
@@ -48,13 +53,19 @@ export class ServiceHttp {
       : new http.Agent({ keepAlive: true });
   }
 
-  /** The parsed JSON of a good answer; throws {@link ApiError} or {@link ConnectionError}. */
+  /** Returns the parsed JSON of the response; throws {@link ApiError} or {@link ConnectionError}. */
   async request(request: HttpRequest): Promise<unknown> {
-    const { text } = await this.#withRetries(request, () => this.#authorized(request, (headers) => this.#send(request, headers)));
+    const text = await this.requestText(request);
     return text === '' ? undefined : parseJson(text, this.options.apiUrl);
   }
 
-  /** A good answer as a stream that has no end of its own; abort the signal to end it. Not repeated. */
+  /** Returns the body of the response; throws {@link ApiError} or {@link ConnectionError}. */
+  async requestText(request: HttpRequest): Promise<string> {
+    const { text } = await this.#withRetries(request, () => this.#authorized(request, (headers) => this.#send(request, headers)));
+    return text;
+  }
+
+  /** Opens a response that has no end. Abort the signal to close it. A failed request is not retried. */
   async stream(request: HttpRequest & { signal: AbortSignal }): Promise<http.IncomingMessage> {
     return this.#authorized(request, async (headers) => {
       const response = await this.#open(request, headers);
@@ -64,12 +75,12 @@ export class ServiceHttp {
     });
   }
 
-  /** Ends idle connections; open requests end by themselves. */
+  /** Closes the connections, and with them the open requests. */
   close(): void {
     this.#agent.destroy();
   }
 
-  async #withRetries(request: HttpRequest, send: () => Promise<Answer>): Promise<Answer> {
+  async #withRetries(request: HttpRequest, send: () => Promise<Response>): Promise<Response> {
     const deadlineMs = Date.now() + this.options.retryForMs;
     const mayRepeat = request.mayRepeat ?? request.method !== 'POST';
     for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
@@ -78,7 +89,7 @@ export class ServiceHttp {
       } catch (error) {
         request.signal?.throwIfAborted();
         const pauseMs = pauseBeforeRetry(error, backoffMs);
-        // A 429 was not acted upon, so anything may be sent again.
+        // The service did not act on a request that it answered with 429, so every method may be sent again.
         const isSafe = mayRepeat || (error instanceof ApiError && error.status === 429);
         if (pauseMs === undefined || !isSafe || Date.now() + pauseMs > deadlineMs) throw error;
         await sleep(pauseMs, undefined, { signal: request.signal });
@@ -87,26 +98,28 @@ export class ServiceHttp {
   }
 
   async #authorized<T>(request: HttpRequest, send: (headers: Record<string, string>) => Promise<T>): Promise<T> {
+    const withToken = (token: string): Promise<T> => send({ ...request.headers, authorization: `Bearer ${token}` });
+    if (request.token !== undefined) return withToken(request.token);
     const token = await this.#accessToken(request.signal);
     try {
-      return await send({ ...request.headers, authorization: `Bearer ${token}` });
+      return await withToken(token);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401) throw error;
-      // Expired or revoked: a new one, once. Another request may have asked for it already.
+      // The token expired or was revoked: get a new one, once. Another request may have done so already.
       if (this.#token && (await this.#token.value.catch(() => undefined)) === token) this.#token = undefined;
-      return send({ ...request.headers, authorization: `Bearer ${await this.#accessToken(request.signal)}` });
+      return withToken(await this.#accessToken(request.signal));
     }
   }
 
   async #accessToken(signal: AbortSignal | undefined): Promise<string> {
     if (this.#token && Date.now() < this.#token.untilMs) return this.#token.value;
-    const asked = this.#askForToken(signal);
-    // Whoever needs a token meanwhile waits for this one; a failed one is forgotten.
-    const entry = { value: asked.then(({ value }) => value), untilMs: Infinity };
-    entry.value.catch(() => undefined); // told below, also when nobody else waits
+    const fetched = this.#fetchToken(signal);
+    // Concurrent requests share one token request; a failed one is forgotten.
+    const entry = { value: fetched.then(({ value }) => value), untilMs: Infinity };
+    entry.value.catch(() => undefined); // thrown below
     this.#token = entry;
     try {
-      entry.untilMs = (await asked).untilMs;
+      entry.untilMs = (await fetched).untilMs;
       return await entry.value;
     } catch (error) {
       if (this.#token === entry) this.#token = undefined;
@@ -114,28 +127,31 @@ export class ServiceHttp {
     }
   }
 
-  async #askForToken(signal: AbortSignal | undefined): Promise<{ value: string; untilMs: number }> {
+  async #fetchToken(signal: AbortSignal | undefined): Promise<{ value: string; untilMs: number }> {
     const { clientId, clientSecret, apiUrl } = this.options;
-    const request: HttpRequest = { method: 'POST', path: '/v2/oauth2/token', ...(signal ? { signal } : {}) };
     const { text } = await this.#send(
-      request,
+      {
+        method: 'POST',
+        path: '/v2/oauth2/token',
+        text: new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE }).toString(),
+        ...(signal ? { signal } : {}),
+      },
       {
         authorization: `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString('base64')}`,
         'content-type': 'application/x-www-form-urlencoded',
       },
-      new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE }).toString(),
     );
     const token = parseJson(text, apiUrl) as { access_token: string; expires_in: number };
     return { value: token.access_token, untilMs: Date.now() + Math.max(token.expires_in * 1000 - RENEW_EARLY_MS, 1_000) };
   }
 
-  async #send(request: HttpRequest, headers: Record<string, string>, body?: string): Promise<Answer> {
+  async #send(request: HttpRequest, headers: Record<string, string>): Promise<Response> {
     const timeout = AbortSignal.timeout(request.timeoutMs ?? this.options.timeoutMs);
     const signal = request.signal ? AbortSignal.any([request.signal, timeout]) : timeout;
-    const response = await this.#open({ ...request, signal }, headers, body);
-    const answer = { status: response.statusCode ?? 0, headers: response.headers, text: await this.#read(response, request) };
-    if (answer.status >= 200 && answer.status < 300) return answer;
-    throw errorOf(answer, request);
+    const message = await this.#open({ ...request, signal }, headers);
+    const response = { status: message.statusCode ?? 0, headers: message.headers, text: await this.#read(message, request) };
+    if (response.status >= 200 && response.status < 300) return response;
+    throw errorOf(response, request);
   }
 
   async #read(response: http.IncomingMessage, request: HttpRequest): Promise<string> {
@@ -146,12 +162,12 @@ export class ServiceHttp {
     }
   }
 
-  #open(request: HttpRequest, headers: Record<string, string>, form?: string): Promise<http.IncomingMessage> {
+  #open(request: HttpRequest, headers: Record<string, string>): Promise<http.IncomingMessage> {
     const url = new URL(this.options.apiUrl + request.path);
     for (const [name, value] of Object.entries(request.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
-    const text = form ?? (request.body === undefined ? undefined : JSON.stringify(request.body));
+    const text = request.text ?? (request.body === undefined ? undefined : JSON.stringify(request.body));
     const bytes = text === undefined ? undefined : Buffer.from(text);
     const send = url.protocol === 'https:' ? https.request : http.request;
     return new Promise((resolve, reject) => {
@@ -174,9 +190,10 @@ export class ServiceHttp {
   #unreachable(cause: unknown, { method, path }: HttpRequest): ConnectionError {
     const { message } = ensureError(cause);
     const where = `${this.options.apiUrl} (${method} ${path})`;
-    return new ConnectionError(`The service at ${where} does not answer: ${message}. Check the address, and that it runs.`, {
-      cause,
-    });
+    return new ConnectionError(
+      `The service at ${where} does not answer: ${message}. Check the address, and that the service runs.`,
+      { cause },
+    );
   }
 }
 
@@ -190,25 +207,25 @@ function parseJson(text: string, apiUrl: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
-    throw new ConnectionError(`What answers at ${apiUrl} is not this service: its answer is no JSON. Check the address.`, {
-      cause: error,
-    });
+    throw new ConnectionError(
+      `The server at ${apiUrl} is not this service: its response is not JSON. Check the address (FUNCX_API_URL).`,
+      { cause: error },
+    );
   }
 }
 
-/** Milliseconds, or undefined when trying again is pointless. */
+/** Milliseconds, or undefined when a retry cannot help. */
 function pauseBeforeRetry(error: unknown, backoffMs: number): number | undefined {
-  const isTemporary =
-    error instanceof ConnectionError || (error instanceof ApiError && (error.status >= 500 || error.status === 429));
+  const isTemporary = error instanceof ConnectionError || (error instanceof ApiError && error.isTemporary);
   if (!isTemporary) return undefined;
-  const asked = error instanceof ApiError ? (error.retryAfterS ?? 0) * 1000 : 0;
-  // Clients that were refused together must not come back together.
-  return asked + backoffMs * (0.5 + Math.random() / 2);
+  const retryAfterMs = error instanceof ApiError ? (error.retryAfterS ?? 0) * 1000 : 0;
+  // Jitter: clients that were refused together must not come back together.
+  return retryAfterMs + backoffMs * (0.5 + Math.random() / 2);
 }
 
-function errorOf({ status, text, headers }: Answer, { method, path }: HttpRequest): ApiError {
+function errorOf({ status, text, headers }: Response, { method, path }: HttpRequest): ApiError {
   const fields = fieldsOf(text);
-  const names = ['message', 'detail', 'reason', 'error_description'];
+  const names = ['message', 'detail', 'reason', 'error_description', 'title'];
   const sentence = names.map((name) => fields[name]).find((value): value is string => typeof value === 'string' && value !== '');
   const code = typeof fields.code === 'string' && fields.code in ERROR_CATALOGUE ? (fields.code as ErrorCode) : codeOf(status);
   const requestId = typeof fields.request_id === 'string' ? fields.request_id : undefined;
@@ -227,7 +244,7 @@ function fieldsOf(text: string): Record<string, unknown> {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
-    return {}; // not ours: a proxy's page, say
+    return {}; // not from the service: a proxy's page, for example
   }
 }
 

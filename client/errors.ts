@@ -1,0 +1,24 @@
+import { FuncXError, RetryableError, type ErrorCode } from '../contracts/errors';
+
+/** Thrown when the service refused a request; `code` and `message` come from the service. */
+export class ApiError extends FuncXError {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    /** HTTP status of the response. */
+    readonly status: number,
+    /** Finds the reason in the service's log. */
+    readonly requestId: string | undefined,
+    options: { retryAfterS?: number } = {},
+  ) {
+    super(code, message, options);
+  }
+
+  /** True when the same request may succeed later. */
+  get isTemporary(): boolean {
+    return this.status >= 500 || this.status === 429 || this.status === 408;
+  }
+}
+
+/** Thrown when the service did not answer before the retries ran out. */
+export class ConnectionError extends RetryableError {}
