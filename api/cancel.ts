@@ -8,7 +8,7 @@ import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform
  * as workflows, the same way as by the Temporal UI's own button; the workflow ends its tasks.
  */
 export function createCancel(deps: ActivityDeps): Cancel {
-  return async function cancel(_owner, target) {
+  return async function cancel(target) {
     if ('taskIds' in target) {
       let cancelled = 0;
       for (const [endpointQueueId, tasks] of await listOpenOfTasks(deps.db, target.taskIds)) {

@@ -2,13 +2,14 @@ import type { Command } from '../contracts/frames';
 import type { BrokerUsers } from '../platform/broker-users';
 import type { EndpointQueues, StockQueues } from '../platform/broker-topology';
 import type { Config } from '../platform/config';
+import type { EngineState } from '../platform/health';
 import type { EndpointUsers } from '../platform/endpoint-users';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Accept } from '../accepting/accept';
 import type { GroupWatch } from './group-watch';
-import type { Replay } from './replay';
+import type { Requeue } from './requeue';
 import type { Repeats } from './repeats';
 import type { Placement } from '../accepting/placement';
 
@@ -27,14 +28,12 @@ export interface ApiDeps {
   repeats: Repeats;
   accept: Accept;
   cancel: Cancel;
-  replay: Replay;
+  requeue: Requeue;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
-  /** An agent registered; its queues exist. */
-  onEndpointRegistered: (endpointQueueId: string) => Promise<void>;
   /** An endpoint was deleted: its open submissions get their answers. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;
   /** Puts a command on the agent's queue. */
@@ -43,12 +42,7 @@ export interface ApiDeps {
   stopping: AbortSignal;
 }
 
-export interface EngineState {
-  ok: boolean;
-  reason?: string;
-}
-
 export type CancelTarget = { taskIds: string[] } | { submissionId: string } | { taskGroupId: string };
 
 /** Cancels what has no answer yet. The target was checked to be the owner's. */
-export type Cancel = (owner: { id: string; name: string }, target: CancelTarget) => Promise<{ cancelled: number }>;
+export type Cancel = (target: CancelTarget) => Promise<{ cancelled: number }>;

@@ -25,7 +25,7 @@ import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from '../accepting/group-queues';
 import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
-import { createReplay } from './replay';
+import { createRequeue } from './requeue';
 import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
@@ -81,12 +81,10 @@ async function main(): Promise<void> {
     repeats,
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
-    replay: createReplay(publisher),
+    requeue: createRequeue(publisher),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,
-    // Its first heartbeat brings it online.
-    onEndpointRegistered: () => Promise.resolve(),
     onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>
       publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {

@@ -17,7 +17,7 @@ export type RouteAccess = 'open' | 'user' | 'admin' | 'body';
 /** How the request's body is read. `none` ignores it. */
 export type BodyKind = 'json' | 'form' | 'raw' | 'none';
 
-export interface Call<Body, Query> {
+export interface RouteRequest<Body, Query> {
   /** Who calls; nobody where the route is `open` or `body`. */
   identity: Identity;
   /** Of the path; ids are checked by {@link idParameter}. */
@@ -51,7 +51,7 @@ export interface RouteDescription {
 }
 
 export interface Route extends RouteDescription {
-  invoke(call: Call<unknown, unknown>): Promise<unknown>;
+  invoke(request: RouteRequest<unknown, unknown>): Promise<unknown>;
 }
 
 interface RouteSpec<Body extends z.ZodType, Query extends z.ZodType> {
@@ -67,7 +67,7 @@ interface RouteSpec<Body extends z.ZodType, Query extends z.ZodType> {
   contentType?: string;
   errors?: readonly ErrorCode[];
   /** Its value becomes the JSON answer. */
-  handle(call: Call<z.output<Body>, z.output<Query>>): unknown;
+  handle(request: RouteRequest<z.output<Body>, z.output<Query>>): unknown;
 }
 
 export function route<Body extends z.ZodType = z.ZodUndefined, Query extends z.ZodType = z.ZodUndefined>(
@@ -85,11 +85,11 @@ export function route<Body extends z.ZodType = z.ZodUndefined, Query extends z.Z
     status: spec.status ?? 200,
     contentType: spec.contentType ?? 'application/json',
     errors: spec.errors ?? [],
-    invoke: async (call) =>
+    invoke: async (request) =>
       spec.handle({
-        ...call,
-        body: parse(spec.body, call.body, 'body'),
-        query: parse(spec.query, call.query, 'query'),
+        ...request,
+        body: parse(spec.body, request.body, 'body'),
+        query: parse(spec.query, request.query, 'query'),
       }),
   };
 }
@@ -124,8 +124,8 @@ function withoutUnions(issue: Issue): Issue[] {
 const deepest = (issues: readonly Issue[]): number => Math.max(...issues.map((issue) => issue.path.length));
 
 /** A path parameter that is an id. One that can't be an id names nothing, so the answer is the same as for an unknown one. */
-export function idParameter(call: { params: Record<string, string> }, name: string, notFound: ErrorCode): string {
-  const text = call.params[name] ?? '';
+export function idParameter(request: { params: Record<string, string> }, name: string, notFound: ErrorCode): string {
+  const text = request.params[name] ?? '';
   const parsed = uuidSchema.safeParse(text);
   if (!parsed.success) throw new TerminalError(notFound, `"${text.slice(0, 100)}" is not an id; ids are UUIDs`);
   return parsed.data;

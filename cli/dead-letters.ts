@@ -4,7 +4,7 @@ import {
   deadLetterListSchema,
   deadLetterSchema,
   droppedDeadLetterSchema,
-  replayedDeadLetterSchema,
+  requeuedDeadLetterSchema,
   type DeadLetter,
 } from '../contracts/http/v1';
 
@@ -30,9 +30,9 @@ export function addDeadLetterCommands(program: Command): void {
   addCommonOptions(command.command('drop').description('remove one for good'))
     .argument('<id>', 'its number', parseNumber)
     .action((id: number, options: CommonOptions) => drop(id, options));
-  addCommonOptions(command.command('replay').description('put one back on the queue it came from'))
+  addCommonOptions(command.command('requeue').alias('replay').description('put one back on the queue that it came from'))
     .argument('<id>', 'its number', parseNumber)
-    .action((id: number, options: CommonOptions) => replay(id, options));
+    .action((id: number, options: CommonOptions) => requeue(id, options));
 }
 
 function parseNumber(text: string): number {
@@ -83,8 +83,8 @@ async function drop(id: number, options: CommonOptions): Promise<void> {
   else print(`Dropped ${id}.`);
 }
 
-async function replay(id: number, options: CommonOptions): Promise<void> {
-  const answer = replayedDeadLetterSchema.parse(await ask(options, 'POST', `/${id}/replay`));
+async function requeue(id: number, options: CommonOptions): Promise<void> {
+  const answer = requeuedDeadLetterSchema.parse(await ask(options, 'POST', `/${id}/requeue`));
   if (options.json === true) printJson(answer);
-  else print(`Put ${id} back on ${answer.queue}; if it is still not understood, it comes again.`);
+  else print(`Put ${id} back on ${answer.queue}. If the service still cannot process it, it becomes a dead letter again.`);
 }

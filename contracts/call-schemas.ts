@@ -51,7 +51,6 @@ export const registerPipelineSchema = z.object({
     .max(1_000)
     .default([]),
 });
-export type RegisterPipeline = z.input<typeof registerPipelineSchema>;
 
 export const registeredPipelineSchema = z.object({
   task_queue: z.string(),

@@ -41,8 +41,6 @@ export const TASK_ERROR_CODES = {
   InvalidTask: 'The agent could not understand the task, or no message can hold it.',
 } as const;
 
-export type TaskErrorCode = keyof typeof TASK_ERROR_CODES;
-
 /** What an error is about, for wires whose errors say so in fields. `permission`: function, then endpoint. */
 export interface ErrorSubject {
   kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group' | 'container';

@@ -2,15 +2,15 @@ import { allow1Schema } from '../../contracts/http/funcx-1.0';
 import { changeAllowedFunctions, type EndpointRow } from '../../platform/store/endpoints';
 import { requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
-import { idParameter, route, type Call, type Route } from '../route';
+import { idParameter, route, type RouteRequest, type Route } from '../route';
 
 /** The functions that an endpoint is restricted to. Without any it runs all. */
 
 const PATH = '/v2/endpoints/:id/whitelist';
 
 export function allowedFunctionRoutes({ db }: ApiDeps): Route[] {
-  const own = (call: Call<unknown, unknown>): Promise<EndpointRow> =>
-    requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+  const own = (request: RouteRequest<unknown, unknown>): Promise<EndpointRow> =>
+    requireEndpoint(db, request.identity, 'manage', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
 
   async function change(endpoint: EndpointRow, add: string[], remove: string[]): Promise<void> {
     if (!(await changeAllowedFunctions(db, endpoint.id, add, remove))) throw unknownEndpoint(endpoint.id);
@@ -21,26 +21,26 @@ export function allowedFunctionRoutes({ db }: ApiDeps): Route[] {
       method: 'get',
       path: PATH,
       summary: 'The functions that an endpoint is restricted to',
-      handle: async (call) => ({ status: 'Success', result: (await own(call)).allowedFunctions ?? [] }),
+      handle: async (request) => ({ status: 'Success', result: (await own(request)).allowedFunctions ?? [] }),
     }),
     route({
       method: 'post',
       path: PATH,
       summary: 'Restricts an endpoint to these functions, beside those it has',
       body: allow1Schema,
-      handle: async (call) => {
-        const endpoint = await own(call);
-        await change(endpoint, call.body.func, []);
-        return { status: 'Success', reason: `${call.body.func.length} functions are allowed on endpoint ${endpoint.id}` };
+      handle: async (request) => {
+        const endpoint = await own(request);
+        await change(endpoint, request.body.func, []);
+        return { status: 'Success', reason: `${request.body.func.length} functions are allowed on endpoint ${endpoint.id}` };
       },
     }),
     route({
       method: 'delete',
       path: `${PATH}/:function`,
       summary: 'Takes a function from the list; with the last one the restriction ends',
-      handle: async (call) => {
-        const endpoint = await own(call);
-        const functionId = idParameter(call, 'function', 'FUNCTION_NOT_FOUND');
+      handle: async (request) => {
+        const endpoint = await own(request);
+        const functionId = idParameter(request, 'function', 'FUNCTION_NOT_FOUND');
         await change(endpoint, [], [functionId]);
         return { status: 'Success', result: functionId };
       },

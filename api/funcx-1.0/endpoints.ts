@@ -59,8 +59,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       path: '/v2/endpoints/:id/status',
       summary: 'Whether an endpoint is online, with its latest report',
       response: status1Schema,
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'view', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         const at = row.lastHeartbeatAt;
         return {
           status: row.isOnline ? 'online' : 'offline',
@@ -72,8 +72,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       method: 'post',
       path: '/v2/endpoints/:id/lock',
       summary: 'Stops an endpoint: its credentials are taken, and it may not register for a moment',
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'manage', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         const until = await lockEndpoint(db, row.id, LOCK_S);
         if (!until) throw unknownEndpoint(row.id);
         await deps.brokerUsers.revokeEndpoint(row.id);
@@ -112,7 +112,6 @@ async function registerAgent(
 
   await deps.queues.declare(id); // the agent only looks whether they exist
   const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id), deps.brokerAuthority);
-  await deps.onEndpointRegistered(id);
   deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'an agent registered');
   return {
     endpoint_id: id,

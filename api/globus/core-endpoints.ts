@@ -35,7 +35,7 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
       method: 'put',
       path: '/v3/endpoints/:id',
       summary: 'Registers an endpoint of Globus Compute 4 again, or with an id of its own choice',
-      handle: (call) => register(deps, call.identity, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+      handle: (request) => register(deps, request.identity, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
   ];
 }

@@ -49,9 +49,9 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'An endpoint that is yours, public or shared with you',
       response: endpointDocumentSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
-        return endpointDocument(row, row.ownerId === call.identity.id);
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'view', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
+        return endpointDocument(row, row.ownerId === request.identity.id);
       },
     }),
     route({
@@ -60,8 +60,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'Whether an endpoint is online, and its last report',
       response: endpointStatusSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'view', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         return { status: statusOf(row), details: row.lastReport };
       },
     }),
@@ -71,9 +71,9 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'Deletes an endpoint: its agent stops, its open tasks fail',
       response: deletedSchema,
       errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
-      handle: async (call) => {
-        const id = idParameter(call, 'id', 'ENDPOINT_NOT_FOUND');
-        const row = checkEndpoint(call.identity, 'manage', id, await findEndpointEvenDeleted(db, id));
+      handle: async (request) => {
+        const id = idParameter(request, 'id', 'ENDPOINT_NOT_FOUND');
+        const row = checkEndpoint(request.identity, 'manage', id, await findEndpointEvenDeleted(db, id));
         await removeEndpoint(deps, row);
         return { result: 302 };
       },
@@ -84,8 +84,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'Stops an endpoint remotely; it may register again after a moment',
       response: endpointLockSchema,
       errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'manage', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'manage', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         const until = await lockEndpoint(db, row.id, LOCK_S);
         if (!until) throw unknownEndpoint(row.id);
         // A stock one says goodbye with its other credential; our agent is told why.
@@ -100,8 +100,8 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       summary: 'The functions that an endpoint is restricted to',
       response: allowedFunctionsSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireEndpoint(db, call.identity, 'view', idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireEndpoint(db, request.identity, 'view', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         return { endpoint_id: row.id, restricted: row.allowedFunctions !== null, functions: row.allowedFunctions ?? [] };
       },
     }),

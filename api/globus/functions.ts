@@ -61,8 +61,8 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
       summary: 'A function that is yours, public or shared with you',
       response: functionDocumentSchema,
       errors: ['FUNCTION_NOT_FOUND'],
-      handle: async (call) => {
-        const fn = await requireFunction(db, call.identity, 'view', idParameter(call, 'id', 'FUNCTION_NOT_FOUND'));
+      handle: async (request) => {
+        const fn = await requireFunction(db, request.identity, 'view', idParameter(request, 'id', 'FUNCTION_NOT_FOUND'));
         return {
           function_uuid: fn.id,
           function_name: fn.name,
@@ -83,8 +83,8 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
       summary: 'Deletes a function; accepted tasks of it still run',
       response: deletedSchema,
       errors: ['FUNCTION_NOT_FOUND', 'FORBIDDEN'],
-      handle: async (call) => {
-        const fn = await requireFunction(db, call.identity, 'manage', idParameter(call, 'id', 'FUNCTION_NOT_FOUND'));
+      handle: async (request) => {
+        const fn = await requireFunction(db, request.identity, 'manage', idParameter(request, 'id', 'FUNCTION_NOT_FOUND'));
         await deleteFunction(db, fn.id);
         return { result: 302 };
       },

@@ -50,7 +50,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       body: submitSchema,
       response: submitResponseSchema,
       errors: ERRORS,
-      handle: (call) => submitTable(deps, call, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+      handle: (request) => submitTable(deps, request, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
     route({
       method: 'post',
@@ -59,10 +59,10 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       body: submitV2Schema,
       response: submitV2ResponseSchema,
       errors: ERRORS,
-      handle: (call) =>
-        'endpoint_id' in call.body
-          ? submitTable(deps, call, call.body.endpoint_id, call.body)
-          : submitList(deps, call, call.body),
+      handle: (request) =>
+        'endpoint_id' in request.body
+          ? submitTable(deps, request, request.body.endpoint_id, request.body)
+          : submitList(deps, request, request.body),
     }),
   ];
 }

@@ -15,8 +15,8 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
       summary: 'State of a task, with its result or exception',
       response: taskDocumentSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
-      handle: async (call) =>
-        taskDocument(await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'))),
+      handle: async (request) =>
+        taskDocument(await requireTask(db, config, request.identity, idParameter(request, 'id', 'TASK_NOT_FOUND'))),
     }),
     route({
       method: 'post',
@@ -35,9 +35,9 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
       summary: 'Ids of the tasks of a group',
       response: taskGroupSchema,
       errors: ['GROUP_NOT_FOUND'],
-      handle: async (call) => {
-        const id = idParameter(call, 'id', 'GROUP_NOT_FOUND');
-        await requireTaskGroup(db, call.identity, id);
+      handle: async (request) => {
+        const id = idParameter(request, 'id', 'GROUP_NOT_FOUND');
+        await requireTaskGroup(db, request.identity, id);
         return { taskgroup_id: id, tasks: (await listGroupTaskIds(db, id)).map((taskId) => ({ id: taskId })) };
       },
     }),

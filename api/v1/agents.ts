@@ -44,7 +44,7 @@ export function agentRoutes(deps: ApiDeps): Route[] {
       method: 'put',
       path: '/v1/endpoints/:id',
       summary: 'Registers the agent of an endpoint again, or with an id of its own choice',
-      handle: (call) => registerAgent(deps, call.identity, idParameter(call, 'id', 'ENDPOINT_NOT_FOUND'), call.body),
+      handle: (request) => registerAgent(deps, request.identity, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
   ];
 }
@@ -76,7 +76,6 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
 
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id);
-  await deps.onEndpointRegistered(id);
   deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent registered');
   return {
     endpoint_id: id,

@@ -4,30 +4,55 @@ import {
   deadLetterSchema,
   deadLettersQuerySchema,
   droppedDeadLetterSchema,
-  replayedDeadLetterSchema,
+  requeuedDeadLetterSchema,
 } from '../../contracts/http/v1';
 import { deleteDeadLetter, findDeadLetter, listDeadLetters, type DeadLetterRow } from '../../platform/store/dead-letters';
 import type { ApiDeps } from '../deps';
-import { route, type Call, type Route } from '../route';
+import { route, type RouteRequest, type Route } from '../route';
 
-/** Administrators look into messages that nobody could understand, and drop or replay them. */
+/** Administrators inspect messages that the service could not process, and drop or requeue them. */
 
-/** Enough of a body to see what it is. */
+/** How much of a body is shown. */
 const SHOWN_BYTES = 4_096;
 
-export function deadLetterRoutes({ db, replay }: ApiDeps): Route[] {
-  async function requireLetter(call: Call<unknown, unknown>): Promise<DeadLetterRow & { body: Buffer }> {
-    const text = call.params.id ?? '';
+export function deadLetterRoutes({ db, requeue }: ApiDeps): Route[] {
+  async function requireLetter(request: RouteRequest<unknown, unknown>): Promise<DeadLetterRow & { body: Buffer }> {
+    const text = request.params.id ?? '';
     const row = /^\d{1,15}$/.test(text) ? await findDeadLetter(db, Number(text)) : undefined;
-    if (!row) throw new TerminalError('NOT_FOUND', `there is no dead letter ${text.slice(0, 50)}; it was dropped, or replayed`);
+    if (!row)
+      throw new TerminalError(
+        'NOT_FOUND',
+        `dead letter ${text.slice(0, 50)} does not exist; it may have been dropped or requeued`,
+      );
     return row;
   }
+
+  const requeueRoute = (path: string, summary: string): Route =>
+    route({
+      method: 'post',
+      path,
+      summary,
+      access: 'admin',
+      response: requeuedDeadLetterSchema,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async (request) => {
+        const row = await requireLetter(request);
+        if (!(await requeue(row))) {
+          throw new TerminalError(
+            'CONFLICT',
+            `the queue ${row.queue} of dead letter ${row.id} no longer exists; drop the dead letter`,
+          );
+        }
+        await deleteDeadLetter(db, row.id); // After the broker confirms: a crash in between requeues twice rather than never.
+        return { id: row.id, queue: row.queue, requeued: true, replayed: true };
+      },
+    });
 
   return [
     route({
       method: 'get',
       path: '/v1/dead-letters',
-      summary: 'Messages that could not be understood, newest first',
+      summary: 'Lists messages that the service could not process, newest first',
       access: 'admin',
       query: deadLettersQuerySchema,
       response: deadLetterListSchema,
@@ -38,44 +63,30 @@ export function deadLetterRoutes({ db, replay }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/dead-letters/:id',
-      summary: 'One of them, with its headers and the beginning of its body',
+      summary: 'Shows a dead letter with its headers and the beginning of its body',
       access: 'admin',
       response: deadLetterSchema,
       errors: ['NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireLetter(call);
+      handle: async (request) => {
+        const row = await requireLetter(request);
         return { ...summaryOf(row), headers: row.headers, body_base64: row.body.subarray(0, SHOWN_BYTES).toString('base64') };
       },
     }),
     route({
       method: 'delete',
       path: '/v1/dead-letters/:id',
-      summary: 'Drops it for good',
+      summary: 'Deletes a dead letter',
       access: 'admin',
       response: droppedDeadLetterSchema,
       errors: ['NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireLetter(call);
+      handle: async (request) => {
+        const row = await requireLetter(request);
         await deleteDeadLetter(db, row.id);
         return { id: row.id, dropped: true };
       },
     }),
-    route({
-      method: 'post',
-      path: '/v1/dead-letters/:id/replay',
-      summary: 'Puts it back where it came from; it may come again',
-      access: 'admin',
-      response: replayedDeadLetterSchema,
-      errors: ['NOT_FOUND', 'CONFLICT'],
-      handle: async (call) => {
-        const row = await requireLetter(call);
-        if (!(await replay(row))) {
-          throw new TerminalError('CONFLICT', `the queue ${row.queue} of dead letter ${row.id} does not exist any more; drop it`);
-        }
-        await deleteDeadLetter(db, row.id); // only after the broker has it: rather twice than never
-        return { id: row.id, queue: row.queue, replayed: true };
-      },
-    }),
+    requeueRoute('/v1/dead-letters/:id/requeue', 'Puts a dead letter back on the queue that it came from'),
+    requeueRoute('/v1/dead-letters/:id/replay', 'The former name of requeue'),
   ];
 }
 

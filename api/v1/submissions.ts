@@ -55,8 +55,8 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
       summary: 'A submission with the counts of its tasks by state',
       response: submissionSchema,
       errors: ['SUBMISSION_NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireSubmission(call.identity, idParameter(call, 'id', 'SUBMISSION_NOT_FOUND'));
+      handle: async (request) => {
+        const row = await requireSubmission(request.identity, idParameter(request, 'id', 'SUBMISSION_NOT_FOUND'));
         return { ...document(row), counts: await countTaskStates(db, row.id) };
       },
     }),
@@ -66,9 +66,9 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
       summary: 'Cancels every task of the submission that has no answer yet',
       response: cancelledSchema,
       errors: ['SUBMISSION_NOT_FOUND'],
-      handle: async (call) => {
-        const row = await requireSubmission(call.identity, idParameter(call, 'id', 'SUBMISSION_NOT_FOUND'));
-        return cancel({ id: call.identity.id, name: call.identity.name }, { submissionId: row.id });
+      handle: async (request) => {
+        const row = await requireSubmission(request.identity, idParameter(request, 'id', 'SUBMISSION_NOT_FOUND'));
+        return cancel({ submissionId: row.id });
       },
     }),
   ];

@@ -31,11 +31,11 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       query: groupResultsQuerySchema,
       response: groupResultsSchema,
       errors: ['GROUP_NOT_FOUND'],
-      handle: async (call) => {
-        const { after, limit, wait_s } = call.query;
-        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
+      handle: async (request) => {
+        const { after, limit, wait_s } = request.query;
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
         if (group.lastSeq <= after) {
-          const closed = untilClosed(call.res, stopping);
+          const closed = untilClosed(request.res, stopping);
           await groupWatch.waitFor(group.id, after, wait_s * 1000, closed.signal);
           closed.release();
         }
@@ -51,10 +51,10 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       response: groupResultSchema,
       contentType: 'text/event-stream',
       errors: ['GROUP_NOT_FOUND'],
-      handle: async (call) => {
-        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
-        const last = Number(call.req.headers['last-event-id'] ?? call.query.after ?? 0);
-        await streamEvents(deps, call.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
+      handle: async (request) => {
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
+        const last = Number(request.req.headers['last-event-id'] ?? request.query.after ?? 0);
+        await streamEvents(deps, request.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
         return ANSWERED;
       },
     }),
@@ -64,9 +64,9 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       summary: 'Cancels every task of the group that has no answer yet',
       response: cancelledSchema,
       errors: ['GROUP_NOT_FOUND'],
-      handle: async (call) => {
-        const group = await requireTaskGroup(db, call.identity, idParameter(call, 'id', 'GROUP_NOT_FOUND'));
-        return cancel({ id: call.identity.id, name: call.identity.name }, { taskGroupId: group.id });
+      handle: async (request) => {
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
+        return cancel({ taskGroupId: group.id });
       },
     }),
   ];

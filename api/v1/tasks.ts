@@ -6,7 +6,7 @@ import { readLastSeqs, readTaskBody, saveUpload, type TaskRow } from '../../plat
 import type { ApiDeps } from '../deps';
 import { bearerToken } from '../middleware/authenticate';
 import { taskStateDocument } from '../results';
-import { ANSWERED, idParameter, route, type Call, type Route } from '../route';
+import { ANSWERED, idParameter, route, type RouteRequest, type Route } from '../route';
 import { requireTask } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
@@ -15,9 +15,9 @@ import { untilClosed } from '../until-closed';
 export function taskRoutes(deps: ApiDeps): Route[] {
   const { db, config, cancel } = deps;
 
-  function requireAttempt(call: Call<unknown, unknown>, purpose: BodyPurpose): { taskId: string; attempt: number } {
-    const taskId = idParameter(call, 'id', 'TASK_NOT_FOUND');
-    const token = bearerToken(call.req.headers.authorization);
+  function requireAttempt(request: RouteRequest<unknown, unknown>, purpose: BodyPurpose): { taskId: string; attempt: number } {
+    const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
+    const token = bearerToken(request.req.headers.authorization);
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
     if (attempt === undefined)
       throw new TerminalError('UNAUTHENTICATED', `the token is not good for the ${purpose} of task ${taskId}`);
@@ -32,10 +32,10 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       query: taskQuerySchema,
       response: taskStateSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
-      handle: async (call) => {
-        const id = idParameter(call, 'id', 'TASK_NOT_FOUND');
-        const row = await requireTask(db, config, call.identity, id);
-        return taskStateDocument(await waitForAnswer(deps, call, row, call.query.wait_s * 1000));
+      handle: async (request) => {
+        const id = idParameter(request, 'id', 'TASK_NOT_FOUND');
+        const row = await requireTask(db, config, request.identity, id);
+        return taskStateDocument(await waitForAnswer(deps, request, row, request.query.wait_s * 1000));
       },
     }),
     route({
@@ -44,9 +44,9 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       summary: 'Cancels a task that has no answer yet',
       response: cancelledSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
-      handle: async (call) => {
-        const row = await requireTask(db, config, call.identity, idParameter(call, 'id', 'TASK_NOT_FOUND'));
-        return cancel({ id: call.identity.id, name: call.identity.name }, { taskIds: [row.id] });
+      handle: async (request) => {
+        const row = await requireTask(db, config, request.identity, idParameter(request, 'id', 'TASK_NOT_FOUND'));
+        return cancel({ taskIds: [row.id] });
       },
     }),
     route({
@@ -56,11 +56,11 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       access: 'body',
       contentType: 'text/plain',
       errors: ['UNAUTHENTICATED', 'TASK_NOT_FOUND'],
-      handle: async (call) => {
-        const { taskId } = requireAttempt(call, 'body');
+      handle: async (request) => {
+        const { taskId } = requireAttempt(request, 'body');
         const body = await readTaskBody(db, taskId);
         if (!body) throw new TerminalError('TASK_NOT_FOUND', `the body of task ${taskId} is not there any more`);
-        call.res.type('text/plain; charset=utf-8').send(body);
+        request.res.type('text/plain; charset=utf-8').send(body);
         return ANSWERED;
       },
     }),
@@ -73,12 +73,12 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       query: uploadQuerySchema,
       response: uploadedSchema,
       errors: ['UNAUTHENTICATED', 'PAYLOAD_TOO_LARGE'],
-      handle: async (call) => {
-        const { taskId, attempt } = requireAttempt(call, 'result');
-        if (call.query.attempt !== attempt) {
+      handle: async (request) => {
+        const { taskId, attempt } = requireAttempt(request, 'result');
+        if (request.query.attempt !== attempt) {
           throw new TerminalError('UNAUTHENTICATED', `the token is for attempt ${attempt} of task ${taskId}`);
         }
-        const body = Buffer.isBuffer(call.req.body) ? call.req.body : Buffer.alloc(0);
+        const body = Buffer.isBuffer(request.req.body) ? request.req.body : Buffer.alloc(0);
         const chars = countCodePoints(body);
         if (chars > config.FUNCX_MAX_BODY_CHARS) {
           throw new TerminalError(
@@ -102,20 +102,20 @@ function countCodePoints(utf8: Buffer): number {
 
 async function waitForAnswer(
   { db, config, groupWatch, stopping }: ApiDeps,
-  call: Call<unknown, unknown>,
+  request: RouteRequest<unknown, unknown>,
   first: TaskRow,
   waitMs: number,
 ): Promise<TaskRow> {
   const deadlineMs = Date.now() + waitMs;
-  const closed = untilClosed(call.res, stopping);
+  const closed = untilClosed(request.res, stopping);
   let row = first;
   while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
     // The cursor is read before the task: an answer in between moves it.
     const seq = (await readLastSeqs(db, [row.taskGroupId])).get(row.taskGroupId) ?? 0;
-    row = await requireTask(db, config, call.identity, row.id);
+    row = await requireTask(db, config, request.identity, row.id);
     if (isEndState(row.state)) break;
     await groupWatch.waitFor(row.taskGroupId, seq, deadlineMs - Date.now(), closed.signal);
-    row = await requireTask(db, config, call.identity, row.id);
+    row = await requireTask(db, config, request.identity, row.id);
   }
   closed.release();
   return row;

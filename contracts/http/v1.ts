@@ -191,9 +191,8 @@ const deadLetterSummarySchema = z.object({
   size: z.int(),
   created_at: timestamp,
 });
-export type DeadLetterSummary = z.output<typeof deadLetterSummarySchema>;
 export const deadLettersQuerySchema = z.object({
-  /** Those with a smaller id only. */
+  /** Only dead letters with a smaller ID. */
   before: z.coerce.number().int().positive().optional(),
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
 });
@@ -205,4 +204,10 @@ export const deadLetterSchema = deadLetterSummarySchema.extend({
 });
 export type DeadLetter = z.output<typeof deadLetterSchema>;
 export const droppedDeadLetterSchema = z.object({ id: z.int(), dropped: z.literal(true) });
-export const replayedDeadLetterSchema = z.object({ id: z.int(), queue: z.string(), replayed: z.literal(true) });
+export const requeuedDeadLetterSchema = z.object({
+  id: z.int(),
+  queue: z.string(),
+  requeued: z.literal(true),
+  /** The former name of `requeued`; released command lines read it. */
+  replayed: z.literal(true),
+});

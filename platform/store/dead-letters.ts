@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** Messages that nobody could understand, with the reason, until somebody drops or replays them. */
+/** Messages that the service could not process, each with the reason, until an administrator drops or requeues them. */
 
 export interface NewDeadLetter {
   /** The queue that the message was on. */

@@ -172,11 +172,10 @@ export async function startApi(options: {
       };
     },
     cancel: async () => ({ cancelled: 0 }),
-    replay: async () => true,
+    requeue: async () => true,
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,
-    onEndpointRegistered: async () => undefined,
     onEndpointDeleted: async () => undefined,
     sendCommand: async (endpointId, command) => void commands.push({ endpointId, command }),
     stopping: stop.signal,

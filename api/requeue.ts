@@ -3,13 +3,13 @@ import { EXCHANGE, QUEUE } from '../contracts/names';
 import type { DeadLetterRow } from '../platform/store/dead-letters';
 
 /** Puts a dead letter back. False when its queue is gone. */
-export type Replay = (letter: DeadLetterRow & { body: Buffer }) => Promise<boolean>;
+export type Requeue = (letter: DeadLetterRow & { body: Buffer }) => Promise<boolean>;
 
 /** Agents' messages reach these queues through an exchange; whom they are from is their routing key. */
 const EXCHANGE_OF: Readonly<Record<string, string>> = { [QUEUE.results]: EXCHANGE.results, [QUEUE.status]: EXCHANGE.status };
 
-export function createReplay(publisher: Publisher): Replay {
-  return async function replay(letter) {
+export function createRequeue(publisher: Publisher): Requeue {
+  return async function requeue(letter) {
     const exchange = EXCHANGE_OF[letter.queue] ?? '';
     const key = exchange === '' ? letter.queue : (letter.routingKey ?? letter.queue);
     const { 'x-death': _death, ...headers } = letter.headers;
