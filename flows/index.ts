@@ -1,1 +1,2 @@
+export { FlowError, NeedsReference } from './errors';
 export { validateDefinition } from './validate';

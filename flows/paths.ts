@@ -19,8 +19,8 @@ const MAX_PATH_CHARS = 2_000;
 export function parsePath(text: string): Path {
   if (text.length > MAX_PATH_CHARS) throw new PathSyntaxError(`a path has at most ${MAX_PATH_CHARS} characters`);
   if (!text.startsWith('$')) throw new PathSyntaxError(`a path begins with $. and ${quote(text)} does not`);
-  if (text.startsWith('$$')) throw new PathSyntaxError('there is no context object $$; use $._context');
-  return parseSteps(text, 1);
+  // Amazon's name for the context.
+  return text.startsWith('$$') ? ['_context', ...parseSteps(text, 2)] : parseSteps(text, 1);
 }
 
 /** Reads `a.b[0]`, as the functions `is_present` and `getattr` take it. */
@@ -65,11 +65,21 @@ export function showPath(path: Path): string {
   return `$${path.map((step) => (typeof step === 'number' ? `[${step}]` : /^[\w-]+$/.test(step) ? `.${step}` : `['${step}']`)).join('')}`;
 }
 
+/** What paths and expressions see. */
+export interface Scope {
+  /** The state of the run, or what a line of a `Map` works on. */
+  data: Json;
+  /** At `$._context`; hides a key of that name. */
+  context: JsonObject;
+  loaded: Loaded;
+}
+
 /** The value there; undefined where there is none. */
-export function lookUp(root: Json, path: Path, loaded: Loaded): Json | undefined {
-  let value: Json | undefined = root;
-  for (const step of path) {
-    value = child(force(value, loaded), step);
+export function lookUp(scope: Scope, path: Path): Json | undefined {
+  const isContext = path[0] === '_context';
+  let value: Json | undefined = isContext ? scope.context : scope.data;
+  for (const step of isContext ? path.slice(1) : path) {
+    value = child(force(value, scope.loaded), step);
     if (value === undefined) return undefined;
   }
   return value;
@@ -83,8 +93,8 @@ function child(value: Json, step: string | number): Json | undefined {
   return isJsonObject(value) && has(value, step) ? value[step] : undefined;
 }
 
-export function resolvePath(root: Json, path: Path, loaded: Loaded): Json {
-  const value = lookUp(root, path, loaded);
+export function resolvePath(scope: Scope, path: Path): Json {
+  const value = lookUp(scope, path);
   if (value === undefined) {
     throw new FlowError(FLOW_ERROR.parameterPath, `the path ${showPath(path)} does not exist in the state of the run`);
   }
@@ -92,16 +102,8 @@ export function resolvePath(root: Json, path: Path, loaded: Loaded): Json {
 }
 
 /** A copy of the state with the value at this place; objects on the way are made, lists are not. */
-export function placeResult(root: JsonObject, path: Path, value: Json): JsonObject {
-  const [first] = path;
-  if (first === undefined) {
-    if (isJsonObject(value)) return value;
-    throw new FlowError(
-      FLOW_ERROR.resultPath,
-      'the result replaces the state of the run, which must be an object; set ResultPath, such as $.Result',
-    );
-  }
-  return placed(root, path, 0, value) as JsonObject;
+export function placeResult(root: Json, path: Path, value: Json): Json {
+  return placed(root, path, 0, value);
 }
 
 function placed(target: Json | undefined, path: Path, at: number, value: Json): Json {

@@ -5,7 +5,7 @@ import { FlowError } from '../errors';
 
 const MAX_STEPS = 200_000;
 /** Characters and list places made on the way, also those that are thrown away. */
-const MAX_MADE = 20_000_000;
+const MAX_MADE = 5_000_000;
 
 export class Budget {
   #steps = 0;

@@ -1,5 +1,5 @@
-import { lookUp, parseDotted, PathSyntaxError, resolvePath, type Path } from '../paths';
-import { force, has, isJsonObject, put, type Json, type JsonObject, type Loaded } from '../values';
+import { lookUp, parseDotted, PathSyntaxError, resolvePath, type Path, type Scope } from '../paths';
+import { force, has, isJsonObject, put, type Json, type JsonObject } from '../values';
 import { Budget } from './budget';
 import { asNumber, equal, order, truth } from './compare';
 import { failed } from './failed';
@@ -8,12 +8,6 @@ import type { BinaryOperator, Comparison, Node } from './syntax';
 import { codePoints, lengthOf, typeName } from './text';
 
 /** Computes an expression: the same state gives the same value, within a {@link Budget}. Throws a FlowError. */
-
-export interface Scope {
-  /** The state of the run, with `_context`. */
-  state: JsonObject;
-  loaded: Loaded;
-}
 
 export function evaluate(node: Node, scope: Scope): Json {
   return new Evaluation(scope).value(node);
@@ -35,7 +29,7 @@ class Evaluation {
       case 'name':
         return this.#name(node.name);
       case 'path':
-        return resolvePath(this.scope.state, node.path, this.scope.loaded);
+        return resolvePath(this.scope, node.path);
       case 'list':
         this.#budget.make(node.items.length);
         return node.items.map((item) => this.value(item));
@@ -92,8 +86,8 @@ class Evaluation {
       const value = this.#variables[at]!.get(name); // at is a place of it
       if (value !== undefined) return value;
     }
-    const { state } = this.scope;
-    if (has(state, name)) return state[name]!; // it has it
+    const found = lookUp(this.scope, [name]);
+    if (found !== undefined) return found;
     throw failed(`there is no ${name} in the state of the run`);
   }
 
@@ -171,7 +165,9 @@ class Evaluation {
     const count = Math.max(0, times);
     this.#budget.make(many.length * count);
     if (typeof many === 'string') return many.repeat(many === '' ? 0 : count);
-    return many.length === 0 ? [] : Array.from({ length: count }, () => many).flat();
+    const result: Json[] = [];
+    for (let n = 0; n < (many.length === 0 ? 0 : count); n++) for (const item of many) result.push(item);
+    return result;
   }
 
   #compare(first: Node, rest: readonly [Comparison, Node][]): boolean {
@@ -252,14 +248,14 @@ class Evaluation {
       for (let at = start === undefined ? length - 1 : clamp(start, -1, length - 1); at > end; at += by) result.push(list[at]!);
     }
     this.#budget.make(result.length);
-    return typeof value === 'string' ? result.join('') : result;
+    return typeof value === 'string' ? result.map((char) => char as string).join('') : result;
   }
 
   #call(name: string, args: readonly Node[], named: Readonly<Record<string, Node>>): Json {
     if (name === 'is_present') return this.#lookUp(args[0]!) !== undefined; // counted by the parser
     if (name === 'getattr') {
       const path = this.#path(args[0]!); // counted by the parser
-      const found = lookUp(this.scope.state, path, this.scope.loaded);
+      const found = lookUp(this.scope, path);
       if (found !== undefined) return found;
       const fallback = args[1] ?? named.default;
       if (fallback) return this.value(fallback);
@@ -272,7 +268,7 @@ class Evaluation {
   }
 
   #lookUp(node: Node): Json | undefined {
-    return lookUp(this.scope.state, this.#path(node), this.scope.loaded);
+    return lookUp(this.scope, this.#path(node));
   }
 
   #path(node: Node): Path {

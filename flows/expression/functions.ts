@@ -187,7 +187,9 @@ function round(value: number, digits: number): number {
   return value < 0 ? -result + 0 : result;
 }
 
-const SPACE = /[\s\x1c-\x1f\x85]/;
+// What str.isspace knows beside \s.
+const MORE_SPACE = '\u001c\u001d\u001e\u001f\u0085';
+const SPACE = new RegExp(`[\\s${MORE_SPACE}]`);
 
 function trimStart(self: string, chars: Json | undefined): string {
   const isCut = cutter(chars);
