@@ -9,14 +9,8 @@ import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
-import {
-  countOpenTasks,
-  insertSubmissions,
-  markStarted,
-  readAccepted,
-  type NewSubmission,
-  type NewTask,
-} from '../platform/store/submissions';
+import { countOpenTasks } from '../platform/store/open-tasks';
+import { insertSubmissions, markStarted, readAccepted, type NewSubmission, type NewTask } from '../platform/store/submissions';
 import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';

@@ -15,7 +15,7 @@ import {
   type Completed,
   type RetryFacts,
 } from '../platform/store/answers';
-import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/submissions';
+import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/open-tasks';
 import type { ActivityDeps } from './deps';
 
 /**

@@ -38,7 +38,7 @@ export async function dispatchClaim(deps: ActivityDeps, endpointQueueId: string,
 
 /** Its arguments can't be put together any more: an answer, not something to try again. */
 async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, source: string): Promise<void> {
-  await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], {
+  await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], {
     state: 'failed',
     code: 'ReferenceExpired',
     text:
@@ -81,7 +81,7 @@ async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: Cl
     // No try of it could succeed, and each would end the channel for the tasks beside it.
     const text = `The message of the task has ${body.length} bytes; the message broker takes ${limit}. Pass large data by reference.`;
     const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
-    await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt, state: 'dispatched' }], reason);
+    await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], reason);
     return;
   }
   await deps.publisher.publish('', tasksQueueName(endpointQueueId), body, {

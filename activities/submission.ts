@@ -10,14 +10,8 @@ import {
   type SubmissionProgress,
 } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
-import {
-  listOpenTasks,
-  listOverdue,
-  readFailures,
-  readProgress,
-  setSubmissionState,
-  SubmissionGoneError,
-} from '../platform/store/submissions';
+import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
+import { readFailures, readProgress, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';

@@ -6,7 +6,7 @@ import { lostAttempts } from '../platform/metrics';
 import { requeueLost } from '../platform/store/presence';
 import {
   clearStartRefused,
-  listAsleep,
+  listWaitingUserEndpoints,
   listGoneWithTasks,
   listInHand,
   listOpenOfQueue,
@@ -92,7 +92,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
     await endTasks(
       deps,
       endpointQueueId,
-      final.map(({ id, attempt }) => ({ id, attempt, state: 'waiting' })),
+      final.map(({ id, attempt }) => ({ id, attempt })),
       { state: 'failed', code: 'AgentLost', text: `The user endpoint that held this task was lost ${limit + 1} times.` },
     );
   }
@@ -126,7 +126,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
         if (goneS < GONE_LONG_S && (await deps.queues.countResults()) > 0) continue;
         await recover(id, 'a user endpoint is gone that held tasks');
       }
-      for (const id of await listAsleep(deps.db)) await wake(id, RETRY_PAUSE_S);
+      for (const id of await listWaitingUserEndpoints(deps.db)) await wake(id, RETRY_PAUSE_S);
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import { endTasks } from '../activities/complete';
 import type { Cancel } from './deps';
-import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/submissions';
+import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 
 /**
  * Cancel. Single tasks are ended in the store, where a race with a result has one answer. Whole submissions are cancelled

@@ -36,7 +36,7 @@ export interface Temporal {
   /** The task queue of a workflow, of any namespace. */
   taskQueueOf(run: PipelineRun): Promise<string>;
   /** Submissions whose workflow ended after `since` in a way that it did not choose. */
-  listEndedWrongly(since: Date): Promise<{ submissionId: string; status: string }[]>;
+  listEndedAbnormally(since: Date): Promise<{ submissionId: string; status: string }[]>;
   /** Resolves when the server answers; rejects within the deadline when it does not. */
   check(deadlineMs: number): Promise<void>;
   close(): Promise<void>;
@@ -133,7 +133,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       return workflowExecutionInfo?.taskQueue ?? '';
     },
 
-    async listEndedWrongly(since) {
+    async listEndedAbnormally(since) {
       const query =
         `WorkflowType = '${WORKFLOW.submission}' AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut')` +
         ` AND CloseTime > '${since.toISOString()}'`;

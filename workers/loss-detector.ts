@@ -58,7 +58,7 @@ export async function detectLosses(
   await endTasks(
     deps,
     beat.endpointQueueId,
-    final.map(({ id, attempt }) => ({ id, attempt, state: 'dispatched' })),
+    final.map(({ id, attempt }) => ({ id, attempt })),
     {
       state: 'failed',
       code: 'AgentLost',

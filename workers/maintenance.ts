@@ -5,14 +5,15 @@ import type { BrokerUsers } from '../platform/broker-users';
 import { sweepUploads } from '../platform/store/answers';
 import { createPartitions } from '../platform/store/database';
 import {
-  asOnlyOne,
+  runExclusively,
   listDeletedEndpoints,
   markSwept,
   reconcileCounts,
   removeExpired,
   removeLeftovers,
 } from '../platform/store/retention';
-import { listOpenSubmissions, listOpenTasks, setSubmissionState } from '../platform/store/submissions';
+import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
+import { setSubmissionState } from '../platform/store/submission-progress';
 
 /**
  * The slow chores: retention, orphans of deleted endpoints, submissions whose workflow somebody terminated, and the
@@ -39,7 +40,7 @@ export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void
   let endedSince = Date.now() - ENDED_WITHIN_MS;
   let current: Promise<void> | undefined;
   const timer = setInterval(() => {
-    current ??= asOnlyOne(deps.db, run)
+    current ??= runExclusively(deps.db, run)
       .catch((error: unknown) => deps.log.warn({ err: error }, 'maintenance is not possible just now'))
       .finally(() => (current = undefined));
   }, TICK_MS);
@@ -78,7 +79,7 @@ export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void
   /** Without its workflow nobody would ever end the tasks of a submission. */
   async function endTerminated(): Promise<void> {
     const from = Date.now();
-    for (const { submissionId, status } of await deps.temporal.listEndedWrongly(new Date(endedSince))) {
+    for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince))) {
       for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;

@@ -4,7 +4,13 @@ import type { Broker, Consumer, Delivery } from '../broker';
 import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
 import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
-import { listReturning, markRunning, recordHeartbeat, sweepOffline, type PresenceChange } from '../platform/store/presence';
+import {
+  listQueuesWithoutPump,
+  markRunning,
+  recordHeartbeat,
+  sweepOffline,
+  type PresenceChange,
+} from '../platform/store/presence';
 import { putAside } from './dead-letters';
 import { detectLosses } from './loss-detector';
 
@@ -106,7 +112,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     try {
       for (const change of await sweepOffline(deps.db)) await tell(change);
       // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
-      for (const { endpointQueueId, endpointId, endpointName } of await listReturning(deps.db)) {
+      for (const { endpointQueueId, endpointId, endpointName } of await listQueuesWithoutPump(deps.db)) {
         try {
           await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
         } catch (error) {

@@ -1,4 +1,5 @@
 import type { Database } from './database';
+import type { OpenTask } from './open-tasks';
 
 /** Presence of endpoints, and the attempts that nobody holds. */
 
@@ -89,13 +90,8 @@ export async function markRunning(db: Database, endpointQueueId: string, taskIds
   });
 }
 
-export interface Lost {
-  id: string;
-  attempt: number;
-}
-
 /** In hand by the store, and not named by the heartbeat that was just heard, or not by an earlier one. */
-export interface Suspect extends Lost {
+export interface Suspect extends OpenTask {
   isHeld: boolean;
   /** How long heartbeats have not named it; null when this is the first one. */
   missingMs: number | null;
@@ -157,10 +153,10 @@ export async function oldestDispatchMs(
 /** Gives lost attempts back to waiting, or names those that were lost too often. */
 export async function requeueLost(
   db: Database,
-  attempts: readonly Lost[],
+  attempts: readonly OpenTask[],
   maxLosses: number,
-): Promise<(Lost & { isFinal: boolean })[]> {
-  const { rows } = await db.query<Lost & { isFinal: boolean }>({
+): Promise<(OpenTask & { isFinal: boolean })[]> {
+  const { rows } = await db.query<OpenTask & { isFinal: boolean }>({
     name: 'requeue-lost',
     text: 'select id, attempt, is_final as "isFinal" from requeue_lost($1, $2, $3)',
     values: [attempts.map((one) => one.id), attempts.map((one) => one.attempt), maxLosses],
@@ -169,7 +165,7 @@ export async function requeueLost(
 }
 
 /** Online queues where tasks wait and no living pump looks after them; asked for as by `askForPump`. */
-export async function listReturning(
+export async function listQueuesWithoutPump(
   db: Database,
 ): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
   const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>({

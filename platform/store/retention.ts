@@ -123,7 +123,7 @@ async function dropPartitions(db: Database, suffix: string): Promise<boolean> {
 const MAINTENANCE_LOCK = 0x66756e64;
 
 /** Runs it unless another process does. */
-export async function asOnlyOne(db: Database, run: () => Promise<void>): Promise<void> {
+export async function runExclusively(db: Database, run: () => Promise<void>): Promise<void> {
   const client: PoolClient = await db.connect();
   try {
     const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [MAINTENANCE_LOCK]);

@@ -2,13 +2,10 @@ import type { PoolClient } from 'pg';
 
 import { taskIdOf } from '../../contracts/ids';
 import type { Policy } from '../../contracts/policy';
-import type { FailureLine, SubmissionProgress } from '../../contracts/submission';
-import type { TaskState } from '../../contracts/states';
-import { decodeFrame } from '../../contracts/frames';
 import type { Database } from './database';
 import type { UnansweredRequest } from './unanswered-requests';
 
-/** Rows of submissions: written whole at accept, read by the workflow. */
+/** Submissions as accept writes them and as their workflows start. */
 
 export interface NewTask {
   functionId: string;
@@ -175,16 +172,6 @@ export async function insertSubmissions(
   }
 }
 
-/** Tasks of an owner without an answer. */
-export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
-  const { rows } = await db.query<{ open: string }>({
-    name: 'open-of-owner',
-    text: 'select coalesce(sum(open), 0) as open from submissions where owner_id = $1 and open > 0',
-    values: [ownerId],
-  });
-  return Number(rows[0]?.open ?? 0);
-}
-
 /** Notes that the workflows run; the sweep looks only at submissions without this. */
 export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
   await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
@@ -225,139 +212,6 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
     [olderThan, limit],
-  );
-  return rows;
-}
-
-/** The rows were removed (by retention, or by hand): there is nothing that a workflow could still do. */
-export class SubmissionGoneError extends Error {
-  constructor(submissionId: string) {
-    super(`submission ${submissionId} is not in the store`);
-    this.name = 'SubmissionGoneError';
-  }
-}
-
-const MAX_FAILURES_SHOWN = 5;
-/** A worker may take a moment to be stopped; only then the service ends an overdue attempt by itself. */
-const WALLTIME_GRACE_MS = 15_000;
-
-/** The state of a submission, as its workflow needs it. */
-export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
-  const [counts, queue] = await Promise.all([
-    db.query<{ state: TaskState; n: number; due: Date | null; running: Date | null }>({
-      name: 'submission-counts',
-      text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running
-               from tasks where id > $1 and id <= last_task_of($1) group by state`,
-      values: [submissionId],
-    }),
-    db.query<{ is_online: boolean; changed_at: Date; open: number }>({
-      name: 'submission-queue',
-      text: `select q.is_online, q.changed_at, s.open from submissions s join endpoint_queues q on q.id = s.endpoint_queue_id where s.id = $1`,
-      values: [submissionId],
-    }),
-  ]);
-  const head = queue.rows[0];
-  if (!head) throw new SubmissionGoneError(submissionId);
-  const progress: SubmissionProgress = {
-    open: head.open,
-    counts: {},
-    endpointOnline: head.is_online,
-    endpointSinceMs: head.changed_at.getTime(),
-    failures: [],
-  };
-  for (const row of counts.rows) {
-    progress.counts[row.state] = row.n;
-    if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
-    // Only what an agent says that it runs: an attempt may wait at its agent for longer than its walltime.
-    if (row.state === 'running' && row.running && walltimeMs !== undefined) {
-      progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
-    }
-  }
-  if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
-  return progress;
-}
-
-/** The latest failures of a submission, with the last line of each traceback. */
-export async function readFailures(db: Database, submissionId: string, limit: number): Promise<FailureLine[]> {
-  const { rows } = await db.query<{ id: string; frame: Buffer }>(
-    `select r.id, r.frame from tasks t join results r on r.id = t.id
-      where t.id > $1 and t.id <= last_task_of($1) and t.state = 'failed' order by r.seq desc limit $2`,
-    [submissionId, limit],
-  );
-  return rows.map(({ id, frame }) => {
-    const decoded = decodeFrame(frame);
-    if (decoded.message_type !== 'result') throw new Error(`the stored answer of task ${id} is not a result`);
-    const lines = decoded.data.data.trimEnd().split('\n');
-    return { taskId: id, code: decoded.data.error_details?.code ?? 'unknown', text: (lines.at(-1) ?? '').slice(0, 200) };
-  });
-}
-
-/** Writes what the workflow decided; shown by the API. */
-export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
-  await db.query(
-    `update submissions set state = $2,
-            finished_at = case when is_finished($2) then coalesce(finished_at, now()) else null end
-      where id = $1 and (state <> $2 or (is_finished($2) and finished_at is null))`,
-    [submissionId, state],
-  );
-}
-
-export interface OpenTask {
-  id: string;
-  attempt: number;
-  state: TaskState;
-}
-
-/** Tasks of a submission without an answer. */
-export async function listOpenTasks(db: Database, submissionId: string): Promise<OpenTask[]> {
-  const { rows } = await db.query<OpenTask>(
-    `select id, attempt, state from tasks
-      where id > $1 and id <= last_task_of($1) and is_open(state) order by id`,
-    [submissionId],
-  );
-  return rows;
-}
-
-/** Attempts in hand that run longer than the walltime allows, grace included. */
-export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
-  const { rows } = await db.query<OpenTask>(
-    `select id, attempt, state from tasks
-      where id > $1 and id <= last_task_of($1) and state = 'running'
-        and running_at < now() - ($2::double precision * interval '1 millisecond') order by id`,
-    [submissionId, walltimeMs + WALLTIME_GRACE_MS],
-  );
-  return rows;
-}
-
-/** Those of the tasks that have no answer, by their endpoint queue. */
-export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
-  const { rows } = await db.query<OpenTask & { endpoint_queue_id: string }>(
-    `select id, attempt, state, endpoint_queue_id from tasks
-      where id = any ($1) and is_open(state) order by id`,
-    [taskIds],
-  );
-  const byQueue = new Map<string, OpenTask[]>();
-  for (const { endpoint_queue_id, ...task } of rows)
-    byQueue.set(endpoint_queue_id, [...(byQueue.get(endpoint_queue_id) ?? []), task]);
-  return byQueue;
-}
-
-export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string } | { endpointId: string };
-
-/** Submissions with open tasks: one, those of a task group, or those of an endpoint. */
-export async function listOpenSubmissions(
-  db: Database,
-  of: OpenSubmissionsOf,
-): Promise<{ id: string; endpointQueueId: string; open: number }[]> {
-  const [column, value] =
-    'submissionId' in of
-      ? ['id', of.submissionId]
-      : 'taskGroupId' in of
-        ? ['task_group_id', of.taskGroupId]
-        : ['endpoint_id', of.endpointId];
-  const { rows } = await db.query<{ id: string; endpointQueueId: string; open: number }>(
-    `select id, endpoint_queue_id as "endpointQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
-    [value],
   );
   return rows;
 }

@@ -1,6 +1,5 @@
-import type { Lost } from './presence';
-import type { OpenTask } from './submissions';
 import type { Database } from './database';
+import type { OpenTask } from './open-tasks';
 
 /**
  * Stock endpoints of Globus Compute 4: a core endpoint has a endpoint queue row of its own, for its presence only, and one
@@ -118,9 +117,9 @@ export async function takeStartTurn(
 }
 
 /** User endpoints that do not run although tasks wait for them and their core endpoint is online. */
-export async function listAsleep(db: Database): Promise<string[]> {
+export async function listWaitingUserEndpoints(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
-    name: 'list-asleep',
+    name: 'list-waiting-user-endpoints',
     text: `select q.id from endpoint_queues q
              join endpoint_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
             where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online
@@ -143,8 +142,8 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
 }
 
 /** Tasks of a queue that are in an agent's hands or on their way there. */
-export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<Lost[]> {
-  const { rows } = await db.query<Lost>({
+export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
+  const { rows } = await db.query<OpenTask>({
     name: 'list-in-hand',
     text: `select id, attempt from tasks where endpoint_queue_id = $1 and is_in_flight(state) order by id limit $2`,
     values: [endpointQueueId, limit],
@@ -156,9 +155,9 @@ export async function listInHand(db: Database, endpointQueueId: string, limit: n
 export async function listOpenOfQueue(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-open-of-queue',
-    text: `(select id, attempt, state from tasks where endpoint_queue_id = $1 and state = 'waiting' order by id limit $2)
+    text: `(select id, attempt from tasks where endpoint_queue_id = $1 and state = 'waiting' order by id limit $2)
            union all
-           (select id, attempt, state from tasks where endpoint_queue_id = $1 and is_in_flight(state) order by id limit $2)`,
+           (select id, attempt from tasks where endpoint_queue_id = $1 and is_in_flight(state) order by id limit $2)`,
     values: [endpointQueueId, limit],
   });
   return rows;
