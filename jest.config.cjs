@@ -31,6 +31,7 @@ module.exports = {
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),
+    layer('chaos'), // its program starts a system of its own
     layer('long', {
       globalSetup: '<rootDir>/test/helpers/start-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',

@@ -1,6 +1,6 @@
 /**
- * `npm test`: builds, then runs the layers named on the command line (default: unit, component, system), one jest run a
- * layer, and ends with one plain line of counts. Further arguments after `--` go to jest.
+ * `npm test`: builds, then runs the layers named on the command line (default: unit, component, system, chaos), one jest run
+ * a layer, and ends with one plain line of counts. Further arguments after `--` go to jest.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const cut = process.argv.indexOf('--');
 const layers = process.argv.slice(2, cut < 0 ? undefined : cut);
 const extra = cut < 0 ? [] : process.argv.slice(cut + 1);
-const wanted = layers.length > 0 ? layers : ['unit', 'component', 'system'];
+const wanted = layers.length > 0 ? layers : ['unit', 'component', 'system', 'chaos'];
 
 if (!existsSync(join(root, 'node_modules', 'jest'))) run('npm', ['ci', '--no-audit', '--no-fund']);
 run(process.execPath, ['local/build.mjs']);

@@ -2,16 +2,24 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import type { OwnSystem } from './own-system';
+import type { Layout } from '../../local/setup/layout';
+import type { SystemState } from '../../local/supervisor/state';
+
+/** The broker's node from inside, for what neither AMQP nor the management interface can do. */
 
 /** Packages put it outside of the PATH, where the one in the PATH is a wrapper for root alone. */
 const PROGRAMS = ['/usr/lib/rabbitmq/bin/rabbitmqctl', '/usr/sbin/rabbitmqctl'];
 
-/** Evaluates an Erlang expression in the broker's node: for settings that have no key in its configuration. */
-export function evaluateInBroker({ layout, state }: OwnSystem, expression: string): void {
+export interface BrokerNode {
+  layout: Layout;
+  state: SystemState;
+}
+
+/** Runs `rabbitmqctl` with these arguments; returns what it printed. */
+export function rabbitmqctl({ layout, state }: BrokerNode, ...args: string[]): string {
   const program = PROGRAMS.find((path) => existsSync(path)) ?? 'rabbitmqctl';
   const node = `funcx-${layout.hash}@localhost`;
-  const { status, stdout, stderr } = spawnSync(program, ['--node', node, 'eval', expression], {
+  const { status, stdout, stderr } = spawnSync(program, ['--node', node, ...args], {
     encoding: 'utf8',
     env: {
       ...process.env,
@@ -20,5 +28,11 @@ export function evaluateInBroker({ layout, state }: OwnSystem, expression: strin
       ERL_EPMD_ADDRESS: '127.0.0.1',
     },
   });
-  if (status !== 0) throw new Error(`the broker's node did not evaluate ${expression}: ${stdout}${stderr}`);
+  if (status !== 0) throw new Error(`rabbitmqctl ${args.join(' ')} failed: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Evaluates an Erlang expression in the broker's node: for settings that have no key in its configuration. */
+export function evaluateInBroker(node: BrokerNode, expression: string): void {
+  rabbitmqctl(node, 'eval', expression);
 }

@@ -1,0 +1,98 @@
+import type { Pool } from 'pg';
+
+import { commandQueueName, groupQueueName, QUEUE, tasksQueueName } from '../../contracts/names';
+import { management, state } from '../helpers/system';
+import { until } from '../helpers/until';
+import type { Violation } from './check-answers';
+
+/** RabbitMQ's management interface: queues, users and connections that nobody needs any more. */
+
+interface QueueRow {
+  name: string;
+  messages?: number;
+  consumers?: number;
+  arguments?: Record<string, unknown>;
+}
+
+export interface BrokerExpectations {
+  store: Pool;
+  /** Connections by user before the first fault. */
+  connections: ReadonlyMap<string, number>;
+  /** Task groups whose reader may have gone without reading everything. */
+  abandonedGroups: ReadonlySet<string>;
+}
+
+export async function checkBroker({ store, connections, abandonedGroups }: BrokerExpectations): Promise<Violation[]> {
+  return [...(await checkQueues(store, abandonedGroups)), ...(await checkUsers(store)), ...(await checkConnections(connections))];
+}
+
+/** A queue of a task group stays until it expires; every other queue belongs to an endpoint or to the service. */
+async function checkQueues(store: Pool, abandonedGroups: ReadonlySet<string>): Promise<Violation[]> {
+  const rows = (await management('queues/funcx')) as QueueRow[];
+  const { rows: queues } = await store.query<{ id: string; endpoint_id: string }>('select id, endpoint_id from endpoint_queues');
+  const known = new Set<string>(Object.values(QUEUE));
+  for (const { id, endpoint_id } of queues)
+    known.add(tasksQueueName(id)).add(commandQueueName(id)).add(commandQueueName(endpoint_id));
+  const { rows: groups } = await store.query<{ id: string; owner_id: string }>('select id, owner_id from task_groups');
+  const groupOf = new Map(groups.map(({ id, owner_id }) => [groupQueueName(owner_id, id), id]));
+  return rows.flatMap(({ name, messages = 0, consumers = 0, arguments: declared }) => {
+    const group = groupOf.get(name);
+    const isKnown = known.has(name) || (group !== undefined && declared?.['x-expires'] !== undefined);
+    const mayHoldMessages = group !== undefined && abandonedGroups.has(group);
+    return [
+      ...(isKnown ? [] : [{ rule: 'no queue is left over', what: name }]),
+      ...(messages > 0 && !mayHoldMessages ? [{ rule: 'no message is left over', what: `${name}: ${messages}` }] : []),
+      ...(group !== undefined && consumers > 0 ? [{ rule: 'no consumer is left over', what: name }] : []),
+    ];
+  });
+}
+
+/** A user that the store does not name would never be deleted, and of an agent's users only the latest one is of use. */
+async function checkUsers(store: Pool): Promise<Violation[]> {
+  const present = ((await management('users?columns=name')) as { name: string }[]).map(({ name }) => name);
+  const { rows } = await store.query<{ name: string; purpose: string; endpoint_queue_id: string | null; ends: boolean }>(
+    `select name, purpose, endpoint_queue_id, expires_at is not null as ends from broker_users order by created_at desc, name desc`,
+  );
+  const rule = 'no broker user is left over';
+  const latest = new Set<string>();
+  const superseded = rows.filter(({ purpose, endpoint_queue_id, ends }) => {
+    if (ends) return false;
+    const owner = `${purpose} ${endpoint_queue_id}`;
+    return latest.size === latest.add(owner).size;
+  });
+  const named = new Set(rows.map(({ name }) => name));
+  const { broker_user: own } = state();
+  return [
+    ...present.filter((name) => name !== own && !named.has(name)).map((name) => ({ rule, what: `${name} is not in the store` })),
+    ...superseded.map(({ name }) => ({ rule, what: `${name} was replaced by a later one` })),
+  ];
+}
+
+/** Once the agent's connection is in the statistics, which the broker collects every few seconds. */
+export async function countConnectionsAtStart(): Promise<Map<string, number>> {
+  return until('the broker counts the connection of the agent', async () => {
+    const counts = await countConnections();
+    return counts.has('agent') ? counts : undefined;
+  });
+}
+
+/** By user; users of agents and of submitters are counted under their purpose, because each registration has its own. */
+async function countConnections(): Promise<Map<string, number>> {
+  const rows = (await management('connections')) as { user?: string }[];
+  const counts = new Map<string, number>();
+  for (const { user = '' } of rows) {
+    const name = user.replace(/-[0-9a-f-]{36}-[0-9a-f]{8}$/, '');
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
+}
+
+async function checkConnections(before: ReadonlyMap<string, number>): Promise<Violation[]> {
+  const now = await countConnections();
+  const users = new Set([...before.keys(), ...now.keys()]);
+  return [...users].flatMap((user) => {
+    const [was, is] = [before.get(user) ?? 0, now.get(user) ?? 0];
+    if (was === is) return [];
+    return [{ rule: 'as many connections as before the first fault', what: `${user}: ${was} before, ${is} now` }];
+  });
+}
