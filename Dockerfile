@@ -11,6 +11,7 @@ COPY contracts contracts
 COPY broker broker
 COPY client client
 COPY platform platform
+COPY flows flows
 COPY workflows workflows
 COPY accepting accepting
 COPY activities activities

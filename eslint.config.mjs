@@ -31,45 +31,59 @@ const MAY_IMPORT = {
   api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
   endpoint: ['contracts', 'broker', 'client'],
   sdk: ['contracts', 'broker', 'client'],
-  cli: ['sdk', 'contracts', 'local', 'platform', 'flows'],
-  local: ['sdk', 'contracts', 'platform', 'cli', 'endpoint'],
+  cli: ['sdk', 'contracts', 'flows', 'local'],
+  local: ['sdk', 'contracts'],
   bench: ['sdk'], // by public interfaces only
 };
+/** The floors of local/: a floor may import those before it. */
+const FLOORS = ['machine', 'processes', 'engines', 'setup', 'supervisor'];
 /** Importing types only makes no dependency at run time. */
 const TYPES_ONLY = { workflows: ['activities'], api: ['workflows'] };
 
-const roomRules = Object.entries(MAY_IMPORT).map(([room, allowed]) => {
-  const refused = ROOMS.filter((other) => other !== room && !allowed.includes(other));
-  const typesOnly = TYPES_ONLY[room] ?? [];
-  const group = (rooms) => rooms.flatMap((name) => [`../${name}`, `../${name}/**`, `../../${name}`, `../../${name}/**`]);
-  return {
-    files: [`${room}/**/*.ts`],
-    ignores: [`${room}/main.ts`],
-    rules: {
-      '@typescript-eslint/no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            {
-              group: group(refused.filter((name) => !typesOnly.includes(name))),
-              message: `${room}/ may import: ${allowed.join(', ') || 'nothing'}.`,
-            },
-            ...(typesOnly.length > 0 ? [{ group: group(typesOnly), allowTypeImports: true, message: 'Types only.' }] : []),
-            { group: ['**/main'], message: 'Nobody imports a composition root.' },
-            ...(['contracts', 'flows', 'workflows'].includes(room)
-              ? [
-                  {
-                    group: ['node:*', 'fs', 'path', 'crypto', 'pg', 'amqplib'],
-                    message: 'Workflows use this room: no Node built-ins.',
-                  },
-                ]
-              : []),
-          ],
-        },
-      ],
-    },
-  };
-});
+const floorRules = FLOORS.map((floor, index) => ({ room: 'local', folder: `local/${floor}`, above: FLOORS.slice(index + 1) }));
+const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: room, above: undefined })), ...floorRules].map(
+  ({ room, folder, above }) => {
+    const allowed = MAY_IMPORT[room];
+    const refused = ROOMS.filter((other) => other !== room && !allowed.includes(other));
+    const typesOnly = TYPES_ONLY[room] ?? [];
+    const group = (rooms) => rooms.flatMap((name) => [`../${name}`, `../${name}/**`, `../../${name}`, `../../${name}/**`]);
+    return {
+      files: [`${folder}/**/*.ts`],
+      ignores: [`${room}/main.ts`],
+      rules: {
+        '@typescript-eslint/no-restricted-imports': [
+          'error',
+          {
+            patterns: [
+              {
+                group: group(refused.filter((name) => !typesOnly.includes(name))),
+                message: `${room}/ may import: ${allowed.join(', ') || 'nothing'}.`,
+              },
+              ...(typesOnly.length > 0 ? [{ group: group(typesOnly), allowTypeImports: true, message: 'Types only.' }] : []),
+              ...(above === undefined
+                ? []
+                : [
+                    {
+                      regex: `^\\.\\./(${[...above, '[^/]+$'].join('|')})`,
+                      message: `In local/, this floor may import the floors before it: ${FLOORS.join(', ')}.`,
+                    },
+                  ]),
+              { group: ['**/main'], message: 'Nobody imports a composition root.' },
+              ...(['contracts', 'flows', 'workflows'].includes(room)
+                ? [
+                    {
+                      group: ['node:*', 'fs', 'path', 'crypto', 'pg', 'amqplib'],
+                      message: 'Workflows use this room: no Node built-ins.',
+                    },
+                  ]
+                : []),
+            ],
+          },
+        ],
+      },
+    };
+  },
+);
 
 export default tseslint.config(
   { ignores: ['**/node_modules/**', 'dist/**', '**/lib/**', '.cache/**', '.funcx-data/**', 'examples/*/node_modules/**'] },

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 
 import { isUuid } from '../contracts/ids';
-import { UserError } from '../local/user-error';
+import { UserError } from '../local/machine/user-error';
 
 /** Parsers of arguments; what they throw is a wrong command line. */
 

@@ -5,7 +5,7 @@ import { rootCertificates } from 'node:tls';
 
 import { InvalidArgumentError } from 'commander';
 
-import { UserError } from '../local/user-error';
+import { UserError } from '../local/machine/user-error';
 
 import type { Command } from 'commander';
 

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 
-import { readJson } from '../local/setup/files';
-import { layoutOf } from '../local/setup/layout';
-import { readState } from '../local/supervisor/state';
-import { UserError } from '../local/user-error';
+import { readJson } from '../local/machine/files';
+import { layoutOf } from '../local/machine/layout';
+import { readState } from '../local/setup/state';
+import { UserError } from '../local/machine/user-error';
 import { Client } from '../sdk';
 
 /** How to reach a service, and as whom. */

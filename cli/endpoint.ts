@@ -1,5 +1,5 @@
-import { layoutOf } from '../local/setup/layout';
-import { UserError } from '../local/user-error';
+import { layoutOf } from '../local/machine/layout';
+import { UserError } from '../local/machine/user-error';
 import { FuncXError } from '../sdk';
 
 import { parseCount, parseId } from './arguments';

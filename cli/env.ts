@@ -1,6 +1,6 @@
-import { DEFAULT_UP } from '../local/options';
-import { DEFAULT_PORTS } from '../local/setup/ports';
-import { UserError } from '../local/user-error';
+import { DEFAULT_UP } from '../local/setup/options';
+import { DEFAULT_PORTS } from '../local/machine/ports';
+import { UserError } from '../local/machine/user-error';
 
 import { connectionOfSystem } from './connection';
 

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-import { findBasePython } from '../local/setup/python';
-import { UserError } from '../local/user-error';
+import { findBasePython } from '../local/processes/python';
+import { UserError } from '../local/machine/user-error';
 import { functionFile, python } from '../sdk';
 
 import type { FunctionSource } from '../sdk';

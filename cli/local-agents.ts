@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, tailOf, writeJson } from '../local/setup/files';
-import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/setup/layout';
+import { readJson, tailOf, writeJson } from '../local/machine/files';
+import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/machine/layout';
 import {
   defaultWorkers,
   endpointDirOf,
@@ -12,11 +12,11 @@ import {
   makeEndpointDir,
   readEndpointId,
   SERVICE_VARIABLES,
-} from '../local/supervisor/our-services';
-import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/supervisor/process-identity';
-import { ProcessRegistry } from '../local/supervisor/process-registry';
-import { readState } from '../local/supervisor/state';
-import { UserError } from '../local/user-error';
+} from '../local/setup/agent-folder';
+import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/processes/process-identity';
+import { ProcessRegistry } from '../local/processes/process-registry';
+import { readState } from '../local/setup/state';
+import { UserError } from '../local/machine/user-error';
 
 import type { Connection } from './connection';
 

@@ -1,5 +1,5 @@
 import { isUuid } from '../contracts/ids';
-import { UserError } from '../local/user-error';
+import { UserError } from '../local/machine/user-error';
 
 import type { Client } from '../sdk';
 

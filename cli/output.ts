@@ -1,4 +1,4 @@
-import { DEFAULT_UP } from '../local/options';
+import { DEFAULT_UP } from '../local/setup/options';
 
 import type { Command } from 'commander';
 

@@ -1,5 +1,5 @@
 import { isEndState } from '../contracts/states';
-import { UserError } from '../local/user-error';
+import { UserError } from '../local/machine/user-error';
 import { FuncXError, TaskError } from '../sdk';
 
 import { parseJsonArray, parseJsonObject, parsePositive } from './arguments';

@@ -9,9 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const ROOMS = [
-  'accepting', 'activities', 'api', 'bench', 'broker', 'cli', 'client', 'contracts', 'endpoint', 'local', 'platform', 'sdk', 'workers', 'workflows',
-]; // prettier-ignore
+const NO_ROOMS = new Set(['bin', 'coverage', 'deploy', 'dist', 'docs', 'examples', 'node_modules', 'test']);
 const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
 const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__']);
 /** Not needed at run time beside the code. */
@@ -46,7 +44,13 @@ function hashOf(files) {
   return hash.digest('hex');
 }
 
-const sources = () => ROOMS.flatMap((room) => filesUnder(join(root, room)));
+/** A room that is added later is compiled by tsc in any case; a list of names here would not notice its changes. */
+const rooms = () =>
+  readdirSync(root, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && !NO_ROOMS.has(entry.name))
+    .map(({ name }) => name)
+    .sort();
+const sources = () => rooms().flatMap((room) => filesUnder(join(root, room)));
 const sourceHash = () => hashOf([...SETTINGS.map((name) => join(root, name)), ...sources()]);
 const readStamp = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : undefined);
 
@@ -74,7 +78,9 @@ function copyOtherFiles() {
 async function bundleWorkflows() {
   const workflowsPath = join(dist, 'workflows', 'index.js');
   if (!existsSync(workflowsPath)) return;
-  const inputs = ['workflows', 'contracts'].flatMap((room) => filesUnder(join(dist, room))).filter((f) => f.endsWith('.js'));
+  const inputs = ['workflows', 'contracts', 'flows']
+    .flatMap((room) => filesUnder(join(dist, room)))
+    .filter((f) => f.endsWith('.js'));
   const stamp = hashOf([...inputs, join(root, 'package-lock.json')]);
   if (existsSync(bundleFile) && readStamp(bundleStampFile) === stamp) return;
   const { bundleWorkflowCode } = createRequire(import.meta.url)('@temporalio/worker');

@@ -1,13 +1,13 @@
 import { InvalidArgumentError } from 'commander';
 
-import { DEFAULT_UP, PORT_OPTIONS } from './options';
+import { DEFAULT_UP, PORT_OPTIONS } from './setup/options';
 import { readStatus } from './status';
 import { down, upDetached, upInForeground } from './up';
 
 import type { Command } from 'commander';
 
-import type { UpOptions } from './options';
-import type { PortName } from './setup/ports';
+import type { PortName } from './machine/ports';
+import type { UpOptions } from './setup/options';
 
 const HIGHEST_PORT = 65_535;
 const PORT_NAMES = Object.keys(PORT_OPTIONS) as PortName[];

@@ -1,7 +1,7 @@
-import { DEFAULT_DATA_DIR, REPOSITORY } from './setup/layout';
+import { DEFAULT_DATA_DIR, REPOSITORY } from './machine/layout';
 
-import type { PortName } from './setup/ports';
-import type { SystemState } from './supervisor/state';
+import type { PortName } from './machine/ports';
+import type { SystemState } from './setup/state';
 
 /** What `up` prints at its end: the greeting, and where everything is. Never a secret, only where it is kept. */
 export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number>): string[] {

@@ -2,7 +2,7 @@ import { CommanderError } from 'commander';
 
 import { FuncXError } from '../contracts/errors';
 
-import { messageOf, UserError } from './user-error';
+import { messageOf, UserError } from './machine/user-error';
 
 import type { Command } from 'commander';
 

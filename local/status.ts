@@ -1,17 +1,18 @@
-import { readJson } from './setup/files';
-import { layoutOf } from './setup/layout';
-import { envFileOf, answersReady, isAgentConnected } from './supervisor/our-services';
-import { SERVICE_NAMES } from './supervisor/part';
-import { accepts } from './setup/ports';
 import { answers, databaseUrl } from './engines/postgres';
-import { identify } from './supervisor/process-identity';
 import { answersManagement, managementUrl } from './engines/rabbitmq';
-import { livingSupervisor, readState } from './supervisor/state';
 import { knowsNamespace } from './engines/temporal';
+import { readJson } from './machine/files';
+import { layoutOf } from './machine/layout';
+import { accepts } from './machine/ports';
+import { identify } from './processes/process-identity';
+import { SERVICE_NAMES } from './processes/start-context';
+import { isAgentConnected } from './setup/agent-folder';
+import { livingSupervisor, readState } from './setup/state';
+import { answersReady, envFileOf } from './supervisor/our-services';
 
-import type { Layout } from './setup/layout';
-import type { ServiceName } from './supervisor/part';
-import type { ServiceState, SystemState } from './supervisor/state';
+import type { Layout } from './machine/layout';
+import type { ServiceName } from './processes/start-context';
+import type { ServiceState, SystemState } from './setup/state';
 
 export interface ServiceStatus {
   name: ServiceName;

@@ -3,17 +3,17 @@ import { appendFileSync, closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { layoutOf, logFileOf, makeFolders } from './setup/layout';
-import { identify, isAlive, sendSignal, waitUntilGone } from './supervisor/process-identity';
-import { ProcessRegistry } from './supervisor/process-registry';
+import { layoutOf, logFileOf, makeFolders } from './machine/layout';
+import { messageOf, UserError } from './machine/user-error';
+import { identify, isAlive, sendSignal, waitUntilGone } from './processes/process-identity';
+import { ProcessRegistry } from './processes/process-registry';
 import { reportOf } from './report';
-import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './supervisor/state';
+import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './setup/state';
 import { Supervisor } from './supervisor/supervisor';
-import { messageOf, UserError } from './user-error';
 
-import type { Layout } from './setup/layout';
-import type { UpOptions } from './options';
-import type { ProcessIdentity } from './supervisor/process-identity';
+import type { Layout } from './machine/layout';
+import type { ProcessIdentity } from './processes/process-identity';
+import type { UpOptions } from './setup/options';
 
 const FOLLOW_MS = 50;
 const GIVE_UP_MS = 90_000;

@@ -16,16 +16,16 @@ import { dirname, join } from 'node:path';
 
 import { Client } from 'pg';
 
-import { keepSecret } from '../setup/files';
-import { logFileOf } from '../setup/layout';
-import { ManagedProcess } from '../supervisor/managed-process';
-import { commandLineOf, identify } from '../supervisor/process-identity';
-import { runCommand } from '../supervisor/run-command';
+import { keepSecret } from '../machine/files';
+import { logFileOf } from '../machine/layout';
+import { UserError } from '../machine/user-error';
+import { ManagedProcess } from '../processes/managed-process';
+import { commandLineOf, identify } from '../processes/process-identity';
+import { runCommand } from '../processes/run-command';
 import { ensureSystemUser } from './system-user';
-import { UserError } from '../user-error';
 
-import type { Layout } from '../setup/layout';
-import type { StartContext } from '../supervisor/part';
+import type { Layout } from '../machine/layout';
+import type { StartContext } from '../processes/start-context';
 import type { SystemUser } from './system-user';
 
 const USER = 'funcx';

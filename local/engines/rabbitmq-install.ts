@@ -2,12 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { logFileOf } from '../setup/layout';
-import { onPath } from '../setup/python';
-import { runCommand } from '../supervisor/run-command';
-import { UserError } from '../user-error';
+import { logFileOf } from '../machine/layout';
+import { UserError } from '../machine/user-error';
+import { onPath } from '../processes/python';
+import { runCommand } from '../processes/run-command';
 
-import type { StartContext } from '../supervisor/part';
+import type { StartContext } from '../processes/start-context';
 
 const DOCKER_MS = 5_000;
 

@@ -2,18 +2,18 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { ensureCertificates } from '../setup/certificates';
-import { keepSecret, writeWhole } from '../setup/files';
-import { logFileOf } from '../setup/layout';
-import { ManagedProcess } from '../supervisor/managed-process';
-import { accepts } from '../setup/ports';
+import { keepSecret, writeWhole } from '../machine/files';
+import { logFileOf } from '../machine/layout';
+import { accepts } from '../machine/ports';
+import { ManagedProcess } from '../processes/managed-process';
+import { ensureCertificates } from './certificates';
 import { ensureRabbitmq } from './rabbitmq-install';
 
-import type { TlsFiles } from '../setup/certificates';
-import type { Layout } from '../setup/layout';
-import type { Program } from '../supervisor/managed-process';
-import type { StartContext } from '../supervisor/part';
-import type { Ports } from '../setup/ports';
+import type { Layout } from '../machine/layout';
+import type { Ports } from '../machine/ports';
+import type { Program } from '../processes/managed-process';
+import type { StartContext } from '../processes/start-context';
+import type { TlsFiles } from './certificates';
 
 export const BROKER_USER = 'funcx-admin';
 export const VHOST = 'funcx';

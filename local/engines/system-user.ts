@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 
-import { UserError } from '../user-error';
+import { UserError } from '../machine/user-error';
 
 export interface SystemUser {
   name: string;

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 
-import { logFileOf } from '../setup/layout';
-import { ManagedProcess } from '../supervisor/managed-process';
-import { ensureEnvironment, onPath } from '../setup/python';
+import { logFileOf } from '../machine/layout';
+import { ManagedProcess } from '../processes/managed-process';
+import { ensureEnvironment, onPath } from '../processes/python';
 
-import type { StartContext } from '../supervisor/part';
+import type { StartContext } from '../processes/start-context';
 
 const READY_MS = 60_000;
 const STOP_MS = 20_000;

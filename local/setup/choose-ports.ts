@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 
-import { ENGINE_PORTS } from '../supervisor/part';
-import { DEFAULT_PORTS, isFree, nextFreePort, readPorts, rememberPorts } from './ports';
-import { UserError } from '../user-error';
+import { DEFAULT_PORTS, isFree, nextFreePort, readPorts, rememberPorts } from '../machine/ports';
+import { UserError } from '../machine/user-error';
+import { ENGINE_PORTS } from '../processes/start-context';
 
-import type { Layout } from './layout';
-import type { UpOptions } from '../options';
-import type { PortName, Ports } from './ports';
+import type { Layout } from '../machine/layout';
+import type { PortName, Ports } from '../machine/ports';
+import type { UpOptions } from './options';
 
 /** Ports that clients know by heart: these do not move by themselves. */
 const FIXED: Partial<Record<PortName, string>> = { api: 'API', ws: 'results WebSocket' };

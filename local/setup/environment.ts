@@ -2,16 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { keepSecret, readJson, writeJson } from './files';
-import { defaultWorkers } from '../supervisor/our-services';
 import { databaseUrl } from '../engines/postgres';
-import { identify } from '../supervisor/process-identity';
 import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from '../engines/rabbitmq';
+import { keepSecret, readJson, writeJson } from '../machine/files';
+import { identify } from '../processes/process-identity';
+import { defaultWorkers } from './agent-folder';
 
-import type { Layout } from './layout';
-import type { Externals } from '../options';
-import type { Ports } from './ports';
-import type { SystemState } from '../supervisor/state';
+import type { Layout } from '../machine/layout';
+import type { Ports } from '../machine/ports';
+import type { Externals } from './options';
+import type { SystemState } from './state';
 
 /** The addresses of one system, and what each process of ours is told about them. */
 

@@ -1,9 +1,9 @@
 import { Client, python, TaskError } from '../../sdk';
 
-import { readJson } from './files';
-import { UserError } from '../user-error';
+import { readJson } from '../machine/files';
+import { UserError } from '../machine/user-error';
 
-import type { SystemState } from '../supervisor/state';
+import type { SystemState } from './state';
 
 const WAIT_MS = 60_000;
 const HELLO = python<string>('def hello():\n    import platform\n    return "Hello from " + platform.node()\n');

@@ -1,24 +1,18 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, writeJson } from '../setup/files';
-import { logFileOf, REPOSITORY } from '../setup/layout';
-import { ManagedProcess } from './managed-process';
-import { ensureEnvironment, type EnvironmentContext } from '../setup/python';
-import { UserError } from '../user-error';
+import { writeJson } from '../machine/files';
+import { logFileOf, REPOSITORY } from '../machine/layout';
+import { UserError } from '../machine/user-error';
+import { ManagedProcess } from '../processes/managed-process';
+import { SERVICE_VARIABLES } from '../setup/agent-folder';
 
-import type { Layout } from '../setup/layout';
-import type { StartContext } from './part';
+import type { Layout } from '../machine/layout';
+import type { StartContext } from '../processes/start-context';
 
 const READY_MS = 60_000;
 const STOP_MS = 30_000;
 const ASK_MS = 3_000;
-const AGENT_STATUS_FRESH_MS = 20_000;
-const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
-
-/** Variables of the service that must not reach the agent: user functions can read its environment. */
-export const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
 
 export type OurService = 'api' | 'workers' | 'endpoint';
 
@@ -63,31 +57,3 @@ export async function answersReady(port: number): Promise<boolean> {
   await answer.arrayBuffer();
   return answer.status === 200;
 }
-
-export const endpointDirOf = (layout: Layout, name: string): string => join(layout.endpointsDir, name);
-
-export function makeEndpointDir(layout: Layout, name: string): string {
-  const dir = endpointDirOf(layout, name);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
-  return dir;
-}
-
-/** The agent writes `status.json` with each heartbeat; `pid` says whose words these are. */
-export function isAgentConnected(dir: string, pid: number): boolean {
-  const status = readJson(join(dir, 'status.json')) as { state?: string; pid?: number; updated_ms?: number } | undefined;
-  if (status?.state !== 'connected' || status.pid !== pid) return false;
-  return Date.now() - (status.updated_ms ?? 0) < AGENT_STATUS_FRESH_MS;
-}
-
-export function readEndpointId(dir: string): string | null {
-  const known = readJson(join(dir, 'endpoint.json')) as { endpoint_id?: string } | undefined;
-  return known?.endpoint_id ?? null;
-}
-
-/** The Python of the agent's private environment. */
-export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
-  const requirements = readFileSync(AGENT_REQUIREMENTS, 'utf8');
-  return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');
-}
-
-export const defaultWorkers = (): string => process.env.FUNCX_WORKERS ?? String(availableParallelism());

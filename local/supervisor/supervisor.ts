@@ -1,27 +1,28 @@
 import { ensureError } from '../../contracts/errors';
 
+import { answers, startPostgres } from '../engines/postgres';
+import { answersManagement, startRabbitmq } from '../engines/rabbitmq';
+import { startTemporal } from '../engines/temporal';
+import { cacheDirOf, logFileOf, makeFolders } from '../machine/layout';
+import { accepts } from '../machine/ports';
+import { messageOf, UserError } from '../machine/user-error';
+import { ProcessRegistry } from '../processes/process-registry';
+import { ENGINE_PORTS, SERVICE_NAMES } from '../processes/start-context';
+import { ensureAgentPython, isAgentConnected, makeEndpointDir, readEndpointId } from '../setup/agent-folder';
 import { choosePorts, moveTakenPorts } from '../setup/choose-ports';
 import { agentVariables, initialState, serviceVariables } from '../setup/environment';
 import { sayHello } from '../setup/hello';
-import { cacheDirOf, logFileOf, makeFolders } from '../setup/layout';
-import { readExternals } from '../options';
+import { readExternals } from '../setup/options';
+import { writeState } from '../setup/state';
 import * as ours from './our-services';
-import { ENGINE_PORTS, SERVICE_NAMES } from './part';
-import { accepts } from '../setup/ports';
-import { answers, startPostgres } from '../engines/postgres';
-import { ProcessRegistry } from './process-registry';
-import { answersManagement, startRabbitmq } from '../engines/rabbitmq';
-import { writeState } from './state';
-import { startTemporal } from '../engines/temporal';
-import { messageOf, UserError } from '../user-error';
 
+import type { Layout } from '../machine/layout';
+import type { PortName } from '../machine/ports';
+import type { ManagedProcess } from '../processes/managed-process';
+import type { ServiceName, StartContext } from '../processes/start-context';
 import type { ChosenPorts } from '../setup/choose-ports';
-import type { Layout } from '../setup/layout';
-import type { ManagedProcess } from './managed-process';
-import type { Externals, UpOptions } from '../options';
-import type { ServiceName, StartContext } from './part';
-import type { PortName } from '../setup/ports';
-import type { SystemState } from './state';
+import type { Externals, UpOptions } from '../setup/options';
+import type { SystemState } from '../setup/state';
 
 type EngineName = keyof typeof ENGINE_PORTS;
 
@@ -175,7 +176,7 @@ export class Supervisor {
 
   async #preparePython(context: StartContext): Promise<string> {
     const started = performance.now();
-    const python = await ours.ensureAgentPython(context);
+    const python = await ensureAgentPython(context);
     this.#sayReady('agent python', started, '');
     return python;
   }
@@ -200,11 +201,11 @@ export class Supervisor {
 
   async #startEndpoint(context: StartContext, python: string): Promise<void> {
     const name = this.#options.endpointName;
-    const dir = ours.makeEndpointDir(this.#layout, name);
-    const isConnected = (pid: number): Promise<boolean> => Promise.resolve(ours.isAgentConnected(dir, pid));
+    const dir = makeEndpointDir(this.#layout, name);
+    const isConnected = (pid: number): Promise<boolean> => Promise.resolve(isAgentConnected(dir, pid));
     await this.#startOne('endpoint', agentVariables(this.#current, name, dir, python), isConnected, ` as "${name}"`, context);
     this.#current.python = python;
-    this.#current.endpoint = { name, dir, id: ours.readEndpointId(dir) };
+    this.#current.endpoint = { name, dir, id: readEndpointId(dir) };
     this.#current.hello = await sayHello(this.#current, this.#abort.signal);
   }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { layoutOf } from '../../local/setup/layout';
+import { layoutOf } from '../../local/machine/layout';
 import { rabbitmqctl } from '../helpers/broker-node';
 import { dataDir, isAlive, pidOf, state } from '../helpers/system';
 import { until } from '../helpers/until';

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmdirSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { layoutOf, makeFolders } from '../../local/setup/layout';
+import { layoutOf, makeFolders } from '../../local/machine/layout';
 import type { Part } from './plan';
 
 /**

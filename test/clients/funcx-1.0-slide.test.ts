@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import type { SystemState } from '../../local/supervisor/state';
+import type { SystemState } from '../../local/setup/state';
 import { NO_OWN_LOOPBACK, testUnless } from '../helpers/conditions';
 import { clientEnv, sdk104, TUTORIAL_ENDPOINT, usualPorts } from '../helpers/funcx-1.0';
 import { agent104, ReleasedAgent } from '../helpers/funcx-1.0-agent';

@@ -5,8 +5,8 @@ import type { Command } from 'commander';
 
 import { createProgram } from '../../cli/program';
 import { SEARCH_ATTRIBUTE, QUERY } from '../../contracts/names';
-import { PORT_OPTIONS } from '../../local/options';
-import { DEFAULT_PORTS } from '../../local/setup/ports';
+import { PORT_OPTIONS } from '../../local/setup/options';
+import { DEFAULT_PORTS } from '../../local/machine/ports';
 import { configSchema } from '../../platform/config';
 import { codeBlocks, readPage, ROOT, tableRows } from '../helpers/readme';
 

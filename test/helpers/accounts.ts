@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { findBasePython, type BasePython } from '../../local/setup/python';
+import { findBasePython, type BasePython } from '../../local/processes/python';
 import { ensureVenv, CLIENTS } from './python-venv';
 import { GLOBUS_REQUIREMENTS } from './stock-globus';
 

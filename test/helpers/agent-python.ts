@@ -2,9 +2,9 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { cacheDirOf, layoutOf, makeFolders } from '../../local/setup/layout';
-import { ensureAgentPython } from '../../local/supervisor/our-services';
-import { ProcessRegistry } from '../../local/supervisor/process-registry';
+import { cacheDirOf, layoutOf, makeFolders } from '../../local/machine/layout';
+import { ensureAgentPython } from '../../local/setup/agent-folder';
+import { ProcessRegistry } from '../../local/processes/process-registry';
 
 /** The Python of the agent's workers: the one that is given, else the one that `up` makes once under `.cache`. */
 export async function agentPython(): Promise<string> {

@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 
 import { answersReady } from '../../local/supervisor/our-services';
-import { anyFreePort } from '../../local/setup/ports';
+import { anyFreePort } from '../../local/machine/ports';
 import { dataDir, serviceEnv } from './system';
 import { until } from './until';
 

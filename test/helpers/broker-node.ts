@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import type { Layout } from '../../local/setup/layout';
-import type { SystemState } from '../../local/supervisor/state';
+import type { Layout } from '../../local/machine/layout';
+import type { SystemState } from '../../local/setup/state';
 
 /** The broker's node from inside, for what neither AMQP nor the management interface can do. */
 

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { agentVariables, serviceVariables } from '../../local/setup/environment';
-import { readJson } from '../../local/setup/files';
-import { layoutOf, type Layout } from '../../local/setup/layout';
-import { readState, type SystemState } from '../../local/supervisor/state';
+import { readJson } from '../../local/machine/files';
+import { layoutOf, type Layout } from '../../local/machine/layout';
+import { readState, type SystemState } from '../../local/setup/state';
 import { agentPython } from './agent-python';
 import { until } from './until';
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { findBasePython, type BasePython } from '../../local/setup/python';
+import { findBasePython, type BasePython } from '../../local/processes/python';
 import { finished } from './own-loopback';
 import { until } from './until';
 

@@ -3,10 +3,10 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { layoutOf, makeFolders } from '../../local/setup/layout';
-import { DEFAULT_PORTS } from '../../local/setup/ports';
+import { layoutOf, makeFolders } from '../../local/machine/layout';
+import { DEFAULT_PORTS } from '../../local/machine/ports';
 import { databaseUrl, startPostgres } from '../../local/engines/postgres';
-import { ProcessRegistry } from '../../local/supervisor/process-registry';
+import { ProcessRegistry } from '../../local/processes/process-registry';
 import { createLogger } from '../../platform/log';
 import { migrate, openDatabase, type Database } from '../../platform/store/database';
 

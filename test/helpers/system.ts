@@ -7,7 +7,7 @@ import { Client, Connection } from '@temporalio/client';
 import { Pool } from 'pg';
 
 import { JSON_RESULT_SERIALIZER, packJsonArguments, splitBuffer } from '../../contracts/packing';
-import type { SystemState } from '../../local/supervisor/state';
+import type { SystemState } from '../../local/setup/state';
 import { until } from './until';
 
 /** The running system as a test sees it: from outside, over its public surfaces, plus the engines for looking in. */

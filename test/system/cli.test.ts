@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { identify } from '../../local/supervisor/process-identity';
+import { identify } from '../../local/processes/process-identity';
 import type { Client } from '../../sdk';
 import { sdkClient } from '../helpers/sdk';
 import { admin, funcx, localEndpoint, state } from '../helpers/system';

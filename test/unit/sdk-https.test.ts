@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { ensureCertificates } from '../../local/setup/certificates';
-import { layoutOf, makeFolders } from '../../local/setup/layout';
+import { ensureCertificates } from '../../local/engines/certificates';
+import { layoutOf, makeFolders } from '../../local/machine/layout';
 import { Client, ConnectionError } from '../../sdk';
 
 test('a service behind a private authority is trusted with its certificate, as a file or as text, and not without', async () => {

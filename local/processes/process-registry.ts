@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, writeJson } from '../setup/files';
+import { readJson, writeJson } from '../machine/files';
 import { groupMembers, identify, isAlive, sendSignal, waitUntilGone } from './process-identity';
 
-import type { Layout } from '../setup/layout';
+import type { Layout } from '../machine/layout';
 import type { ProcessIdentity } from './process-identity';
 
 /** A process that we started, written down before anything else is done with it. */

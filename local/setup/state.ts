@@ -1,13 +1,13 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { readJson, writeJson } from '../setup/files';
-import { isAlive } from './process-identity';
+import { readJson, writeJson } from '../machine/files';
+import { isAlive } from '../processes/process-identity';
 
-import type { Layout } from '../setup/layout';
-import type { ServiceName } from './part';
-import type { Ports } from '../setup/ports';
-import type { ProcessIdentity } from './process-identity';
+import type { Layout } from '../machine/layout';
+import type { Ports } from '../machine/ports';
+import type { ProcessIdentity } from '../processes/process-identity';
+import type { ServiceName } from '../processes/start-context';
 
 export interface ServiceState {
   name: ServiceName;

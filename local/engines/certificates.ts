@@ -11,6 +11,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
+import { writeWhole } from '../machine/files';
 import {
   bitString,
   boolean,
@@ -24,11 +25,10 @@ import {
   time,
   utf8String,
 } from './der';
-import { writeWhole } from './files';
 
 import type { KeyObject } from 'node:crypto';
 
-import type { Layout } from './layout';
+import type { Layout } from '../machine/layout';
 
 /**
  * The private authority of one system and the certificate of its broker, made at the first `up` (RFC 5280, P-256).

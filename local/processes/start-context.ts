@@ -1,5 +1,5 @@
-import type { Layout } from '../setup/layout';
-import type { PortName, Ports } from '../setup/ports';
+import type { Layout } from '../machine/layout';
+import type { PortName, Ports } from '../machine/ports';
 import type { ProcessRegistry } from './process-registry';
 
 /** What every part of the system needs to start. */

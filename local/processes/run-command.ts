@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 
-import { tailOf } from '../setup/files';
+import { tailOf } from '../machine/files';
+import { UserError } from '../machine/user-error';
 import { sendSignal } from './process-identity';
-import { UserError } from '../user-error';
 
 import type { ProcessRegistry } from './process-registry';
 

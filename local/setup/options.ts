@@ -1,8 +1,8 @@
-import { DEFAULT_DATA_DIR } from './setup/layout';
-import { DEFAULT_PORTS } from './setup/ports';
-import { UserError } from './user-error';
+import { DEFAULT_DATA_DIR } from '../machine/layout';
+import { DEFAULT_PORTS } from '../machine/ports';
+import { UserError } from '../machine/user-error';
 
-import type { PortName } from './setup/ports';
+import type { PortName } from '../machine/ports';
 
 /** What `up` can be told. A port of 0 asks for any free one. */
 export interface UpOptions {

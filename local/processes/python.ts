@@ -3,12 +3,12 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-import { logFileOf } from './layout';
-import { identify } from '../supervisor/process-identity';
-import { runCommand } from '../supervisor/run-command';
-import { UserError } from '../user-error';
+import { logFileOf } from '../machine/layout';
+import { UserError } from '../machine/user-error';
+import { identify } from './process-identity';
+import { runCommand } from './run-command';
 
-import type { StartContext } from '../supervisor/part';
+import type { StartContext } from './start-context';
 
 const OLDEST_MINOR = 10;
 

@@ -4,9 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { HANDS_OVER } from '../../contracts/names';
 
-import { tailOf } from '../setup/files';
+import { tailOf } from '../machine/files';
+import { messageOf, UserError } from '../machine/user-error';
 import { sendSignal, waitUntilGone } from './process-identity';
-import { messageOf, UserError } from '../user-error';
 
 import type { ProcessIdentity } from './process-identity';
 import type { ProcessRegistry } from './process-registry';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-/** The checkout. This file runs from `dist/local/setup/`, in tests from `local/setup/`. */
+/** The checkout. This file runs from `dist/local/machine/`, in tests from `local/machine/`. */
 export const REPOSITORY = existsSync(join(__dirname, '..', '..', 'package.json'))
   ? resolve(__dirname, '..', '..')
   : resolve(__dirname, '..', '..', '..');

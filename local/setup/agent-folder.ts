@@ -1,0 +1,43 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+
+import { readJson } from '../machine/files';
+import { REPOSITORY } from '../machine/layout';
+import { ensureEnvironment, type EnvironmentContext } from '../processes/python';
+
+import type { Layout } from '../machine/layout';
+
+const AGENT_STATUS_FRESH_MS = 20_000;
+const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
+
+/** Variables of the service that must not reach the agent: user functions can read its environment. */
+export const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
+
+export const endpointDirOf = (layout: Layout, name: string): string => join(layout.endpointsDir, name);
+
+export function makeEndpointDir(layout: Layout, name: string): string {
+  const dir = endpointDirOf(layout, name);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  return dir;
+}
+
+/** The agent writes `status.json` with each heartbeat; `pid` says whose words these are. */
+export function isAgentConnected(dir: string, pid: number): boolean {
+  const status = readJson(join(dir, 'status.json')) as { state?: string; pid?: number; updated_ms?: number } | undefined;
+  if (status?.state !== 'connected' || status.pid !== pid) return false;
+  return Date.now() - (status.updated_ms ?? 0) < AGENT_STATUS_FRESH_MS;
+}
+
+export function readEndpointId(dir: string): string | null {
+  const known = readJson(join(dir, 'endpoint.json')) as { endpoint_id?: string } | undefined;
+  return known?.endpoint_id ?? null;
+}
+
+/** The Python of the agent's private environment. */
+export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
+  const requirements = readFileSync(AGENT_REQUIREMENTS, 'utf8');
+  return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');
+}
+
+export const defaultWorkers = (): string => process.env.FUNCX_WORKERS ?? String(availableParallelism());
