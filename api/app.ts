@@ -4,6 +4,8 @@ import type { Identity } from '../platform/access';
 
 import { authRoutes } from './auth/routes';
 import type { ApiDeps } from './deps';
+import { flowsErrors, speaksFlows } from './flows/errors';
+import { flowsRoutes } from './flows/routes';
 import { releaseErrors } from './funcx-1.0/errors';
 import { closeConnections, onlyThisRelease, releaseRoutes } from './funcx-1.0/routes';
 import { globusRoutes } from './globus/routes';
@@ -25,7 +27,7 @@ const BYTES_PER_CHARACTER = 4;
 
 /** Every route of the service, in the order in which they are matched. */
 export function allRoutes(deps: ApiDeps): Route[] {
-  const routes = [...serviceRoutes(deps), ...authRoutes(deps), ...globusRoutes(deps), ...v1Routes(deps)];
+  const routes = [...serviceRoutes(deps), ...authRoutes(deps), ...globusRoutes(deps), ...flowsRoutes(deps), ...v1Routes(deps)];
   return [...routes, openApiRoute(routes)];
 }
 
@@ -54,9 +56,10 @@ export function createApp(deps: ApiDeps): Express {
     app[route.method](route.path, ...first, measureRequests(route), ...handlers);
   };
   for (const route of releaseRoutes(deps)) mount(route, onlyThisRelease());
-  for (const route of allRoutes(deps)) mount(route);
+  for (const route of allRoutes(deps)) mount(route, ...(route.wire === 'flows' ? [speaksFlows()] : []));
   app.use(unknownRoute());
   app.use(releaseErrors());
+  app.use(flowsErrors());
   app.use(errorHandler(deps.log));
   return app;
 }

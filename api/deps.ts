@@ -4,6 +4,7 @@ import type { EndpointQueues, StockQueues } from '../platform/broker-topology';
 import type { Config } from '../platform/config';
 import type { EngineState } from '../platform/health';
 import type { EndpointUsers } from '../platform/endpoint-users';
+import type { FlowStarts } from '../platform/flow-starts';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
@@ -29,6 +30,7 @@ export interface ApiDeps {
   accept: Accept;
   cancel: Cancel;
   requeue: Requeue;
+  flowStarts: FlowStarts;
   /** One entry an engine. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private authority, if there is one. */

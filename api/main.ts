@@ -10,6 +10,7 @@ import { createEndpointQueues, createStockQueues } from '../platform/broker-topo
 import { createBrokerUsers } from '../platform/broker-users';
 import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
 import { createEndpointUsers } from '../platform/endpoint-users';
+import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
@@ -82,6 +83,7 @@ async function main(): Promise<void> {
     accept: createAccept({ config, log, db, temporal, groupQueues }),
     cancel: createCancel(activityDeps),
     requeue: createRequeue(publisher),
+    flowStarts: createFlowStarts({ db, temporal, config, log }),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,

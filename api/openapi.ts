@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 import { ERROR_CATALOGUE, type ErrorCode } from '../contracts/errors';
+import { flowsErrorSchema } from '../contracts/http/flows';
 import { errorBodySchema } from '../contracts/http/globus';
 import { route, type Route, type RouteDescription } from './route';
 
@@ -34,7 +35,7 @@ export function openApiDocument(routes: readonly RouteDescription[]): Json {
       title: 'funcX on Temporal',
       version: '0.1.0',
       description:
-        'Federated function-as-a-service. The /v2 and /v3 paths are those of Globus Compute 4 clients; /v1 is our own.',
+        'Federated function-as-a-service. The /v2 and /v3 paths are those of Globus Compute 4 clients, /flows and /runs those of Globus Flows; /v1 is our own.',
     },
     paths,
     components: {
@@ -49,6 +50,7 @@ export function openApiDocument(routes: readonly RouteDescription[]): Json {
             .map(([code, { status, meaning }]) => `${status} ${code}: ${meaning}`)
             .join('\n'),
         },
+        FlowsError: schemaOf(flowsErrorSchema, 'output'),
       },
     },
   };
@@ -123,7 +125,10 @@ function errorResponses(one: RouteDescription): Json {
   return Object.fromEntries(
     [...byStatus].map(([status, names]) => [
       String(status),
-      { description: names.join(', '), content: { [JSON_TYPE]: { schema: { $ref: '#/components/schemas/Error' } } } },
+      {
+        description: names.join(', '),
+        content: { [JSON_TYPE]: { schema: { $ref: `#/components/schemas/${one.wire === 'flows' ? 'FlowsError' : 'Error'}` } } },
+      },
     ]),
   );
 }

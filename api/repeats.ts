@@ -24,12 +24,12 @@ export interface Repeats {
   entry(bodyHash: Buffer): UnansweredRequest;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
   /** The answer of the earlier equal request, once. */
-  takeLost(ownerId: string, bodyHash: Buffer): Promise<Accepted | undefined>;
+  takeLost<T = Accepted>(ownerId: string, bodyHash: Buffer): Promise<T | undefined>;
   /** Call right before the answer is written: from now on an equal request is new, unless this answer can't be written. */
   beforeAnswer(
     res: Response,
     entry: UnansweredRequest,
-    request: { ownerId: string; endpointId: string; response: Accepted },
+    request: { ownerId: string; endpointId: string; response: unknown },
   ): Promise<void>;
   /** What a process that listened at our address left behind can be matched. Call when we listen. */
   takeOver(listener: string): Promise<void>;
@@ -58,8 +58,8 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       return hasLostRequest(db, ownerId, bodyHash);
     },
 
-    async takeLost(ownerId, bodyHash) {
-      return (await takeLostRequest(db, ownerId, bodyHash)) as Accepted | undefined; // written by accept
+    async takeLost<T>(ownerId: string, bodyHash: Buffer) {
+      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined; // the hash is of the path too, so one route wrote it
     },
 
     async beforeAnswer(res, entry, request) {

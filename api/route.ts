@@ -48,6 +48,8 @@ export interface RouteDescription {
   contentType: string;
   /** Codes worth naming in the document, beside those every route has. */
   errors: readonly ErrorCode[];
+  /** Whose errors have a shape of their own. */
+  wire?: 'flows';
 }
 
 export interface Route extends RouteDescription {

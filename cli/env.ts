@@ -23,6 +23,13 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
     ...(caFile === null ? {} : { FUNCX_CA: caFile }),
     GLOBUS_SDK_ENVIRONMENT: 'local',
     GLOBUS_SDK_SERVICE_URL_AUTH: `${apiUrl}/`,
+    GLOBUS_SDK_SERVICE_URL_FLOWS: `${apiUrl}/`,
+    // After an error the CLI makes a Search client, and fails where it has no address for that.
+    GLOBUS_SDK_SERVICE_URL_SEARCH: `${apiUrl}/`,
+    GLOBUS_CLI_CLIENT_ID: clientId,
+    GLOBUS_CLI_CLIENT_SECRET: clientSecret,
+    GLADIER_CLIENT_ID: clientId,
+    GLADIER_CLIENT_SECRET: clientSecret,
     GLOBUS_COMPUTE_CLIENT_ID: clientId,
     GLOBUS_COMPUTE_CLIENT_SECRET: clientSecret,
   }),

@@ -44,6 +44,7 @@ export const SEARCH_ATTRIBUTE = {
   owner: 'FuncXOwner',
   group: 'FuncXTaskGroup',
   state: 'FuncXState',
+  flow: 'FuncXFlow',
 } as const;
 
 /** Temporal endpoint queues, unless configured otherwise. */

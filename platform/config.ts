@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 
 import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
+import { DEFAULT_FLOWS_QUEUE } from '../contracts/flows';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 
 /** All configuration of the service comes from the environment and is read here, once, into one typed value. */
@@ -20,6 +21,7 @@ export const configSchema = z.object({
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
   TEMPORAL_CALLS_QUEUE: z.string().min(1).default(DEFAULT_CALLS_QUEUE),
+  TEMPORAL_FLOWS_QUEUE: z.string().min(1).default(DEFAULT_FLOWS_QUEUE),
   /** Of the calls of pipelines; its name is known in the whole Temporal cluster. */
   TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
   /**

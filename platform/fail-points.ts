@@ -16,6 +16,8 @@ export const FAIL_POINTS = [
   'nudge',
   'before-ack',
 ] as const;
+/** Of the start of a flow run, in `api`. */
+export const FLOW_FAIL_POINTS = ['flow-run-stored', 'flow-run-started'] as const;
 export type FailPoint = (typeof FAIL_POINTS)[number];
 
 const asked = process.env.FUNCX_TEST_BUILD === '1' ? process.env.FUNCX_FAIL_POINT : undefined;
@@ -23,7 +25,7 @@ const [wanted, passes] = (asked ?? '').split(':');
 let left = Number(passes ?? '1');
 
 /** Kills the process when this point was asked for; otherwise costs nothing. */
-export async function failPoint(name: FailPoint): Promise<void> {
+export async function failPoint(name: FailPoint | (typeof FLOW_FAIL_POINTS)[number]): Promise<void> {
   if (wanted !== name || --left > 0) return;
   process.kill(process.pid, 'SIGKILL');
   await new Promise(() => undefined); // the signal arrives in a moment; nothing after this point may run

@@ -9,12 +9,14 @@ import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../p
 import { createBrokerUsers } from '../platform/broker-users';
 import { readBrokerAuthority, readConfig, withoutSecrets } from '../platform/config';
 import { createEndpointUsers } from '../platform/endpoint-users';
+import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { onStopSignal } from '../platform/shutdown';
 import { startDeadLetterLoop } from './dead-letters';
+import { startFlowSweep } from './flow-sweep';
 import { startHealthServer } from './health-server';
 import { startMaintenance } from './maintenance';
 import { createNexusService } from './nexus-service';
@@ -85,6 +87,7 @@ async function main(): Promise<void> {
   const tending = startTending(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
+  const flowSweep = startFlowSweep({ db, log, flowStarts: createFlowStarts({ db, temporal, config, log }) });
   await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
     log.warn({ err: error }, 'the delivery limit could not be lifted'),
   );
@@ -116,6 +119,7 @@ async function main(): Promise<void> {
           deadLetters.close(),
           tending.close(),
           sweep.close(),
+          flowSweep.close(),
           maintenance.close(),
         ]),
     },

@@ -10,11 +10,11 @@ import type { BodyKind } from '../route';
 const FORM_LIMIT_BYTES = 100_000;
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-const SUBMIT = /\/submit(\?|$)/;
+const MAY_REPEAT = /\/(submit|flows|run)(\?|$)/;
 
-/** Only requests that may be repeated pay for the hash: submits, and whatever has a key. */
+/** Only requests that may be repeated pay for the hash: submits, new flows and runs, and whatever has a key. */
 function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
-  if (req.headers['idempotency-key'] === undefined && !SUBMIT.test(req.url ?? '')) return;
+  if (req.headers['idempotency-key'] === undefined && !MAY_REPEAT.test(req.url ?? '')) return;
   hashes.set(
     req,
     createHash('sha256')

@@ -310,7 +310,7 @@ export async function listUnstartedRuns(db: Database, before: Date, limit: numbe
   const { rows } = await db.query<UnstartedRun>(
     `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation,
             r.cancel_requested_at is not null as "isCancelled"
-       ${FROM} where r.workflow_started_at is null and r.accepted_at < $1 order by r.accepted_at limit $2`,
+       ${FROM} where r.workflow_started_at is null and r.status = 'ACTIVE' and r.accepted_at < $1 order by r.accepted_at limit $2`,
     [before, limit],
   );
   return rows;

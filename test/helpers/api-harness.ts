@@ -173,6 +173,7 @@ export async function startApi(options: {
     },
     cancel: async () => ({ cancelled: 0 }),
     requeue: async () => true,
+    flowStarts: { start: async () => true, cancel: async () => true },
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto';
+
+import type { Request, Response } from 'express';
+
+import type { StartRun } from '../../contracts/http/flows';
+import type { Identity } from '../../platform/access';
+import { failPoint } from '../../platform/fail-points';
+import { findRun, insertRun, type RunRow } from '../../platform/store/flow-runs';
+import type { FlowRow } from '../../platform/store/flows';
+import type { ApiDeps } from '../deps';
+import { bodyHashOf } from '../middleware/read-body';
+import { withoutPrivateKeys } from './documents';
+
+/**
+ * The run in one transaction, then its workflow, then the answer. What is stored is accepted: when Temporal does not take the
+ * start, the caller still gets the run, and the sweep of `workers` starts it.
+ */
+
+const MAX_LABEL_CHARS = 64;
+
+export async function startRun(
+  { db, repeats, flowStarts }: Pick<ApiDeps, 'db' | 'repeats' | 'flowStarts'>,
+  { identity, req, res }: { identity: Identity; req: Request; res: Response },
+  flow: FlowRow,
+  body: StartRun,
+): Promise<RunRow> {
+  const bodyHash = bodyHashOf(req);
+  // Two equal starts are two runs, unless the answer to the first was never written: then it is the client's own retry.
+  if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
+    const earlier = await repeats.takeLost<{ run_id: string }>(identity.id, bodyHash);
+    const run = earlier && (await findRun(db, earlier.run_id));
+    if (run) return run;
+  }
+  const id = randomUUID();
+  const entry = bodyHash && repeats.entry(bodyHash);
+  const request = { ownerId: identity.id, endpointId: flow.id, response: { run_id: id } };
+  await insertRun(
+    db,
+    {
+      id,
+      flowId: flow.id,
+      flowVersion: flow.version,
+      ownerId: identity.id,
+      label: body.label ?? flow.title.slice(0, MAX_LABEL_CHARS),
+      tags: body.tags ?? [],
+      managers: body.run_managers ?? [],
+      monitors: body.run_monitors ?? [],
+      input: body.body,
+      shownInput: withoutPrivateKeys(body.body),
+    },
+    entry && { ...entry, ...request },
+  );
+  await failPoint('flow-run-stored');
+  await flowStarts.start({ runId: id, flowId: flow.id, title: flow.title, ownerId: identity.id, generation: 0 });
+  await failPoint('flow-run-started');
+  if (entry) await repeats.beforeAnswer(res, entry, request);
+  return (await findRun(db, id))!; // inserted above
+}

@@ -1,0 +1,93 @@
+import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
+import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
+
+import { FLOW_WORKFLOW, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
+import { SEARCH_ATTRIBUTE } from '../contracts/names';
+import type { Config } from './config';
+import type { Logger } from './log';
+import type { Database } from './store/database';
+import { markRunStarted } from './store/flow-runs';
+import type { Temporal } from './temporal';
+
+/** Starts and cancels the workflows of flow runs. What is stored is accepted: the sweep starts what could not be started. */
+export interface FlowStarts {
+  /** Never throws; false when the sweep has to try again. */
+  start(input: Omit<FlowRunInput, 'version'>): Promise<boolean>;
+  /** False when no workflow runs. */
+  cancel(runId: string): Promise<boolean>;
+}
+
+const TRIES = 3;
+const PAUSE_MS = 200;
+const CALL_DEADLINE_MS = 4_000;
+const WORKFLOW_TASK_TIMEOUT = '5 seconds';
+const MAX_SUMMARY_CHARS = 200;
+
+const FLOW_KEY = defineSearchAttributeKey(SEARCH_ATTRIBUTE.flow, SearchAttributeType.KEYWORD);
+const OWNER_KEY = defineSearchAttributeKey(SEARCH_ATTRIBUTE.owner, SearchAttributeType.KEYWORD);
+
+export function createFlowStarts(deps: { db: Database; temporal: Temporal; config: Config; log: Logger }): FlowStarts {
+  const { db, temporal, config, log } = deps;
+  const inTime = <T>(call: () => Promise<T>): Promise<T> => temporal.client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
+
+  /** False when an execution of an earlier generation is not closed yet. */
+  async function startOnce(input: FlowRunInput): Promise<boolean> {
+    const workflowId = flowWorkflowId(input.runId);
+    try {
+      await inTime(() =>
+        temporal.client.workflow.start(FLOW_WORKFLOW.run, {
+          workflowId,
+          taskQueue: config.TEMPORAL_FLOWS_QUEUE,
+          args: [input],
+          // A resumed run is another execution with the same id; the first one is started once only.
+          workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
+          workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
+          staticSummary: input.title.slice(0, MAX_SUMMARY_CHARS),
+          memo: { generation: input.generation },
+          ...(temporal.hasSearchAttributes
+            ? {
+                typedSearchAttributes: new TypedSearchAttributes([
+                  { key: FLOW_KEY, value: input.flowId },
+                  { key: OWNER_KEY, value: input.ownerId },
+                ]),
+              }
+            : {}),
+        }),
+      );
+      return true;
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+      if (input.generation === 0) return true;
+      const { memo } = await inTime(() => temporal.client.workflow.getHandle(workflowId).describe());
+      return memo?.generation === input.generation;
+    }
+  }
+
+  return {
+    async start(given) {
+      const input: FlowRunInput = { version: 1, ...given };
+      for (let attempt = 1; attempt <= TRIES; attempt++) {
+        try {
+          if (await startOnce(input)) {
+            await markRunStarted(db, input.runId, input.generation);
+            return true;
+          }
+        } catch (error) {
+          log.warn({ err: error, runId: input.runId, attempt }, 'the workflow of a flow run did not start');
+        }
+        if (attempt < TRIES) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * attempt));
+      }
+      return false;
+    },
+
+    async cancel(runId) {
+      try {
+        await inTime(() => temporal.client.workflow.getHandle(flowWorkflowId(runId)).cancel());
+        return true;
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return false;
+        throw error;
+      }
+    },
+  };
+}

@@ -1,0 +1,39 @@
+import type { FlowStarts } from '../platform/flow-starts';
+import type { Logger } from '../platform/log';
+import type { Database } from '../platform/store/database';
+import { listUnstartedRuns } from '../platform/store/flow-runs';
+
+/**
+ * Starts flow runs that are stored and whose workflow was never seen to start, and passes on a cancellation that came before.
+ * Each step is idempotent, so several processes may sweep.
+ */
+
+const SWEEP_MS = 3_000;
+/** Younger ones are most likely in the hands of the process that accepted them. */
+const MIN_AGE_MS = 6_000;
+const AT_ONCE = 100;
+
+export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: FlowStarts }): { close(): Promise<void> } {
+  const { db, log, flowStarts } = deps;
+  let current: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    current ??= sweep().finally(() => (current = undefined));
+  }, SWEEP_MS);
+
+  async function sweep(): Promise<void> {
+    try {
+      for (const { isCancelled, ...input } of await listUnstartedRuns(db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE)) {
+        if ((await flowStarts.start(input)) && isCancelled) await flowStarts.cancel(input.runId);
+      }
+    } catch (error) {
+      log.warn({ err: error }, 'flow runs could not be started by the sweep; it runs again');
+    }
+  }
+
+  return {
+    async close() {
+      clearInterval(timer);
+      await current;
+    },
+  };
+}
