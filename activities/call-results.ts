@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 
 import { REFERENCE_KEY, type CallFailure, type ReferenceDocument } from '../contracts/calls';
+import { raisedException } from '../contracts/exceptions';
 import { submissionIdOf } from '../contracts/ids';
 import { BUFFER, JSON_RESULT_SERIALIZER } from '../contracts/packing';
-import { exceptionName } from '../contracts/policy';
 import type { Database } from '../platform/store/database';
 import { readOutcomes, type OutcomeRow } from '../platform/store/pipelines';
 
@@ -59,7 +59,7 @@ export async function readCallResults(db: Database, submissionIds: readonly stri
 
 function failureOf(row: OutcomeRow, index: number): CallFailure {
   const traceback = row.text ?? '';
-  const exception = exceptionName(traceback);
+  const exception = raisedException(row.details, traceback)?.name;
   return {
     index,
     taskId: row.id,

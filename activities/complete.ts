@@ -1,7 +1,8 @@
 import { PublishError } from '../broker';
+import { raisedException } from '../contracts/exceptions';
 import { encodeFrame, type ResultData } from '../contracts/frames';
 import { groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
-import { exceptionName, retryDelayMs } from '../contracts/policy';
+import { retryDelayMs } from '../contracts/policy';
 import type { EndReason } from '../contracts/submission';
 import { attemptName } from '../contracts/frames';
 import { failPoint } from '../platform/fail-points';
@@ -138,7 +139,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   }
   const code = data.error_details.code;
   if (LOSS_CODES.has(code)) return { ...base, ...lossOf(deps, facts, result.body) };
-  const failure = { code, exception: exceptionName(data.data), exitCode: result.exitCode };
+  const failure = { code, exception: raisedException(data.details, data.data), exitCode: result.exitCode };
   // The numbers of lost attempts are not the user's.
   const usersAttempt = Math.max(1, Math.min(attempt, facts?.attempt ?? attempt) - (facts?.losses ?? 0));
   const retryMs = retryDelayMs(facts?.policy ?? {}, usersAttempt, failure);

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+import { isNamed, type RaisedException } from './exceptions';
+
 /** What a submitter may ask for, per submission: retries, walltime, deadline. All durations are in seconds on the wire. */
 
 export const DEFAULT_DEADLINE_S = 14 * 24 * 3600;
@@ -10,7 +12,7 @@ export const retriesSchema = z.strictObject({
   attempts: z.int().min(1).max(100),
   /** Pause before the second try; doubles with each further one, up to an hour. Default 1. */
   backoff_s: z.number().min(0).max(3600).default(1),
-  /** Names of exceptions (last part of the dotted name) that are retried. Default: all. */
+  /** Exceptions that are retried: the class or one of its bases, by its dotted name or the last part of it. Default: all. */
   on: z.array(z.string().min(1).max(200)).max(50).optional(),
   /** Exit codes of shell functions that are retried. Default: all but 0. */
   exit_codes: z.array(z.int().min(1).max(255)).max(255).optional(),
@@ -31,8 +33,8 @@ const MAX_BACKOFF_MS = 3_600_000;
 /** A failed attempt, reduced to what a retry policy can ask for. */
 export interface AttemptFailure {
   code: string;
-  /** The exception's class name, when it can be told. */
-  exception?: string;
+  /** Undefined when the agent does not say which exception the function raised. */
+  exception?: RaisedException;
   exitCode?: number;
 }
 
@@ -40,19 +42,8 @@ export interface AttemptFailure {
 export function retryDelayMs(policy: Policy, attempt: number, failure: AttemptFailure): number | undefined {
   const retries = policy.retries;
   if (!retries || attempt >= retries.attempts || failure.code === 'Cancelled') return undefined;
-  if (retries.on && !(failure.exception && retries.on.includes(failure.exception)) && !retries.on.includes(failure.code)) {
-    return undefined;
-  }
+  const { exception, code } = failure;
+  if (retries.on && !retries.on.some((wanted) => wanted === code || (exception && isNamed(exception, wanted)))) return undefined;
   if (retries.exit_codes && failure.exitCode !== undefined && !retries.exit_codes.includes(failure.exitCode)) return undefined;
   return Math.min(retries.backoff_s * 1000 * 2 ** (attempt - 1), MAX_BACKOFF_MS);
-}
-
-/** The class name in the last line of a Python traceback (`package.TimeoutError: text`), or undefined. */
-export function exceptionName(traceback: string): string | undefined {
-  const lines = traceback.trimEnd().split('\n');
-  for (let i = lines.length - 1; i >= 0; i--) {
-    const match = /^([A-Za-z_][\w.]*)(?::|$)/.exec(lines[i] ?? '');
-    if (match?.[1]) return match[1].slice(match[1].lastIndexOf('.') + 1);
-  }
-  return undefined;
 }

@@ -105,7 +105,12 @@ function resultData(taskId: string, outcome: Outcome, isStored: boolean, endpoin
     task_id: taskId,
     data: isStored ? '' : outcome.data,
     error_details: outcome.error ? { code: outcome.error.code, user_message: outcome.error.userMessage } : null,
-    details: { ...outcome.details, endpoint_id: endpointId },
+    // Not in error_details, whose keys foreign clients may check.
+    details: {
+      ...outcome.details,
+      endpoint_id: endpointId,
+      ...(outcome.error?.classes ? { exception: outcome.error.classes } : {}),
+    },
     task_statuses: [
       { timestamp: outcome.startedNs, state: 'execution-start', actor: 'worker' },
       { timestamp: outcome.endedNs, state: 'execution-end', actor: 'worker' },

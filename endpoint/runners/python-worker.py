@@ -2,17 +2,22 @@
 
 Frames on file descriptor 3, both ways: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
 In:  {"task_id", "result_serializers"?, "max_result_chars"?} and the task buffer.
-Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?} and the result or the
-     traceback text.
+Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?} and the
+     result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
+     names of its class and its bases.
 
 What a function sees follows the stock worker (globus_compute_endpoint.engines.helper.execute_task): GC_TASK_UUID,
 GC_TASK_SANDBOX_DIR, the working directory, and a function that is deserialized anew for each call, so that no call sees
 what an earlier one left in the function's globals. Only the *compiled* form of source text is kept between calls.
-Unlike there, SystemExit and KeyboardInterrupt of user code are answers too; they do not end the worker.
+Unlike there, SystemExit and KeyboardInterrupt of user code are answers too; they do not end the worker, coroutines are
+awaited, and the state of the process that a function changes is restored after each call (see ProcessState).
 """
 
 import __future__
 
+import _signal  # signal without its enums, which cost as much as the rest of a call's bookkeeping
+import builtins
+import fcntl
 import gc
 import json
 import linecache
@@ -24,12 +29,17 @@ import sys
 import time
 import traceback
 import types
+import unicodedata
 
 FD = 3
 LENGTHS = struct.Struct(">II")
 SOURCE_IDENTIFIERS = ("st\n", "sd\n")
 COMPILED_LIMIT = 256
 WORKER_PID = os.getpid()
+MAX_EXCEPTION_NAMES = 20
+# A function may replace json.dumps: answers are encoded by an encoder of our own.
+ENCODER = json.JSONEncoder()
+DECODER = json.JSONDecoder()
 
 
 def die_with_agent():
@@ -45,7 +55,7 @@ def die_with_agent():
 
 
 def write_frame(header, body=""):
-    head = json.dumps(header).encode()
+    head = ENCODER.encode(header).encode()
     # A lone surrogate in a result's text has no UTF-8 form; it must not cost the whole answer.
     text = body.encode("utf-8", "replace")
     rest = memoryview(LENGTHS.pack(len(head), len(text)) + head + text)
@@ -71,16 +81,19 @@ class Functions:
             if len(self.compiled) >= COMPILED_LIMIT:
                 self.compiled.clear()
             filename = f"<function {name}>"
+            source = source.removeprefix("\ufeff")  # a byte order mark of the file
             # The SDK's own exec() hands its `from __future__ import annotations` on to the source; so do we.
             code = compile(source, filename, "exec", __future__.annotations.compiler_flag, True)
             self.compiled[buffer] = code
         # Lets tracebacks show the source line. No modification time: linecache never drops the entry.
         filename = code.co_filename
+        source = source.removeprefix("\ufeff")
         if filename not in linecache.cache or linecache.cache[filename][0] != len(source):
             linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         namespace = {}
         exec(code, namespace)
-        return namespace[name]
+        # Python normalizes identifiers; the name as it was sent may be in another form.
+        return namespace[unicodedata.normalize("NFKC", name)]
 
 
 def split_three(text):
@@ -99,6 +112,85 @@ def split_three(text):
     return buffers
 
 
+class ProcessState:
+    """What a function may change in this process and must not keep changed for the next one.
+
+    Restored after each call: signal handlers, the alarm timer and the signal mask, os.environ, sys.path, the umask,
+    standard output and error, and replaced attributes of the modules below. Everything else (threads, imported modules, the attributes of
+    other modules, open files, resource limits) stays as the function left it.
+    """
+
+    MODULES = (builtins, json, json.decoder, json.encoder)
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGALRM", "SIGPIPE", "SIGUSR1", "SIGUSR2")
+
+    def __init__(self):
+        self.environ = os.environ
+        self.remember_environ()
+        self.path = list(sys.path)
+        self.umask = os.umask(0o022)
+        os.umask(self.umask)
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.handlers = [(number, _signal.getsignal(number)) for number in self.numbers()]
+        self.attributes = [(vars(module), dict(vars(module))) for module in self.MODULES]
+        self.streams = [self.stream(1, "stdout"), self.stream(2, "stderr")]
+
+    def numbers(self):
+        return [getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name)]
+
+    @staticmethod
+    def stream(fd, name):
+        """A copy of the descriptor, beyond those that a function is likely to close, and which file it is."""
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
+        found = os.fstat(fd)
+        return fd, name, copy, (found.st_dev, found.st_ino)
+
+    @staticmethod
+    def open_stream(fd, name):
+        # closefd: a function that closes sys.stdout must not free descriptor 1 for the next file that is opened.
+        setattr(sys, name, open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+    def remember_environ(self):
+        self.variables = dict(self.environ._data)  # encoded: compared and copied without decoding every variable
+
+    def restore(self):
+        for namespace, saved in self.attributes:
+            if namespace != saved:  # compares by identity first
+                namespace.update(saved)
+        for number, handler in self.handlers:
+            if handler is not None and _signal.getsignal(number) is not handler:
+                _signal.signal(number, handler)
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
+        os.environ = self.environ
+        if self.environ._data != self.variables:
+            self.restore_environ()
+        if sys.path != self.path:
+            sys.path[:] = self.path
+        os.umask(self.umask)
+        for fd, name, copy, file in self.streams:
+            self.restore_stream(fd, name, copy, file)
+
+    def restore_environ(self):
+        variables = {os.fsdecode(name): os.fsdecode(value) for name, value in self.variables.items()}
+        self.environ.clear()
+        self.environ.update(variables)
+
+    def restore_stream(self, fd, name, copy, file):
+        try:
+            found = os.fstat(fd)
+            is_same = (found.st_dev, found.st_ino) == file
+        except OSError:
+            is_same = False
+        if not is_same:
+            os.dup2(copy, fd)
+        stream = getattr(sys, name, None)
+        if stream is not getattr(self, name, None) or getattr(stream, "closed", True):
+            self.open_stream(fd, name)
+            setattr(self, name, getattr(sys, name))
+        else:
+            stream.flush()
+
+
 class Worker:
     def __init__(self):
         import dill
@@ -109,6 +201,7 @@ class Worker:
         self.functions = Functions(self.serializer)
         self.run_dir = os.environ["FUNCX_RUN_DIR"]
         self.sandbox = os.environ.get("FUNCX_SANDBOX") == "1"
+        self.interrupted = False
         self.details = {
             "os": platform.platform(),
             "python_version": platform.python_version(),
@@ -122,6 +215,8 @@ class Worker:
         self.serializer.deserialize(code)
         self.serializer.deserialize(self.serializer.serialize(((), {})))
         os.makedirs(self.run_dir, exist_ok=True)
+        self.state = ProcessState()
+        self.state.restore()
 
     def enter_directory(self, task_id):
         os.environ["GC_TASK_UUID"] = task_id
@@ -137,6 +232,38 @@ class Worker:
             os.makedirs(directory, exist_ok=True)
             os.chdir(directory)
 
+    def interrupt(self, number, frame):
+        self.interrupted = True
+        _signal.default_int_handler(number, frame)
+
+    def call(self, function, args, kwargs):
+        """Runs the function with the default handling of Ctrl-C, for it and for its child processes."""
+        self.interrupted = False
+        _signal.signal(_signal.SIGINT, self.interrupt)
+        try:
+            value = function(*args, **kwargs)
+            if isinstance(value, types.CoroutineType):
+                import asyncio
+
+                value = asyncio.run(value)
+        finally:
+            self.state.restore()
+        if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType)):
+            kind = "a generator" if isinstance(value, types.GeneratorType) else "an async generator"
+            raise TypeError(f"The function returned {kind}, which cannot be sent as a result. Return a list of its items.")
+        return value
+
+    def serialize(self, value, serializers):
+        if "numpy" in sys.modules and serializers and serializers[0].endswith(".JSONData"):
+            try:
+                value = json.loads(json.dumps(value, default=number_of))
+            except (TypeError, ValueError, RecursionError):
+                pass  # not JSON, numpy or not: the next serializer takes it
+        data = self.serializer.serialize_from_list(value, serializers)
+        if not data.startswith("11\n"):
+            self.state.restore()  # __reduce__ and __getstate__ are code of the user too
+        return data
+
     def execute(self, header, buffer):
         """Returns the answer's header and body. Never raises, whatever the function does."""
         start_ns = time.time_ns()
@@ -144,11 +271,12 @@ class Worker:
         try:
             self.enter_directory(header["task_id"])
             code, args, kwargs = split_three(buffer)
+            self.state.remember_environ()
             function = self.functions.load(code)
             args = self.serializer.deserialize(args)
             kwargs = self.serializer.deserialize(kwargs)
-            value = function(*args, **kwargs)
-            data = self.serializer.serialize_from_list(value, header.get("result_serializers") or ())
+            value = self.call(function, args, kwargs)
+            data = self.serialize(value, header.get("result_serializers") or ())
             limit = header.get("max_result_chars")
             if limit is not None and len(data) > limit:
                 error = {
@@ -159,9 +287,11 @@ class Worker:
         except BaseException as thrown:  # also SystemExit: an answer, see above
             if os.getpid() != WORKER_PID:
                 os._exit(1)  # a forked child of user code that came back here must not answer in our name
+            self.state.restore()
             error = {
                 "code": "RemoteExecutionError",
                 "user_message": "An error occurred during the execution of this task",
+                "exception": class_names(type(thrown)),
             }
             data = describe(thrown)
         if os.getpid() != WORKER_PID:
@@ -169,6 +299,8 @@ class Worker:
         answer = {"start_ns": start_ns, "end_ns": time.time_ns()}
         if error is not None:
             answer["error"] = error
+            if self.interrupted:
+                answer["interrupted"] = True
         return answer, data
 
     def serve(self):
@@ -182,16 +314,30 @@ class Worker:
             frame = pipe.read(header_length + body_length)
             if len(frame) < header_length + body_length:
                 return
-            answer, data = self.execute(json.loads(frame[:header_length]), frame[header_length:].decode())
+            answer, data = self.execute(DECODER.decode(frame[:header_length].decode()), frame[header_length:].decode())
             write_frame(answer, data)
 
 
+def number_of(value):
+    """A numpy scalar as a number of Python, for json.dumps."""
+    if isinstance(value, sys.modules["numpy"].generic):
+        return value.item()
+    raise TypeError
+
+
+def class_names(cls):
+    """Dotted names of a class and its bases, without `object`: what a retry policy can name."""
+    names = [f"{base.__module__}.{base.__qualname__}"[:200] for base in cls.__mro__ if base is not object]
+    return names[:MAX_EXCEPTION_NAMES]
+
+
 def describe(thrown):
-    """The traceback as text, from the user's first frame on; the last line names the exception."""
+    """The traceback as text, without the frames of this file."""
     try:
-        tb = thrown.__traceback__
-        own = tb.tb_next if tb is not None and tb.tb_next is not None else tb
-        return "".join(traceback.format_exception(type(thrown), thrown, own))
+        report = traceback.TracebackException.from_exception(thrown)
+        if any(frame.filename != __file__ for frame in report.stack):
+            report.stack[:] = [frame for frame in report.stack if frame.filename != __file__]
+        return "".join(report.format())
     except BaseException:  # a __str__ or __repr__ of user code that raises
         return f"{type(thrown).__name__}: <the exception has no printable text>\n"
 
@@ -199,10 +345,8 @@ def describe(thrown):
 def main():
     die_with_agent()
     os.set_inheritable(FD, False)
-    # Ctrl-C goes to the agent, which decides; user code may still raise KeyboardInterrupt itself.
+    # Ctrl-C goes to the agent, which decides. Functions run with the default handling, see Worker.call.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
     worker = Worker()
     worker.warm_up()
     # dill resolves functions of the submitter's __main__ in ours: give them an empty one, not this file.

@@ -17,15 +17,19 @@ export interface Call {
 export interface Outcome {
   /** The serialized result, or the text of the failure. */
   data: string;
-  error?: { code: string; userMessage: string };
+  error?: { code: string; userMessage: string; classes?: string[] };
   /** Exit code of a shell function that failed. */
   exitCode?: number;
   startedNs: number;
   endedNs: number;
   /** What is known of where it ran: versions, operating system. */
   details?: Record<string, unknown>;
-  /** The process died under the call: by itself, or because `stop` was asked for. */
+  /** The process died under the call: by itself, or because of `stop`. */
   isLost?: boolean;
+  /** SIGINT reached the worker while the function ran: from the function itself, or together with the agent. */
+  isInterrupted?: boolean;
+  /** Why no worker process could run the call. The task was not touched. */
+  cannotStart?: string;
 }
 
 /** Runs one call at a time. */

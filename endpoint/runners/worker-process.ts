@@ -43,7 +43,8 @@ const readySchema = z.object({ ready: z.literal(true), details: z.record(z.strin
 const answerSchema = z.object({
   start_ns: z.number(),
   end_ns: z.number(),
-  error: z.object({ code: z.string(), user_message: z.string() }).optional(),
+  error: z.object({ code: z.string(), user_message: z.string(), exception: z.array(z.string()).optional() }).optional(),
+  interrupted: z.boolean().optional(),
 });
 
 /** How a process ended, for people. */
@@ -201,14 +202,15 @@ class Incarnation {
     }
     const pending = this.#pending;
     if (!pending) return; // the answer of a call that was given up
-    const { start_ns: startedNs, end_ns: endedNs, error } = answerSchema.parse(frame.header);
+    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted } = answerSchema.parse(frame.header);
     this.#pending = undefined;
     pending.resolve({
       data: frame.body,
       startedNs,
       endedNs,
       details: this.#details,
-      ...(error ? { error: { code: error.code, userMessage: error.user_message } } : {}),
+      ...(error ? { error: { code: error.code, userMessage: error.user_message, classes: error.exception } } : {}),
+      ...(isInterrupted ? { isInterrupted } : {}),
     });
   }
 

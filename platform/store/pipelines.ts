@@ -116,6 +116,8 @@ export interface OutcomeRow {
   /** Of a failure: its code and text. */
   code: string | null;
   text: string | null;
+  /** Of a failure: what the agent says of it, such as the classes of the exception. */
+  details: unknown;
   /** Bytes of the serialized value. */
   size: number;
   /** JSON text, when the value is JSON and small enough. */
@@ -135,6 +137,7 @@ export async function readOutcomes(db: Database, submissionIds: readonly string[
     `select r.id, t.state = 'succeeded' as succeeded,
             case when t.state <> 'succeeded' then coalesce(d.body #>> '{error_details,code}', t.state) end as code,
             case when t.state <> 'succeeded' then left(v.data, ${MAX_TRACEBACK_CHARS}) end as text,
+            case when t.state <> 'succeeded' then d.body -> 'details' end as details,
             v.size, case when v.is_small then substr(v.data, 4) end as json,
             case when t.state = 'succeeded' and not v.is_small then encode(sha256(convert_to(v.data, 'UTF8')), 'hex') end as sha256
        from unnest($1::uuid[]) with ordinality as s (id, n)

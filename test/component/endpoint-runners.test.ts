@@ -160,6 +160,102 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     },
   );
 
+  test('an exception comes with its class and its bases, also one of a class that the function defines', async () => {
+    const code = `f:def f():
+    class Busy(ConnectionError):
+        pass
+    error = Busy("later: maybe\\nHINT")
+    error.add_note("NOTE")
+    raise error
+`;
+    const { error } = await run(source('st', code));
+    expect(error?.classes?.map((name) => name.split('.').at(-1))).toEqual([
+      'Busy',
+      'ConnectionError',
+      'OSError',
+      'Exception',
+      'BaseException',
+    ]);
+  });
+
+  test('an async function is awaited, and generators are refused in one sentence', async () => {
+    const awaited = 'f:async def f():\n    import asyncio\n    await asyncio.sleep(0)\n    return 7\n';
+    expect((await run(source('st', awaited))).data).toBe('11\n7');
+    const refused = await run(source('st', 'f:async def f():\n    yield 1\n'));
+    expect(refused.data).toContain('TypeError: The function returned an async generator, which cannot be sent as a result.');
+    expect((await run(source('st', 'f:def f():\n    yield 1\n'))).data).toContain('returned a generator, which cannot');
+  });
+
+  test('numbers keep their type and value, and scalars of numpy are numbers', async () => {
+    const echo = 'f:def f(*values):\n    return [[type(v).__name__, v] for v in values]\n';
+    const args = '[1.0, 3544790567247868102, 1e2, NaN]';
+    const outcome = await run(packBuffer('st', echo) + packBuffer('11', args) + packBuffer('11', '{}'));
+    expect(outcome.data).toBe('11\n[["float", 1.0], ["int", 3544790567247868102], ["float", 100.0], ["float", NaN]]');
+    const fake = `f:def f():
+    import sys, types
+    numpy = types.ModuleType("numpy")
+    class generic:
+        def item(self):
+            return 3.5
+    numpy.generic = generic
+    sys.modules["numpy"] = numpy
+    return {"mean": generic()}
+`;
+    const serializers = [...JSON_RESULT, 'globus_compute_sdk.serialize.DillDataBase64'];
+    expect((await run(source('st', fake), { resultSerializers: serializers })).data).toBe('11\n{"mean": 3.5}');
+  });
+
+  test('a byte order mark, and a name in another Unicode form than in the source, do no harm', async () => {
+    expect((await run(source('st', 'f:\ufeffdef f():\n    return 1\n'))).data).toBe('11\n1');
+    const name = 'größe';
+    expect((await run(source('st', `${name.normalize('NFD')}:def ${name.normalize('NFC')}():\n    return 2\n`))).data).toBe(
+      '11\n2',
+    );
+  });
+
+  test('a function sees the default handling of SIGINT, and so do its children', async () => {
+    const code = `f:def f():
+    import os, signal, subprocess
+    mask = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True).stdout.split()[1]
+    ignored = int(mask, 16) >> (signal.SIGINT - 1) & 1
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        return [ignored, "interrupted"]
+`;
+    expect((await run(source('st', code))).data).toBe('11\n[0, "interrupted"]');
+  });
+
+  test('what a function changes in its process is restored before the next one', async () => {
+    slots = startSlots(1);
+    const look = `f:def f():
+    import builtins, json, os, signal, subprocess, sys
+    print("still here")
+    return [json.dumps([1]), print.__name__, os.environ.get("LEFT"), "PATH" in os.environ, "/left" in sys.path,
+            str(signal.getsignal(signal.SIGCHLD)), subprocess.run(["true"]).returncode, oct(os.umask(0o22))]
+`;
+    const change = `f:def f():
+    import builtins, json, os, shutil, signal, sys
+    json.dumps = None
+    builtins.print = None
+    os.environ.clear()
+    os.environ["LEFT"] = "1"
+    sys.path.append("/left")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.alarm(1)
+    os.umask(0o77)
+    sys.stdout.close()
+    os.close(1)
+    shutil.rmtree(os.getcwd())
+    return os.getpid()
+`;
+    const before = await run(source('st', look));
+    expect(before.error).toBeUndefined();
+    expect((await run(source('st', change))).data).toMatch(/^11\n\d+$/);
+    expect((await run(source('st', look))).data).toBe(before.data);
+    await until(() => fs.readFileSync(path.join(dir, 'workers.log'), 'utf8') === 'still here\nstill here\n');
+  });
+
   test('a worker that dies fails its call as WorkerLost and is replaced', async () => {
     const outcome = await run(source('st', 'f:def f():\n    import os\n    os._exit(7)\n'));
     expect(outcome).toMatchObject({ error: { code: 'WorkerLost' }, isLost: true });

@@ -1,9 +1,12 @@
 import fc from 'fast-check';
 
-import { exceptionName, policySchema, retriesSchema, retryDelayMs, type Retries } from '../../contracts/policy';
+import { policySchema, retriesSchema, retryDelayMs, type Retries } from '../../contracts/policy';
 
 const retries = (wanted: Partial<Retries> = {}): Retries => retriesSchema.parse({ attempts: 3, ...wanted });
-const raised = (exception: string) => ({ code: 'RemoteExecutionError', exception });
+const raised = (...classes: string[]) => ({
+  code: 'RemoteExecutionError',
+  exception: { name: classes[0]?.split('.').at(-1) ?? '', classes },
+});
 
 describe('a retry policy', () => {
   test('is absent by default: a failure is the answer', () => {
@@ -38,6 +41,15 @@ describe('a retry policy', () => {
     expect(retryDelayMs(policy, 1, { code: 'WalltimeExceeded' })).toBe(1000);
   });
 
+  test('that names a base class retries the classes derived from it, and a dotted name means that class only', () => {
+    const on = (...names: string[]) => ({ retries: retries({ on: names }) });
+    const reset = raised('builtins.ConnectionResetError', 'builtins.ConnectionError', 'builtins.OSError', 'builtins.Exception');
+    expect(retryDelayMs(on('OSError'), 1, reset)).toBe(1000);
+    expect(retryDelayMs(on('builtins.OSError'), 1, reset)).toBe(1000);
+    expect(retryDelayMs(on('ConnectionResetError'), 1, reset)).toBe(1000);
+    expect(retryDelayMs(on('other.OSError', 'ValueError'), 1, reset)).toBeUndefined();
+  });
+
   test('that names exit codes retries these', () => {
     const policy = { retries: retries({ exit_codes: [75] }) };
     expect(retryDelayMs(policy, 1, { code: 'RemoteExecutionError', exitCode: 75 })).toBe(1000);
@@ -56,24 +68,5 @@ describe('a retry policy', () => {
     ['no walltime', { walltime_s: 0 }],
   ])('with %s is refused', (_, policy) => {
     expect(policySchema.safeParse(policy).success).toBe(false);
-  });
-});
-
-describe('the name of an exception', () => {
-  test.each([
-    ['Traceback (most recent call last):\n  File "<f>", line 1\nTimeoutError: too late', 'TimeoutError'],
-    [
-      'Traceback (most recent call last):\n  File "<f>", line 1\nrequests.exceptions.ConnectionError: refused\n',
-      'ConnectionError',
-    ],
-    ['KeyboardInterrupt', 'KeyboardInterrupt'],
-    ['', undefined],
-    ['  indented only', undefined],
-  ])('of %j is %s', (traceback, name) => {
-    expect(exceptionName(traceback)).toBe(name);
-  });
-
-  test('is found or not, but never throws, in any text', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => ['string', 'undefined'].includes(typeof exceptionName(text))));
   });
 });
