@@ -21,6 +21,11 @@ export interface Referring {
   bytes: number;
 }
 
+export interface CallArguments {
+  args: unknown[];
+  kwargs: Record<string, unknown>;
+}
+
 export interface PackedCalls {
   /** What the tasks run: the author's function, or ours around it. */
   functionId: string;
@@ -61,14 +66,13 @@ export async function packCalls(
   deps: ActivityDeps,
   identity: Identity,
   target: { functionId: string; isAgent: boolean },
-  argsList: readonly unknown[][],
-  kwargs: Record<string, unknown>,
+  calls: readonly CallArguments[],
 ): Promise<PackedCalls> {
-  const parts = argsList.map((args) => takeReferences(args, kwargs));
+  const parts = calls.map(({ args, kwargs }) => takeReferences(args, kwargs));
   const sources = [...new Set(parts.flatMap((part) => part.sources))];
   const maxChars = deps.config.FUNCX_MAX_BODY_CHARS;
   if (sources.length === 0) {
-    const payloads = argsList.map((args) => packJsonArguments(args, kwargs));
+    const payloads = calls.map(({ args, kwargs }) => packJsonArguments(args, kwargs));
     for (const payload of payloads) requireFit(payload.length, maxChars);
     return { functionId: target.functionId, payloads };
   }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { ApplicationFailure } from '@temporalio/common';
@@ -15,17 +14,12 @@ import {
 } from '../contracts/calls';
 import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
 import { FuncXError, TerminalError } from '../contracts/errors';
-import { isUuid, submissionIdOf } from '../contracts/ids';
-import { submissionWorkflowId } from '../contracts/names';
-import type { Policy } from '../contracts/policy';
-import type { SubmissionInput } from '../contracts/submission';
 import type { Identity } from '../platform/access';
-import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
-import { findEndpointIds, findFunctionId, findIdentity, findQueueIdentity } from '../platform/store/pipelines';
+import { findIdentity, findQueueIdentity } from '../platform/store/pipelines';
 import { readProgress } from '../platform/store/submission-progress';
-import { markStarted, readSubmissionStarts } from '../platform/store/submissions';
-import { completeStart, packCalls, type Referring } from './call-arguments';
-import { readCallResults, RESULT_SERIALIZERS, type CallResults } from './call-results';
+import { markStarted } from '../platform/store/submissions';
+import { createCallAccepting, type AcceptedSubmissions, type AcceptingDeps } from './accept-calls';
+import { readCallResults, type CallResults } from './call-results';
 import type { ActivityDeps } from './deps';
 
 /** The calls of pipelines: who they act as, accept, watch, read. */
@@ -37,13 +31,7 @@ export interface CallRequest extends CallOrigin {
   requestKey: string;
 }
 
-export interface AcceptedCall {
-  total: number;
-  functionName: string;
-  endpointName: string;
-  submissions: { input: SubmissionInput; workflowId: string; url: string; summary: string }[];
-  hasSearchAttributes: boolean;
-  submissionsQueue: string;
+export interface AcceptedCall extends AcceptedSubmissions {
   offline: OfflinePolicy;
   failure: FailurePolicy;
   progress: boolean;
@@ -60,98 +48,19 @@ export interface CallActivities {
   readResults(input: { submissionIds: string[] }): Promise<CallResults>;
 }
 
-/** What `workers` hands over from the room that accepts requests. */
-export interface AcceptingDeps {
-  accept(request: {
-    owner: { id: string; name: string };
-    endpoint: { id: string; name: string };
-    endpointQueueId: string;
-    createQueue: boolean;
-    calls: { functionId: string; functionName: string; payloads: (string | Referring)[] }[];
-    policy: Policy;
-    resultSerializers: string[];
-    idempotency: { key: string; bodyHash: Buffer };
-    startsItself: true;
-  }): Promise<{ tasks: Record<string, string[]> }>;
-  checkTarget(
-    identity: Identity,
-    target: SubmitTarget,
-    functionIds: readonly string[],
-    requested: Policy,
-  ): { policy: Policy; functionName: (id: string) => string };
-  /** Throws where the endpoint's agent can't read how the arguments are serialized. */
-  checkPayloads(target: SubmitTarget, payloads: readonly string[]): void;
-  /** The endpoint queue; `wake`, after the tasks are stored, has what serves it started where that is ours to ask. */
-  place(target: SubmitTarget, ownerId: string): Promise<{ endpointQueueId: string; wake: () => void }>;
-}
-
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
-  const { db, config, temporal } = deps;
+  const { db } = deps;
+  const calls = createCallAccepting(deps);
 
   async function accept(input: AcceptCallInput & CallRequest): Promise<AcceptedCall> {
     const { call, argsList, failure } = read(input);
     const identity = await identityOf(deps, input);
-    const [functionId, endpointId] = await Promise.all([
-      resolveFunction(deps, identity, call.function),
-      resolveEndpoint(deps, identity, call.endpoint),
-    ]);
-    const [target] = await readSubmitTargets(db, [endpointId], [functionId]);
-    if (!target)
-      throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} does not exist or was deleted; check the id`);
-    const checked = deps.checkTarget(identity, target, [functionId], call.policy);
-    const functionName = checked.functionName(functionId);
-    const packed = await packCalls(deps, identity, { functionId, isAgent: target.kind === 'agent' }, argsList, call.kwargs);
-    deps.checkPayloads(
-      target,
-      packed.payloads.map((payload) => (typeof payload === 'string' ? payload : completeStart(payload.bytes))),
-    );
-    const { endpointQueueId, wake } = await deps.place(target, identity.id);
-    const accepted = await deps.accept({
-      owner: { id: identity.id, name: identity.name },
-      endpoint: { id: target.id, name: target.name },
-      endpointQueueId,
-      createQueue: false,
-      calls: [{ functionName, ...packed }],
-      policy: checked.policy,
-      resultSerializers: RESULT_SERIALIZERS[call.result],
-      idempotency: { key: input.requestKey, bodyHash: createHash('sha256').update(input.requestKey).digest() },
-      startsItself: true,
+    const prepared = await calls.prepare(identity, {
+      ...call,
+      calls: argsList.map((args) => ({ args, kwargs: call.kwargs })),
     });
-    wake();
-    const ids = [...new Set(Object.values(accepted.tasks).flat().map(submissionIdOf))];
-    const starts = await readSubmissionStarts(db, ids);
-    return {
-      total: argsList.length,
-      functionName,
-      endpointName: target.name,
-      submissions: starts.map(({ ownerName, policy, deadline, ...start }) => ({
-        input: {
-          version: 1,
-          submissionId: start.id,
-          taskQueueId: start.endpointQueueId,
-          endpointId: start.endpointId,
-          endpointName: start.endpointName,
-          ownerId: start.ownerId,
-          functionName: start.functionName,
-          taskGroupId: start.taskGroupId,
-          total: start.total,
-          deadlineMs: deadline.getTime(),
-          ...(policy.walltime_s === undefined ? {} : { walltimeMs: policy.walltime_s * 1_000 }),
-        },
-        workflowId: submissionWorkflowId(start.id),
-        url: `${config.TEMPORAL_UI_URL.replace(/\/$/, '')}/namespaces/${encodeURIComponent(config.TEMPORAL_NAMESPACE)}/workflows/${encodeURIComponent(submissionWorkflowId(start.id))}`,
-        summary:
-          `${start.total === 1 ? start.functionName : `${start.functionName} x${start.total}`} on ${start.endpointName} for ${ownerName}`.slice(
-            0,
-            200,
-          ),
-      })),
-      hasSearchAttributes: temporal.hasSearchAttributes,
-      submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
-      offline: call.offline,
-      failure,
-      progress: call.progress,
-    };
+    const accepted = await calls.accept(prepared, input.requestKey);
+    return { ...accepted, offline: call.offline, failure, progress: call.progress };
   }
 
   return {
@@ -220,32 +129,6 @@ async function identityOf({ db, config, temporal }: ActivityDeps, { pipeline }: 
 function bootstrapIdentity(file: string | undefined): string | undefined {
   if (file === undefined) return undefined;
   return z.object({ client_id: z.string() }).parse(JSON.parse(readFileSync(file, 'utf8'))).client_id;
-}
-
-async function resolveFunction({ db }: ActivityDeps, identity: Identity, wanted: string): Promise<string> {
-  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
-  const at = wanted.lastIndexOf('@');
-  const [name, version] = at > 0 ? [wanted.slice(0, at), wanted.slice(at + 1)] : [wanted, undefined];
-  const id = await findFunctionId(db, identity, name, version);
-  if (id === undefined) {
-    throw new TerminalError(
-      'FUNCTION_NOT_FOUND',
-      `${identity.name} sees no function ${wanted}; register it, or list it in the plugin`,
-    );
-  }
-  return id;
-}
-
-async function resolveEndpoint({ db }: ActivityDeps, identity: Identity, wanted: string): Promise<string> {
-  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
-  const ids = await findEndpointIds(db, identity, wanted);
-  const [id] = ids;
-  if (id === undefined)
-    throw new TerminalError('ENDPOINT_NOT_FOUND', `${identity.name} sees no endpoint named ${wanted}; check the name`);
-  if (ids.length > 1) {
-    throw new TerminalError('INVALID_REQUEST', `${ids.length} endpoints are named ${wanted}; give the id: ${ids.join(', ')}`);
-  }
-  return id;
 }
 
 /** Errors of the service as failures of the call: what the author must change is final, the rest is tried again. */

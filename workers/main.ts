@@ -73,7 +73,7 @@ async function main(): Promise<void> {
       accept: createAccept({ config, log, db, temporal, groupQueues }),
       checkTarget,
       checkPayloads,
-      place: (target, ownerId) => placeTasks(placement, target, { ownerId, config: {}, runtime: {} }),
+      place: (target, request) => placeTasks(placement, target, { ...request, runtime: {} }),
     }),
     nexusServices: hasNexus ? [createNexusService()] : [],
     maxCachedWorkflows: 500,

@@ -1,22 +1,12 @@
-import {
-  ApplicationFailure,
-  defineSearchAttributeKey,
-  TypedSearchAttributes,
-  WorkflowExecutionAlreadyStartedError,
-  WorkflowIdReusePolicy,
-} from '@temporalio/common';
+import { ApplicationFailure } from '@temporalio/common';
 import {
   CancellationScope,
   condition,
   getExternalWorkflowHandle,
   isCancellation,
-  ParentClosePolicy,
   proxyLocalActivities,
   setCurrentDetails,
-  sleep,
-  startChild,
   workflowInfo,
-  type ChildWorkflowHandle,
 } from '@temporalio/workflow';
 
 import type { AcceptedCall, CallActivities, CallState } from '../activities';
@@ -32,9 +22,8 @@ import {
   type MapInput,
   type MapResult,
 } from '../contracts/calls';
-import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
 import { callLine } from '../contracts/call-details';
-import type { submission } from './submission';
+import { runSubmissions } from './child-submissions';
 
 /**
  * A call of a pipeline: one workflow whose children are the submissions. The pipeline waits for it like for any child
@@ -96,7 +85,7 @@ class CallRun {
     this.#show(accepted);
     const scope = new CancellationScope();
     let isDone = false;
-    const submissions = scope.run(() => this.#runSubmissions(accepted)).then(() => (isDone = true));
+    const submissions = scope.run(() => runSubmissions(accepted, { noteStarted, observeCall })).then(() => (isDone = true));
     const watching = this.#watch(accepted, () => isDone);
     try {
       const givenUp = await Promise.race([submissions.then(() => undefined), watching]);
@@ -110,54 +99,6 @@ class CallRun {
     } catch (error) {
       // Cancelled: the call ends after its tasks have.
       if (isCancellation(error)) await submissions.catch(() => undefined);
-      throw error;
-    }
-  }
-
-  /** The submissions are children, so that a cancelled pipeline cancels its calls. */
-  async #runSubmissions(accepted: AcceptedCall): Promise<void> {
-    const children = await Promise.all(accepted.submissions.map((one) => this.#start(accepted, one)));
-    await noteStarted(accepted.submissions.map(({ input }) => input.submissionId));
-    const ends = await Promise.allSettled(
-      children.map((child, index) => (child ? child.result() : this.#follow(accepted, index))),
-    );
-    const failed = ends.find((end) => end.status === 'rejected');
-    if (failed) throw failed.reason;
-  }
-
-  async #start(
-    accepted: AcceptedCall,
-    { input, workflowId, summary }: AcceptedCall['submissions'][number],
-  ): Promise<ChildWorkflowHandle<typeof submission> | undefined> {
-    try {
-      return await startChild<typeof submission>(WORKFLOW.submission, {
-        workflowId,
-        workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
-        parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-        taskQueue: accepted.submissionsQueue,
-        args: [input],
-        staticSummary: summary,
-        workflowTaskTimeout: '2 seconds',
-        ...(accepted.hasSearchAttributes ? { typedSearchAttributes: searchAttributesOf(input) } : {}),
-      });
-    } catch (error) {
-      // The sweep was faster: it starts what nobody started for a while.
-      if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
-      throw error;
-    }
-  }
-
-  /** Waits for a submission that is no child of ours. */
-  async #follow(accepted: AcceptedCall, index: number): Promise<void> {
-    const { input, workflowId } = accepted.submissions[index]!; // the index of one of them
-    try {
-      for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 2, 30_000)) {
-        if ((await observeCall([input.submissionId])).open === 0) return;
-        await sleep(pauseMs, { summary: 'a submission that the sweep started' });
-      }
-    } catch (error) {
-      if (!isCancellation(error)) throw error;
-      await CancellationScope.nonCancellable(() => getExternalWorkflowHandle(workflowId).cancel());
       throw error;
     }
   }
@@ -274,15 +215,4 @@ function mapFailure(accepted: AcceptedCall, detail: MapFailure): ApplicationFail
     message: `${detail.failed} of ${detail.total} calls of ${accepted.functionName} on ${accepted.endpointName} failed, more than tolerated; the first: ${detail.failures[0]?.traceback ?? 'unknown'}`,
     details: [detail],
   });
-}
-
-function searchAttributesOf(input: AcceptedCall['submissions'][number]['input']): TypedSearchAttributes {
-  const pair = (name: string, value: string) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value });
-  return new TypedSearchAttributes([
-    pair(SEARCH_ATTRIBUTE.endpoint, input.endpointId),
-    pair(SEARCH_ATTRIBUTE.function, input.functionName),
-    pair(SEARCH_ATTRIBUTE.owner, input.ownerId),
-    pair(SEARCH_ATTRIBUTE.group, input.taskGroupId),
-    pair(SEARCH_ATTRIBUTE.state, 'waiting'),
-  ]);
 }

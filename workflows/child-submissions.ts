@@ -1,0 +1,85 @@
+import {
+  defineSearchAttributeKey,
+  TypedSearchAttributes,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowIdReusePolicy,
+} from '@temporalio/common';
+import {
+  CancellationScope,
+  getExternalWorkflowHandle,
+  isCancellation,
+  ParentClosePolicy,
+  sleep,
+  startChild,
+  type ChildWorkflowHandle,
+} from '@temporalio/workflow';
+
+import type { AcceptedSubmissions, CallActivities } from '../activities';
+import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
+import type { submission } from './submission';
+
+/** Submissions as children of the workflow that asked for them, so that a cancelled pipeline or run cancels its calls. */
+
+type Submission = AcceptedSubmissions['submissions'][number];
+
+/** Returns when all of them have ended; cancelled, it cancels them. */
+export async function runSubmissions(
+  accepted: AcceptedSubmissions,
+  { noteStarted, observeCall }: Pick<CallActivities, 'noteStarted' | 'observeCall'>,
+): Promise<void> {
+  const children = await Promise.all(accepted.submissions.map((one) => start(accepted, one)));
+  await noteStarted(accepted.submissions.map(({ input }) => input.submissionId));
+  const ends = await Promise.allSettled(
+    // the index of one of them
+    children.map((child, index) => (child ? child.result() : follow(accepted.submissions[index]!, observeCall))),
+  );
+  const failed = ends.find((end) => end.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+async function start(
+  accepted: AcceptedSubmissions,
+  { input, workflowId, summary }: Submission,
+): Promise<ChildWorkflowHandle<typeof submission> | undefined> {
+  try {
+    return await startChild<typeof submission>(WORKFLOW.submission, {
+      workflowId,
+      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+      taskQueue: accepted.submissionsQueue,
+      args: [input],
+      staticSummary: summary,
+      workflowTaskTimeout: '2 seconds',
+      ...(accepted.hasSearchAttributes ? { typedSearchAttributes: searchAttributesOf(input) } : {}),
+    });
+  } catch (error) {
+    // The sweep was faster: it starts what nobody started for a while.
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
+    throw error;
+  }
+}
+
+/** Waits for a submission that is no child of ours. */
+async function follow({ input, workflowId }: Submission, observeCall: CallActivities['observeCall']): Promise<void> {
+  try {
+    for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 2, 30_000)) {
+      if ((await observeCall([input.submissionId])).open === 0) return;
+      await sleep(pauseMs, { summary: 'a submission that the sweep started' });
+    }
+  } catch (error) {
+    if (!isCancellation(error)) throw error;
+    await CancellationScope.nonCancellable(() => getExternalWorkflowHandle(workflowId).cancel());
+    throw error;
+  }
+}
+
+function searchAttributesOf(input: Submission['input']): TypedSearchAttributes {
+  const pair = (name: string, value: string) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value });
+  return new TypedSearchAttributes([
+    pair(SEARCH_ATTRIBUTE.endpoint, input.endpointId),
+    pair(SEARCH_ATTRIBUTE.function, input.functionName),
+    pair(SEARCH_ATTRIBUTE.owner, input.ownerId),
+    pair(SEARCH_ATTRIBUTE.group, input.taskGroupId),
+    pair(SEARCH_ATTRIBUTE.state, 'waiting'),
+  ]);
+}
