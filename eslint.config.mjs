@@ -37,15 +37,12 @@ const MAY_IMPORT = {
 };
 /** The floors of local/: a floor may import those before it. */
 const FLOORS = ['machine', 'processes', 'engines', 'setup', 'supervisor'];
-/** Importing types only makes no dependency at run time. */
-const TYPES_ONLY = { workflows: ['activities'], api: ['workflows'] };
 
 const floorRules = FLOORS.map((floor, index) => ({ room: 'local', folder: `local/${floor}`, above: FLOORS.slice(index + 1) }));
 const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: room, above: undefined })), ...floorRules].map(
   ({ room, folder, above }) => {
     const allowed = MAY_IMPORT[room];
     const refused = ROOMS.filter((other) => other !== room && !allowed.includes(other));
-    const typesOnly = TYPES_ONLY[room] ?? [];
     const group = (rooms) => rooms.flatMap((name) => [`../${name}`, `../${name}/**`, `../../${name}`, `../../${name}/**`]);
     return {
       files: [`${folder}/**/*.ts`],
@@ -56,10 +53,9 @@ const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: roo
           {
             patterns: [
               {
-                group: group(refused.filter((name) => !typesOnly.includes(name))),
+                group: group(refused),
                 message: `${room}/ may import: ${allowed.join(', ') || 'nothing'}.`,
               },
-              ...(typesOnly.length > 0 ? [{ group: group(typesOnly), allowTypeImports: true, message: 'Types only.' }] : []),
               ...(above === undefined
                 ? []
                 : [

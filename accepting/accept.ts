@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { TerminalError } from '../contracts/errors';
 import { ID_RANDOM_BYTES, makeSubmissionId, taskIdOf } from '../contracts/ids';
 import { DEFAULT_DEADLINE_S, type Policy } from '../contracts/policy';
-import type { SubmissionInput } from '../contracts/submission';
+import { submissionInputOf } from '../contracts/submission';
 import type { Config } from '../platform/config';
 import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
@@ -179,7 +179,12 @@ function nameOf(names: ReadonlySet<string>): string {
 
 /** True when the workflow runs. An unknown outcome is repeated with the same id: "already started" is success. */
 async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSubmission): Promise<boolean> {
-  const input = inputOf(submission, request.endpoint.name);
+  const input = submissionInputOf({
+    ...submission,
+    ownerName: request.owner.name,
+    endpointName: request.endpoint.name,
+    total: submission.tasks.length,
+  });
   for (let attempt = 1; attempt <= START_TRIES; attempt++) {
     try {
       const { wasEager } = await deps.temporal.startSubmission(input, request.owner.name);
@@ -190,30 +195,6 @@ async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSu
     }
   }
   return false;
-}
-
-/** What the workflow is told; also used by the sweep. */
-export function inputOf(
-  submission: Pick<
-    NewSubmission,
-    'id' | 'endpointQueueId' | 'endpointId' | 'ownerId' | 'functionName' | 'taskGroupId' | 'deadline' | 'policy'
-  > & { tasks: { length: number } },
-  endpointName: string,
-): SubmissionInput {
-  const walltimeS = submission.policy.walltime_s;
-  return {
-    version: 1,
-    submissionId: submission.id,
-    taskQueueId: submission.endpointQueueId,
-    endpointId: submission.endpointId,
-    endpointName,
-    ownerId: submission.ownerId,
-    functionName: submission.functionName,
-    taskGroupId: submission.taskGroupId,
-    total: submission.tasks.length,
-    deadlineMs: submission.deadline.getTime(),
-    ...(walltimeS === undefined ? {} : { walltimeMs: walltimeS * 1_000 }),
-  };
 }
 
 /** Only tells the sweep that it need not look; a failure costs one look. */

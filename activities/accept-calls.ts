@@ -1,47 +1,27 @@
 import { createHash } from 'node:crypto';
 
+import type { Accept } from '../accepting/accept';
+import type { Placement } from '../accepting/placement';
+import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
+import type { AcceptedSubmissions } from '../contracts/activities';
 import { TerminalError } from '../contracts/errors';
 import { isUuid, submissionIdOf } from '../contracts/ids';
 import { submissionWorkflowId } from '../contracts/names';
 import type { Policy } from '../contracts/policy';
-import type { SubmissionInput } from '../contracts/submission';
+import { submissionInputOf, submissionSummaryOf, submissionUrlOf } from '../contracts/submission';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
 import { findEndpointIds, findFunctionId } from '../platform/store/pipelines';
 import { readSubmissionStarts } from '../platform/store/submissions';
-import { completeStart, packCalls, type CallArguments, type PackedCalls, type Referring } from './call-arguments';
+import { completeStart, packCalls, type CallArguments, type PackedCalls } from './call-arguments';
 import { RESULT_SERIALIZERS } from './call-results';
 import type { ActivityDeps } from './deps';
 
 /** Accepts calls of one function on one endpoint for a workflow that starts the submissions itself. */
 
-/** What `workers` hands over from the room that accepts requests. */
 export interface AcceptingDeps {
-  accept(request: {
-    owner: { id: string; name: string };
-    endpoint: { id: string; name: string };
-    endpointQueueId: string;
-    createQueue: boolean;
-    calls: { functionId: string; functionName: string; payloads: (string | Referring)[] }[];
-    policy: Policy;
-    resourceSpecification?: Record<string, unknown>;
-    resultSerializers: string[];
-    idempotency: { key: string; bodyHash: Buffer };
-    startsItself: true;
-  }): Promise<{ tasks: Record<string, string[]> }>;
-  checkTarget(
-    identity: Identity,
-    target: SubmitTarget,
-    functionIds: readonly string[],
-    requested: Policy,
-  ): { policy: Policy; functionName: (id: string) => string };
-  /** Throws where the endpoint's agent can't read how the arguments are serialized. */
-  checkPayloads(target: SubmitTarget, payloads: readonly string[]): void;
-  /** The endpoint queue; `wake`, after the tasks are stored, has what serves it started where that is ours to ask. */
-  place(
-    target: SubmitTarget,
-    request: { ownerId: string; config: Record<string, unknown> },
-  ): Promise<{ endpointQueueId: string; wake: () => void }>;
+  accept: Accept;
+  placement: Placement;
 }
 
 export interface WantedCalls {
@@ -66,15 +46,6 @@ export interface PreparedCalls {
   policy: Policy;
 }
 
-export interface AcceptedSubmissions {
-  total: number;
-  functionName: string;
-  endpointName: string;
-  submissions: { input: SubmissionInput; workflowId: string; url: string; summary: string }[];
-  hasSearchAttributes: boolean;
-  submissionsQueue: string;
-}
-
 export interface CallAccepting {
   /** Throws what the author must change. */
   prepare(identity: Identity, wanted: WantedCalls): Promise<PreparedCalls>;
@@ -94,9 +65,9 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
       const [target] = await readSubmitTargets(db, [endpointId], [functionId]);
       if (!target)
         throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} does not exist or was deleted; check the id`);
-      const checked = deps.checkTarget(identity, target, [functionId], wanted.policy);
+      const checked = checkTarget(identity, target, [functionId], wanted.policy);
       const packed = await packCalls(deps, identity, { functionId, isAgent: target.kind === 'agent' }, wanted.calls);
-      deps.checkPayloads(
+      checkPayloads(
         target,
         packed.payloads.map((payload) => (typeof payload === 'string' ? payload : completeStart(payload.bytes))),
       );
@@ -104,9 +75,10 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
     },
 
     async accept({ identity, target, wanted, packed, functionName, policy }, requestKey) {
-      const { endpointQueueId, wake } = await deps.place(target, {
+      const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
         ownerId: identity.id,
         config: wanted.userEndpointConfig ?? {},
+        runtime: {},
       });
       const accepted = await deps.accept({
         owner: { id: identity.id, name: identity.name },
@@ -123,32 +95,15 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
       wake();
       const ids = [...new Set(Object.values(accepted.tasks).flat().map(submissionIdOf))];
       const starts = await readSubmissionStarts(db, ids);
-      const ui = `${config.TEMPORAL_UI_URL.replace(/\/$/, '')}/namespaces/${encodeURIComponent(config.TEMPORAL_NAMESPACE)}/workflows`;
       return {
         total: wanted.calls.length,
         functionName,
         endpointName: target.name,
-        submissions: starts.map(({ ownerName, policy: stored, deadline, ...start }) => ({
-          input: {
-            version: 1,
-            submissionId: start.id,
-            taskQueueId: start.endpointQueueId,
-            endpointId: start.endpointId,
-            endpointName: start.endpointName,
-            ownerId: start.ownerId,
-            functionName: start.functionName,
-            taskGroupId: start.taskGroupId,
-            total: start.total,
-            deadlineMs: deadline.getTime(),
-            ...(stored.walltime_s === undefined ? {} : { walltimeMs: stored.walltime_s * 1_000 }),
-          },
+        submissions: starts.map((start) => ({
+          input: submissionInputOf(start),
           workflowId: submissionWorkflowId(start.id),
-          url: `${ui}/${encodeURIComponent(submissionWorkflowId(start.id))}`,
-          summary:
-            `${start.total === 1 ? start.functionName : `${start.functionName} x${start.total}`} on ${start.endpointName} for ${ownerName}`.slice(
-              0,
-              200,
-            ),
+          url: submissionUrlOf(config.TEMPORAL_UI_URL, config.TEMPORAL_NAMESPACE, start.id),
+          summary: submissionSummaryOf(start, start.ownerName),
         })),
         hasSearchAttributes: temporal.hasSearchAttributes,
         submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,

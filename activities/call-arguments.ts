@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import type { ReferringPayload } from '../accepting/accept';
 import { referenceSchema } from '../contracts/call-schemas';
 import { REFERENCE_KEY } from '../contracts/calls';
 import { TerminalError } from '../contracts/errors';
@@ -15,12 +16,6 @@ import type { ActivityDeps } from './deps';
  * nothing on the way decodes them.
  */
 
-export interface Referring {
-  text: string;
-  sources: readonly string[];
-  bytes: number;
-}
-
 export interface CallArguments {
   args: unknown[];
   kwargs: Record<string, unknown>;
@@ -29,7 +24,7 @@ export interface CallArguments {
 export interface PackedCalls {
   /** What the tasks run: the author's function, or ours around it. */
   functionId: string;
-  payloads: (string | Referring)[];
+  payloads: (string | ReferringPayload)[];
 }
 
 const APPLY = {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 
 import { REFERENCE_KEY, type CallFailure, type ReferenceDocument } from '../contracts/calls';
 import { raisedException } from '../contracts/exceptions';
+import type { CallResults } from '../contracts/activities';
 import { submissionIdOf } from '../contracts/ids';
 import { BUFFER, JSON_RESULT_SERIALIZER } from '../contracts/packing';
 import type { Database } from '../platform/store/database';
@@ -23,14 +24,6 @@ const MAX_VALUES_BYTES = 100_000;
 const REFERENCE_BYTES = 200;
 const MAX_FAILURES = 100;
 const MAX_TRACEBACKS_CHARS = 200_000;
-
-export interface CallResults {
-  /** In order; null where there is none. */
-  values: unknown[];
-  /** At most {@link MAX_FAILURES}, in order. */
-  failures: CallFailure[];
-  failed: number;
-}
 
 export async function readCallResults(db: Database, submissionIds: readonly string[]): Promise<CallResults> {
   const rows = await readOutcomes(db, submissionIds, MAX_VALUE_BYTES);

@@ -3,50 +3,19 @@ import { readFileSync } from 'node:fs';
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 
-import {
-  CALL_FAILURE,
-  type CallInput,
-  type CallOrigin,
-  type CallProgress,
-  type FailurePolicy,
-  type MapInput,
-  type OfflinePolicy,
-} from '../contracts/calls';
+import type { AcceptCallInput, AcceptedCall, CallActivities, CallRequest, CallState } from '../contracts/activities';
+import { CALL_FAILURE, type CallOrigin, type FailurePolicy } from '../contracts/calls';
 import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
 import { FuncXError, TerminalError } from '../contracts/errors';
 import type { Identity } from '../platform/access';
 import { findIdentity, findQueueIdentity } from '../platform/store/pipelines';
 import { readProgress } from '../platform/store/submission-progress';
 import { markStarted } from '../platform/store/submissions';
-import { createCallAccepting, type AcceptedSubmissions, type AcceptingDeps } from './accept-calls';
-import { readCallResults, type CallResults } from './call-results';
+import { createCallAccepting, type AcceptingDeps } from './accept-calls';
+import { readCallResults } from './call-results';
 import type { ActivityDeps } from './deps';
 
 /** The calls of pipelines: who they act as, accept, watch, read. */
-
-export type AcceptCallInput = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
-
-export interface CallRequest extends CallOrigin {
-  /** The same for every try of this call. */
-  requestKey: string;
-}
-
-export interface AcceptedCall extends AcceptedSubmissions {
-  offline: OfflinePolicy;
-  failure: FailurePolicy;
-  progress: boolean;
-}
-
-export type CallState = Pick<CallProgress, 'counts' | 'endpointOnline' | 'endpointSinceMs'> & { open: number };
-
-export interface CallActivities {
-  /** Checks the input and the access, stores the bodies, and says which workflows are to be started. */
-  acceptCall(input: AcceptCallInput & CallRequest): Promise<AcceptedCall>;
-  /** Tells the sweep that the workflows run. */
-  noteStarted(submissionIds: string[]): Promise<void>;
-  observeCall(submissionIds: string[]): Promise<CallState>;
-  readResults(input: { submissionIds: string[] }): Promise<CallResults>;
-}
 
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
   const { db } = deps;

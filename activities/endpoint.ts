@@ -1,19 +1,9 @@
 import { Context } from '@temporalio/activity';
 
+import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store/claims';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
-
-export interface PumpOutcome {
-  dispatched: number;
-  /** The endpoint was deleted: its workflow has nothing left to do. */
-  isGone: boolean;
-}
-
-export interface EndpointActivities {
-  /** Dispatches whatever waits at a queue, until nothing waits or the endpoint is gone. */
-  pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
-}
 
 const HEARTBEAT_MS = 2_000;
 /** How often a pump with a full window looks for places. Also how long it lingers at each empty look. */

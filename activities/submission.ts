@@ -1,45 +1,14 @@
 import { ApplicationFailure } from '@temporalio/common';
 
+import type { SubmissionActivities } from '../contracts/activities';
 import { submissionIdOf } from '../contracts/ids';
-import type { SubmissionState } from '../contracts/states';
-import {
-  openStateOf,
-  type DispatchOutcome,
-  type EndReason,
-  type FailureLine,
-  type SubmissionProgress,
-} from '../contracts/submission';
+import { openStateOf } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
 import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
-import { readFailures, readProgress, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
+import { readProgress, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
-
-export interface SubmissionRef {
-  submissionId: string;
-  /** The endpoint queue; activities that are scheduled today know the field by this name. */
-  taskQueueId: string;
-  endpointId: string;
-  endpointName: string;
-}
-
-export interface SubmissionActivities {
-  /** Puts tasks of the submission's queue on the broker, in the order that is fair to all who wait there. */
-  dispatch(ref: SubmissionRef & { claimId: string; openBefore: number }): Promise<DispatchOutcome>;
-  /** Lets delayed tasks that are due wait for dispatch. */
-  releaseDueTasks(ref: SubmissionRef): Promise<number>;
-  /** Reads the state from the store and writes there what follows from it. */
-  observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
-  /** Ends every open task with this reason. */
-  endOpenTasks(ref: SubmissionRef & { reason: EndReason }): Promise<number>;
-  /** Ends attempts that no agent stopped at their walltime. */
-  endOverdueTasks(ref: SubmissionRef & { walltimeMs: number }): Promise<number>;
-  finish(ref: SubmissionRef & { state: SubmissionState }): Promise<void>;
-  listFailures(ref: SubmissionRef): Promise<FailureLine[]>;
-}
-
-const MAX_FAILURES = 20;
 
 /** A workflow of which nothing is left in the store must end, not try again. */
 async function unlessGone<T>(read: Promise<T>): Promise<T> {
@@ -56,8 +25,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     async dispatch({ submissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore }) {
       const published = await dispatchClaim(deps, endpointQueueId, claimId);
       const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
-      const done = { published: published.length, waiting: 0, isStartedElsewhere: false };
-      if (own >= openBefore) return { ...done, endpointOnline: true, endpointSinceMs: 0 };
+      if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
       if (await askForPump(deps.db, endpointQueueId)) {
         try {
           await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
@@ -68,7 +36,6 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       }
       const state = await readWaiting(deps.db, submissionId, endpointQueueId);
       return {
-        ...done,
         waiting: state.waiting,
         isStartedElsewhere: own + state.waiting < openBefore,
         endpointOnline: state.isOnline,
@@ -102,10 +69,6 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
 
     async finish({ submissionId, state }) {
       await setSubmissionState(deps.db, submissionId, state);
-    },
-
-    async listFailures({ submissionId }) {
-      return readFailures(deps.db, submissionId, MAX_FAILURES);
     },
   };
 }

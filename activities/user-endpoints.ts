@@ -2,8 +2,6 @@ import type { StockQueues } from '../platform/broker-topology';
 import { withAuthority } from '../platform/broker-urls';
 import type { EndpointUsers } from '../platform/endpoint-users';
 import { describeName, IDENTITY_PROVIDER } from '../platform/identities';
-import { lostAttempts } from '../platform/metrics';
-import { requeueLost } from '../platform/store/presence';
 import {
   clearStartRefused,
   listWaitingUserEndpoints,
@@ -17,6 +15,7 @@ import {
 import { commandQueueName, EXCHANGE, QUEUE, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
+import { requeueLostAttempts } from './lost-attempts';
 
 /**
  * User endpoints of stock core endpoints: started by a command when tasks wait for them, started again when they are gone,
@@ -82,19 +81,10 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
     // In this order: what is dispatched after the look is on the queue and stays there.
     await deps.queues.emptyTasks(endpointQueueId);
     const inHand = await listInHand(deps.db, endpointQueueId, MAX_IN_HAND);
-    if (inHand.length === 0) return;
-    const limit = deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES;
-    const outcome = await requeueLost(deps.db, inHand, limit);
-    const final = outcome.filter((attempt) => attempt.isFinal);
-    lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
-    lostAttempts.inc({ outcome: 'failed' }, final.length);
-    deps.log.warn({ endpointQueueId, requeued: outcome.length - final.length, failed: final.length }, why);
-    await endTasks(
-      deps,
-      endpointQueueId,
-      final.map(({ id, attempt }) => ({ id, attempt })),
-      { state: 'failed', code: 'AgentLost', text: `The user endpoint that held this task was lost ${limit + 1} times.` },
-    );
+    await requeueLostAttempts(deps, endpointQueueId, inHand, {
+      log: why,
+      describeLoss: (losses) => `The user endpoint that held this task was lost ${losses} times.`,
+    });
   }
 
   return {

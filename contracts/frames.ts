@@ -172,5 +172,8 @@ export function decodeFrame(bytes: Uint8Array): Frame {
   return parsed.data;
 }
 
+/** An agent that sends no heartbeat for this many periods counts as offline. */
+export const MISSED_HEARTBEAT_PERIODS = 2.5;
+
 /** How an attempt is named in heartbeats and commands. */
 export const attemptName = (taskId: string, attempt: number): string => `${taskId}/${attempt}`;

@@ -12,7 +12,13 @@ import {
   submissionWorkflowId,
   WORKFLOW,
 } from '../contracts/names';
-import type { EndpointInput, PresenceSignal, SubmissionInput } from '../contracts/submission';
+import {
+  submissionAttributesOf,
+  submissionSummaryOf,
+  type EndpointInput,
+  type PresenceSignal,
+  type SubmissionInput,
+} from '../contracts/submission';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
@@ -55,14 +61,6 @@ const CALL_DEADLINE_MS = 4_000;
  */
 const NUDGE_GAP_MS = 250;
 
-export const SEARCH_ATTRIBUTE_KEYS = {
-  endpoint: defineSearchAttributeKey(SEARCH_ATTRIBUTE.endpoint, SearchAttributeType.KEYWORD),
-  function: defineSearchAttributeKey(SEARCH_ATTRIBUTE.function, SearchAttributeType.KEYWORD),
-  owner: defineSearchAttributeKey(SEARCH_ATTRIBUTE.owner, SearchAttributeType.KEYWORD),
-  group: defineSearchAttributeKey(SEARCH_ATTRIBUTE.group, SearchAttributeType.KEYWORD),
-  state: defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, SearchAttributeType.KEYWORD),
-};
-
 export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
   const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
@@ -90,16 +88,10 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
           // A start that is repeated after the submission has ended is "already started" as well.
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
-          staticSummary: summaryOf(input, ownerName),
+          staticSummary: submissionSummaryOf(input, ownerName),
           ...(hasSearchAttributes
             ? {
-                typedSearchAttributes: new TypedSearchAttributes([
-                  { key: SEARCH_ATTRIBUTE_KEYS.endpoint, value: input.endpointId },
-                  { key: SEARCH_ATTRIBUTE_KEYS.function, value: input.functionName },
-                  { key: SEARCH_ATTRIBUTE_KEYS.owner, value: input.ownerId },
-                  { key: SEARCH_ATTRIBUTE_KEYS.group, value: input.taskGroupId },
-                  { key: SEARCH_ATTRIBUTE_KEYS.state, value: 'waiting' },
-                ]),
+                typedSearchAttributes: typedAttributesOf(input),
               }
             : {}),
         };
@@ -182,9 +174,13 @@ async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   }
 }
 
-function summaryOf(input: SubmissionInput, ownerName: string): string {
-  const what = input.total === 1 ? input.functionName : `${input.functionName} x${input.total}`;
-  return `${what} on ${input.endpointName} for ${ownerName}`.slice(0, 200);
+function typedAttributesOf(input: SubmissionInput): TypedSearchAttributes {
+  return new TypedSearchAttributes(
+    submissionAttributesOf(input).map(({ name, value }) => ({
+      key: defineSearchAttributeKey(name, SearchAttributeType.KEYWORD),
+      value,
+    })),
+  );
 }
 
 async function ensureSearchAttributes(connection: NativeConnection, namespace: string, log: Logger): Promise<boolean> {

@@ -1,9 +1,8 @@
 import type { ActivityDeps } from '../activities';
-import { endTasks } from '../activities/complete';
+import { requeueLostAttempts } from '../activities/lost-attempts';
 import type { Broker } from '../broker';
 import { QUEUE, tasksQueueName } from '../contracts/names';
-import { lostAttempts } from '../platform/metrics';
-import { listSuspects, noteMissing, oldestDispatchMs, requeueLost, type Suspect } from '../platform/store/presence';
+import { listSuspects, noteMissing, oldestDispatchMs, type Suspect } from '../platform/store/presence';
 
 /**
  * The loss detector: an attempt that its agent does not name in its heartbeats, and that rests in no queue, is gone. The
@@ -45,27 +44,10 @@ export async function detectLosses(
   );
   const confirmMs = Math.max(beat.periodS * 1_000 * CONFIRM_PERIODS, MIN_CONFIRM_MS);
   const lost = gone.filter((suspect) => (suspect.missingMs ?? 0) >= confirmMs);
-  if (lost.length === 0) return;
-
-  const outcome = await requeueLost(deps.db, lost, deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES);
-  const final = outcome.filter((attempt) => attempt.isFinal);
-  lostAttempts.inc({ outcome: 'requeued' }, outcome.length - final.length);
-  lostAttempts.inc({ outcome: 'failed' }, final.length);
-  deps.log.warn(
-    { endpointQueueId: beat.endpointQueueId, requeued: outcome.length - final.length, failed: final.length },
-    'attempts were lost',
-  );
-  await endTasks(
-    deps,
-    beat.endpointQueueId,
-    final.map(({ id, attempt }) => ({ id, attempt })),
-    {
-      state: 'failed',
-      code: 'AgentLost',
-      onlyThisAttempt: true,
-      text: `The agent of endpoint ${beat.endpointQueueId} lost this task ${deps.config.FUNCX_MAX_INFRASTRUCTURE_RETRIES + 1} times.`,
-    },
-  );
+  await requeueLostAttempts(deps, beat.endpointQueueId, lost, {
+    log: 'attempts were lost',
+    describeLoss: (losses) => `The agent of endpoint ${beat.endpointQueueId} lost this task ${losses} times.`,
+  });
 }
 
 /** Those that are neither in the endpoint's queue nor, answered, in ours. */

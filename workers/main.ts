@@ -2,7 +2,6 @@ import { createCallActivities, createEndpointActivities, createSubmissionActivit
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { createAccept } from '../accepting/accept';
 import { createGroupQueues } from '../accepting/group-queues';
-import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { createPlacement } from '../accepting/placement';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../platform/broker-topology';
@@ -71,9 +70,7 @@ async function main(): Promise<void> {
     activities: createCallActivities({
       ...deps,
       accept: createAccept({ config, log, db, temporal, groupQueues }),
-      checkTarget,
-      checkPayloads,
-      place: (target, request) => placeTasks(placement, target, { ...request, runtime: {} }),
+      placement,
     }),
     nexusServices: hasNexus ? [createNexusService()] : [],
     maxCachedWorkflows: 500,

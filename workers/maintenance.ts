@@ -14,6 +14,7 @@ import {
 } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
+import { repeat, type Repeating } from './repeat';
 
 /**
  * The slow chores: retention, orphans of deleted endpoints, submissions whose workflow somebody terminated, and the
@@ -35,15 +36,14 @@ const ENDPOINTS_AT_ONCE = 20;
 /** How far back workflows that ended wrongly are looked for: longer than any pause of this process is likely to be. */
 const ENDED_WITHIN_MS = DAY_MS;
 
-export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void> } {
+export function startMaintenance(deps: MaintenanceDeps): Repeating {
   const dueAt = { reconcile: 0, retention: 0 };
   let endedSince = Date.now() - ENDED_WITHIN_MS;
-  let current: Promise<void> | undefined;
-  const timer = setInterval(() => {
-    current ??= runExclusively(deps.db, run)
-      .catch((error: unknown) => deps.log.warn({ err: error }, 'maintenance is not possible just now'))
-      .finally(() => (current = undefined));
-  }, TICK_MS);
+  return repeat(
+    TICK_MS,
+    () => runExclusively(deps.db, run),
+    (error) => deps.log.warn({ err: error }, 'maintenance failed; the next run tries again'),
+  );
 
   async function run(): Promise<void> {
     await chore('deleted endpoints', sweepDeletedEndpoints);
@@ -108,11 +108,4 @@ export function startMaintenance(deps: MaintenanceDeps): { close(): Promise<void
     await sweepUploads(deps.db, UPLOADS_KEPT_MS);
     await deps.brokerUsers.sweepExpired();
   }
-
-  return {
-    async close() {
-      clearInterval(timer);
-      await current;
-    },
-  };
 }

@@ -13,6 +13,7 @@ import {
 } from '../platform/store/presence';
 import { putAside } from './dead-letters';
 import { detectLosses } from './loss-detector';
+import { repeat } from './repeat';
 
 /**
  * Heartbeats become presence: written to the store each time, signalled to the endpoint's workflow on transitions only.
@@ -101,27 +102,20 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     );
   }
 
-  let isSweeping = false;
-  const sweeper = setInterval(() => {
-    if (isSweeping) return;
-    isSweeping = true;
-    void sweep().finally(() => (isSweeping = false));
-  }, SWEEP_MS);
+  const sweeper = repeat(SWEEP_MS, sweep, (error) =>
+    deps.log.warn({ err: error }, 'the presence sweep failed; the next run tries again'),
+  );
 
   async function sweep(): Promise<void> {
-    try {
-      for (const change of await sweepOffline(deps.db)) await tell(change);
-      // A pump whose signal was lost (the process died between the store and the signal) is asked for again.
-      for (const { endpointQueueId, endpointId, endpointName } of await listQueuesWithoutPump(deps.db)) {
-        try {
-          await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
-        } catch (error) {
-          await forgetPump(deps.db, endpointQueueId);
-          throw error;
-        }
+    for (const change of await sweepOffline(deps.db)) await tell(change);
+    // Requests the pump again when its signal was lost because the process died between the store and the signal.
+    for (const { endpointQueueId, endpointId, endpointName } of await listQueuesWithoutPump(deps.db)) {
+      try {
+        await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
+      } catch (error) {
+        await forgetPump(deps.db, endpointQueueId);
+        throw error;
       }
-    } catch (error) {
-      deps.log.warn({ err: error }, 'the presence sweep failed; it runs again in a second');
     }
   }
 
@@ -129,7 +123,7 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     isConsuming: () => consumer.isConsuming,
     receive,
     async close() {
-      clearInterval(sweeper);
+      await sweeper.close();
       await consumer.pause();
       await Promise.all(inHand);
       await consumer.close();

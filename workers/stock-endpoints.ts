@@ -1,6 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
 import { removeOldUnanswered } from '../platform/store/unanswered-requests';
+import { repeat } from './repeat';
 
 /** Looks after user endpoints of stock agents (what it does lives in `activities/user-endpoints`), and sweeps after clients. */
 
@@ -11,23 +12,12 @@ const UNANSWERED_S = 3_600;
 
 export function startTending(deps: ActivityDeps, userEndpoints: UserEndpoints): { close(): Promise<void> } {
   const repeats = [
-    repeat(TEND_MS, 'user endpoints could not be looked after', () => userEndpoints.tend()),
-    repeat(SWEEP_MS, 'what clients left behind could not be swept', () => removeOldUnanswered(deps.db, UNANSWERED_S)),
+    repeat(TEND_MS, () => userEndpoints.tend(), warn('user endpoints could not be looked after')),
+    repeat(SWEEP_MS, () => removeOldUnanswered(deps.db, UNANSWERED_S), warn('unanswered requests could not be removed')),
   ];
 
-  function repeat(everyMs: number, text: string, work: () => Promise<void>): { close(): Promise<void> } {
-    let current: Promise<void> | undefined;
-    const timer = setInterval(() => {
-      current ??= work()
-        .catch((error: unknown) => deps.log.warn({ err: error }, `${text}; it is tried again`))
-        .finally(() => (current = undefined));
-    }, everyMs);
-    return {
-      async close() {
-        clearInterval(timer);
-        await current;
-      },
-    };
+  function warn(text: string): (error: unknown) => void {
+    return (error) => deps.log.warn({ err: error }, `${text}; the next run tries again`);
   }
 
   return {

@@ -1,8 +1,9 @@
 import type { ActivityDeps } from '../activities';
 import { deliver } from '../activities/complete';
-import type { SubmissionInput } from '../contracts/submission';
+import { submissionInputOf } from '../contracts/submission';
 import { listUndelivered } from '../platform/store/answers';
 import { listUnstarted, markStarted } from '../platform/store/submissions';
+import { repeat, type Repeating } from './repeat';
 
 /**
  * Finishes what a dead process left half done: submissions whose bodies are stored but whose workflow was never seen to
@@ -14,11 +15,8 @@ const SWEEP_MS = 3_000;
 const MIN_AGE_MS = 6_000;
 const AT_ONCE = 200;
 
-export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
-  let current: Promise<void> | undefined;
-  const timer = setInterval(() => {
-    current ??= sweep().finally(() => (current = undefined));
-  }, SWEEP_MS);
+export function startSweep(deps: ActivityDeps): Repeating {
+  return repeat(SWEEP_MS, sweep, (error) => deps.log.warn({ err: error }, 'the sweep failed; the next run tries again'));
 
   async function sweep(): Promise<void> {
     try {
@@ -36,29 +34,16 @@ export function startSweep(deps: ActivityDeps): { close(): Promise<void> } {
   async function startMissing(): Promise<void> {
     // Each by itself: one that can not be started must not keep the others waiting.
     const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE);
-    for (const { ownerName, deadline, policy, total, id, endpointQueueId, ...rest } of unstarted) {
-      const input: SubmissionInput = {
-        version: 1,
-        submissionId: id,
-        taskQueueId: endpointQueueId,
-        ...rest,
-        total,
-        deadlineMs: deadline.getTime(),
-        ...(policy.walltime_s === undefined ? {} : { walltimeMs: policy.walltime_s * 1_000 }),
-      };
+    for (const start of unstarted) {
       try {
-        await deps.temporal.startSubmission(input, ownerName);
-        await markStarted(deps.db, [id]);
+        await deps.temporal.startSubmission(submissionInputOf(start), start.ownerName);
+        await markStarted(deps.db, [start.id]);
       } catch (error) {
-        deps.log.warn({ err: error, submissionId: id }, 'a submission could not be started by the sweep; it is tried again');
+        deps.log.warn(
+          { err: error, submissionId: start.id },
+          'a submission could not be started by the sweep; it is tried again',
+        );
       }
     }
   }
-
-  return {
-    async close() {
-      clearInterval(timer);
-      await current;
-    },
-  };
 }

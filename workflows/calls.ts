@@ -9,7 +9,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 
-import type { AcceptedCall, CallActivities, CallState } from '../activities';
+import type { AcceptedCall, CallActivities, CallState } from '../contracts/activities';
 import {
   CALL_FAILURE,
   PROGRESS_SIGNAL,
@@ -22,6 +22,7 @@ import {
   type MapInput,
   type MapResult,
 } from '../contracts/calls';
+import { callLabelOf } from '../contracts/submission';
 import { callLine } from '../contracts/call-details';
 import { runSubmissions } from './child-submissions';
 
@@ -159,7 +160,7 @@ class CallRun {
     const state = this.#state;
     return {
       callId: workflowInfo().workflowId,
-      label: accepted.total === 1 ? accepted.functionName : `${accepted.functionName} x${accepted.total}`,
+      label: callLabelOf(accepted),
       endpoint: accepted.endpointName,
       endpointOnline: state?.endpointOnline ?? true,
       endpointSinceMs: state?.endpointSinceMs ?? 0,

@@ -14,8 +14,9 @@ import {
   type ChildWorkflowHandle,
 } from '@temporalio/workflow';
 
-import type { AcceptedSubmissions, CallActivities } from '../activities';
-import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
+import type { AcceptedSubmissions, CallActivities } from '../contracts/activities';
+import { WORKFLOW } from '../contracts/names';
+import { submissionAttributesOf, type SubmissionInput } from '../contracts/submission';
 import type { submission } from './submission';
 
 /** Submissions as children of the workflow that asked for them, so that a cancelled pipeline or run cancels its calls. */
@@ -50,7 +51,7 @@ async function start(
       args: [input],
       staticSummary: summary,
       workflowTaskTimeout: '2 seconds',
-      ...(accepted.hasSearchAttributes ? { typedSearchAttributes: searchAttributesOf(input) } : {}),
+      ...(accepted.hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(input) } : {}),
     });
   } catch (error) {
     // The sweep was faster: it starts what nobody started for a while.
@@ -73,13 +74,8 @@ async function follow({ input, workflowId }: Submission, observeCall: CallActivi
   }
 }
 
-function searchAttributesOf(input: Submission['input']): TypedSearchAttributes {
-  const pair = (name: string, value: string) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value });
-  return new TypedSearchAttributes([
-    pair(SEARCH_ATTRIBUTE.endpoint, input.endpointId),
-    pair(SEARCH_ATTRIBUTE.function, input.functionName),
-    pair(SEARCH_ATTRIBUTE.owner, input.ownerId),
-    pair(SEARCH_ATTRIBUTE.group, input.taskGroupId),
-    pair(SEARCH_ATTRIBUTE.state, 'waiting'),
-  ]);
+function typedAttributesOf(input: SubmissionInput): TypedSearchAttributes {
+  return new TypedSearchAttributes(
+    submissionAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value })),
+  );
 }

@@ -9,7 +9,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 
-import type { EndpointActivities } from '../activities';
+import type { EndpointActivities } from '../contracts/activities';
 import { QUERY, SIGNAL } from '../contracts/names';
 import type { EndpointInput, PresenceSignal } from '../contracts/submission';
 

@@ -14,7 +14,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 
-import type { SubmissionActivities, SubmissionRef } from '../activities';
+import type { SubmissionActivities, SubmissionRef } from '../contracts/activities';
 import { QUERY, SEARCH_ATTRIBUTE, SIGNAL } from '../contracts/names';
 import type { SubmissionState, TaskState } from '../contracts/states';
 import {

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
+import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } from '../../contracts/http/v1';
 import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
@@ -20,8 +21,6 @@ import { idParameter, route, type Route } from '../route';
 const WINDOW_SPAN_S = 0.1;
 const MIN_WINDOW = 4;
 const WINDOW_PER_WORKER = 3;
-/** Periods without a heartbeat after which an agent counts as gone. */
-const MISSED_PERIODS = 2.5;
 
 type Registration = z.output<typeof registerAgentSchema>;
 
@@ -123,6 +122,6 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
 /** Heartbeats tell of a death only later; the listener on the command queue is gone at once. */
 async function isAlive({ queues }: ApiDeps, present: EndpointRow): Promise<boolean> {
   const lastSign = Math.max(present.lastHeartbeatAt?.getTime() ?? 0, present.registeredAt.getTime());
-  const isFresh = Date.now() - lastSign < (present.heartbeatPeriodS ?? 0) * MISSED_PERIODS * 1000;
+  const isFresh = Date.now() - lastSign < (present.heartbeatPeriodS ?? 0) * MISSED_HEARTBEAT_PERIODS * 1000;
   return isFresh && (await queues.hasListener(present.id));
 }

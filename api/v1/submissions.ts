@@ -1,6 +1,6 @@
 import { TerminalError } from '../../contracts/errors';
 import { cancelledSchema, submissionListSchema, submissionSchema, submissionsQuerySchema } from '../../contracts/http/v1';
-import { submissionWorkflowId } from '../../contracts/names';
+import { submissionUrlOf } from '../../contracts/submission';
 import type { Identity } from '../../platform/access';
 import { countTaskStates, findSubmission, listSubmissions, type SubmissionRow } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
@@ -28,9 +28,7 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
     deadline: row.deadline.toISOString(),
     created_at: row.createdAt.toISOString(),
     finished_at: row.finishedAt?.toISOString() ?? null,
-    temporal_url:
-      `${config.TEMPORAL_UI_URL.replace(/\/$/, '')}/namespaces/${encodeURIComponent(config.TEMPORAL_NAMESPACE)}` +
-      `/workflows/${encodeURIComponent(submissionWorkflowId(row.id))}`,
+    temporal_url: submissionUrlOf(config.TEMPORAL_UI_URL, config.TEMPORAL_NAMESPACE, row.id),
   });
 
   return [

@@ -1,3 +1,4 @@
+import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
 
@@ -19,9 +20,6 @@ export interface PresenceChange {
   isOnline: boolean;
   changedAt: Date;
 }
-
-/** Periods without a heartbeat after which an endpoint counts as offline. */
-const MISSED_PERIODS = 2.5;
 
 export interface RecordedHeartbeat extends PresenceChange {
   /** Whether the endpoint came or went by it. */
@@ -71,7 +69,7 @@ export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
             where q.id = s.id and e.id = q.endpoint_id
         returning q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
                   q.is_online as "isOnline", q.changed_at as "changedAt"`,
-    values: [MISSED_PERIODS],
+    values: [MISSED_HEARTBEAT_PERIODS],
   });
   return rows;
 }

@@ -2,6 +2,7 @@ import type { PoolClient } from 'pg';
 
 import { taskIdOf } from '../../contracts/ids';
 import type { Policy } from '../../contracts/policy';
+import type { SubmissionStart } from '../../contracts/submission';
 import type { Database } from './database';
 import type { UnansweredRequest } from './unanswered-requests';
 
@@ -178,20 +179,6 @@ export async function markStarted(db: Database, ids: readonly string[]): Promise
 }
 
 /** What the workflow of a submission is started with. */
-export interface SubmissionStart {
-  id: string;
-  ownerId: string;
-  ownerName: string;
-  endpointId: string;
-  endpointName: string;
-  endpointQueueId: string;
-  taskGroupId: string;
-  functionName: string;
-  total: number;
-  policy: Policy;
-  deadline: Date;
-}
-
 const SUBMISSION_STARTS = `
   select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
          s.endpoint_queue_id as "endpointQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,

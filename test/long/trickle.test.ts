@@ -1,9 +1,9 @@
 import type { Client } from '@temporalio/client';
+import { defineSearchAttributeKey } from '@temporalio/common';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { SIGNAL, submissionWorkflowId } from '../../contracts/names';
+import { SEARCH_ATTRIBUTE, SIGNAL, submissionWorkflowId } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
-import { SEARCH_ATTRIBUTE_KEYS } from '../../platform/temporal';
 import { printFigure } from '../helpers/figures';
 import { historiesOf, nudgeUntilNewRun, timersOf } from '../helpers/runs';
 import { Agent, Http, openTemporal } from '../helpers/system';
@@ -88,7 +88,7 @@ test(
     await until('its workflow has ended', async () => (await handle.describe()).status.name === 'COMPLETED');
     await expectShortRuns(workflowId, 3);
     const { typedSearchAttributes } = await handle.describe();
-    expect(typedSearchAttributes.get(SEARCH_ATTRIBUTE_KEYS.endpoint)).toBe(agent.id);
+    expect(typedSearchAttributes.get(defineSearchAttributeKey(SEARCH_ATTRIBUTE.endpoint, 'KEYWORD'))).toBe(agent.id);
   },
   TIMEOUT_MS,
 );

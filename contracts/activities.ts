@@ -1,0 +1,83 @@
+import type { CallInput, CallOrigin, CallProgress, CallFailure, FailurePolicy, MapInput, OfflinePolicy } from './calls';
+import type { SubmissionState } from './states';
+import type { DispatchOutcome, EndReason, SubmissionInput, SubmissionProgress } from './submission';
+
+/**
+ * The activities that workflows call. Workflows and activities share only these interfaces. Temporal schedules an activity
+ * by its method name, and recorded histories hold the names of the fields: change neither.
+ */
+
+export interface SubmissionRef {
+  submissionId: string;
+  /** The ID of the endpoint queue. */
+  taskQueueId: string;
+  endpointId: string;
+  endpointName: string;
+}
+
+export interface SubmissionActivities {
+  /** Publishes waiting tasks of the submission's endpoint queue, in the order that is fair to every owner. */
+  dispatch(ref: SubmissionRef & { claimId: string; openBefore: number }): Promise<DispatchOutcome>;
+  /** Moves delayed tasks whose time has come back to waiting. */
+  releaseDueTasks(ref: SubmissionRef): Promise<number>;
+  /** Reads the progress from the store and updates the submission's state there. */
+  observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
+  /** Ends every open task with this reason. */
+  endOpenTasks(ref: SubmissionRef & { reason: EndReason }): Promise<number>;
+  /** Ends attempts that passed their walltime and that no agent stopped. */
+  endOverdueTasks(ref: SubmissionRef & { walltimeMs: number }): Promise<number>;
+  finish(ref: SubmissionRef & { state: SubmissionState }): Promise<void>;
+}
+
+export interface PumpOutcome {
+  dispatched: number;
+  /** True when the endpoint was deleted: its workflow ends. */
+  isGone: boolean;
+}
+
+export interface EndpointActivities {
+  /** Dispatches waiting tasks until none wait or the endpoint is deleted. */
+  pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
+}
+
+export type AcceptCallInput = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
+
+export interface CallRequest extends CallOrigin {
+  /** The same for every retry of this call. */
+  requestKey: string;
+}
+
+/** Submissions that were accepted for a workflow, which starts them as its children. */
+export interface AcceptedSubmissions {
+  total: number;
+  functionName: string;
+  endpointName: string;
+  submissions: { input: SubmissionInput; workflowId: string; url: string; summary: string }[];
+  hasSearchAttributes: boolean;
+  submissionsQueue: string;
+}
+
+export interface AcceptedCall extends AcceptedSubmissions {
+  offline: OfflinePolicy;
+  failure: FailurePolicy;
+  progress: boolean;
+}
+
+export type CallState = Pick<CallProgress, 'counts' | 'endpointOnline' | 'endpointSinceMs'> & { open: number };
+
+export interface CallResults {
+  /** In the order of the calls; null where a call failed. */
+  values: unknown[];
+  /** The first failures, in the order of the calls. */
+  failures: CallFailure[];
+  failed: number;
+}
+
+export interface CallActivities {
+  /** Checks input and access, stores the bodies, and returns which workflows to start. */
+  acceptCall(input: AcceptCallInput & CallRequest): Promise<AcceptedCall>;
+  /** Records that the workflows run, so that the sweep does not start them. */
+  noteStarted(submissionIds: string[]): Promise<void>;
+  observeCall(submissionIds: string[]): Promise<CallState>;
+  readResults(input: { submissionIds: string[] }): Promise<CallResults>;
+}
