@@ -31,7 +31,7 @@ const MAY_IMPORT = {
   api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
   endpoint: ['contracts', 'broker', 'client'],
   sdk: ['contracts', 'broker', 'client'],
-  cli: ['sdk', 'contracts', 'flows', 'local'],
+  cli: ['client', 'sdk', 'contracts', 'flows', 'local'],
   local: ['sdk', 'contracts'],
   bench: ['sdk'], // by public interfaces only
 };

@@ -23,7 +23,7 @@ interface Identity {
 }
 
 /** A person waits: the service may be restarted meanwhile, but is not waited for any longer. */
-const RETRY_MS = 5_000;
+export const RETRY_MS = 5_000;
 
 /** Reads how to reach the system in this data folder, as its administrator. */
 export function connectionOfSystem(dataDir: string): Connection {

@@ -6,6 +6,7 @@ import { addDeadLetterCommands } from './dead-letters';
 import { addConnectCommand } from './connect';
 import { addEndpointCommands } from './endpoint';
 import { addEnvCommand } from './env';
+import { addFlowCommands } from './flow';
 import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
@@ -31,6 +32,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addRunCommand(program);
   addFunctionCommands(program);
   addEndpointCommands(program);
+  addFlowCommands(program);
   addSubmissionCommands(program);
   addTaskCommands(program);
   addWatchCommand(program);

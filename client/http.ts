@@ -37,7 +37,7 @@ interface Response {
 }
 
 /** Every right of the compute service. The Globus Compute clients request this scope. */
-const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
+const COMPUTE_SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 /** How long before its expiry a token is renewed. */
 const RENEW_EARLY_MS = 60_000;
 const FIRST_BACKOFF_MS = 100;
@@ -128,12 +128,12 @@ export class ServiceHttp {
   }
 
   async #fetchToken(signal: AbortSignal | undefined): Promise<{ value: string; untilMs: number }> {
-    const { clientId, clientSecret, apiUrl } = this.options;
+    const { clientId, clientSecret, apiUrl, scope = COMPUTE_SCOPE } = this.options;
     const { text } = await this.#send(
       {
         method: 'POST',
         path: '/v2/oauth2/token',
-        text: new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE }).toString(),
+        text: new URLSearchParams({ grant_type: 'client_credentials', scope }).toString(),
         ...(signal ? { signal } : {}),
       },
       {
@@ -242,10 +242,19 @@ function errorOf({ status, text, headers }: Response, { method, path }: HttpRequ
 function fieldsOf(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+    if (typeof value !== 'object' || value === null) return {};
+    const { error } = value as { error?: unknown };
+    // The Flows routes answer in the shape of Globus Flows.
+    return typeof error === 'object' && error !== null ? flowsFieldsOf(error) : (value as Record<string, unknown>);
   } catch {
     return {}; // not from the service: a proxy's page, for example
   }
+}
+
+function flowsFieldsOf(error: { message?: unknown; detail?: unknown }): Record<string, unknown> {
+  if (!Array.isArray(error.detail)) return { message: error.detail };
+  const lines = (error.detail as { loc: unknown[]; msg: string }[]).map(({ loc, msg }) => `  ${loc.join('.')}: ${msg}`);
+  return { message: [error.message, ...lines].join('\n') };
 }
 
 function codeOf(status: number): ErrorCode {

@@ -16,9 +16,11 @@ export interface ClientOptions {
   retryForMs?: number;
   /** Timeout of one request, in milliseconds. Default: 60,000. */
   timeoutMs?: number;
+  /** What the access token is for. Default: every right of the compute service. */
+  scope?: string;
 }
 
-export type ResolvedOptions = Required<Omit<ClientOptions, 'ca'>> & { ca: string | undefined };
+export type ResolvedOptions = Required<Omit<ClientOptions, 'ca' | 'scope'>> & { ca: string | undefined; scope?: string };
 
 const DEFAULT_RETRY_MS = 60_000;
 const DEFAULT_TIMEOUT_MS = 60_000;
@@ -39,6 +41,7 @@ export function resolveOptions(options: ClientOptions, env: NodeJS.ProcessEnv = 
     ca: readAuthority(options.ca ?? (env.FUNCX_CA || undefined)),
     retryForMs: options.retryForMs ?? DEFAULT_RETRY_MS,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    ...(options.scope === undefined ? {} : { scope: options.scope }),
   };
 }
 

@@ -1,0 +1,84 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { readInput } from '../../cli/flow';
+import { readFlowFile } from '../../cli/flow-file';
+import { flowSvg } from '../../cli/flow-graph';
+import { addEntries, drawSteps, type Step } from '../../cli/flow-view';
+
+let dir: string;
+beforeAll(() => (dir = mkdtempSync(join(tmpdir(), 'funcx-flow-file-'))));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function file(name: string, text: string): string {
+  const path = join(dir, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe('a flow in a file', () => {
+  test('a YAML file may hold a definition with its title and schema, or the definition alone', () => {
+    const whole = readFlowFile(
+      file(
+        'a.yaml',
+        'title: T\nkeywords: [k]\ninput_schema: {}\ndefinition:\n  StartAt: A\n  States:\n    A: {Type: Pass, End: true}\n',
+      ),
+    );
+    expect(whole).toMatchObject({ title: 'T', extra: { keywords: ['k'] }, inputSchema: {}, problems: [] });
+    const alone = readFlowFile(file('alone.json', '{"StartAt": "A", "States": {"A": {"Type": "Pass", "End": true}}}'));
+    expect(alone).toMatchObject({ title: 'alone', definition: { StartAt: 'A' }, problems: [] });
+  });
+
+  test('a mistake is told with the line and the column of its place', () => {
+    const path = file('b.yaml', 'StartAt: A\nStates:\n  A:\n    Type: Pass\n    Next: Nowhere\n');
+    const { problems } = readFlowFile(path);
+    expect(problems).toEqual([expect.stringMatching(/b\.yaml:[45]:\d+: States\.A.*Nowhere/)]);
+  });
+
+  test('a syntax error is told with line and column', () => {
+    expect(() => readFlowFile(file('c.json', '{\n  "StartAt": "A",,\n}'))).toThrow(/c\.json:2:\d+: /);
+  });
+});
+
+test('the input of a run is a JSON object, also from a file', () => {
+  expect(readInput('{"n": 1}')).toEqual({ n: 1 });
+  expect(readInput(`@${file('input.json', '{"n": 2}')}`)).toEqual({ n: 2 });
+  expect(() => readInput('[1]')).toThrow('is a JSON object');
+});
+
+test('the graph draws each state and an arrow for each step that may follow', () => {
+  const definition = {
+    StartAt: 'A',
+    States: {
+      A: { Type: 'Choice', Choices: [{ Variable: '$.n', IsPresent: true, Next: 'B' }], Default: 'C' },
+      B: { Type: 'Action', Next: 'A', Catch: [{ ErrorEquals: ['States.ALL'], Next: 'C' }] },
+      C: { Type: 'Fail', Error: '<x>' },
+    },
+  };
+  const svg = flowSvg(definition, 'a <b>');
+  expect(svg.match(/<rect x=/g)).toHaveLength(3);
+  expect(svg.match(/marker-end=/g)).toHaveLength(4);
+  expect(svg).toContain('a &#60;b&#62;');
+  expect(svg).toContain('catch States.ALL');
+});
+
+test('the log of a run becomes steps with durations', () => {
+  const steps: Step[] = [];
+  const at = (s: number): string => new Date(s * 1_000).toISOString();
+  const entry = (s: number, code: string, name: string, more = {}) => ({
+    time: at(s),
+    code,
+    description: '',
+    details: { state_name: name, ...more },
+  });
+  addEntries(steps, [
+    { time: at(0), code: 'FlowStarted', description: '', details: {} },
+    entry(0, 'PassStarted', 'A'),
+    entry(1, 'PassCompleted', 'A'),
+    entry(1, 'ActionStarted', 'B'),
+  ]);
+  expect(drawSteps(steps, 3_500)).toEqual(['├ ✓ A     Pass              1.0 s', '└ … B     Action            2.5 s']);
+  addEntries(steps, [entry(4, 'ActionFailed', 'B', { error: 'ActionFailedException' })]);
+  expect(drawSteps(steps, 9_000).at(-1)).toBe('└ ✗ B     Action            3.0 s  ActionFailedException');
+});
