@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../contracts/errors';
 
-/** The one place that decides who may do what. Whatever is not allowed here is denied. */
+/** Decides who may do what. Everything that is not allowed here is denied. */
 
 export interface Identity {
   id: string;
@@ -8,11 +8,11 @@ export interface Identity {
   isAdmin: boolean;
   /** Ids of the groups that the identity is a member of. */
   groups: ReadonlySet<string>;
-  /** What the access token is for; only Flows looks at it. */
+  /** The resource server of the access token; only Flows checks it. */
   resourceServer?: string;
 }
 
-/** Something that others may use when it is public or shared with a group. */
+/** A resource that others may use when it is public or shared with a group. */
 export interface Shared {
   kind: 'function' | 'endpoint';
   ownerId: string;
@@ -20,7 +20,7 @@ export interface Shared {
   groupId: string | null;
 }
 
-/** Something that only its owner may see. */
+/** A resource that only its owner may see. */
 export interface Owned {
   kind: 'task' | 'task group' | 'submission' | 'group';
   ownerId: string;
@@ -34,8 +34,8 @@ export interface Service {
 export type Resource = Shared | Owned | Service;
 
 /**
- * `view`: read what it is. `use`: submit to the endpoint, or call the function. `manage`: change, delete, lock, cancel,
- * register again. `read`: the bodies of tasks and results.
+ * `view`: read the description. `use`: submit to the endpoint, or call the function. `manage`: change, delete, lock, cancel,
+ * register again. `read`: read bodies of tasks and results.
  */
 export type Action = 'view' | 'use' | 'manage' | 'read';
 
@@ -50,30 +50,30 @@ const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> =
   group: 'NOT_FOUND',
 };
 
-/** Decides about one action of one identity on one resource, with the code to answer when it is denied. */
+/** Decides on one action of an identity on a resource. A denial carries the error code of the response. */
 export function decide(identity: Identity, action: Action, resource: Resource): Decision {
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
   if (resource.ownerId === identity.id) return 'allow';
   if (resource.kind === 'function' || resource.kind === 'endpoint') return decideShared(identity, action, resource);
-  // Members are managed by a group's owner or an administrator; bodies of others are nobody's business.
+  // Administrators manage the members of all groups, but do not read bodies of others.
   if (resource.kind === 'group' && identity.isAdmin && action !== 'read') return 'allow';
   return { deny: NOT_VISIBLE[resource.kind] };
 }
 
 function decideShared(identity: Identity, action: Action, resource: Shared): Decision {
   const isShared = resource.isPublic || (resource.groupId !== null && identity.groups.has(resource.groupId));
-  const isAdminsTask = identity.isAdmin && (resource.kind === 'endpoint' || action === 'manage');
-  if (action === 'view') return isShared || isAdminsTask ? 'allow' : { deny: NOT_VISIBLE[resource.kind] };
+  const isAdminAllowed = identity.isAdmin && (resource.kind === 'endpoint' || action === 'manage');
+  if (action === 'view') return isShared || isAdminAllowed ? 'allow' : { deny: NOT_VISIBLE[resource.kind] };
   if (action === 'use') return isShared ? 'allow' : { deny: 'FORBIDDEN' };
   if (action === 'manage') {
-    if (isAdminsTask) return 'allow';
+    if (isAdminAllowed) return 'allow';
     return { deny: isShared ? 'FORBIDDEN' : NOT_VISIBLE[resource.kind] };
   }
   return { deny: 'FORBIDDEN' };
 }
 
-/** The sentence for a caller who may not do this. */
+/** The message for a caller whose action was denied. */
 export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
-  const deeds: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
-  return `you may not ${deeds[action]} ${kind} ${id}; ask its owner to share it`;
+  const verbs: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
+  return `you may not ${verbs[action]} ${kind} ${id}; ask its owner to share it`;
 }

@@ -1,8 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
 /**
- * Tokens by which an agent fetches the body of one attempt, or leaves its result. They are signed, not stored: every
- * replica with the same key understands them. Form: `<attempt>.<mac>`.
+ * Tokens with which an agent downloads the body of one attempt, or uploads its result. They are signed and not stored, so
+ * every replica with the same key can verify them. Format: `<attempt>.<mac>`.
  */
 
 export type BodyPurpose = 'body' | 'result';
@@ -15,7 +15,7 @@ export function signBodyToken(keyHex: string, purpose: BodyPurpose, taskId: stri
   return `${attempt}.${macOf(keyHex, purpose, taskId, attempt).toString('base64url')}`;
 }
 
-/** The attempt that the token was made for, or undefined when it is not good for this purpose and task. */
+/** The attempt that the token was signed for, or undefined when it is not valid for this purpose and task. */
 export function verifyBodyToken(keyHex: string, purpose: BodyPurpose, taskId: string, token: string): number | undefined {
   const match = /^([1-9][0-9]{0,8})\.([A-Za-z0-9_-]{43})$/.exec(token);
   if (!match?.[1] || !match[2]) return undefined;

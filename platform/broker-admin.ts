@@ -2,35 +2,35 @@ import { createHash, randomBytes } from 'node:crypto';
 
 import { ensureError, RetryableError } from '../contracts/errors';
 
-/** RabbitMQ's management interface, as far as we need it: users that are limited to a few names, and who is connected. */
+/** The part of RabbitMQ's management interface that the service uses: users with narrow rights, policies, connections. */
 
 export interface BrokerUserSpec {
   name: string;
-  /** Regular expressions over names of queues and exchanges. `configure` is always nothing. */
+  /** Regular expressions on names of queues and exchanges. The user may configure nothing. */
   write: string;
   read: string;
-  /** Routing keys that may be written, by topic exchange. */
+  /** Routing keys that the user may publish with, by topic exchange. */
   topics?: readonly { exchange: string; write: string }[];
-  /** Default: a fresh one. */
+  /** Default: random. */
   password?: string;
 }
 
 export interface BrokerAdmin {
-  /** Makes the user; the password exists in the answer only. */
+  /** Creates the user. The password is stored nowhere. */
   mint(spec: BrokerUserSpec): Promise<{ name: string; password: string }>;
-  /** Deletes users; the broker closes their connections. Unknown names are fine. */
+  /** Deletes users; the broker closes their connections. Ignores unknown names. */
   revoke(names: readonly string[]): Promise<void>;
   exists(name: string): Promise<boolean>;
-  /** False where the broker does not know the definition (an older version). */
+  /** False when the broker (an older version) does not support the definition. */
   setQueuePolicy(name: string, pattern: string, definition: Record<string, unknown>): Promise<boolean>;
-  /** Names of the users that hold a connection now. */
+  /** Names of the users with an open connection. */
   listConnectedUsers(): Promise<Set<string>>;
 }
 
 export interface BrokerAdminOptions {
-  /** Address of the management interface; credentials within it, or else those of `amqpUrl`. */
+  /** Address of the management interface. Without credentials in it, those of `amqpUrl` are used. */
   managementUrl: string;
-  /** The service's own broker address: gives the virtual host. */
+  /** The service's own broker address, for the virtual host. */
   amqpUrl: string;
   /** Per call. Default 5,000 ms. */
   deadlineMs?: number;
@@ -47,7 +47,6 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
   const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
   const root = base.origin + base.pathname.replace(/\/$/, '');
 
-  // Node's own fetch keeps connections alive.
   async function call(method: string, path: string, body?: unknown): Promise<Response> {
     let response: Response;
     try {
@@ -64,12 +63,12 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
     }
     if (response.ok || response.status === 404) return response;
     const text = await response.text();
-    throw new RetryableError('the message broker refused an administrative step; try again in a moment', {
+    throw new RetryableError('the message broker refused an administrative request; try again in a moment', {
       cause: new Error(`${method} ${path.split('/')[0] ?? ''}: ${response.status} ${text.slice(0, 300)}`),
     });
   }
 
-  /** A body must be read, or its connection is not used again. */
+  /** Reads the response body: fetch reuses a connection only after that. */
   async function run(method: string, path: string, body?: unknown): Promise<number> {
     const response = await call(method, path, body);
     await response.arrayBuffer();
@@ -80,7 +79,7 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
     async mint({ name, write, read, topics = [], password: given }) {
       const secret = given ?? randomBytes(24).toString('base64url');
       const user = encodeURIComponent(name);
-      // By hash, so that the password is in no log of the broker's.
+      // As a hash, so that the password appears in no log of the broker.
       await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });
       await Promise.all([
         run('PUT', `permissions/${vhost}/${user}`, { configure: NOTHING, write, read }),

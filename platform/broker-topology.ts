@@ -3,13 +3,13 @@ import type { Channel, ChannelModel } from 'amqplib';
 import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/names';
 
-/** What exists on the broker. Declared here only; a declaration with other arguments is refused by the broker (406). */
+/** Exchanges and queues on the broker. Declared only here: the broker refuses a declaration with other arguments (406). */
 
 const TO_DEAD_LETTERS = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE.deadLetters };
 const TASK_QUEUE = { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } };
-/** A command that nobody took is stale: the agent that it was meant for is gone. */
+/** An older command is stale: the agent that it was sent to is gone. */
 const COMMAND_TTL_MS = 150_000;
-/** A status report that waited longer says nothing about now. */
+/** An older status report says nothing about the present. */
 const STATUS_TTL_MS = 60_000;
 
 async function onChannel<T>(model: ChannelModel, use: (channel: Channel) => Promise<T>): Promise<T> {
@@ -36,14 +36,14 @@ export async function declareService(model: ChannelModel): Promise<void> {
 }
 
 /**
- * From version 4 on the broker gives up on a message after 20 deliveries. A task of an agent that reconnects often, or a
- * result while the store is away, is not at fault; older versions have no such limit, and refuse to be told that they have none.
+ * RabbitMQ 4 dead-letters a message after 20 deliveries. Tasks of an agent that reconnects often, and results that arrive
+ * while the store is away, exceed that without a fault of theirs. Older versions have no limit and refuse the policy.
  */
 export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy'>): Promise<boolean> {
   return admin.setQueuePolicy('funcx-no-delivery-limit', '^(ep[.].*[.]tasks|funcx[.]results)$', { 'delivery-limit': -1 });
 }
 
-/** Queues of one endpoint; they must exist before anybody is told about them. */
+/** The queues of one endpoint. They must exist before their names are given out. */
 async function declareEndpointQueues(model: ChannelModel, endpointQueueId: string): Promise<void> {
   await onChannel(model, async (channel) => {
     await declareTasksQueue(channel, endpointQueueId);
@@ -59,12 +59,12 @@ async function declareCommandQueue(channel: Channel, endpointId: string): Promis
   return channel.assertQueue(commandQueueName(endpointId), { durable: true, messageTtl: COMMAND_TTL_MS });
 }
 
-/** The queues of endpoints, behind a small interface. */
+/** The queues of endpoints. */
 export interface EndpointQueues {
   declare(endpointQueueId: string): Promise<void>;
-  /** True while an agent listens for commands: exact at once, where heartbeats know a death only later. */
+  /** True while an agent consumes commands. Knows of a dead agent before its heartbeats are missed. */
   hasListener(endpointQueueId: string): Promise<boolean>;
-  /** True while an agent consumes tasks: the only sign of life of an agent that listens for no commands. */
+  /** True while an agent consumes tasks: the only sign of life of an agent without a command queue. */
   hasConsumer(endpointQueueId: string): Promise<boolean>;
   delete(endpointQueueId: string): Promise<void>;
 }
@@ -101,13 +101,13 @@ export function createEndpointQueues(broker: {
   };
 }
 
-/** The queues of stock endpoints: a core endpoint takes commands, its user endpoints take tasks. */
+/** The queues of stock endpoints: core endpoints consume commands, user endpoints consume tasks. */
 export interface StockQueues {
   declareCommands(endpointId: string): Promise<void>;
   declareTasks(endpointQueueId: string): Promise<void>;
-  /** Takes away the tasks that no agent has taken. A queue that does not exist is empty. */
+  /** Purges tasks that no agent has received. */
   emptyTasks(endpointQueueId: string): Promise<void>;
-  /** Results that wait to be stored. */
+  /** The number of results on the result queue. */
   countResults(): Promise<number>;
 }
 
@@ -118,7 +118,7 @@ export function createStockQueues(broker: { withChannel<T>(use: (model: ChannelM
     declareTasks: (id) => use((channel) => declareTasksQueue(channel, id)),
     emptyTasks: (id) =>
       use(async (channel) => {
-        await declareTasksQueue(channel, id); // a purge of a missing queue would be an error
+        await declareTasksQueue(channel, id); // purging a queue that does not exist is an error
         await channel.purgeQueue(tasksQueueName(id));
       }),
     countResults: () => use(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),

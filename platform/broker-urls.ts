@@ -1,6 +1,6 @@
-/** Addresses of the broker as clients are told them. */
+/** Addresses of the broker for clients. */
 
-/** The public address with these credentials in it. */
+/** Adds credentials to the public address. */
 export function withCredentials(publicUrl: string, user: { name: string; password: string }): string {
   const url = new URL(publicUrl);
   url.username = user.name;
@@ -9,8 +9,8 @@ export function withCredentials(publicUrl: string, user: { name: string; passwor
 }
 
 /**
- * pika, within the stock clients, trusts a private authority only when the URL brings it: `ssl_options` is a Python dict
- * literal (protocol/globus-compute-4, section 6.4).
+ * Adds a private certificate authority. pika, which the stock clients use, reads it only from the URL: `ssl_options` is a
+ * Python dict literal (protocol/globus-compute-4, section 6.4).
  */
 export function withAuthority(url: string, authority: string | undefined): string {
   if (authority === undefined || !url.startsWith('amqps:')) return url;

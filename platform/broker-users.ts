@@ -1,60 +1,49 @@
-import { randomBytes } from 'node:crypto';
-
 import { commandQueueName, EXCHANGE, groupQueuePrefix, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import type { BrokerAdmin } from './broker-admin';
+import { escapePattern, exactly, makeUserName } from './broker-user-names';
+import { withCredentials } from './broker-urls';
 import type { Database } from './store/database';
 
 /**
- * Broker users of agents and submitters: who has which, and how they end. Their names are in the store so that they can be
- * deleted; a name is written before its user is made, so that a crash in between leaves nothing unknown behind.
+ * Broker users of our agents and of submitters. The store lists their names so that they can be deleted. A name is stored
+ * before its user is created, so that a crash leaves no unknown user.
  */
 
 export interface BrokerUsers {
-  /** A fresh user for an agent's own queues. Every earlier user of the endpoint is deleted. Returns its address. */
+  /** Creates a user for an agent's queues and deletes earlier users of the endpoint. Returns the broker address. */
   renewAgent(endpointId: string, ownerId: string): Promise<string>;
   revokeEndpoint(endpointId: string): Promise<void>;
-  /** The address by which an identity reads the queues of its task groups. The same for a while. */
+  /** The broker address with which an identity reads the queues of its task groups. Stays the same for some hours. */
   resultsUrl(ownerId: string): Promise<string>;
   revokeOwner(ownerId: string): Promise<void>;
-  /** Deletes users whose time is over and who are not connected. Returns how many. */
+  /** Deletes expired users that are not connected. Returns their number. */
   sweepExpired(): Promise<number>;
 }
 
-/** A results user is handed out for this long ... */
+/** A results user is given out for this long. */
 const RESULTS_LIFETIME_MS = 12 * 3_600_000;
-/** ... and deleted this much later, when nobody uses it any more. */
+/** It is deleted this much later, when no connection uses it. */
 const RESULTS_GRACE_S = 24 * 3_600;
-/** A remembered user may have been deleted meanwhile (by a replica, or the broker lost its data): look at most this often. */
+/** Another replica may have deleted a cached user, or the broker may have lost its data. */
 const CHECK_EVERY_MS = 30_000;
 
 interface ResultsUser {
   name: string;
   url: string;
-  madeAtMs: number;
+  createdAtMs: number;
   checkedAtMs: number;
 }
-
-const quote = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-const exactly = (...names: string[]): string => `^(${names.map(quote).join('|')})$`;
-const makeName = (purpose: string, id: string): string => `${purpose}-${id}-${randomBytes(4).toString('hex')}`;
 
 export function createBrokerUsers(
   db: Database,
   admin: Omit<BrokerAdmin, 'setQueuePolicy'>,
-  /** What clients are told; credentials are put into it. */
+  /** The broker address for clients, without credentials. */
   publicUrl: string,
   now: () => number = Date.now,
 ): BrokerUsers {
   const resultsUsers = new Map<string, Promise<ResultsUser>>();
 
-  function urlFor({ name, password }: { name: string; password: string }): string {
-    const url = new URL(publicUrl);
-    url.username = name;
-    url.password = password;
-    return url.toString();
-  }
-
-  async function note(
+  async function recordUser(
     name: string,
     purpose: string,
     ownerId: string,
@@ -68,7 +57,7 @@ export function createBrokerUsers(
     );
   }
 
-  /** First the broker, then the row: a failure in between leaves a name that is deleted again later. */
+  /** Deletes the row last: after a failure midway, the name is deleted again later. */
   async function revokeWhere(condition: string, values: unknown[]): Promise<number> {
     const { rows } = await db.query<{ name: string }>(`select name from broker_users where ${condition}`, values);
     const names = rows.map((row) => row.name);
@@ -79,14 +68,14 @@ export function createBrokerUsers(
   }
 
   async function mintResults(ownerId: string): Promise<ResultsUser> {
-    const name = makeName('results', ownerId);
-    await note(name, 'results', ownerId, null, RESULTS_LIFETIME_MS / 1000 + RESULTS_GRACE_S);
-    const minted = await admin.mint({ name, write: '^$', read: `^${quote(groupQueuePrefix(ownerId))}[0-9a-f-]+$` });
-    return { name, url: urlFor(minted), madeAtMs: now(), checkedAtMs: now() };
+    const name = makeUserName('results', ownerId);
+    await recordUser(name, 'results', ownerId, null, RESULTS_LIFETIME_MS / 1000 + RESULTS_GRACE_S);
+    const minted = await admin.mint({ name, write: '^$', read: `^${escapePattern(groupQueuePrefix(ownerId))}[0-9a-f-]+$` });
+    return { name, url: withCredentials(publicUrl, minted), createdAtMs: now(), checkedAtMs: now() };
   }
 
-  async function isGood(user: ResultsUser): Promise<boolean> {
-    if (now() - user.madeAtMs > RESULTS_LIFETIME_MS) return false;
+  async function isUsable(user: ResultsUser): Promise<boolean> {
+    if (now() - user.createdAtMs > RESULTS_LIFETIME_MS) return false;
     if (now() - user.checkedAtMs < CHECK_EVERY_MS) return true;
     user.checkedAtMs = now();
     return admin.exists(user.name);
@@ -94,8 +83,8 @@ export function createBrokerUsers(
 
   return {
     async renewAgent(endpointId, ownerId) {
-      const name = makeName('agent', endpointId);
-      await note(name, 'agent', ownerId, endpointId);
+      const name = makeUserName('agent', endpointId);
+      await recordUser(name, 'agent', ownerId, endpointId);
       const minted = await admin.mint({
         name,
         write: exactly(EXCHANGE.results, EXCHANGE.status),
@@ -105,12 +94,12 @@ export function createBrokerUsers(
           { exchange: EXCHANGE.status, write: exactly(statusKey(endpointId)) },
         ],
       });
-      // Only earlier ones: of two registrations at once, the later one stays.
+      // Deletes only earlier users: of two concurrent registrations, the later one stays valid.
       await revokeWhere(
         'endpoint_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)',
         [endpointId, name],
       );
-      return urlFor(minted);
+      return withCredentials(publicUrl, minted);
     },
 
     async revokeEndpoint(endpointId) {
@@ -119,8 +108,8 @@ export function createBrokerUsers(
 
     async resultsUrl(ownerId) {
       const known = resultsUsers.get(ownerId);
-      if (known && (await isGood(await known))) return (await known).url;
-      // Whoever comes while this one is made waits for it.
+      if (known && (await isUsable(await known))) return (await known).url;
+      // Concurrent callers share one creation.
       const current = resultsUsers.get(ownerId);
       const making = current !== undefined && current !== known ? current : mintResults(ownerId);
       resultsUsers.set(ownerId, making);
@@ -138,7 +127,7 @@ export function createBrokerUsers(
     async sweepExpired() {
       const { rows } = await db.query<{ name: string }>('select name from broker_users where expires_at < now() limit 1000');
       if (rows.length === 0) return 0;
-      // Deleting a user would close the connection of a listener that still reads.
+      // Deleting a user closes its connections, so users that are connected stay.
       const connected = await admin.listConnectedUsers();
       const idle = rows.map((row) => row.name).filter((name) => !connected.has(name));
       return revokeWhere('name = any ($1)', [idle]);

@@ -6,14 +6,14 @@ import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_FLOWS_QUEUE } from '../contracts/flows';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 
-/** All configuration of the service comes from the environment and is read here, once, into one typed value. */
+/** The configuration of the service. It is read from the environment once, here. */
 
 const port = z.coerce.number().int().min(0).max(65_535);
 const positive = z.coerce.number().positive();
 
 export const configSchema = z.object({
   DATABASE_URL: z.string().min(1),
-  /** Connections to Postgres a process may hold. */
+  /** Postgres connections of one process. */
   DATABASE_POOL: z.coerce.number().int().min(2).default(10),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
@@ -22,34 +22,34 @@ export const configSchema = z.object({
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
   TEMPORAL_CALLS_QUEUE: z.string().min(1).default(DEFAULT_CALLS_QUEUE),
   TEMPORAL_FLOWS_QUEUE: z.string().min(1).default(DEFAULT_FLOWS_QUEUE),
-  /** Of the calls of pipelines; its name is known in the whole Temporal cluster. */
+  /** Nexus endpoint of pipeline calls. Its name is unique in the Temporal cluster. */
   TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
   /**
-   * Name or id of the identity that calls act as when nobody registered the task queue of their pipeline. Default: the
-   * bootstrap administrator; `none` refuses such calls.
+   * Name or id of the identity that pipeline calls act as when the task queue of the pipeline is not registered. Default:
+   * the bootstrap administrator; `none` refuses such calls.
    */
   FUNCX_PIPELINE_IDENTITY: z.string().min(1).optional(),
   AMQP_URL: z.string().min(1),
   AMQP_MANAGEMENT_URL: z.string().min(1),
-  /** What clients and agents are told; credentials are minted per client. */
+  /** The broker address for clients and agents; each gets credentials of its own. */
   AMQP_PUBLIC_URL: z.string().min(1).default('amqps://localhost:5671/funcx'),
   AMQP_PUBLIC_CA_FILE: z.string().optional(),
   API_HOST: z.string().default('127.0.0.1'),
   API_PORT: port.default(5000),
   API_PUBLIC_URL: z.string().min(1).default('http://localhost:5000'),
   WS_PORT: port.default(6000),
-  /** Where `workers` answers /healthz and /readyz. */
+  /** Where `workers` serves /healthz and /readyz. */
   HEALTH_HOST: z.string().default('127.0.0.1'),
   HEALTH_PORT: port.default(5001),
-  /** 32 random bytes in hex; signs the tokens of bodies. The same for every replica. */
+  /** 32 random bytes in hex; signs body tokens. Must be the same for every replica. */
   FUNCX_TOKEN_KEY: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits'),
-  /** JSON {client_id, client_secret, name}: an administrator that exists after start. */
+  /** JSON {client_id, client_secret, name} of an administrator that is created at start. */
   FUNCX_BOOTSTRAP_IDENTITY_FILE: z.string().optional(),
   FUNCX_HEARTBEAT_PERIOD_S: positive.default(5),
   FUNCX_ACK_WITHIN_MS: positive.default(600_000),
   FUNCX_MAX_BODY_CHARS: positive.default(10_485_760),
   FUNCX_MAX_REQUEST_BYTES: positive.default(64 * 1024 * 1024),
-  /** The largest message that the broker takes: its `max_message_size`. */
+  /** The broker's `max_message_size`. */
   FUNCX_MAX_MESSAGE_BYTES: positive.default(16 * 1024 * 1024),
   FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
   FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
@@ -62,19 +62,20 @@ export const configSchema = z.object({
 
 export type Config = z.infer<typeof configSchema>;
 
-/** Reads and checks the environment; throws one error that names every wrong variable. */
+/** Reads and validates the environment. Throws one error that names every invalid variable. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = configSchema.safeParse(env);
-  if (!parsed.success) throw new Error(`the configuration is not usable:\n${z.prettifyError(parsed.error)}`);
+  if (!parsed.success)
+    throw new Error(`The configuration is not valid. Correct these environment variables:\n${z.prettifyError(parsed.error)}`);
   return parsed.data;
 }
 
-/** PEM of the private authority that signed the broker's certificate, if there is one. */
+/** PEM of the private authority that signed the broker's certificate, if any. */
 export function readBrokerAuthority(config: Config): string | undefined {
   return config.AMQP_PUBLIC_CA_FILE === undefined ? undefined : readFileSync(config.AMQP_PUBLIC_CA_FILE, 'utf8');
 }
 
-/** The configuration as it may be logged. */
+/** The configuration without secrets, for the log. */
 export function withoutSecrets(config: Config): Record<string, unknown> {
   const hide = (text: string): string => {
     try {

@@ -1,17 +1,18 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 
 import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../contracts/names';
 import type { BrokerAdmin } from './broker-admin';
+import { exactly, makeUserName } from './broker-user-names';
 import { withCredentials } from './broker-urls';
 import type { Database } from './store/database';
 
 /**
  * Broker users of stock endpoints: one for a core endpoint's commands, one for its heartbeats, one for each user endpoint.
- * Separate ones, because a remote core endpoint is ended by taking its command credential alone: with the heartbeat
- * credential it still says goodbye (protocol/globus-compute-4, section 10.6).
+ * The service ends a remote core endpoint by deleting its command user; the endpoint still needs its heartbeat user to
+ * report that it stops (protocol/globus-compute-4, section 10.6).
  *
- * A user endpoint's password is derived from its user's random name and the service's key. So every process can repeat it
- * in each start command without asking the broker, and it is kept nowhere.
+ * A user endpoint's password is derived from the random name of its user and the service's key, so that every process can
+ * put it into start commands without storing it.
  */
 
 export interface BrokerLogin {
@@ -21,32 +22,29 @@ export interface BrokerLogin {
 }
 
 export interface EndpointUsers {
-  /** Fresh users of a core endpoint; its earlier ones are deleted, those of its user endpoints are used no more. */
+  /** Creates users for a core endpoint, deletes its earlier ones, and expires those of its user endpoints. */
   renewCore(endpointId: string, ownerId: string): Promise<{ command: BrokerLogin; heartbeat: BrokerLogin }>;
-  /** Ends the core endpoint that is connected now; its heartbeats may still come. */
+  /** Ends the connected core endpoint. Its heartbeats may still arrive. */
   revokeCommand(endpointId: string): Promise<void>;
-  /** The user of a user endpoint: the present one, or a new one. */
+  /** The broker user of a user endpoint. Creates one when none exists or the existing one is too old. */
   userEndpoint(endpointQueueId: string, ownerId: string): Promise<BrokerLogin>;
 }
 
 const PURPOSE = { command: 'command', heartbeat: 'heartbeat', user: 'user-endpoint' } as const;
-/** A user endpoint is told a new user after this time. */
+/** A user endpoint gets a new user after this time. */
 const LIFETIME_S = 24 * 3_600;
-/** A replaced user lives on for a while, for the process that is connected with it; it is never deleted under one. */
+/** A replaced user stays for this long, and as long as a process is connected with it. */
 const GRACE_S = 3_600;
-/** The broker may have lost its users: look at most this often. */
+/** How often to check that the broker still has a user. */
 const CHECK_EVERY_MS = 30_000;
 const MAX_REMEMBERED = 10_000;
 
 const NOTHING = '^$';
-const quote = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-const exactly = (...names: string[]): string => `^(${names.map(quote).join('|')})$`;
-const makeName = (purpose: string, id: string): string => `${purpose}-${id}-${randomBytes(4).toString('hex')}`;
 
 export function createEndpointUsers(
   db: Database,
   admin: BrokerAdmin,
-  /** `url`: what clients are told. `key`: the service's secret. */
+  /** `url`: the broker address for clients. `key`: the service's secret. */
   { url, key }: { url: string; key: string },
   now: () => number = Date.now,
 ): EndpointUsers {
@@ -54,7 +52,7 @@ export function createEndpointUsers(
 
   const passwordOf = (name: string): string => createHmac('sha256', key).update(`broker user ${name}`).digest('base64url');
 
-  async function note(name: string, purpose: string, ownerId: string, endpointQueueId: string): Promise<void> {
+  async function recordUser(name: string, purpose: string, ownerId: string, endpointQueueId: string): Promise<void> {
     await db.query('insert into broker_users (name, purpose, owner_id, endpoint_queue_id) values ($1, $2, $3, $4)', [
       name,
       purpose,
@@ -63,7 +61,7 @@ export function createEndpointUsers(
     ]);
   }
 
-  /** First the broker, then the row: a failure in between leaves a name that is deleted again later. */
+  /** Deletes the row last: after a failure midway, the name is deleted again later. */
   async function revoke(endpointId: string, purposes: readonly string[], except: readonly string[] = []): Promise<void> {
     const { rows } = await db.query<{ name: string }>(
       `select name from broker_users where endpoint_queue_id = $1 and purpose = any ($2) and not name = any ($3)`,
@@ -99,10 +97,10 @@ export function createEndpointUsers(
 
   return {
     async renewCore(endpointId, ownerId) {
-      const command = makeName(PURPOSE.command, endpointId);
-      const heartbeat = makeName(PURPOSE.heartbeat, endpointId);
-      await note(command, PURPOSE.command, ownerId, endpointId);
-      await note(heartbeat, PURPOSE.heartbeat, ownerId, endpointId);
+      const command = makeUserName(PURPOSE.command, endpointId);
+      const heartbeat = makeUserName(PURPOSE.heartbeat, endpointId);
+      await recordUser(command, PURPOSE.command, ownerId, endpointId);
+      await recordUser(heartbeat, PURPOSE.heartbeat, ownerId, endpointId);
       const [commandUser, heartbeatUser] = await Promise.all([
         admin.mint({ name: command, write: NOTHING, read: exactly(commandQueueName(endpointId)) }),
         admin.mint({
@@ -134,15 +132,15 @@ export function createEndpointUsers(
                 where endpoint_queue_id = $1 and purpose = $2 and expires_at is null order by created_at desc, name limit 1`,
         values: [endpointQueueId, PURPOSE.user, LIFETIME_S],
       });
-      const present = rows[0];
-      if (present && !present.isOld) {
-        if (!(await isKnown(present.name))) await mintUserEndpoint(present.name, endpointQueueId);
-        return { name: present.name, url: withCredentials(url, { name: present.name, password: passwordOf(present.name) }) };
+      const current = rows[0];
+      if (current && !current.isOld) {
+        if (!(await isKnown(current.name))) await mintUserEndpoint(current.name, endpointQueueId);
+        return { name: current.name, url: withCredentials(url, { name: current.name, password: passwordOf(current.name) }) };
       }
-      const name = makeName(PURPOSE.user, endpointQueueId);
-      await note(name, PURPOSE.user, ownerId, endpointQueueId);
+      const name = makeUserName(PURPOSE.user, endpointQueueId);
+      await recordUser(name, PURPOSE.user, ownerId, endpointQueueId);
       await mintUserEndpoint(name, endpointQueueId);
-      if (present) {
+      if (current) {
         await db.query(
           `update broker_users set expires_at = now() + $3::double precision * interval '1 second'
             where endpoint_queue_id = $1 and purpose = $2 and name <> $4 and expires_at is null`,

@@ -1,7 +1,6 @@
 /**
- * Places where a test can make the process die at once, as if killed. Active only when FUNCX_TEST_BUILD is 1, which no
- * deployment sets, and FUNCX_FAIL_POINT names one;
- * `<name>` dies at the first pass, `<name>:<n>` at the n-th.
+ * Points at which a test can kill the process. Active only when FUNCX_TEST_BUILD is 1, which no deployment sets, and
+ * FUNCX_FAIL_POINT names a point: `<name>` kills at the first pass, `<name>:<n>` at the n-th.
  */
 
 export const FAIL_POINTS = [
@@ -20,13 +19,13 @@ export const FAIL_POINTS = [
 export const FLOW_FAIL_POINTS = ['flow-run-stored', 'flow-run-started'] as const;
 export type FailPoint = (typeof FAIL_POINTS)[number];
 
-const asked = process.env.FUNCX_TEST_BUILD === '1' ? process.env.FUNCX_FAIL_POINT : undefined;
-const [wanted, passes] = (asked ?? '').split(':');
-let left = Number(passes ?? '1');
+const selected = process.env.FUNCX_TEST_BUILD === '1' ? process.env.FUNCX_FAIL_POINT : undefined;
+const [selectedName, passes] = (selected ?? '').split(':');
+let passesLeft = Number(passes ?? '1');
 
-/** Kills the process when this point was asked for; otherwise costs nothing. */
+/** Kills the process if this point is selected. */
 export async function failPoint(name: FailPoint | (typeof FLOW_FAIL_POINTS)[number]): Promise<void> {
-  if (wanted !== name || --left > 0) return;
+  if (selectedName !== name || --passesLeft > 0) return;
   process.kill(process.pid, 'SIGKILL');
-  await new Promise(() => undefined); // the signal arrives in a moment; nothing after this point may run
+  await new Promise(() => undefined); // nothing may run until the signal arrives
 }

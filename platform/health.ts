@@ -4,7 +4,7 @@ import type { Broker } from '../broker';
 import type { Database } from './store/database';
 import type { Temporal } from './temporal';
 
-/** Whether each engine answers within a deadline; the same question in every process of the service. */
+/** Readiness: whether each engine answers within a deadline. */
 
 export interface EngineState {
   ok: boolean;
@@ -12,14 +12,14 @@ export interface EngineState {
 }
 
 const ENGINE_DEADLINE_MS = 2_000;
-/** What a client waits by itself: longer, so that our sentence is the one that is told. */
+/** The clients' own timeout. It is longer, so that our message is the one that is reported. */
 const CLIENT_DEADLINE_MS = ENGINE_DEADLINE_MS + 500;
 
 export function createReadiness(parts: {
   db: Database;
   broker: Broker;
   temporal: Temporal;
-  /** State of the own Temporal worker: it takes SIGTERM by itself and may have stopped while the process lives. */
+  /** State of this process's Temporal worker. It handles SIGTERM itself and may stop before the process does. */
   worker: () => string;
 }): () => Promise<Record<string, EngineState>> {
   return async () => {
@@ -61,7 +61,7 @@ async function within(name: string, answer: Promise<unknown>): Promise<EngineSta
     await Promise.race([answer, late]);
     return { ok: true };
   } catch (error) {
-    answer.catch(() => undefined); // too late to matter
+    answer.catch(() => undefined); // the deadline was reported already
     return { ok: false, reason: error instanceof Error ? error.message : String(error) };
   } finally {
     clearTimeout(timer);

@@ -10,17 +10,17 @@ import type { Database } from './store/database';
 
 /** Identities, their secrets and their access tokens. */
 
-/** An issued token is good for this long; the clients renew it 60 s before. */
+/** Lifetime of an issued token; clients renew it 60 s before the end. */
 export const TOKEN_LIFETIME_S = 172_800;
-/** How long a revoked token, or a changed group, may still count in a process that did not make the change. */
+/** How long other processes may still accept a revoked token or an old group membership. */
 const CACHE_MS = 5_000;
 const MAX_CACHED = 50_000;
 
-/** Our identities come from nowhere else; the clients of Globus Auth want a domain and a provider all the same. */
+/** Clients of Globus Auth require a domain and an identity provider. */
 const DOMAIN = 'clients.funcx.local';
 export const IDENTITY_PROVIDER = { id: '00000000-0000-4000-8000-000000000000', name: 'funcX client credentials' } as const;
 
-/** An identity's name in the forms of Globus Auth; the username is what identity mappings match. */
+/** An identity's name in the formats of Globus Auth. Identity mappings match the username. */
 export function describeName(name: string): { name: string; username: string; email: string } {
   const username = `${name.replace(/[^A-Za-z0-9._-]/g, '_')}@${DOMAIN}`;
   return { name, username, email: username };
@@ -50,7 +50,7 @@ export interface IssuedToken {
 }
 
 export interface Identities {
-  /** Makes sure that the administrator of the file {client_id, client_secret, name} exists. */
+  /** Creates or updates the administrator of the file {client_id, client_secret, name}. */
   ensureBootstrap(file: string): Promise<void>;
   /** Throws CONFLICT when the name or the id is taken. */
   create(wanted: NewIdentity): Promise<{ id: string; name: string; secret: string }>;
@@ -58,16 +58,16 @@ export interface Identities {
   /** By name or id. */
   find(nameOrId: string): Promise<IdentityRow | undefined>;
   findMany(ids: readonly string[]): Promise<IdentityRow[]>;
-  /** Its secret and tokens are worthless from now on. */
+  /** Invalidates the identity's secret and tokens. */
   revoke(id: string): Promise<void>;
-  /** The identity, when id and secret are right. */
+  /** The identity, if id and secret match. */
   authenticateClient(id: string, secret: string): Promise<{ id: string; name: string } | undefined>;
   /** One token per resource server. */
   issueTokens(identityId: string, wanted: readonly { scope: string; resourceServer: string }[]): Promise<IssuedToken[]>;
   revokeToken(identityId: string, token: string): Promise<void>;
-  /** Whose token it is; undefined when unknown, expired or revoked. */
+  /** The identity of the token; undefined when it is unknown, expired or revoked. */
   authenticate(token: string): Promise<Identity | undefined>;
-  /** Memberships changed: forget what was cached. */
+  /** Call when group memberships changed: clears the cache. */
   forget(): void;
 }
 
@@ -184,7 +184,7 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
 
     async issueTokens(identityId, wanted) {
       const issued = wanted.map(({ scope, resourceServer }) => ({ token: makeAccessToken(), scope, resourceServer }));
-      // Whoever asks for a token also removes what is over, so that nobody else has to.
+      // Also removes expired tokens, so that no other process has to.
       await db.query(
         `with over as (delete from access_tokens where expires_at < now())
          insert into access_tokens (hash, identity_id, scope, resource_server, expires_at)

@@ -3,11 +3,10 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { hashToken } from './secrets';
 import type { Database } from './store/database';
 
-/** Interactive logins: a code that a person copies, and the refresh tokens that follow from it. Kept as hashes only. */
+/** Interactive logins: codes that a person copies, and the refresh tokens issued for them. Both are stored as hashes. */
 
-/** Long enough to switch windows. */
 const CODE_LIFETIME_S = 600;
-/** A client that is not used for this long asks for a login again. */
+/** A client that is unused for this long must log in again. */
 const REFRESH_LIFETIME_S = 180 * 86_400;
 
 export interface LoginRequest {
@@ -25,18 +24,18 @@ export interface RefreshGrant {
 }
 
 export interface Logins {
-  /** A code that is good once, for minutes, for whoever knows the verifier. */
+  /** A code that can be used once, by a client that knows the PKCE verifier. */
   issueCode(identityId: string, request: LoginRequest): Promise<string>;
-  /** Who logged in and for what; undefined when the code is unknown, used, too old or not for this client. */
+  /** The identity and scope of the login; undefined when the code is unknown, used, expired or issued to another client. */
   redeemCode(
     code: string,
     proof: { clientId: string; redirectUri: string; verifier: string },
   ): Promise<{ identityId: string; scope: string } | undefined>;
-  /** One refresh token each. */
+  /** One refresh token per resource server. */
   issueRefreshTokens(identityId: string, wanted: readonly Omit<RefreshGrant, 'identityId'>[]): Promise<string[]>;
-  /** Undefined when unknown, over or revoked. Its time begins anew. */
+  /** Extends the token's lifetime. Undefined when it is unknown, expired or revoked. */
   useRefreshToken(token: string): Promise<RefreshGrant | undefined>;
-  /** Makes a token of either kind worthless; whoever has it may do that. False when there was none. */
+  /** Revokes an access or refresh token; its bearer may do that. False when the token is unknown. */
   revoke(token: string): Promise<boolean>;
 }
 
@@ -54,7 +53,7 @@ export function createLogins(db: Database): Logins {
     },
 
     async redeemCode(code, { clientId, redirectUri, verifier }) {
-      // Taken whatever follows: a code that was tried with a wrong verifier is not tried again.
+      // The code is consumed even if the verifier is wrong.
       const { rows } = await db.query<{ identityId: string; scope: string; challenge: string }>(
         `delete from login_codes c using identities i
           where c.hash = $1 and c.client_id = $2 and c.redirect_uri = $3 and c.expires_at > now()

@@ -2,7 +2,7 @@ import type { NativeConnection } from '@temporalio/worker';
 
 import type { Logger } from './log';
 
-/** The name by which workflows of every namespace find the calls of pipelines. Names are unique in a Temporal cluster. */
+/** The Nexus endpoint through which workflows of every namespace reach pipeline calls. Its name is unique in a cluster. */
 
 export interface NexusEndpoint {
   name: string;
@@ -10,20 +10,20 @@ export interface NexusEndpoint {
   taskQueue: string;
 }
 
-/** False where the server refused it, or the name leads elsewhere: then calls are child workflows only. */
+/** False when the server refused it or the name has another target. Pipeline calls then work as child workflows only. */
 export async function ensureNexusEndpoint(connection: NativeConnection, wanted: NexusEndpoint, log: Logger): Promise<boolean> {
   try {
-    const there = await findTarget(connection, wanted.name);
-    if (there === undefined) {
+    const existing = await findTarget(connection, wanted.name);
+    if (existing === undefined) {
       await create(connection, wanted);
       return true;
     }
-    if (there.namespace === wanted.namespace && there.taskQueue === wanted.taskQueue) return true;
-    log.warn({ wanted, there }, 'the Nexus endpoint leads elsewhere; name another one by TEMPORAL_NEXUS_ENDPOINT');
+    if (existing.namespace === wanted.namespace && existing.taskQueue === wanted.taskQueue) return true;
+    log.warn({ wanted, existing }, 'the Nexus endpoint has another target; set TEMPORAL_NEXUS_ENDPOINT to another name');
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     if (/already (exists|registered)/i.test(reason)) return true; // another process was first
-    log.warn({ reason }, 'the Temporal server refused our Nexus endpoint; calls are child workflows only');
+    log.warn({ reason }, 'the Temporal server refused the Nexus endpoint; pipeline calls work as child workflows only');
   }
   return false;
 }

@@ -1,6 +1,6 @@
 /**
- * Sends for a key at most once in `gapMs`, however often it is asked to. What is asked for while a sending is due joins it;
- * what is asked for while one is under way gets the next one, because that one may have been too early for it.
+ * Limits `send` to one call per key and `gapMs`. A request joins a call that is scheduled. A request that arrives while a
+ * call is in progress gets the next call, because the one in progress may have read older state.
  */
 export function paced(gapMs: number, send: (key: string) => Promise<void>): (key: string) => Promise<void> {
   const lastMs = new Map<string, number>();

@@ -1,11 +1,11 @@
 import { createHash, createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 
-/** Client secrets at rest, and access tokens. Nothing of either is kept in clear. */
+/** Client secrets and access tokens. Both are stored as hashes only. */
 
 const COST = 16_384;
 const BLOCK_SIZE = 8;
 const KEY_BYTES = 32;
-/** Verified secrets remembered per process; an entry is about 200 bytes. */
+/** Verified secrets that a process caches; an entry is about 200 bytes. */
 const MAX_REMEMBERED = 10_000;
 
 export const makeSecret = (): string => randomBytes(32).toString('base64url');
@@ -27,13 +27,13 @@ export async function hashSecret(secret: string): Promise<string> {
 
 async function isSecretOf(secret: string, stored: string): Promise<boolean> {
   const [scheme, cost, salt, key] = stored.split('$');
-  if (scheme !== 'scrypt' || !cost || !salt || !key) throw new Error('a stored secret has an unknown form');
+  if (scheme !== 'scrypt' || !cost || !salt || !key) throw new Error('a stored secret has an unknown format');
   const expected = Buffer.from(key, 'base64url');
   const given = await derive(secret, Buffer.from(salt, 'base64url'), Number(cost));
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
 
-/** Checks secrets; one that was right is recognised again without the 50 ms that scrypt costs. */
+/** Verifies secrets. Caches verified ones, because scrypt costs 50 ms. */
 export function createSecretVerifier(): (secret: string, stored: string) => Promise<boolean> {
   const processKey = randomBytes(32);
   const remembered = new Map<string, Buffer>();

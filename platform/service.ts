@@ -5,7 +5,7 @@ import type { Logger } from './log';
 import { migrate, openDatabase, type Database } from './store/database';
 import { connectTemporal, type Temporal } from './temporal';
 
-/** The connections that every process of the service begins with. */
+/** The connections of a process of the service. */
 export interface Service {
   db: Database;
   broker: Broker;
@@ -17,11 +17,11 @@ export interface Service {
 const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
 
-/** Connects to all engines, waiting for those that start later than we do, and brings the store up to date. */
+/** Connects to all engines, waits for those that are still starting, and migrates the store. */
 export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
   const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
-  await patiently('postgres', log, () => migrate(db, Date.now()));
-  const temporal = await patiently('temporal', log, () => connectTemporal(config, log, options));
+  await retryUntilConnected('postgres', log, () => migrate(db, Date.now()));
+  const temporal = await retryUntilConnected('temporal', log, () => connectTemporal(config, log, options));
   const broker = new Broker({ name, log, address: () => Promise.resolve({ url: config.AMQP_URL }) });
   broker.onSetup(declareService);
   const publisher = await broker.publisher();
@@ -38,14 +38,17 @@ export async function connectService(name: string, config: Config, log: Logger, 
   };
 }
 
-async function patiently<T>(engine: string, log: Logger, connect: () => Promise<T>): Promise<T> {
+async function retryUntilConnected<T>(engine: string, log: Logger, connect: () => Promise<T>): Promise<T> {
   const deadline = Date.now() + START_DEADLINE_MS;
   for (;;) {
     try {
       return await connect();
     } catch (error) {
       if (Date.now() > deadline) throw error;
-      log.warn({ engine, reason: error instanceof Error ? error.message : String(error) }, 'an engine does not answer yet');
+      log.warn(
+        { engine, reason: error instanceof Error ? error.message : String(error) },
+        'an engine does not answer yet; trying again',
+      );
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }

@@ -1,8 +1,8 @@
 import type { Logger } from './log';
 
 /**
- * Runs the steps of a stop in order, each with the same final deadline, then exits. SIGTERM may mean that a successor
- * starts, SIGINT that nobody follows.
+ * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps. After SIGTERM a successor may
+ * start; after SIGINT none does.
  */
 export function onStopSignal(
   log: Logger,
@@ -15,7 +15,7 @@ export function onStopSignal(
     isStopping = true;
     log.info({ signal }, 'stopping');
     setTimeout(() => {
-      log.error({ deadlineMs }, 'did not stop in time');
+      log.error({ deadlineMs }, 'the shutdown deadline passed');
       process.exit(1);
     }, deadlineMs).unref();
     void (async () => {
@@ -23,7 +23,7 @@ export function onStopSignal(
         try {
           await run(signal);
         } catch (error) {
-          log.warn({ err: error, step: name }, 'a step of the stop failed');
+          log.warn({ err: error, step: name }, 'a shutdown step failed');
         }
       }
       log.info('stopped');

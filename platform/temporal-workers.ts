@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { Worker, type NativeConnection, type WorkerOptions } from '@temporalio/worker';
 
-/** Creates the Temporal workers of the service. The workflow bundle is made by the build. */
+/** Creates the Temporal workers of the service. The build makes the workflow bundle. */
 
 export interface WorkerSetup {
   connection: NativeConnection;
@@ -11,12 +11,12 @@ export interface WorkerSetup {
   taskQueue: string;
   activities: object;
   nexusServices?: WorkerOptions['nexusServices'];
-  /** Workflows kept in memory; one that sleeps costs about 75 KB. */
+  /** A sleeping workflow takes about 75 KB. */
   maxCachedWorkflows: number;
   maxConcurrentActivities: number;
 }
 
-/** A dead process that had a workflow cached delays its next task by this, not by the default of 10 s. */
+/** The delay of a workflow task when the process that cached its workflow died. The default is 10 s. */
 const STICKY_TIMEOUT = '1 second';
 const SHUTDOWN_GRACE = '5 seconds';
 

@@ -23,41 +23,41 @@ import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
 
-/** The service's use of Temporal behind one small interface: start, nudge, signal, cancel. */
+/** The service's use of Temporal: start, nudge, signal, cancel. */
 
 export interface Temporal {
   readonly connection: NativeConnection;
   readonly client: Client;
-  /** False where the server refused our search attributes; then everything runs without them. */
+  /** False when the server refused our search attributes; workflows then run without them. */
   readonly hasSearchAttributes: boolean;
-  /** Starts the workflow of a submission; "already started" is success. */
+  /** Starts the workflow of a submission. Succeeds if it is already started. */
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
-  /** Idempotent, and paced; a submission that is already closed needs no nudge. */
+  /** Idempotent and rate-limited. Does nothing if the workflow is closed. */
   nudge(submissionId: string): Promise<void>;
-  /** False when no workflow runs: it was not started yet, or has ended. */
+  /** False when no workflow runs: it was not started or has ended. */
   cancelSubmission(submissionId: string): Promise<boolean>;
-  /** Starts the workflow of an endpoint queue if need be, and tells it who came, went or waits. */
+  /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
+  /** Signals the workflow of an endpoint queue that tasks wait. Starts it if needed. */
   signalWaiting(input: EndpointInput): Promise<void>;
-  /** The task queue of a workflow, of any namespace. */
+  /** The Temporal task queue of a workflow in any namespace. */
   taskQueueOf(run: PipelineRun): Promise<string>;
-  /** Submissions whose workflow ended after `since` in a way that it did not choose. */
+  /** Submissions whose workflow was terminated, failed or timed out after `since`. */
   listEndedAbnormally(since: Date): Promise<{ submissionId: string; status: string }[]>;
-  /** Resolves when the server answers; rejects within the deadline when it does not. */
+  /** Rejects when the server does not answer within the deadline. */
   check(deadlineMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * After kill -9 of the process that accepted a submission, another worker takes over after this time, not after the
- * default of 10 s.
+ * The time after which another worker takes over from a killed process that accepted a submission. The default is 10 s.
  */
 const WORKFLOW_TASK_TIMEOUT = '2 seconds';
-/** A server that is silent must not keep an accept, or results that are stored, waiting: what was not told is told again. */
+/** Bounds how long a silent server delays accepts and results. The sweeps repeat calls that failed. */
 const CALL_DEADLINE_MS = 4_000;
 /**
- * A nudge costs five events and a look at the store. Tasks that fail one by one and ask for a decision each would keep a
- * workflow so busy with nudges that it finds no moment to continue as a new run.
+ * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
+ * often that it cannot continue as new.
  */
 const NUDGE_GAP_MS = 250;
 
@@ -66,10 +66,10 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
-  const inTime = <T>(call: () => Promise<T>): Promise<T> => client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
+  const withDeadline = <T>(call: () => Promise<T>): Promise<T> => client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
   const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
     const handle = client.workflow.getHandle(submissionWorkflowId(submissionId));
-    await signalIfOpen(() => inTime(() => handle.signal(SIGNAL.nudge)));
+    await signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
   });
 
   return {
@@ -85,7 +85,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
           taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
           args: [input],
           requestEagerStart: eager,
-          // A start that is repeated after the submission has ended is "already started" as well.
+          // Repeating the start of a submission that has ended also counts as already started.
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
           staticSummary: submissionSummaryOf(input, ownerName),
@@ -95,7 +95,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
               }
             : {}),
         };
-        const handle = await inTime(() => client.workflow.start(WORKFLOW.submission, options));
+        const handle = await withDeadline(() => client.workflow.start(WORKFLOW.submission, options));
         return { wasEager: handle.eagerlyStarted };
       } catch (error) {
         if (error instanceof WorkflowExecutionAlreadyStartedError) return { wasEager: false };
@@ -105,18 +105,18 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
 
     async cancelSubmission(submissionId) {
       return signalIfOpen(async () => {
-        await inTime(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel());
+        await withDeadline(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel());
       });
     },
 
     async signalPresence(input, presence) {
       const signal = { signal: SIGNAL.presence, signalArgs: [presence] };
-      await inTime(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+      await withDeadline(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
     },
 
     async signalWaiting(input) {
       const signal = { signal: SIGNAL.waiting, signalArgs: [] };
-      await inTime(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+      await withDeadline(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
     },
 
     async taskQueueOf({ namespace, workflowId, runId }) {
@@ -163,7 +163,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   }
 }
 
-/** Signals and cancels race with the end of a workflow; a closed one needs neither. */
+/** False when the workflow is closed: signals and cancels race with its end. */
 async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   try {
     await send();
@@ -194,19 +194,19 @@ async function ensureSearchAttributes(connection: NativeConnection, namespace: s
         namespace,
         searchAttributes: Object.fromEntries(missing.map((name) => [name, keyword])),
       });
-      await untilListed(connection, namespace, names);
+      await waitUntilListed(connection, namespace, names);
     }
     return true;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    if (/already exist/i.test(reason)) return true; // another process was first
-    log.warn({ reason }, 'the Temporal server refused our search attributes; submissions run without them');
+    if (/already exist/i.test(reason)) return true; // another process added them
+    log.warn({ reason }, 'the Temporal server refused the search attributes; submissions run without them');
     return false;
   }
 }
 
-/** The server caches the list; a start that names an attribute it does not know yet would be refused. */
-async function untilListed(connection: NativeConnection, namespace: string, names: readonly string[]): Promise<void> {
+/** The server caches the list and refuses starts with attributes that are not in its cache. */
+async function waitUntilListed(connection: NativeConnection, namespace: string, names: readonly string[]): Promise<void> {
   const deadline = Date.now() + 10_000;
   for (;;) {
     const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });

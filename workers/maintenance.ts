@@ -4,14 +4,8 @@ import type { EndpointQueues } from '../platform/broker-topology';
 import type { BrokerUsers } from '../platform/broker-users';
 import { sweepUploads } from '../platform/store/answers';
 import { createPartitions } from '../platform/store/database';
-import {
-  runExclusively,
-  listDeletedEndpoints,
-  markSwept,
-  reconcileCounts,
-  removeExpired,
-  removeLeftovers,
-} from '../platform/store/retention';
+import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from '../platform/store/maintenance';
+import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
 import { repeat, type Repeating } from './repeat';

@@ -2,34 +2,31 @@ import type { Policy } from '../../contracts/policy';
 import type { EndState, TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
-/** Storing answers: the first one of a task wins. */
+/** Storing results of attempts: the first stored result of a task is its answer. */
 
 export interface Answer {
   taskId: string;
-  /** The queue the answer came from; undefined for an answer of the service's own. */
+  /** The queue of the agent that sent it; undefined for a result made by the service. */
   endpointQueueId?: string;
-  /** Undefined for an answer of the service's own that holds for every attempt: cancelled, expired. */
+  /** Undefined for a result that holds for every attempt: cancelled, expired. */
   attempt?: number;
   state: EndState;
   /** The message for the submitter. */
   frame: Uint8Array;
-  /** Pause before another attempt, when this failure is not the answer yet. */
+  /** Delay before another attempt; undefined when this result is final. */
   retryMs?: number;
-  /** The attempt was lost: it spends one of the service's own retries, not one of the user's. */
+  /** The attempt was lost: it counts as an infrastructure retry, not as one of the user's attempts. */
   isLoss?: boolean;
 }
 
-/**
- * `stored`: this is the task's answer. `retry`: another attempt follows. `duplicate`: it was answered before.
- * `stale`: a failure of an attempt that was given up. `foreign`: from an agent that the task was not sent to. `unknown`: no such task.
- */
+/** What became of a result; `verdict_of` in the SQL describes each value. */
 export type Verdict = 'stored' | 'retry' | 'duplicate' | 'stale' | 'foreign' | 'unknown';
 
 export interface Completed {
   taskId: string;
   verdict: Verdict;
   delivered: boolean;
-  /** The stored answer of a duplicate that is not marked delivered. */
+  /** The stored answer, for a duplicate that is not marked delivered and for an uploaded value that must be delivered. */
   frame: Buffer | null;
   ownerId: string | null;
   taskGroupId: string | null;
@@ -37,7 +34,7 @@ export interface Completed {
   submissionId: string;
   submissionOpen: number | null;
   nudge: boolean;
-  /** Before this answer; null for an unknown task. */
+  /** State and attempt before this result; null for an unknown task. */
   oldState: TaskState | null;
   oldAttempt: number | null;
 }
@@ -62,7 +59,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
   return rows;
 }
 
-/** Lowest and highest id: a list of ids alone does not lead a statement to its partitions. Ids compare as text. */
+/** Lowest and highest id, for partition pruning: the planner prunes by a range but not by a list. */
 function rangeOfIds(ids: readonly string[]): [string, string] | [null, null] {
   let [low] = ids;
   if (low === undefined) return [null, null];
@@ -74,7 +71,7 @@ function rangeOfIds(ids: readonly string[]): [string, string] | [null, null] {
   return [low, high];
 }
 
-/** Written only after the broker confirmed, so that what is not marked is delivered again. */
+/** Call only after the broker confirmed: answers without the mark are delivered again. */
 export async function markDelivered(db: Database, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-delivered',
@@ -92,11 +89,11 @@ export interface RetryFacts {
   attempt: number;
   losses: number;
   policy: Policy;
-  /** Its answer is also a message on the broker. */
+  /** The answer is also published to the queue of the task group. */
   hasQueue: boolean;
 }
 
-/** What decides whether a failure is the answer: the submission's policy and the attempts so far. */
+/** The facts that decide whether a failed attempt is retried. */
 export async function readRetryFacts(db: Database, taskIds: readonly string[]): Promise<Map<string, RetryFacts>> {
   const { rows } = await db.query<RetryFacts>({
     name: 'retry-facts',
@@ -108,7 +105,7 @@ export async function readRetryFacts(db: Database, taskIds: readonly string[]): 
   return new Map(rows.map((row) => [row.taskId, row]));
 }
 
-/** Bytes that a value left over HTTP has within a message; undefined when none was left. */
+/** Bytes of an uploaded value within a result message; undefined when no upload exists. */
 export async function sizeOfUpload(db: Database, taskId: string, attempt: number): Promise<number | undefined> {
   const { rows } = await db.query<{ bytes: number }>(
     `select octet_length(to_json(convert_from(body, 'UTF8'))::text) as bytes from uploads where id = $1 and attempt = $2`,
@@ -128,7 +125,7 @@ export interface UndeliveredAnswer {
   taskGroupId: string;
 }
 
-/** Stored answers that no confirm was written for: the process died between store and deliver. */
+/** Answers that are not marked delivered: a process died between storing and delivering them. */
 export async function listUndelivered(db: Database, olderThanMs: number, limit: number): Promise<UndeliveredAnswer[]> {
   const { rows } = await db.query<UndeliveredAnswer>(
     `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId"
@@ -140,7 +137,7 @@ export async function listUndelivered(db: Database, olderThanMs: number, limit: 
   return rows;
 }
 
-/** Uploads that no result will ever name: their task is answered, or they were left long ago. Returns how many. */
+/** Removes uploads of answered tasks, and uploads older than `olderThanMs`. Returns their number. */
 export async function sweepUploads(db: Database, olderThanMs: number): Promise<number> {
   const { rowCount } = await db.query(
     `delete from uploads u

@@ -1,21 +1,21 @@
 import type { Database } from './database';
 
-/** Dispatch is a claim in Postgres: here tasks leave and re-enter the state `waiting`. */
+/** Claims: the transactions that take waiting tasks for dispatch. */
 
-/** A claimed task with all that its message needs. */
+/** A claimed task with everything that its message needs. */
 export interface ClaimedTask {
   id: string;
   attempt: number;
   functionId: string;
   /** Packed code of the function. */
   code: Buffer;
-  /** Null where the body is over the inline limit and the agent fetches it over HTTP. */
+  /** Null when the body exceeds the inline limit; the agent then fetches it over HTTP. */
   payload: Buffer | null;
   resourceSpecification: Record<string, unknown> | null;
   resultSerializers: string[] | null;
   walltimeMs: number | null;
   traceparent: string | null;
-  /** A task whose result stands in the arguments, and was removed since. */
+  /** The first task that the arguments refer to and whose result no longer exists. */
   missingSource: string | null;
 }
 
@@ -37,8 +37,8 @@ const LOADED = `
    order by c.id`;
 
 /**
- * Claims up to `limit` waiting tasks within the queue's window and returns them with their bodies. The same claim id
- * again returns the unanswered tasks of that claim instead, so that an interrupted dispatch is finished.
+ * Claims waiting tasks within the queue's window and returns them with their bodies. Repeating a claim id returns the
+ * unanswered tasks of that claim, so that an interrupted dispatch can be completed.
  */
 export async function claimTasks(
   db: Database,
@@ -46,7 +46,7 @@ export async function claimTasks(
   claimId: string,
   bounds: { tasks: number; bytes: number; inlineBytes: number },
 ): Promise<ClaimedTask[]> {
-  // Two statements: what the claim just changed is not visible to the statement that called it.
+  // A second statement, because a statement does not see the changes of a function that it calls.
   const { rows: claimed } = await db.query<{ id: string; attempt: number }>({
     name: 'claim-tasks',
     text: 'select id, attempt from claim_tasks($1, $2, $3, $4)',
@@ -62,8 +62,8 @@ export async function claimTasks(
 }
 
 /**
- * True when tasks wait at an online queue and no living pump looks after them: then the caller calls the endpoint's
- * workflow. At most one caller in 15 s is asked, so that a crowd of submissions does not become a crowd of signals.
+ * True when tasks wait at an online queue without a live pump. The caller must then signal the endpoint's workflow. True
+ * at most once in 15 s, so that many submissions cause one signal.
  */
 export async function askForPump(db: Database, queueId: string): Promise<boolean> {
   const { rows } = await db.query<{ asked: boolean }>({
@@ -74,12 +74,12 @@ export async function askForPump(db: Database, queueId: string): Promise<boolean
   return rows[0]?.asked ?? false;
 }
 
-/** The call could not be made: the next one may try at once. */
+/** Call after a failed signal, so that the next caller may signal without waiting. */
 export async function forgetPump(db: Database, queueId: string): Promise<void> {
   await db.query('update endpoint_queues set pump_alive_at = null where id = $1', [queueId]);
 }
 
-/** The claim of a pump that died before it had published everything; its tasks are published again. */
+/** The claim whose publishing a pump did not complete; its tasks must be published again. */
 export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
   const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from endpoint_queues where id = $1', [
     queueId,
@@ -87,7 +87,7 @@ export async function findUnfinishedClaim(db: Database, queueId: string): Promis
   return rows[0]?.claim ?? undefined;
 }
 
-/** Says that the pump of this queue is alive; false when it has nothing left to do, and then it is marked as ended. */
+/** Renews the pump's sign of life. False when nothing is left to dispatch; the pump is then recorded as ended. */
 export async function keepPumping(db: Database, queueId: string): Promise<boolean> {
   const { rows } = await db.query<{ more: boolean }>({
     name: 'keep-pumping',
@@ -97,7 +97,7 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
   return rows[0]?.more ?? false;
 }
 
-/** Lowest and highest id: what leads a statement to its partitions. The rows come ordered. */
+/** Lowest and highest id of rows that are ordered by id, for partition pruning. */
 function rangeOf(claimed: readonly { id: string }[]): [string | undefined, string | undefined] {
   return [claimed[0]?.id, claimed.at(-1)?.id];
 }
@@ -117,7 +117,7 @@ export interface WaitingState {
   changedAt: Date;
 }
 
-/** How many tasks of a submission still wait, and whether their queue is online. */
+/** The number of waiting tasks of a submission, and whether their queue is online. */
 export async function readWaiting(db: Database, submissionId: string, queueId: string): Promise<WaitingState> {
   const { rows } = await db.query<WaitingState>({
     name: 'read-waiting',
@@ -130,7 +130,7 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
   return row;
 }
 
-/** Lets delayed tasks of a submission that are due wait for dispatch. */
+/** Moves delayed tasks of a submission that are due to `waiting`. Returns their number. */
 export async function releaseDue(db: Database, submissionId: string): Promise<number> {
   const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($1)) as n', [submissionId]);
   return rows[0]?.n ?? 0;

@@ -6,7 +6,7 @@ import { Pool, types } from 'pg';
 import { lowestIdAt } from '../../contracts/ids';
 import type { Logger } from '../log';
 
-/** The Postgres pool, its migrations and partitions. */
+/** The Postgres pool, the migrations and the partitions. */
 
 export type Database = Pool;
 
@@ -16,7 +16,7 @@ types.setTypeParser(types.builtins.INT8, (text) => Number(text));
 const MIGRATION_LOCK = 0x66756e63; // "func"
 const DAY_MS = 86_400_000;
 export const PARTITIONED = ['tasks', 'payloads', 'results'] as const;
-/** Partitions exist this many days ahead, so that a day's change never waits for the maintenance. */
+/** Partitions exist this many days ahead, so that a new day never waits for the maintenance. */
 const DAYS_AHEAD = 2;
 
 export function openDatabase(url: string, maxConnections: number, log: Logger): Database {
@@ -38,7 +38,7 @@ export function migrationNames(): string[] {
 /** The SQL functions, replaced at each start, in an order in which each finds those that it calls. */
 const functionFiles = (): string[] => readdirSync(join(SQL_DIR, 'functions')).sort();
 
-/** Brings the schema up to date. Safe when several processes do it at once. */
+/** Brings the schema up to date. Safe to run in several processes at the same time. */
 export async function migrate(db: Database, nowMs: number): Promise<void> {
   const client = await db.connect();
   try {
@@ -73,7 +73,7 @@ export async function createPartitions(db: Database, nowMs: number): Promise<voi
 function partitionStatements(nowMs: number): string {
   const today = Math.floor(nowMs / DAY_MS) * DAY_MS;
   const statements: string[] = [];
-  // Yesterday as well: the clock of the process that made an id may be a little behind.
+  // Yesterday as well: the clock of the process that made an id may be behind.
   for (let day = -1; day <= DAYS_AHEAD; day++) {
     const from = today + day * DAY_MS;
     for (const table of PARTITIONED) {

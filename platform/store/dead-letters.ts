@@ -3,7 +3,7 @@ import type { Database } from './database';
 /** Messages that the service could not process, each with the reason, until an administrator drops or requeues them. */
 
 export interface NewDeadLetter {
-  /** The queue that the message was on. */
+  /** The queue from which the message was taken. */
   queue: string;
   routingKey: string;
   reason: string;
@@ -22,7 +22,7 @@ export interface DeadLetterRow {
 }
 
 const COLUMNS = `id, queue, routing_key as "routingKey", reason, octet_length(body) as size, headers, created_at as "createdAt"`;
-/** What a message may carry in its headers is not our choice; this much of it is kept. */
+/** Headers of foreign messages may be large; larger ones are not kept. */
 const MAX_HEADER_CHARS = 64 * 1024;
 
 export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
@@ -35,7 +35,7 @@ export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Pro
   ]);
 }
 
-/** Postgres takes no zero character in texts. */
+/** Postgres refuses NUL characters in text. */
 const storable = (text: string): string => text.replaceAll('\0', '');
 
 function headersOf(headers: Record<string, unknown>): string {
@@ -43,7 +43,7 @@ function headersOf(headers: Record<string, unknown>): string {
   return json.length <= MAX_HEADER_CHARS ? json : '{}';
 }
 
-/** Newest first; those before an id. */
+/** Newest first, those with an id below `before`. */
 export async function listDeadLetters(db: Database, before: number | undefined, limit: number): Promise<DeadLetterRow[]> {
   const { rows } = await db.query<DeadLetterRow>(
     `select ${COLUMNS} from dead_letters where $1::bigint is null or id < $1 order by id desc limit $2`,
@@ -59,7 +59,7 @@ export async function findDeadLetter(db: Database, id: number): Promise<(DeadLet
   return rows[0];
 }
 
-/** False when there is none. */
+/** False when it does not exist. */
 export async function deleteDeadLetter(db: Database, id: number): Promise<boolean> {
   const { rowCount } = await db.query('delete from dead_letters where id = $1', [id]);
   return rowCount === 1;

@@ -1,9 +1,9 @@
 import type { Policy } from '../../contracts/policy';
 import type { Database } from './database';
 
-/** Endpoints and their endpoint queues, as the API reads and registers them. */
+/** Endpoints and their queues, as the API reads and registers them. */
 
-/** `agent`: ours. `globus`: a core endpoint of Globus Compute 4. */
+/** `agent`: our agent. `globus`: a core endpoint of Globus Compute 4. `funcx-1.0`: an agent of funcX 1.0. */
 export type EndpointKind = 'agent' | 'globus' | 'funcx-1.0';
 
 export interface EndpointRow {
@@ -22,7 +22,7 @@ export interface EndpointRow {
   createdAt: Date;
   deletedAt: Date | null;
   isOnline: boolean;
-  /** Of the endpoint's own endpoint queue; null where it has none. */
+  /** From the endpoint's own queue; null when it has none. */
   incarnation: string | null;
   lastHeartbeatAt: Date | null;
   registeredAt: Date;
@@ -42,7 +42,7 @@ export async function findEndpoint(db: Database, id: string): Promise<EndpointRo
   return rows[0];
 }
 
-/** Also one that was deleted: its id stays taken, and a deletion that failed half way is repeated. */
+/** Includes deleted endpoints: their ids stay taken, and a deletion that failed midway can be repeated. */
 export async function findEndpointEvenDeleted(db: Database, id: string): Promise<EndpointRow | undefined> {
   const { rows } = await db.query<EndpointRow>(`${SELECT_ENDPOINT} where e.id = $1`, [id]);
   return rows[0];
@@ -56,7 +56,7 @@ export async function listOwnEndpoints(db: Database, ownerId: string): Promise<E
   return rows;
 }
 
-/** Those that the identity may see: its own, public ones, and those shared with its groups. */
+/** Endpoints that the identity may see: its own, public ones, and those shared with its groups. */
 export async function listVisibleEndpoints(db: Database, identityId: string, groups: readonly string[]): Promise<EndpointRow[]> {
   const { rows } = await db.query<EndpointRow>(
     `${SELECT_ENDPOINT} where (e.owner_id = $1 or e.is_public or e.group_id = any ($2)) and e.deleted_at is null
@@ -76,7 +76,7 @@ export interface AgentRegistrationRow {
   groupId: string | null;
   allowedFunctions: string[] | null;
   metadata: Record<string, unknown>;
-  /** Null where the agent has no word for it. */
+  /** Null when the agent does not report one. */
   incarnation: string | null;
   workers: number;
   heartbeatPeriodS: number;
@@ -84,7 +84,7 @@ export interface AgentRegistrationRow {
   windowSpanS: number;
 }
 
-/** Writes an agent's endpoint and its endpoint queue, new or known. False when the id is another owner's, or was deleted. */
+/** Inserts or updates an agent's endpoint and its queue. False when the id belongs to another owner or was deleted. */
 export async function saveAgent(db: Database, agent: AgentRegistrationRow): Promise<boolean> {
   const { rowCount } = await db.query(
     `with saved as (
@@ -130,7 +130,7 @@ export async function lockEndpoint(db: Database, id: string, seconds: number): P
   return rows[0]?.until;
 }
 
-/** Restricts an endpoint to some functions; an empty list ends the restriction. False when there is no such endpoint. */
+/** Changes the functions that an endpoint allows; an empty list allows all. False when the endpoint does not exist. */
 export async function changeAllowedFunctions(
   db: Database,
   id: string,
@@ -147,7 +147,7 @@ export async function changeAllowedFunctions(
   return rowCount === 1;
 }
 
-/** Marks it deleted and its queues offline. Nothing changes when it was deleted before. */
+/** Marks the endpoint deleted and its queues offline. Idempotent. */
 export async function deleteEndpoint(db: Database, id: string): Promise<void> {
   await db.query(
     `with gone as (update endpoints set deleted_at = now() where id = $1 and deleted_at is null returning id)
@@ -156,7 +156,7 @@ export async function deleteEndpoint(db: Database, id: string): Promise<void> {
   );
 }
 
-/** What a submission needs to know of a function. */
+/** A function, as the checks of a submission read it. */
 export interface CallableRow {
   id: string;
   name: string;
@@ -164,9 +164,9 @@ export interface CallableRow {
   isPublic: boolean;
   groupId: string | null;
   policy: Policy;
-  /** Enough of the code to see how it is serialized. */
+  /** The first characters of the code: they tell how it is serialized. */
   codeStart: string;
-  /** Of the Globus Compute SDK that registered it, if that said so. */
+  /** Version of the Globus Compute SDK that registered it, if it was sent. */
   sdkVersion: string | null;
 }
 
@@ -181,7 +181,7 @@ export interface SubmitTarget {
   functions: CallableRow[];
 }
 
-/** The endpoints of a submission, each with the functions of the submission that exist; in one round trip. */
+/** The endpoints of a submission, each with the existing functions of the submission, in one round trip. */
 export async function readSubmitTargets(
   db: Database,
   endpointIds: readonly string[],

@@ -1,13 +1,13 @@
 import type { Policy } from '../../contracts/policy';
 import type { Database } from './database';
 
-/** Registered functions. Their code is opaque to us. */
+/** Registered functions. Their code is opaque to the service. */
 
 export interface NewFunction {
   id: string;
   ownerId: string;
   name: string;
-  /** The packed buffer of the code, ready to stand before a payload. */
+  /** The packed buffer of the code; a task buffer is this and then the payload. */
   code: Buffer;
   isSerialized: boolean;
   description: string | null;
@@ -54,7 +54,7 @@ export async function findFunction(db: Database, id: string): Promise<FunctionRo
 }
 
 export async function deleteFunction(db: Database, id: string): Promise<void> {
-  // The row stays: accepted tasks of the function still run.
+  // The row stays, because accepted tasks still run.
   await db.query('update functions set deleted_at = now() where id = $1 and deleted_at is null', [id]);
 }
 

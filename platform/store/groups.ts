@@ -33,7 +33,7 @@ export async function findGroup(db: Database, nameOrId: string): Promise<GroupRo
   return rows[0];
 }
 
-/** Those that the identity owns or is a member of; all of them without an identity. */
+/** Groups that the identity owns or is a member of; all groups without an identity. */
 export async function listGroups(db: Database, identityId?: string): Promise<GroupRow[]> {
   const { rows } = await db.query<GroupRow>(
     `${SELECT_GROUP} where $1::uuid is null or g.owner_id = $1

@@ -19,7 +19,7 @@ export async function listOpenTasks(db: Database, submissionId: string): Promise
   return rows;
 }
 
-/** Attempts in hand that run longer than the walltime allows, grace included. */
+/** Running attempts that exceed the walltime plus grace. */
 export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt from tasks
@@ -30,7 +30,7 @@ export async function listOverdue(db: Database, submissionId: string, walltimeMs
   return rows;
 }
 
-/** Those of the tasks that have no answer, by their endpoint queue. */
+/** The open ones of these tasks, by endpoint queue. */
 export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
   const { rows } = await db.query<OpenTask & { endpoint_queue_id: string }>(
     `select id, attempt, endpoint_queue_id from tasks
@@ -45,7 +45,7 @@ export async function listOpenOfTasks(db: Database, taskIds: readonly string[]):
 
 export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string } | { endpointId: string };
 
-/** Submissions with open tasks: one, those of a task group, or those of an endpoint. */
+/** Submissions with open tasks: one submission, those of a task group, or those of an endpoint. */
 export async function listOpenSubmissions(
   db: Database,
   of: OpenSubmissionsOf,
@@ -63,7 +63,7 @@ export async function listOpenSubmissions(
   return rows;
 }
 
-/** Tasks of an owner without an answer. */
+/** The number of open tasks of an owner. */
 export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
   const { rows } = await db.query<{ open: string }>({
     name: 'open-of-owner',

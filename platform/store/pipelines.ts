@@ -1,7 +1,7 @@
 import type { Identity } from '../access';
 import type { Database } from './database';
 
-/** What calls of pipelines need to know: who they act as, what they name, what came of their tasks. */
+/** Reads and writes for pipeline calls: identities, names of endpoints and functions, outcomes of tasks. */
 
 /** False when the task queue belongs to another identity. */
 export async function bindPipelineQueue(
@@ -27,7 +27,7 @@ export interface PipelineFunction {
 
 export type SavedFunction = { id: string; isSame: boolean };
 
-/** Registers name and version, or finds them; `isSame` is false when they are there with other code. */
+/** Registers a name and version, or finds the existing one. `isSame` is false when it exists with other code. */
 export async function savePipelineFunction(db: Database, id: string, fn: PipelineFunction): Promise<SavedFunction> {
   const metadata = { pipeline: true, version: fn.version, language: fn.language };
   await db.query(
@@ -41,14 +41,14 @@ export async function savePipelineFunction(db: Database, id: string, fn: Pipelin
     [fn.ownerId, fn.name, fn.version, fn.code],
   );
   const row = rows[0];
-  if (!row) throw new Error(`function ${fn.name}@${fn.version} was registered and is not there`);
+  if (!row) throw new Error(`function ${fn.name}@${fn.version} was neither registered nor found`);
   return row;
 }
 
 const IDENTITY = `select i.id, i.name, i.is_admin as "isAdmin",
     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups from identities i`;
 
-/** Whom the calls of workflows on this task queue act as; undefined when nobody registered it. */
+/** The identity that calls of workflows on this Temporal task queue act as; undefined when it is not registered. */
 export async function findQueueIdentity(db: Database, namespace: string, taskQueue: string): Promise<Identity | undefined> {
   return oneIdentity(
     db,
@@ -71,7 +71,7 @@ async function oneIdentity(db: Database, text: string, values: string[]): Promis
   return row && { ...row, groups: new Set(row.groups) };
 }
 
-/** Ids of visible endpoints with this name: the identity's own first, then those shared with it. */
+/** Ids of visible endpoints with this name: the identity's own, or else those shared with it. */
 export async function findEndpointIds(db: Database, identity: Identity, name: string): Promise<string[]> {
   const { rows } = await db.query<{ id: string; own: boolean }>(
     `select id, owner_id = $2 as own from endpoints
@@ -82,7 +82,7 @@ export async function findEndpointIds(db: Database, identity: Identity, name: st
   return (own.length > 0 ? own : rows).map((row) => row.id);
 }
 
-/** The newest visible function with this name, and version if given; the identity's own before those of others. */
+/** The newest visible function with this name, and with this version if given. Prefers the identity's own. */
 export async function findFunctionId(
   db: Database,
   identity: Identity,
@@ -99,7 +99,7 @@ export async function findFunctionId(
   return rows[0]?.id;
 }
 
-/** Bytes of the results that may be referred to: those of the owner's tasks that succeeded and are still kept. */
+/** Sizes of the results that may be referenced: those of the owner's succeeded tasks. Omits results that no longer exist. */
 export async function readReferable(db: Database, ownerId: string, taskIds: readonly string[]): Promise<Map<string, number>> {
   const { rows } = await db.query<{ id: string; bytes: number }>(
     `select r.id, octet_length(r.frame) as bytes from results r join tasks t on t.id = r.id
@@ -109,29 +109,26 @@ export async function readReferable(db: Database, ownerId: string, taskIds: read
   return new Map(rows.map(({ id, bytes }) => [id, bytes]));
 }
 
-/** What came of one task, with its value only when that is small JSON text. */
+/** The outcome of one task. Contains the value only if it is small JSON text. */
 export interface OutcomeRow {
   id: string;
   succeeded: boolean;
-  /** Of a failure: its code and text. */
+  /** Code and text of a failure. */
   code: string | null;
   text: string | null;
-  /** Of a failure: what the agent says of it, such as the classes of the exception. */
+  /** What the agent reports of a failure, such as the classes of the exception. */
   details: unknown;
-  /** Bytes of the serialized value. */
+  /** Size of the serialized value. */
   size: number;
-  /** JSON text, when the value is JSON and small enough. */
+  /** JSON text, if the value is small JSON. */
   json: string | null;
-  /** Of the serialized value, when its JSON is not here. */
+  /** Hash of the serialized value, if `json` is null. */
   sha256: string | null;
 }
 
 const MAX_TRACEBACK_CHARS = 20_000;
 
-/**
- * Outcomes in the order of the tasks; unanswered tasks are left out. Large values never leave the store: their size and hash
- * are taken there.
- */
+/** Outcomes in the order of the tasks, without open tasks. Large values stay in the store, which computes size and hash. */
 export async function readOutcomes(db: Database, submissionIds: readonly string[], maxJsonBytes: number): Promise<OutcomeRow[]> {
   const { rows } = await db.query<OutcomeRow>(
     `select r.id, t.state = 'succeeded' as succeeded,

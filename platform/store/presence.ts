@@ -2,7 +2,7 @@ import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
 
-/** Presence of endpoints, and the attempts that nobody holds. */
+/** Presence of endpoints, and attempts that their agents lost. */
 
 export interface Heartbeat {
   endpointQueueId: string;
@@ -22,13 +22,13 @@ export interface PresenceChange {
 }
 
 export interface RecordedHeartbeat extends PresenceChange {
-  /** Whether the endpoint came or went by it. */
+  /** The heartbeat changed whether the endpoint is online. */
   changed: boolean;
-  /** Whether another process of the same user endpoint was there before. */
+  /** A user endpoint reports another incarnation than before. */
   isReplaced: boolean;
 }
 
-/** Writes a heartbeat. Undefined for one of an endpoint that is gone, or of an incarnation that was replaced: it does not count. */
+/** Records a heartbeat. Undefined when it does not count: the endpoint was deleted, or the incarnation was replaced. */
 export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
   const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
@@ -38,7 +38,7 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
             is_online = $4, last_heartbeat_at = now(), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
             incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
-           -- An agent of ours registers each incarnation; a user endpoint of a stock one is started without us.
+           -- Our agent registers each incarnation; a user endpoint of a stock agent does not.
            from old where q.id = old.id
              and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
              and (q.owner_id is not null or old.incarnation is null or $2::text is null or old.incarnation = $2)
@@ -55,11 +55,11 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
   return rows[0];
 }
 
-/** Marks queues offline whose heartbeats stopped; returns them. Safe when several processes do it at once. */
+/** Marks queues offline whose heartbeats stopped, and returns them. Safe to run in several processes at the same time. */
 export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
   const { rows } = await db.query<PresenceChange>({
     name: 'sweep-offline',
-    // Rows that a store or a claim holds are left for the next sweep: this one must not wait for them in another order.
+    // Skips locked rows: the next sweep takes them, and waiting here could deadlock with a store or a claim.
     text: `with silent as (
              select id from endpoint_queues
               where is_online and last_heartbeat_at < now() - heartbeat_period_s * $1::double precision * interval '1 second'
@@ -74,11 +74,11 @@ export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
   return rows;
 }
 
-/** Shows tasks as running that the agent says a worker runs. */
+/** Marks tasks as running that the agent reports as running. */
 export async function markRunning(db: Database, endpointQueueId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-running',
-    // In the order of ids, as every statement that locks tasks.
+    // Locks in the order of ids, as every statement that locks tasks.
     text: `with started as (
              select id from tasks where endpoint_queue_id = $1 and state = 'dispatched' and id = any ($2)
               order by id for no key update
@@ -88,16 +88,16 @@ export async function markRunning(db: Database, endpointQueueId: string, taskIds
   });
 }
 
-/** In hand by the store, and not named by the heartbeat that was just heard, or not by an earlier one. */
+/** An attempt in flight that the latest heartbeat, or an earlier one, did not name. */
 export interface Suspect extends OpenTask {
   isHeld: boolean;
-  /** How long heartbeats have not named it; null when this is the first one. */
+  /** Time since the first heartbeat that did not name it; null when that is the latest one. */
   missingMs: number | null;
-  /** Age of the dispatch. */
+  /** Time since the dispatch. */
   ageMs: number;
 }
 
-/** Attempts in hand for at least `minAgeMs` that a heartbeat did not name, and those that were missed before. */
+/** Attempts in flight for at least `minAgeMs` that the heartbeat did not name, and those that were missing before. */
 export async function listSuspects(
   db: Database,
   endpointQueueId: string,
@@ -120,7 +120,7 @@ export async function listSuspects(
   return rows;
 }
 
-/** Notes which attempts are missed from now on, and which were found again. */
+/** Records which attempts are missing from now on, and which were named again. */
 export async function noteMissing(db: Database, missing: readonly string[], found: readonly string[]): Promise<void> {
   if (missing.length + found.length === 0) return;
   await db.query({
@@ -133,7 +133,7 @@ export async function noteMissing(db: Database, missing: readonly string[], foun
   });
 }
 
-/** The age of the oldest dispatch among these attempts; undefined when none of them is in hand. */
+/** Time since the oldest dispatch among these tasks; undefined when none of them is in flight. */
 export async function oldestDispatchMs(
   db: Database,
   endpointQueueId: string,
@@ -148,7 +148,7 @@ export async function oldestDispatchMs(
   return rows[0]?.ms ?? undefined;
 }
 
-/** Gives lost attempts back to waiting, or names those that were lost too often. */
+/** Requeues lost attempts; those that were lost too often are returned as final. */
 export async function requeueLost(
   db: Database,
   attempts: readonly OpenTask[],
@@ -162,7 +162,7 @@ export async function requeueLost(
   return rows;
 }
 
-/** Online queues where tasks wait and no living pump looks after them; asked for as by `askForPump`. */
+/** Online queues where tasks wait without a live pump; each is returned at most once in 15 s, as by `askForPump`. */
 export async function listQueuesWithoutPump(
   db: Database,
 ): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {

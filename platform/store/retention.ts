@@ -1,20 +1,18 @@
-import type { PoolClient } from 'pg';
-
 import { lowestIdAt } from '../../contracts/ids';
 import { PARTITIONED, type Database } from './database';
 
 /**
- * What is removed when its time is over. A day's partitions are dropped once every task of the day was answered that long
- * ago; before that, its answered rows are deleted one by one. Both may be interrupted at any point and done again.
+ * Removes rows past their retention time. A day's partitions are dropped once the answers of all its tasks are past it;
+ * until then, answered rows are deleted in batches. Each step may be interrupted at any point and repeated.
  */
 
-const ROWS_AT_ONCE = 2_000;
-/** Bounds one run; the next one goes on. */
-const BATCHES_AT_ONCE = 50;
+const BATCH_ROWS = 2_000;
+/** Bounds one run; the next run continues. */
+const MAX_BATCHES = 50;
 const DAY_MS = 86_400_000;
-/** Ids of these days may still be made; clocks differ. */
+/** New ids may still fall into these days, because clocks differ. */
 const KEPT_DAYS = 2;
-/** Dropping takes a lock on the whole table: rather not now than make accepts wait. */
+/** Dropping locks the parent tables, and accepts queue behind the lock request. */
 const LOCK_TIMEOUT = '2s';
 
 export interface Removed {
@@ -24,7 +22,7 @@ export interface Removed {
   groups: number;
 }
 
-/** Removes tasks that were answered before `cutoff`, and what is left of their submissions and groups. */
+/** Removes tasks that were answered before `cutoff`, and submissions and groups without tasks. */
 export async function removeExpired(db: Database, cutoff: Date): Promise<Removed> {
   const removed: Removed = { partitions: 0, tasks: 0, submissions: 0, groups: 0 };
   for (const suffix of await listOldPartitions(db, cutoff)) {
@@ -41,7 +39,7 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
        select s.id from submissions s
         where s.id < $1 and s.open = 0 and coalesce(s.finished_at, s.created_at) < $2
           and not exists (select 1 from tasks t where t.id > s.id and t.id <= last_task_of(s.id))
-        limit ${ROWS_AT_ONCE})`,
+        limit ${BATCH_ROWS})`,
     [lowestIdAt(cutoff.getTime()), cutoff],
   );
   removed.groups = await deleteInBatches(
@@ -49,20 +47,20 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
     `delete from task_groups where id in (
        select g.id from task_groups g
         where g.created_at < $1 and not exists (select 1 from submissions s where s.task_group_id = g.id)
-        limit ${ROWS_AT_ONCE})`,
+        limit ${BATCH_ROWS})`,
     [cutoff],
   );
   return removed;
 }
 
-/** Requests that are not repeated any more, tokens that are void, dead letters that nobody looked at. */
+/** Removes idempotency records and expired tokens after a day, and dead letters older than `deadLettersBefore`. */
 export async function removeLeftovers(db: Database, deadLettersBefore: Date): Promise<void> {
   await db.query(`delete from accepted_requests where created_at < now() - interval '1 day'`);
   await db.query(`delete from access_tokens where expires_at < now() - interval '1 day'`);
   await db.query('delete from dead_letters where created_at < $1', [deadLettersBefore]);
 }
 
-/** Days (as in the partitions' names) that ended before the cutoff. */
+/** Suffixes of the partitions whose day ended before the cutoff. */
 async function listOldPartitions(db: Database, cutoff: Date): Promise<string[]> {
   const { rows } = await db.query<{ suffix: string }>(
     `select substring(c.relname from '^tasks_(\\d{8})$') as suffix
@@ -81,7 +79,7 @@ const dayOf = (suffix: string): number => Date.parse(`${suffix.slice(0, 4)}-${su
 async function deleteAnswered(db: Database, suffix: string, cutoff: Date): Promise<number> {
   return deleteInBatches(
     db,
-    `with gone as (select id from tasks_${suffix} where answered_at < $1 limit ${ROWS_AT_ONCE}),
+    `with gone as (select id from tasks_${suffix} where answered_at < $1 limit ${BATCH_ROWS}),
           bodies as (delete from payloads_${suffix} p using gone g where p.id = g.id),
           answers as (delete from results_${suffix} r using gone g where r.id = g.id),
           pointers as (delete from payload_references p using gone g where p.id = g.id)
@@ -92,7 +90,7 @@ async function deleteAnswered(db: Database, suffix: string, cutoff: Date): Promi
 
 async function deleteInBatches(db: Database, text: string, values: unknown[]): Promise<number> {
   let total = 0;
-  for (let batch = 0; batch < BATCHES_AT_ONCE; batch++) {
+  for (let batch = 0; batch < MAX_BATCHES; batch++) {
     const { rowCount } = await db.query(text, values);
     total += rowCount ?? 0;
     if ((rowCount ?? 0) === 0) break;
@@ -100,7 +98,7 @@ async function deleteInBatches(db: Database, text: string, values: unknown[]): P
   return total;
 }
 
-/** False when somebody uses the tables just now. */
+/** False when another transaction holds a lock on the tables. */
 async function dropPartitions(db: Database, suffix: string): Promise<boolean> {
   const client = await db.connect();
   try {
@@ -118,57 +116,4 @@ async function dropPartitions(db: Database, suffix: string): Promise<boolean> {
   } finally {
     client.release();
   }
-}
-
-const MAINTENANCE_LOCK = 0x66756e64;
-
-/** Runs it unless another process does. */
-export async function runExclusively(db: Database, run: () => Promise<void>): Promise<void> {
-  const client: PoolClient = await db.connect();
-  try {
-    const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [MAINTENANCE_LOCK]);
-    if (!rows[0]?.got) return;
-    try {
-      await run();
-    } finally {
-      await client.query('select pg_advisory_unlock($1)', [MAINTENANCE_LOCK]);
-    }
-  } finally {
-    client.release();
-  }
-}
-
-export interface Difference {
-  id: string;
-  counted: number;
-  actual: number;
-}
-
-/** Younger submissions may be in the middle of their accept. */
-const SETTLED = '1 minute';
-
-/** Compares the counts of queues and submissions with their tasks and repairs them; every difference is a bug of ours. */
-export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: Difference[] }> {
-  const queues = await db.query<Difference>('select queue_id as id, counted, actual from reconcile_in_flight()');
-  const submissions = await db.query<Difference>('select submission_id as id, counted, actual from reconcile_open($1)', [
-    SETTLED,
-  ]);
-  return { queues: queues.rows, submissions: submissions.rows };
-}
-
-/** Endpoints that were deleted and may still have open tasks, queues or broker users. */
-export async function listDeletedEndpoints(db: Database, limit: number): Promise<{ id: string; endpointQueueIds: string[] }[]> {
-  const { rows } = await db.query<{ id: string; endpointQueueIds: string[] }>(
-    `select e.id, array(select q.id from endpoint_queues q where q.endpoint_id = e.id) as "endpointQueueIds"
-       from endpoints e
-      where e.deleted_at < now() - interval '3 seconds'
-        and (e.swept_at is null or exists (select 1 from submissions s where s.endpoint_id = e.id and s.open > 0))
-      order by e.deleted_at limit $1`,
-    [limit],
-  );
-  return rows;
-}
-
-export async function markSwept(db: Database, endpointId: string): Promise<void> {
-  await db.query('update endpoints set swept_at = now() where id = $1', [endpointId]);
 }

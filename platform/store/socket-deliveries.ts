@@ -1,10 +1,10 @@
 import type { Database } from './database';
 
-/** How far each task group was delivered over the results socket. The cursor is of the group's sequence of answers. */
+/** How far each task group was delivered over the results socket, as a sequence number of the group's answers. */
 
 export interface SocketGroupRow {
   ownerId: string;
-  /** Answers up to this one were taken. */
+  /** Answers up to this sequence number were delivered. */
   takenSeq: number;
 }
 
@@ -17,7 +17,7 @@ export async function findSocketGroup(db: Database, groupId: string): Promise<So
   return rows[0];
 }
 
-/** Written only after the client's library had the frames, so that what is not marked is sent again. */
+/** Call only after the client received the frames: answers after the cursor are sent again. */
 export async function markTaken(db: Database, groupId: string, seq: number): Promise<void> {
   await db.query({
     name: 'socket-taken',

@@ -5,7 +5,7 @@ import type { Database } from './database';
 
 /** The state of a submission, as its workflow reads and writes it. */
 
-/** The rows were removed (by retention, or by hand): there is nothing that a workflow could still do. */
+/** Thrown when the rows of a submission were removed (by retention or by hand): its workflow must end. */
 export class SubmissionGoneError extends Error {
   constructor(submissionId: string) {
     super(`submission ${submissionId} is not in the store`);
@@ -14,7 +14,7 @@ export class SubmissionGoneError extends Error {
 }
 
 const MAX_FAILURES_SHOWN = 5;
-/** A worker may take a moment to be stopped; only then the service ends an overdue attempt by itself. */
+/** Time for the agent to stop an overdue attempt before the service ends the attempt. */
 export const WALLTIME_GRACE_MS = 15_000;
 
 /** The state of a submission, as its workflow needs it. */
@@ -44,7 +44,7 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
   for (const row of counts.rows) {
     progress.counts[row.state] = row.n;
     if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
-    // Only what an agent says that it runs: an attempt may wait at its agent for longer than its walltime.
+    // Walltime counts from the agent's report that the attempt runs: an attempt may wait at its agent for longer.
     if (row.state === 'running' && row.running && walltimeMs !== undefined) {
       progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
     }
@@ -68,7 +68,7 @@ export async function readFailures(db: Database, submissionId: string, limit: nu
   });
 }
 
-/** Writes what the workflow decided; shown by the API. */
+/** Writes the state that the workflow decided on. */
 export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
   await db.query(
     `update submissions set state = $2,

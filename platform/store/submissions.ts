@@ -11,7 +11,7 @@ import type { UnansweredRequest } from './unanswered-requests';
 export interface NewTask {
   functionId: string;
   payload: Buffer;
-  /** Tasks whose results are put into the body when it is sent, and how many bytes it has then. */
+  /** Tasks whose results are inserted into the body when it is sent, and the size of the complete body. */
   referring?: { sources: readonly string[]; bytes: number };
 }
 
@@ -40,10 +40,10 @@ export interface Remembered {
 export type InsertOutcome =
   | { kind: 'inserted' }
   | { kind: 'group-of-another-owner' }
-  /** The same key was accepted before, with this hash and answer. */
+  /** The key was accepted before, with this hash and response. */
   | { kind: 'repeated'; bodyHash: Buffer; response: unknown };
 
-/** Everything in one statement: the group, the submission, its tasks and their bodies. */
+/** One statement inserts the group, the submission, its tasks and their bodies. */
 const INSERT_SUBMISSION = `
   with grouped as (
     insert into task_groups (id, owner_id, has_queue) values ($5, $2, $12)
@@ -115,7 +115,7 @@ async function insertOne(
   return rows[0]?.submitted === 1;
 }
 
-/** What was answered to a request with this key. */
+/** The response to an earlier request with this key. */
 export async function readAccepted(
   db: Queryable,
   ownerId: string,
@@ -128,7 +128,7 @@ export async function readAccepted(
   return rows[0];
 }
 
-/** Inserts the submissions of one request, all or none. */
+/** Inserts the submissions of one request: all or none. */
 export async function insertSubmissions(
   db: Database,
   submissions: readonly NewSubmission[],
@@ -173,19 +173,18 @@ export async function insertSubmissions(
   }
 }
 
-/** Notes that the workflows run; the sweep looks only at submissions without this. */
+/** Records that the workflows were started; the sweep starts submissions without this record. */
 export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
   await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
 }
 
-/** What the workflow of a submission is started with. */
 const SUBMISSION_STARTS = `
   select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
          s.endpoint_queue_id as "endpointQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
          s.policy, s.deadline_at as deadline
     from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id`;
 
-/** Those of these submissions, in the order given. */
+/** The inputs for these submissions, in the given order. */
 export async function readSubmissionStarts(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.id = any ($1) order by array_position($1::uuid[], s.id)`,
@@ -194,7 +193,7 @@ export async function readSubmissionStarts(db: Database, ids: readonly string[])
   return rows;
 }
 
-/** Of submissions accepted before `olderThan` whose workflow was never seen to start. */
+/** Submissions accepted before `olderThan` whose workflow start was not recorded. */
 export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,

@@ -12,7 +12,7 @@ export interface TaskRow {
   endpointId: string;
   taskGroupId: string;
   answeredAt: Date | null;
-  /** The result message, when there is an answer. */
+  /** The result message of the answer, if there is one. */
   frame: Buffer | null;
 }
 
@@ -30,7 +30,7 @@ export async function findTask(db: Database, ownerId: string, id: string): Promi
   return rows[0];
 }
 
-/** Unknown and foreign ids are left out. */
+/** Omits unknown ids and tasks of other owners. */
 export async function findTasks(db: Database, ownerId: string, ids: readonly string[]): Promise<TaskRow[]> {
   const { rows } = await db.query<TaskRow>({
     name: 'find-tasks',
@@ -40,7 +40,7 @@ export async function findTasks(db: Database, ownerId: string, ids: readonly str
   return rows;
 }
 
-/** Code and payload of a task, one after the other: the task buffer. Undefined when it, or a result it refers to, is gone. */
+/** The task buffer: code, then payload. Undefined when the task or a referenced result no longer exists. */
 export async function readTaskBody(db: Database, id: string): Promise<Buffer | undefined> {
   const { rows } = await db.query<{ code: Buffer; body: Buffer | null }>(
     `select f.code, task_payload(t.id) as body from tasks t join payloads p on p.id = t.id join functions f on f.id = t.function_id
@@ -51,7 +51,7 @@ export async function readTaskBody(db: Database, id: string): Promise<Buffer | u
   return row?.body ? Buffer.concat([row.code, row.body]) : undefined;
 }
 
-/** Keeps a large result until its result message is stored. */
+/** Stores an uploaded value until the result message that announces it is stored. */
 export async function saveUpload(db: Database, taskId: string, attempt: number, body: Buffer): Promise<void> {
   await db.query(
     `insert into uploads (id, attempt, body) values ($1, $2, $3) on conflict (id, attempt) do update set body = excluded.body`,
@@ -74,7 +74,7 @@ export async function findTaskGroup(db: Database, ownerId: string, id: string): 
 }
 
 export async function listGroupTaskIds(db: Database, groupId: string): Promise<string[]> {
-  // By the group's submissions, so that the ranges of the task ids lead to their partitions.
+  // Task ids follow from the submissions, so the partitions of the tasks are not read.
   const { rows: submissions } = await db.query<{ id: string; total: number }>(
     'select id, total from submissions where task_group_id = $1 order by id',
     [groupId],
@@ -99,10 +99,10 @@ export interface GroupResultRow {
   answeredAt: Date;
 }
 
-/** A page is cut where its frames exceed this, but has at least one. */
+/** A page ends where its frames exceed this size; it has at least one. */
 const MAX_PAGE_BYTES = 32 * 1024 * 1024;
 
-/** Answers of a group after a cursor, in their order. */
+/** Answers of a group after the sequence number `after`, in order. */
 export async function listGroupResults(db: Database, groupId: string, after: number, limit: number): Promise<GroupResultRow[]> {
   const { rows } = await db.query<GroupResultRow>({
     name: 'group-results',

@@ -3,18 +3,18 @@ import type { PoolClient } from 'pg';
 import type { Database } from './database';
 
 /**
- * Accepted submits whose answer is not known to have been written out. The stock clients repeat a submit when the
- * connection breaks, without a key; and different submits of the same call have the same bytes. So a repeat is told by
- * this alone: an equal request is there whose connection is gone, or whose process died, before it was answered.
+ * Accepted submits whose HTTP response may not have been written. Stock clients repeat a submit when the connection breaks,
+ * without an idempotency key, and distinct submits of the same call have the same bytes. So a request counts as a repeat
+ * only if an equal request lost its connection, or its process died, before the response was written.
  */
 
-/** Written with the bodies of the submission. */
+/** Stored in the same statement as the bodies of the submission. */
 export interface UnansweredRequest {
   id: string;
   bodyHash: Buffer;
-  /** Where the accepting process listens; only one process can. */
+  /** The address on which the accepting process listens; only one process can listen there. */
   listener: string;
-  /** A new one at each start of a process. */
+  /** Unique for each start of a process. */
   process: string;
 }
 
@@ -26,10 +26,10 @@ export interface AnsweredLater extends UnansweredRequest {
   response: unknown;
 }
 
-/** Clients repeat within this time, time-outs of their own included. */
+/** Clients repeat within this time, including their own timeouts. */
 const MATCH_WITHIN_S = 600;
 
-/** Whether an equal request was lost; the cheap question that every submit asks. */
+/** True when an equal request is marked lost. Every submit asks this, so it must stay cheap. */
 export async function hasLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<boolean> {
   const { rowCount } = await db.query({
     name: 'has-lost-request',
@@ -39,7 +39,7 @@ export async function hasLostRequest(db: Database, ownerId: string, bodyHash: Bu
   return rowCount === 1;
 }
 
-/** Takes the oldest lost request that is equal, if there is one; it is matched once only. */
+/** Removes the oldest equal request that is marked lost, and returns its response. Each is matched once. */
 export async function takeLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<unknown> {
   const { rows } = await db.query<{ response: unknown }>(
     `delete from unanswered_requests where id = (
@@ -53,7 +53,7 @@ export async function takeLostRequest(db: Database, ownerId: string, bodyHash: B
   return rows[0]?.response;
 }
 
-/** The answer is about to be written out; from now on an equal request is a new one. */
+/** Call before the response is written: from then on an equal request is a new one. */
 export async function forgetUnanswered(db: Database, id: string): Promise<void> {
   await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = $1', values: [id] });
 }
@@ -68,7 +68,7 @@ export async function insertUnanswered(client: Pick<PoolClient, 'query'>, reques
   );
 }
 
-/** The connection went before the answer was written. */
+/** Call when the connection closed before the response was written. */
 export async function saveLost(
   db: Database,
   request: UnansweredRequest & { ownerId: string; endpointId: string; response: unknown },
@@ -88,7 +88,7 @@ export async function saveLost(
   );
 }
 
-/** What earlier processes at this address left unanswered: since another one listens there, they are dead. */
+/** Marks the unanswered requests of earlier processes at this address as lost: those processes ended. */
 export async function markLostOfListener(db: Database, listener: string, process: string): Promise<number> {
   const { rowCount } = await db.query(
     'update unanswered_requests set lost_at = now() where listener = $1 and process <> $2 and lost_at is null',

@@ -2,11 +2,11 @@ import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
 
 /**
- * Stock endpoints of Globus Compute 4: a core endpoint has a endpoint queue row of its own, for its presence only, and one
- * for each of its user endpoints: per submitter and canonical `user_endpoint_config`.
+ * Stock endpoints of Globus Compute 4. A core endpoint has a queue row for its presence only, and one queue for each of its
+ * user endpoints: one per submitter and canonical `user_endpoint_config`.
  */
 
-/** A stock agent has no prefetch and publishes results every half second, so its window must hold more than ours. */
+/** Stock agents have no prefetch and publish results every half second, so they need a larger window than our agent. */
 const WINDOW_FLOOR = 1_000;
 const WINDOW_SPAN_S = 1.5;
 
@@ -21,7 +21,7 @@ export interface CoreEndpointRow {
   metadata: Record<string, unknown>;
 }
 
-/** Writes a core endpoint, new or known. False when the id is another owner's, or was deleted. */
+/** Inserts or updates a core endpoint. False when the id belongs to another owner or was deleted. */
 export async function saveCoreEndpoint(db: Database, endpoint: CoreEndpointRow): Promise<boolean> {
   const { rowCount } = await db.query(
     `with saved as (
@@ -55,7 +55,7 @@ export interface UserEndpointKey {
   configHash: string;
 }
 
-/** The endpoint queue of a user endpoint, made at the first submission to it. `newId` is used only then. */
+/** The queue of a user endpoint. The first submission to it creates the queue, with the id `newId`. */
 export async function ensureUserEndpoint(
   db: Database,
   key: UserEndpointKey & { newId: string; config: Record<string, unknown>; runtime: Record<string, unknown> },
@@ -78,11 +78,11 @@ export async function ensureUserEndpoint(
     ],
   });
   const row = rows[0];
-  if (!row) throw new Error('a user endpoint was neither made nor found');
+  if (!row) throw new Error('the user endpoint was neither created nor found');
   return row.id;
 }
 
-/** What a start command says. */
+/** The content of a start command. */
 export interface StartFacts {
   endpointQueueId: string;
   endpointId: string;
@@ -93,8 +93,8 @@ export interface StartFacts {
 }
 
 /**
- * Takes the turn to send a start command, if the core endpoint is online and the last command is long enough ago:
- * several processes may ask at once, one sends. Seconds differ by whether the user endpoint runs.
+ * Returns the facts for a start command if the core endpoint is online and the pause since the last command is over. Of
+ * several processes that call this at the same time, one gets the facts. The pause depends on whether the user endpoint runs.
  */
 export async function takeStartTurn(
   db: Database,
@@ -116,7 +116,7 @@ export async function takeStartTurn(
   return rows[0];
 }
 
-/** User endpoints that do not run although tasks wait for them and their core endpoint is online. */
+/** Offline user endpoints with open tasks whose core endpoint is online. */
 export async function listWaitingUserEndpoints(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-waiting-user-endpoints',
@@ -129,7 +129,7 @@ export async function listWaitingUserEndpoints(db: Database): Promise<string[]> 
   return rows.map((row) => row.id);
 }
 
-/** User endpoints that are gone for `goneS` seconds and hold tasks without an answer. */
+/** User endpoints that have been offline for `goneS` seconds and have attempts in flight. */
 export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ id: string; goneS: number }[]> {
   const { rows } = await db.query<{ id: string; goneS: number }>({
     name: 'list-gone-with-tasks',
@@ -141,7 +141,7 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
   return rows;
 }
 
-/** Tasks of a queue that are in an agent's hands or on their way there. */
+/** Attempts of a queue that are in flight. */
 export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-in-hand',
@@ -151,7 +151,7 @@ export async function listInHand(db: Database, endpointQueueId: string, limit: n
   return rows;
 }
 
-/** Tasks of a queue that wait or are in hand. Delayed ones come up again when they are due. */
+/** Tasks of a queue that wait or are in flight. Omits delayed tasks: they wait again when they are due. */
 export async function listOpenOfQueue(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-open-of-queue',
@@ -163,7 +163,7 @@ export async function listOpenOfQueue(db: Database, endpointQueueId: string, lim
   return rows;
 }
 
-/** Notes that a start was refused for now; the next command may follow in `againS`. Returns for how long it has been so. */
+/** Records that a start was refused. Allows the next command after `againS`. Returns how long starts have been refused. */
 export async function noteStartRefused(
   db: Database,
   endpointQueueId: string,

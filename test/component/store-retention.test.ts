@@ -1,7 +1,8 @@
 import { lowestIdAt } from '../../contracts/ids';
 import { storeAnswers, sweepUploads } from '../../platform/store/answers';
 import { PARTITIONED, partitionName } from '../../platform/store/database';
-import { reconcileCounts, removeExpired } from '../../platform/store/retention';
+import { reconcileCounts } from '../../platform/store/maintenance';
+import { removeExpired } from '../../platform/store/retention';
 import { saveUpload } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, openOf, submit, type StoreFixture } from '../helpers/store-fixture';

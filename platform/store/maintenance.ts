@@ -1,0 +1,58 @@
+import type { PoolClient } from 'pg';
+
+import type { Database } from './database';
+
+/** What the maintenance of `workers` needs of the store besides retention. */
+
+const MAINTENANCE_LOCK = 0x66756e64;
+
+/** Runs `run` unless another process is running it. */
+export async function runExclusively(db: Database, run: () => Promise<void>): Promise<void> {
+  const client: PoolClient = await db.connect();
+  try {
+    const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [MAINTENANCE_LOCK]);
+    if (!rows[0]?.got) return;
+    try {
+      await run();
+    } finally {
+      await client.query('select pg_advisory_unlock($1)', [MAINTENANCE_LOCK]);
+    }
+  } finally {
+    client.release();
+  }
+}
+
+export interface Difference {
+  id: string;
+  counted: number;
+  actual: number;
+}
+
+/** Younger submissions may be in the middle of their accept. */
+const MIN_AGE = '1 minute';
+
+/** Compares the counts of queues and submissions with their tasks and repairs them. Every difference is a bug. */
+export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: Difference[] }> {
+  const queues = await db.query<Difference>('select queue_id as id, counted, actual from reconcile_in_flight()');
+  const submissions = await db.query<Difference>('select submission_id as id, counted, actual from reconcile_open($1)', [
+    MIN_AGE,
+  ]);
+  return { queues: queues.rows, submissions: submissions.rows };
+}
+
+/** Deleted endpoints that may still have open tasks, queues or broker users. */
+export async function listDeletedEndpoints(db: Database, limit: number): Promise<{ id: string; endpointQueueIds: string[] }[]> {
+  const { rows } = await db.query<{ id: string; endpointQueueIds: string[] }>(
+    `select e.id, array(select q.id from endpoint_queues q where q.endpoint_id = e.id) as "endpointQueueIds"
+       from endpoints e
+      where e.deleted_at < now() - interval '3 seconds'
+        and (e.swept_at is null or exists (select 1 from submissions s where s.endpoint_id = e.id and s.open > 0))
+      order by e.deleted_at limit $1`,
+    [limit],
+  );
+  return rows;
+}
+
+export async function markSwept(db: Database, endpointId: string): Promise<void> {
+  await db.query('update endpoints set swept_at = now() where id = $1', [endpointId]);
+}
