@@ -81,6 +81,48 @@ const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: roo
   },
 );
 
+/** Words that the glossary replaces (docs/glossary.md), by where they may not stand. */
+const RETIRED = {
+  text: /\bcan not\b|\btask_queues\b|\btends?\b(?! to)/i,
+  name: /^(?:.*_)?(?:AT_ONCE|FEW|LOOK_MS|LOOK_S|BEAT_MS)$|^tend(?:[A-Z]|$)|[aA]sleep$|RestNowhere/,
+};
+/** Rooms whose words are still being replaced. */
+const NOT_YET = ['accepting', 'activities', 'broker', 'cli', 'endpoint', 'platform', 'sdk', 'test', 'workers', 'workflows'];
+/** Fields of workflow inputs that are older than the endpoint queue. */
+const WIRE_FIELD = 'taskQueueId';
+
+const retiredWords = {
+  meta: { type: 'suggestion', schema: [] },
+  create(context) {
+    const refuse = (node, word) =>
+      context.report({
+        node,
+        loc: node.loc,
+        message: `"${word}" is retired; see "Words that are not used" in docs/glossary.md.`,
+      });
+    const checkText = (node, text) => {
+      const found = RETIRED.text.exec(text);
+      if (found) refuse(node, found[0]);
+    };
+    return {
+      Program() {
+        for (const comment of context.sourceCode.getAllComments()) checkText(comment, comment.value);
+      },
+      Literal(node) {
+        if (typeof node.value === 'string') checkText(node, node.value);
+      },
+      TemplateElement(node) {
+        checkText(node, node.value.raw);
+      },
+      Identifier(node) {
+        if (RETIRED.name.test(node.name)) refuse(node, node.name);
+        const isField = ['Property', 'TSPropertySignature', 'MemberExpression'].includes(node.parent.type);
+        if (node.name === WIRE_FIELD && !isField) refuse(node, node.name);
+      },
+    };
+  },
+};
+
 export default tseslint.config(
   { ignores: ['**/node_modules/**', 'dist/**', '**/lib/**', '.cache/**', '.funcx-data/**', 'examples/*/node_modules/**'] },
   eslint.configs.recommended,
@@ -101,6 +143,12 @@ export default tseslint.config(
     },
   },
   ...roomRules,
+  {
+    files: ['**/*.ts'],
+    ignores: NOT_YET.map((room) => `${room}/**`),
+    plugins: { funcx: { rules: { 'retired-words': retiredWords } } },
+    rules: { 'funcx/retired-words': 'error' },
+  },
   {
     files: ['**/*.mjs', '**/*.cjs', '**/*.js', 'bin/funcx'],
     languageOptions: {

@@ -6,7 +6,7 @@ import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
-/** Claim and publish: the one way in which tasks reach the broker. */
+/** BodyReference and publish: the one way in which tasks reach the broker. */
 
 /** Tasks of one claim at most. */
 const CLAIM_TASKS = 500;

@@ -20,22 +20,22 @@ import { ANSWERED, type Route, type RouteAccess } from './route';
 import { serviceRoutes } from './service-routes';
 import { v1Routes } from './v1/routes';
 
-/** Who calls open routes: owns nothing, may do nothing. */
+/** The identity of requests on open routes: owns nothing and has no permissions. */
 const NOBODY: Identity = { id: '', name: 'nobody', isAdmin: false, groups: new Set() };
-/** A character takes at most four bytes, and limits count characters. */
+/** Limits count characters; UTF-8 needs at most four bytes for one. */
 const BYTES_PER_CHARACTER = 4;
 
-/** Every route of the service, in the order in which they are matched. */
+/** All routes, in matching order. */
 export function allRoutes(deps: ApiDeps): Route[] {
   const routes = [...serviceRoutes(deps), ...authRoutes(deps), ...globusRoutes(deps), ...flowsRoutes(deps), ...v1Routes(deps)];
   return [...routes, openApiRoute(routes)];
 }
 
-/** The express app; it listens nowhere. */
+/** The express app, without a listener. */
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   app.disable('x-powered-by');
-  app.disable('etag'); // answers are not cached, and hashing large results costs
+  app.disable('etag'); // Responses are not cacheable, and hashing large results costs CPU time.
   app.set('query parser', 'simple');
   app.use(acceptAbsoluteForm());
   app.use(assignRequestId());
@@ -43,7 +43,7 @@ export function createApp(deps: ApiDeps): Express {
 
   const guards: Record<RouteAccess, RequestHandler[]> = {
     open: [],
-    body: [], // their token is for one attempt; the handlers check it
+    body: [], // The token is for one attempt; the handler checks it.
     user: [authenticate(deps.identities)],
     admin: [authenticate(deps.identities), requireAdmin()],
   };

@@ -4,8 +4,8 @@ import type { Cancel } from './deps';
 import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 
 /**
- * Cancel. Single tasks are ended in the store, where a race with a result has one answer. Whole submissions are cancelled
- * as workflows, the same way as by the Temporal UI's own button; the workflow ends its tasks.
+ * Cancels tasks. Single tasks end in the store, which resolves a race with a result. A whole submission is cancelled as a
+ * workflow, as by the button in the Temporal UI; the workflow then ends its tasks.
  */
 export function createCancel(deps: ActivityDeps): Cancel {
   return async function cancel(target) {
@@ -21,7 +21,7 @@ export function createCancel(deps: ActivityDeps): Cancel {
     await Promise.all(
       open.map(async ({ id, endpointQueueId }) => {
         if (await deps.temporal.cancelSubmission(id)) return;
-        // No workflow runs: it was not started yet, or somebody terminated it. The store is where its tasks end.
+        // No workflow runs: it has not started yet or was terminated. End the tasks in the store instead.
         const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
         await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
       }),

@@ -5,12 +5,12 @@ import { findEndpoint, type EndpointRow } from '../platform/store/endpoints';
 import { findFunction, type FunctionRow } from '../platform/store/functions';
 import { findGroup } from '../platform/store/groups';
 
-/** Look something up and decide about it, or throw what the caller is to be told. */
+/** Functions that find an object and check access to it, or throw the error for the caller. */
 
 export async function requireFunction(db: Database, identity: Identity, action: Action, id: string): Promise<FunctionRow> {
   const row = await findFunction(db, id);
   const subject = { kind: 'function', ids: [id] } as const;
-  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} is not registered; register it first`, { subject });
+  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} does not exist; register it first`, { subject });
   const decision = decide(identity, action, { kind: 'function', ...row });
   if (decision !== 'allow') throw new TerminalError(decision.deny, denial('function', id, action), { subject });
   return row;
@@ -30,18 +30,18 @@ export function checkEndpoint(identity: Identity, action: Action, id: string, ro
 }
 
 export const unknownEndpoint = (id: string): TerminalError =>
-  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the id`, {
+  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the ID`, {
     subject: { kind: 'endpoint', ids: [id] },
   });
 
-export const NO_CONTAINERS = 'this service keeps no containers: install what a function needs where its endpoint runs';
+export const NO_CONTAINERS = 'this service has no containers; install what the function needs on the machine of its endpoint';
 
 export const unknownContainer = (id: string): TerminalError =>
   new TerminalError('NOT_FOUND', `container ${id} does not exist; ${NO_CONTAINERS}`, {
     subject: { kind: 'container', ids: [id] },
   });
 
-/** Who shares something with a group must own the group or be a member. */
+/** To share something with a group, the identity must own the group or be a member. */
 export async function requireGroup(db: Database, identity: Identity, id: string): Promise<void> {
   if (identity.groups.has(id)) return;
   const group = await findGroup(db, id);

@@ -14,7 +14,7 @@ import type { Requeue } from './requeue';
 import type { Repeats } from './repeats';
 import type { Placement } from '../accepting/placement';
 
-/** What the routes need; `api/main.ts` builds it, tests build it with fakes. */
+/** The dependencies of the routes. `api/main.ts` builds them; tests use fakes. */
 export interface ApiDeps {
   config: Config;
   log: Logger;
@@ -22,7 +22,7 @@ export interface ApiDeps {
   identities: Identities;
   brokerUsers: BrokerUsers;
   queues: EndpointQueues;
-  /** Of stock endpoints. */
+  /** Queues of stock endpoints. */
   stockQueues: StockQueues;
   endpointUsers: EndpointUsers;
   placement: Placement;
@@ -31,20 +31,20 @@ export interface ApiDeps {
   cancel: Cancel;
   requeue: Requeue;
   flowStarts: FlowStarts;
-  /** One entry an engine. */
+  /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;
-  /** PEM of the broker's private authority, if there is one. */
+  /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
-  /** An endpoint was deleted: its open submissions get their answers. */
+  /** Ends the open tasks of a deleted endpoint. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;
-  /** Puts a command on the agent's queue. */
+  /** Publishes a command to the agent of an endpoint. */
   sendCommand: (endpointId: string, command: Command) => Promise<void>;
-  /** Aborted when the process stops: long polls answer, event streams end. */
+  /** Aborted when the process stops; long polls then respond and event streams end. */
   stopping: AbortSignal;
 }
 
 export type CancelTarget = { taskIds: string[] } | { submissionId: string } | { taskGroupId: string };
 
-/** Cancels what has no answer yet. The target was checked to be the owner's. */
+/** Cancels open tasks. The caller has checked that the target belongs to the identity. */
 export type Cancel = (target: CancelTarget) => Promise<{ cancelled: number }>;

@@ -1,16 +1,16 @@
 import type { Logger } from '../platform/log';
 
 /**
- * Wakes whoever waits for the next answer of a task group. One watcher a process: it asks the store for all watched
- * groups in one query, and only while somebody watches.
+ * Lets requests wait for the next result of a task group. A process polls the store with one query for all groups that
+ * requests wait for, and does not poll while no request waits.
  */
 
 const POLL_MS = 30;
-/** After a failed query. */
+/** Delay after a failed query. */
 const BACKOFF_MS = 500;
 
 export interface GroupWatch {
-  /** True when the group has an answer after `seq`; false at the deadline or when `signal` aborts. Never rejects. */
+  /** True if the group has a result after `seq`; false at the deadline or when `signal` aborts. Never rejects. */
   waitFor(groupId: string, seq: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
   close(): void;
 }
@@ -46,8 +46,8 @@ export function createGroupWatch(
         for (const waiter of [...(waiters.get(groupId) ?? [])]) if (lastSeq > waiter.seq) waiter.settle(true);
       }
     } catch (error) {
-      pauseMs = BACKOFF_MS; // waiters have deadlines of their own
-      log.warn({ err: error }, 'can not look for new answers of task groups');
+      pauseMs = BACKOFF_MS; // Waiters keep their own deadlines.
+      log.warn({ err: error }, 'could not poll the store for new results of task groups');
     }
     isPolling = false;
     schedule(pauseMs);

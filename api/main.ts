@@ -30,12 +30,12 @@ import { createRequeue } from './requeue';
 import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
-/** Our supervisor starts a successor for certain; others may. */
+/** How long to wait for a successor. Our own supervisor always starts one; other supervisors may not. */
 const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
 /**
- * Composition root of `api`. It also runs a worker for submissions, on the connection by which they are started: so the
- * server hands the first workflow task back with the start (eager start), which halves the latency.
+ * Composition root of `api`. The process also runs a Temporal worker for submissions on the connection that starts them.
+ * The server can then return the first workflow task with the start (eager start), which halves the latency.
  */
 async function main(): Promise<void> {
   const config = readConfig();
@@ -129,7 +129,7 @@ async function main(): Promise<void> {
     },
     { name: 'results socket', run: (signal) => resultsSocket.handOver(successorWithinMs(signal)) },
     { name: 'group watch', run: async () => groupWatch.close() },
-    // The runtime stops its worker on the same signal; this waits for it.
+    // Temporal's runtime stops the worker on the same signal; wait until it has stopped.
     { name: 'worker', run: () => running },
     { name: 'connections', run: () => service.close() },
   ]);
@@ -137,7 +137,7 @@ async function main(): Promise<void> {
 
 const isSupervised = (): boolean => process.connected;
 
-/** SIGINT is the end: nobody follows. */
+/** After SIGINT, no successor starts. */
 function successorWithinMs(signal: 'SIGTERM' | 'SIGINT'): number {
   if (signal === 'SIGINT') return 0;
   return isSupervised() ? SUCCESSOR_MS.supervised : SUCCESSOR_MS.alone;
@@ -146,7 +146,7 @@ function successorWithinMs(signal: 'SIGTERM' | 'SIGINT'): number {
 main().catch((error: unknown) => {
   const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
   const text = busy
-    ? `Port ${(error as { port?: number }).port ?? ''} of the API is in use by another program. Stop it, or choose others with API_PORT and WS_PORT.`
+    ? `Port ${(error as { port?: number }).port ?? ''} of the API is in use by another program. Stop that program, or set other ports with API_PORT and WS_PORT.`
     : error instanceof Error
       ? (error.stack ?? error.message)
       : String(error);

@@ -5,7 +5,7 @@ import { flowsErrorSchema } from '../contracts/http/flows';
 import { errorBodySchema } from '../contracts/http/globus';
 import { route, type Route, type RouteDescription } from './route';
 
-/** `/openapi.json`, made from the routes themselves: what validates a request is what describes it. */
+/** Generates `/openapi.json` from the routes, so that the schemas that validate requests also document them. */
 
 const JSON_TYPE = 'application/json';
 const SECURITY = { open: [], user: [{ token: [] }], admin: [{ token: [] }], body: [{ bodyToken: [] }] } as const;
@@ -17,7 +17,7 @@ export function openApiRoute(routes: readonly Route[]): Route {
   return route({
     method: 'get',
     path: '/openapi.json',
-    summary: 'This document',
+    summary: 'Returns this document',
     access: 'open',
     handle: () => (document ??= openApiDocument(routes)),
   });
@@ -35,13 +35,17 @@ export function openApiDocument(routes: readonly RouteDescription[]): Json {
       title: 'funcX on Temporal',
       version: '0.1.0',
       description:
-        'Federated function-as-a-service. The /v2 and /v3 paths are those of Globus Compute 4 clients, /flows and /runs those of Globus Flows; /v1 is our own.',
+        'Federated function-as-a-service. /v2 and /v3 serve Globus Compute and funcX clients, /flows and /runs serve Globus Flows clients; /v1 is our own interface.',
     },
     paths,
     components: {
       securitySchemes: {
-        token: { type: 'http', scheme: 'bearer', description: 'From POST /v2/oauth2/token.' },
-        bodyToken: { type: 'http', scheme: 'bearer', description: 'Signed, for one attempt of a task; comes with its message.' },
+        token: { type: 'http', scheme: 'bearer', description: 'An access token from POST /v2/oauth2/token.' },
+        bodyToken: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'A signed token for one attempt of a task; the task message contains it.',
+        },
       },
       schemas: {
         Error: {
@@ -78,7 +82,7 @@ function operation(one: RouteDescription): Json {
         }),
     responses: {
       [one.status]: {
-        description: 'Done',
+        description: 'Success',
         content: { [one.contentType]: { schema: one.response ? schemaOf(one.response, 'output') : {} } },
       },
       ...errorResponses(one),
@@ -86,7 +90,7 @@ function operation(one: RouteDescription): Json {
   };
 }
 
-/** `getV3EndpointsIdSubmit` and the like: stable while method and path are. */
+/** Such as `getV3EndpointsIdSubmit`. Generated clients depend on it, so it derives from method and path only. */
 function operationId({ method, path }: RouteDescription): string {
   const words = path.split(/[^A-Za-z0-9]+/).filter((word) => word !== '');
   return method + words.map((word) => word[0]?.toUpperCase() + word.slice(1)).join('');

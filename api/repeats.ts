@@ -15,30 +15,30 @@ import {
 import type { Accepted } from '../accepting/accept';
 
 /**
- * Repeated submits (protocol/globus-compute-4, section 5): an equal request is answered like an earlier one only if that
- * one's answer was never written out, because its connection is gone or its process died. In doubt a submit is new: work
- * that is done twice costs time, two calls that are merged into one are wrong.
+ * Recognizes repeated submits without an Idempotency-Key (protocol/globus-compute-4, section 5). A request gets the response
+ * of an earlier equal request only if that response was never written, because the connection or the process died. In
+ * doubt, a submit is new: running work twice costs time, but merging two submits into one is wrong.
  */
 export interface Repeats {
-  /** What is stored with the bodies of a request until its answer is written. */
+  /** The record that is stored with the bodies of a request until the response is written. */
   entry(bodyHash: Buffer): UnansweredRequest;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
-  /** The answer of the earlier equal request, once. */
+  /** Takes the response of the earlier equal request; a second call finds nothing. */
   takeLost<T = Accepted>(ownerId: string, bodyHash: Buffer): Promise<T | undefined>;
-  /** Call right before the answer is written: from now on an equal request is new, unless this answer can't be written. */
+  /** Call before writing the response. From then on an equal request is new, unless writing this response fails. */
   beforeAnswer(
     res: Response,
     entry: UnansweredRequest,
     request: { ownerId: string; endpointId: string; response: unknown },
   ): Promise<void>;
-  /** What a process that listened at our address left behind can be matched. Call when we listen. */
+  /** Makes the unanswered requests of an earlier process at this address available to repeats. Call after listening. */
   takeOver(listener: string): Promise<void>;
 }
 
 export function createRepeats(db: Database, log: Logger): Repeats {
   const process = randomUUID();
-  let listener = `none/${process}`; // until it listens
-  // A repeat may come first thing after a restart: it waits until what the dead process left is marked.
+  let listener = `none/${process}`; // until takeOver names the address
+  // A repeat may arrive right after a restart; it waits until takeOver has marked the requests of the dead process.
   let release: () => void = () => undefined;
   const ready = new Promise<void>((resolve) => (release = resolve));
 
@@ -46,7 +46,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     try {
       await saveLost(db, { ...entry, ...request });
     } catch (error) {
-      log.warn({ err: error }, 'could not note that an answer was lost; a repeat of it runs again');
+      log.warn({ err: error }, 'could not record that a response was lost; a repeat of the request will run its tasks again');
     }
   }
 
@@ -59,7 +59,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     },
 
     async takeLost<T>(ownerId: string, bodyHash: Buffer) {
-      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined; // the hash is of the path too, so one route wrote it
+      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined; // The hash covers the path, so the same route wrote it.
     },
 
     async beforeAnswer(res, entry, request) {
@@ -75,9 +75,13 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       listener = address;
       try {
         const lost = await markLostOfListener(db, listener, process);
-        if (lost > 0) log.info({ lost }, 'a process before this one died with requests unanswered; repeats of them are known');
+        if (lost > 0)
+          log.info({ lost }, 'an earlier process died with unanswered requests; repeats of them will get the original response');
       } catch (error) {
-        log.warn({ err: error }, 'could not look for requests that were left unanswered; repeats of them run again');
+        log.warn(
+          { err: error },
+          'could not find the unanswered requests of an earlier process; repeats of them will run their tasks again',
+        );
       } finally {
         release();
       }

@@ -2,10 +2,10 @@ import { PublishError, type Publisher } from '../broker';
 import { EXCHANGE, QUEUE } from '../contracts/names';
 import type { DeadLetterRow } from '../platform/store/dead-letters';
 
-/** Puts a dead letter back. False when its queue is gone. */
+/** Puts a dead letter back on its queue. False if the queue no longer exists. */
 export type Requeue = (letter: DeadLetterRow & { body: Buffer }) => Promise<boolean>;
 
-/** Agents' messages reach these queues through an exchange; whom they are from is their routing key. */
+/** Messages from agents must pass through their exchange again, because the routing key names the sender. */
 const EXCHANGE_OF: Readonly<Record<string, string>> = { [QUEUE.results]: EXCHANGE.results, [QUEUE.status]: EXCHANGE.status };
 
 export function createRequeue(publisher: Publisher): Requeue {

@@ -5,15 +5,15 @@ import type { GroupResult, TaskStateDocument } from '../contracts/http/v1';
 import { TASK_STATE_WORDS } from '../contracts/states';
 import type { GroupResultRow, TaskRow } from '../platform/store/tasks';
 
-/** From stored result messages to the documents that clients read. */
+/** Converts stored results to the documents that clients read. */
 
 function readResult(frame: Buffer): ResultData {
   const decoded = decodeFrame(frame);
-  if (decoded.message_type !== 'result') throw new Error('a stored answer is not a result');
+  if (decoded.message_type !== 'result') throw new Error('the stored frame is not a result frame');
   return decoded.data;
 }
 
-/** A key `result`, even null, on a failed task makes the clients try to read it; so exactly one of the two is there. */
+/** Exactly one of the two keys: if a failed task has the key `result`, even with null, the clients deserialize it. */
 function outcomeOf(data: ResultData): { result: string } | { exception: string } {
   return data.error_details ? { exception: data.data } : { result: data.data };
 }

@@ -5,22 +5,20 @@ import { TerminalError, type ErrorCode } from '../contracts/errors';
 import { uuidSchema } from '../contracts/http/v1';
 import type { Identity } from '../platform/access';
 
-/**
- * A route is described once: what mounts it, validates its request and documents it in `/openapi.json` reads the same value.
- */
+/** Describes a route once; mounting, validation and `/openapi.json` use the same description. */
 
 export type Method = 'get' | 'post' | 'put' | 'delete';
 
-/** `open`: no token. `user`: any identity. `admin`: administrators. `body`: the signed token of one attempt. */
+/** Required token. `open`: none. `user`: any identity. `admin`: an administrator. `body`: the signed token of one attempt. */
 export type RouteAccess = 'open' | 'user' | 'admin' | 'body';
 
-/** How the request's body is read. `none` ignores it. */
+/** How to parse the request body. `none` ignores the body. */
 export type BodyKind = 'json' | 'form' | 'raw' | 'none';
 
 export interface RouteRequest<Body, Query> {
-  /** Who calls; nobody where the route is `open` or `body`. */
+  /** The caller; an identity without permissions if the route is `open` or `body`. */
   identity: Identity;
-  /** Of the path; ids are checked by {@link idParameter}. */
+  /** Path parameters; use {@link idParameter} for IDs. */
   params: Record<string, string>;
   body: Body;
   query: Query;
@@ -29,7 +27,7 @@ export interface RouteRequest<Body, Query> {
   res: Response;
 }
 
-/** Returned by handlers that answered through `res` themselves. */
+/** Returned by handlers that have written the response themselves. */
 export const ANSWERED = Symbol('answered');
 
 export interface RouteDescription {
@@ -42,11 +40,11 @@ export interface RouteDescription {
   body?: z.ZodType;
   query?: z.ZodType;
   response?: z.ZodType;
-  /** Status of a good answer. */
+  /** Status of a successful response. */
   status: number;
-  /** Of a good answer. */
+  /** Content type of a successful response. */
   contentType: string;
-  /** Codes worth naming in the document, beside those every route has. */
+  /** Codes to document in addition to those that every route can return. */
   errors: readonly ErrorCode[];
   /** Whose errors have a shape of their own. */
   wire?: 'flows';
@@ -68,7 +66,7 @@ interface RouteSpec<Body extends z.ZodType, Query extends z.ZodType> {
   status?: number;
   contentType?: string;
   errors?: readonly ErrorCode[];
-  /** Its value becomes the JSON answer. */
+  /** Returns the JSON response, or {@link ANSWERED}. */
   handle(request: RouteRequest<z.output<Body>, z.output<Query>>): unknown;
 }
 
@@ -97,7 +95,7 @@ export function route<Body extends z.ZodType = z.ZodUndefined, Query extends z.Z
 }
 
 function parse<S extends z.ZodType>(schema: S | undefined, value: unknown, part: string): z.output<S> {
-  if (!schema) return undefined as z.output<S>; // the type parameter is ZodUndefined then
+  if (!schema) return undefined as z.output<S>; // S is ZodUndefined.
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new TerminalError('INVALID_REQUEST', describe(parsed.error, part), { cause: parsed.error });
@@ -109,13 +107,13 @@ function describe(error: z.ZodError, part: string): string {
     const field = issue.path.map(String).join('.');
     return `${field === '' ? `the ${part}` : `${part} field "${field.slice(0, 200)}"`}: ${issue.message}`;
   });
-  const more = all.length > 3 ? `; and ${all.length - 3} more` : '';
-  return `the request is not well formed: ${issues.join('; ')}${more}`;
+  const more = all.length > 3 ? `; and ${all.length - 3} more problems` : '';
+  return `the request is not valid: ${issues.join('; ')}${more}`;
 }
 
 type Issue = z.core.$ZodIssue;
 
-/** A union only says that no shape fits; the shape that fits best says what is wrong. */
+/** Replaces a union's issue by the issues of the alternative that matches best; the union itself only says that none matches. */
 function withoutUnions(issue: Issue): Issue[] {
   if (issue.code !== 'invalid_union') return [issue];
   const [best] = [...issue.errors].sort((a, b) => deepest(b) - deepest(a) || a.length - b.length);
@@ -125,10 +123,10 @@ function withoutUnions(issue: Issue): Issue[] {
 
 const deepest = (issues: readonly Issue[]): number => Math.max(...issues.map((issue) => issue.path.length));
 
-/** A path parameter that is an id. One that can't be an id names nothing, so the answer is the same as for an unknown one. */
+/** A path parameter that must be an ID. A malformed ID gets the same error as an unknown ID. */
 export function idParameter(request: { params: Record<string, string> }, name: string, notFound: ErrorCode): string {
   const text = request.params[name] ?? '';
   const parsed = uuidSchema.safeParse(text);
-  if (!parsed.success) throw new TerminalError(notFound, `"${text.slice(0, 100)}" is not an id; ids are UUIDs`);
+  if (!parsed.success) throw new TerminalError(notFound, `"${text.slice(0, 100)}" is not an ID; IDs are UUIDs`);
   return parsed.data;
 }

@@ -5,11 +5,11 @@ import { healthSchema, readinessSchema } from '../contracts/http/v1';
 import type { ApiDeps } from './deps';
 import { ANSWERED, route, type Route } from './route';
 
-/** What the service says of itself. */
+/** Health, version and metrics of the service. */
 
 const API_VERSION = '1.0.60';
 
-/** When to ask again after a 503. */
+/** Retry-After of a 503. */
 const RETRY_AFTER_S = 3;
 
 export function serviceRoutes({ readiness }: ApiDeps): Route[] {
@@ -17,7 +17,7 @@ export function serviceRoutes({ readiness }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/healthz',
-      summary: 'The process lives',
+      summary: 'Checks that the process responds',
       access: 'open',
       response: healthSchema,
       handle: () => ({ status: 'ok' }),
@@ -25,7 +25,7 @@ export function serviceRoutes({ readiness }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/readyz',
-      summary: 'Every engine answers; 503 names the one that does not',
+      summary: 'Checks that every engine responds; a 503 names the engine that does not',
       access: 'open',
       response: readinessSchema,
       handle: async ({ res }) => {
@@ -39,7 +39,7 @@ export function serviceRoutes({ readiness }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/version',
-      summary: 'Versions of the interface; open, because diagnostic tools send no token',
+      summary: 'Returns the versions of the interface; needs no token, because diagnostic tools send none',
       access: 'open',
       query: versionQuerySchema,
       response: versionResponseSchema,
@@ -48,7 +48,7 @@ export function serviceRoutes({ readiness }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/metrics',
-      summary: 'Metrics in the Prometheus text format',
+      summary: 'Returns metrics in the Prometheus text format',
       access: 'admin',
       contentType: 'text/plain',
       handle: async ({ res }) => {

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { TerminalError } from '../contracts/errors';
 import { bodyHashOf } from './middleware/read-body';
 
-/** The request headers that every way to submit reads. */
+/** The request headers of every submit route. */
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
@@ -16,9 +16,9 @@ export function idempotencyOf(req: IncomingMessage): { idempotency?: { key: stri
   const key = req.headers['idempotency-key'];
   if (key === undefined) return {};
   if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key)) {
-    throw new TerminalError('INVALID_REQUEST', 'the header Idempotency-Key takes 1 to 200 visible ASCII characters');
+    throw new TerminalError('INVALID_REQUEST', 'the header Idempotency-Key must have 1 to 200 visible ASCII characters');
   }
   const bodyHash = bodyHashOf(req);
-  if (!bodyHash) throw new Error('a request with an idempotency key was read without its hash');
+  if (!bodyHash) throw new Error('the body of a request with an idempotency key has no hash');
   return { idempotency: { key, bodyHash } };
 }

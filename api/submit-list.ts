@@ -10,22 +10,22 @@ import { requirePacked } from '../accepting/payloads';
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { idempotencyOf, traceparentOf } from './submit-headers';
 
-/** Submitting by a list of calls, each with its own function and endpoint. */
+/** Accepts a list of tasks, each with its own function and endpoint. */
 
-/** Function id, endpoint id, payload. */
+/** Function ID, endpoint ID, payload. */
 export type ListedCall = readonly [string, string, string];
 
 export interface ListRequest {
   tasks: readonly ListedCall[];
   taskGroupId: string | undefined;
   createQueue: boolean;
-  /** True: one bad call refuses the request. False: bad calls have their own outcome, the others are accepted. */
+  /** True: one invalid task refuses the request. False: invalid tasks are refused one by one and the others accepted. */
   isAllOrNone: boolean;
 }
 
 export interface ListOutcome {
   taskGroupId: string;
-  /** In the order of the calls: the task's id, or why it was not accepted. */
+  /** For each task, in order: its ID, or why it was refused. */
   outcomes: (string | FuncXError)[];
 }
 
@@ -33,7 +33,7 @@ interface PlacedCall {
   position: number;
   payload: string;
 }
-/** By function. */
+/** Tasks by function ID. */
 type Calls = Map<string, PlacedCall[]>;
 
 export async function acceptList(
@@ -87,13 +87,13 @@ export async function acceptList(
         ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
       });
       wake();
-      taskGroupId = accepted.taskGroupId; // another one when the request was answered before
+      taskGroupId = accepted.taskGroupId; // A repeat gets the group of the original request.
       for (const [functionId, list] of calls) {
         list.forEach(({ position }, index) => (outcomes[position] = accepted.tasks[functionId]?.[index] ?? ''));
       }
       isAnyAccepted = true;
     } catch (error) {
-      // A failed request is repeated by the clients; one whose tasks are partly accepted must not be.
+      // Clients repeat a failed request. Once some tasks are accepted the request must not fail, or they would run twice.
       if (!isAnyAccepted) throw error;
       refuse(positionsOf(calls), error);
     }
@@ -105,7 +105,7 @@ type Refuse = (positions: readonly number[], error: unknown) => void;
 
 const positionsOf = (calls: Calls): number[] => [...calls.values()].flat().map(({ position }) => position);
 
-/** Takes out what this caller may not send there. */
+/** Refuses the tasks that this identity may not send to the target. */
 function dropForbidden(identity: Identity, target: SubmitTarget, calls: Calls, refuse: Refuse): void {
   for (const [functionId, list] of [...calls]) {
     try {
@@ -124,7 +124,7 @@ function dropForbidden(identity: Identity, target: SubmitTarget, calls: Calls, r
   }
 }
 
-/** By endpoint, then by function; each call keeps its place in the answer. */
+/** Groups tasks by endpoint and function, and keeps the position of each in the response. */
 function groupCalls(tasks: readonly ListedCall[], maxChars: number, refuse: Refuse): Map<string, Calls> {
   const plan = new Map<string, Calls>();
   tasks.forEach(([functionId, endpointId, payload], position) => {

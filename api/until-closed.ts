@@ -1,6 +1,6 @@
 import type { Response } from 'express';
 
-/** A signal that aborts when the client went away or the process stops; `release` when it is no longer of interest. */
+/** A signal that aborts when the client disconnects or the process stops. Call `release` when done. */
 export function untilClosed(res: Response, stopping: AbortSignal): { signal: AbortSignal; release(): void } {
   const controller = new AbortController();
   const abort = (): void => controller.abort();

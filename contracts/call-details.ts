@@ -1,7 +1,7 @@
 import type { CallProgress } from './calls';
 import { TASK_STATE_WORDS, TASK_STATES } from './states';
 
-/** How a call reads in the Temporal UI, in its own current details and in those of its pipeline. */
+/** One line about a call for the Temporal UI: part of the current details of the call and of its pipeline. */
 export function callLine(call: CallProgress): string {
   const counts = TASK_STATES.filter((state) => call.counts[state]).map((state) =>
     call.total === 1 ? TASK_STATE_WORDS[state].shown : `${call.counts[state]} ${TASK_STATE_WORDS[state].shown}`,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { uuidSchema } from './http/v1';
 import { policySchema } from './policy';
 
-/** Checks of what pipelines send; the types are in `calls.ts`. */
+/** Schemas of the input of pipelines. The types are in `calls.ts`, because workflows cannot import zod. */
 
 const common = {
   function: z.string().min(1).max(700),
@@ -28,7 +28,7 @@ export const mapInputSchema = z.strictObject({
 
 export const referenceSchema = z.object({ $funcx: z.literal('ref'), taskId: uuidSchema });
 
-/** `PUT /v1/pipelines/{taskQueue}`: calls of workflows on this task queue act as the caller; these are its functions. */
+/** `PUT /v1/pipelines/{taskQueue}`: calls from workflows on this Temporal task queue act as the identity that registers it. */
 export const registerPipelineSchema = z.object({
   namespace: z.string().min(1).max(255).default('default'),
   functions: z
@@ -38,12 +38,12 @@ export const registerPipelineSchema = z.object({
           .string()
           .min(1)
           .max(300)
-          .regex(/^[^@]+$/, 'no @'),
+          .regex(/^[^@]+$/, 'must not contain @'),
         version: z
           .string()
           .min(1)
           .max(100)
-          .regex(/^[^@]+$/, 'no @'),
+          .regex(/^[^@]+$/, 'must not contain @'),
         source: z.string().min(1),
         language: z.enum(['python', 'javascript', 'shell']).default('python'),
       }),
@@ -55,7 +55,7 @@ export const registerPipelineSchema = z.object({
 export const registeredPipelineSchema = z.object({
   task_queue: z.string(),
   namespace: z.string(),
-  /** Name of the identity that its calls act as. */
+  /** Name of the identity as which the calls act. */
   identity: z.string(),
   functions: z.array(z.object({ name: z.string(), version: z.string(), function_uuid: z.string() })),
 });

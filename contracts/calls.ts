@@ -2,39 +2,39 @@ import type { Policy } from './policy';
 import type { TaskState } from './states';
 
 /**
- * What a pipeline asks of the service: two workflow types on one task queue, started as child workflows from a pipeline in
- * any language. JSON in, JSON out; the names of the fields are those on the wire. Workflows use this file: no zod here.
+ * The interface for pipelines: two workflow types on one Temporal task queue, which a pipeline in any language starts as
+ * child workflows. Input and output are JSON; field names are wire names. Workflows import this file, so zod must not.
  */
 
 export const CALL_WORKFLOW = { call: 'funcxCall', map: 'funcxMap' } as const;
 export const DEFAULT_CALLS_QUEUE = 'funcx-calls';
-/** The same two as operations of a Nexus service. */
+/** The same operations as a Nexus service. */
 export const CALL_NEXUS = { endpoint: 'funcx', service: 'FuncX', call: 'call', map: 'map' } as const;
-/** From a call to its pipeline, when the pipeline asked for it with `progress`. */
+/** Sent from a call to its pipeline if the pipeline set `progress`. */
 export const PROGRESS_SIGNAL = 'funcxProgress';
 
-/** Types of the failures that a pipeline may catch. */
+/** Failure types that a pipeline can catch. */
 export const CALL_FAILURE = {
   /** The function failed, or its task was cancelled, expired or lost. One detail: {@link CallFailure}. */
   task: 'FuncXTaskError',
   /** More calls of a map failed than its policy tolerates. One detail: {@link MapFailure}. */
   map: 'FuncXMapError',
-  /** The endpoint was offline for longer than the call was willing to wait. */
+  /** The endpoint was offline for longer than `offline.fail_after_s`. */
   offline: 'FuncXEndpointOffline',
-  /** The input is wrong, or the pipeline may not do this; the message says what to change. */
+  /** The input is invalid or the pipeline has no permission; the message says what to change. */
   refused: 'FuncXRefused',
 } as const;
 
 /** The key that makes a JSON object a reference. */
 export const REFERENCE_KEY = '$funcx';
 
-/** Stands for the result of a task, which stays in the store; may be an argument of another call of the same owner. */
+/** Stands for the answer of a task, which stays in the store. Can be an argument of another call of the same owner. */
 export interface ReferenceDocument {
   $funcx: 'ref';
   taskId: string;
-  /** Bytes of the serialized value. */
+  /** Size of the serialized value in bytes. */
   size: number;
-  /** Of the serialized value: `sha256:<hex>`. */
+  /** Hash of the serialized value: `sha256:<hex>`. */
   hash: string;
 }
 
@@ -42,16 +42,16 @@ export type OfflinePolicy = 'wait' | { fail_after_s: number };
 export type FailurePolicy = 'fail_fast' | 'collect_all' | { tolerate_percent: number };
 
 interface CommonInput {
-  /** Id, name, or name@version of a function that the pipeline's identity may use. */
+  /** ID, name or name@version of a function that the pipeline's identity may use. `owner/name` names a shared function. */
   function: string;
-  /** Id, or name of an endpoint that the pipeline's identity may use. */
+  /** ID or name of an endpoint that the pipeline's identity may use. `owner/name` names a shared endpoint. */
   endpoint: string;
   kwargs?: Record<string, unknown>;
   policy?: Policy;
-  /** `auto`: JSON values come back as they are, others as references. `reference`: always a reference. */
+  /** `auto`: returns JSON values as they are and other values as references. `reference`: always returns a reference. */
   result?: 'auto' | 'reference';
   offline?: OfflinePolicy;
-  /** Signals the parent workflow about waiting, running and failures. Default: no. */
+  /** Signals progress to the parent workflow. Default: false. */
   progress?: boolean;
 }
 
@@ -60,7 +60,7 @@ export interface CallInput extends CommonInput {
 }
 
 export interface MapInput extends CommonInput {
-  /** One list of positional arguments a call. */
+  /** One list of positional arguments for each call. */
   args_list: unknown[][];
   failure?: FailurePolicy;
 }
@@ -72,29 +72,29 @@ export interface PipelineRun {
   runId: string;
 }
 
-/** Second argument of a call that is not the child of its pipeline. */
+/** Second argument of a call that is not a child workflow of its pipeline. */
 export interface CallOrigin {
   pipeline?: PipelineRun;
 }
 
-/** Why one call has no value. */
+/** Why a call returned no value. */
 export interface CallFailure {
-  /** Place in `args_list`; 0 for a single call. */
+  /** Index in `args_list`; 0 for a single call. */
   index: number;
   taskId: string;
   submissionId: string;
   /** One of the task error codes, such as RemoteExecutionError. */
   code: string;
-  /** Class name of the remote exception, when it can be told. */
+  /** Class name of the remote exception, if the traceback names it. */
   exception?: string;
-  /** The remote traceback, or a sentence of the service. */
+  /** The remote traceback, or a sentence from the service. */
   traceback: string;
 }
 
 export interface MapFailure {
   total: number;
   failed: number;
-  /** The first few. */
+  /** The first failures; `failed` counts all. */
   failures: CallFailure[];
 }
 
@@ -104,11 +104,11 @@ export interface MapResult {
   failures: CallFailure[];
 }
 
-/** What a call tells its pipeline. */
+/** The progress that a call signals to its pipeline. */
 export interface CallProgress {
   /** Workflow id of the call. */
   callId: string;
-  /** Function and endpoint as people read them. */
+  /** Name of the function. */
   label: string;
   endpoint: string;
   endpointOnline: boolean;

@@ -1,47 +1,56 @@
 /**
- * The catalogue of public errors and the three families that decide what is retried.
+ * The catalogue of public errors, and three error classes that decide what is retried.
  *
- * `TaskError`: the user's function failed; it is an answer. `RetryableError`: ours or the network's; retried without
- * spending the user's attempts. `TerminalError`: the caller must change something; never retried.
+ * `TaskError`: the user's function failed; the failure is an answer. `RetryableError`: the service or the network failed;
+ * a retry does not count as one of the user's attempts. `TerminalError`: the caller must change something; never retried.
  */
 
 export const ERROR_CATALOGUE = {
-  UNAUTHENTICATED: { status: 401, meaning: 'No valid access token came with the request. Ask for a new one and repeat.' },
-  FORBIDDEN: { status: 403, meaning: 'The identity may not do this. Ask the owner for access.' },
-  FUNCTION_NOT_FOUND: { status: 404, meaning: 'No function with this id is visible to you. Register it first.' },
-  ENDPOINT_NOT_FOUND: { status: 404, meaning: 'No endpoint with this id is visible to you.' },
-  TASK_NOT_FOUND: { status: 404, meaning: 'No task with this id belongs to you.' },
-  GROUP_NOT_FOUND: { status: 404, meaning: 'No task group with this id belongs to you.' },
-  SUBMISSION_NOT_FOUND: { status: 404, meaning: 'No submission with this id belongs to you.' },
-  NOT_FOUND: { status: 404, meaning: 'The service has no such route or object.' },
-  CONFLICT: { status: 409, meaning: 'The object exists with other content, or is in use.' },
-  EXPIRED: { status: 410, meaning: 'The retention time of this task is over; its result was removed.' },
-  PAYLOAD_TOO_LARGE: { status: 413, meaning: 'A body is over the limit. Send less, or pass data by reference.' },
-  INVALID_REQUEST: { status: 422, meaning: 'The request is not well formed; the message names the field.' },
-  ENDPOINT_LOCKED: { status: 423, meaning: 'The endpoint was stopped remotely and may register again in a moment.' },
-  LIMIT_EXCEEDED: { status: 429, meaning: 'Too many requests or tasks; wait for Retry-After seconds.' },
-  INTERNAL: { status: 500, meaning: 'The service failed; the request id finds the reason in its log.' },
-  UNAVAILABLE: { status: 503, meaning: 'An engine of the service does not answer; repeat after Retry-After seconds.' },
+  UNAUTHENTICATED: { status: 401, meaning: 'The request has no valid access token. Get a new token and repeat the request.' },
+  FORBIDDEN: { status: 403, meaning: 'This identity does not have permission. Ask the owner of the object for access.' },
+  FUNCTION_NOT_FOUND: { status: 404, meaning: 'You cannot see a function with this ID. Check the ID, or register the function.' },
+  ENDPOINT_NOT_FOUND: {
+    status: 404,
+    meaning: 'You cannot see an endpoint with this ID. Check the ID, or ask its owner to share it.',
+  },
+  TASK_NOT_FOUND: { status: 404, meaning: 'You have no task with this ID. Check the ID and the identity that you use.' },
+  GROUP_NOT_FOUND: { status: 404, meaning: 'You have no task group with this ID. Check the ID and the identity that you use.' },
+  SUBMISSION_NOT_FOUND: {
+    status: 404,
+    meaning: 'You have no submission with this ID. Check the ID and the identity that you use.',
+  },
+  NOT_FOUND: { status: 404, meaning: 'The route or object does not exist. Check the address against /openapi.json.' },
+  CONFLICT: { status: 409, meaning: 'The object already exists with different content, or is in use.' },
+  EXPIRED: { status: 410, meaning: 'The retention time of this task has passed and its result was deleted.' },
+  PAYLOAD_TOO_LARGE: {
+    status: 413,
+    meaning: 'The request or one of its bodies exceeds a limit. Send less, or pass data by reference.',
+  },
+  INVALID_REQUEST: { status: 422, meaning: 'The request is not valid. The message names the field to correct.' },
+  ENDPOINT_LOCKED: { status: 423, meaning: 'The endpoint was stopped remotely. Register it again after Retry-After seconds.' },
+  LIMIT_EXCEEDED: { status: 429, meaning: 'A limit on requests or tasks is reached. Wait for Retry-After seconds.' },
+  INTERNAL: { status: 500, meaning: 'The service failed. Give the request ID to the operator; the log holds the reason.' },
+  UNAVAILABLE: { status: 503, meaning: 'Part of the service is not available. Repeat the request after Retry-After seconds.' },
 } as const satisfies Record<string, { status: number; meaning: string }>;
 
 export type ErrorCode = keyof typeof ERROR_CATALOGUE;
 
-/** Codes of answers that the service or our agent makes in place of a function's own result. */
+/** Codes of failed answers. All but the first come from the service or our agent, not from the function. */
 export const TASK_ERROR_CODES = {
   RemoteExecutionError: 'The function raised an exception; the text is its traceback.',
   MaxResultSizeExceeded: 'The result is larger than the limit.',
   WorkerLost: 'The worker process died while it ran the task.',
-  AgentLost: 'The agent that held the task went away too many times.',
+  AgentLost: 'The agent was lost while it held the task, more often than the service retries.',
   WalltimeExceeded: 'The task ran longer than its walltime and was stopped.',
   Cancelled: 'The task was cancelled.',
   Expired: 'The deadline of the submission passed before the task had an answer.',
   EndpointDeleted: 'The endpoint was deleted while the task was open.',
-  EndpointFailed: 'The endpoint could not start what the task needs.',
-  ReferenceExpired: 'A value that the arguments refer to was removed after its retention time, before the task was sent.',
-  InvalidTask: 'The agent could not understand the task, or no message can hold it.',
+  EndpointFailed: 'The endpoint could not start the workers that the task needs.',
+  ReferenceExpired: 'An argument refers to a result that was deleted after its retention time, before the task was dispatched.',
+  InvalidTask: 'The agent could not read the task, or the task is too large for a message.',
 } as const;
 
-/** What an error is about, for wires whose errors say so in fields. `permission`: function, then endpoint. */
+/** The objects that an error is about; funcX 1.0 clients read them as fields. For `permission`: function ID, endpoint ID. */
 export interface ErrorSubject {
   kind: 'function' | 'endpoint' | 'permission' | 'task' | 'task group' | 'container';
   ids: readonly string[];
@@ -67,7 +76,7 @@ export class FuncXError extends Error {
 
   readonly subject: ErrorSubject | undefined;
 
-  /** Seconds after which the caller should try again; undefined where trying again is pointless. */
+  /** Seconds after which the caller should retry; undefined if a retry cannot help. */
   readonly retryAfterS: number | undefined;
 
   get httpStatus(): number {
@@ -75,7 +84,7 @@ export class FuncXError extends Error {
   }
 }
 
-/** Thrown when the caller must change something: bad input, no permission, over a limit. */
+/** Thrown when the caller must change something: invalid input, no permission, or a limit. */
 export class TerminalError extends FuncXError {}
 
 /** Thrown when an engine or the network failed; the same call may succeed later. */
@@ -85,12 +94,12 @@ export class RetryableError extends FuncXError {
   }
 }
 
-/** A task's failed answer, as the submitter sees it. */
+/** The failed answer of a task, as the submitter sees it. */
 export class TaskError extends Error {
   constructor(
-    /** One of {@link TASK_ERROR_CODES}, or what a foreign agent said. */
+    /** One of {@link TASK_ERROR_CODES}, or a code from a foreign agent. */
     readonly code: string,
-    /** The remote traceback or a sentence. */
+    /** The remote traceback, or a sentence from the service. */
     message: string,
     readonly taskId: string,
   ) {
@@ -99,7 +108,7 @@ export class TaskError extends Error {
   }
 }
 
-/** Turns whatever was thrown into an `Error`. */
+/** Converts any thrown value to an `Error`. */
 export function ensureError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

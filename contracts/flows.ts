@@ -5,12 +5,12 @@
 
 export const FLOW_WORKFLOW = { run: 'flowRun', line: 'flowLine', map: 'flowMap' } as const;
 export const DEFAULT_FLOWS_QUEUE = 'funcx-flows';
-/** Of a run: its steps as the current details show them. */
+/** Query of a run: its steps, as the current details show them. */
 export const FLOW_QUERY = { steps: 'steps' } as const;
 
 const RUN_PREFIX = 'flow-run/';
 export const flowWorkflowId = (runId: string): string => RUN_PREFIX + runId;
-/** The twin of {@link flowWorkflowId}; undefined for other workflows, also for the lines of a `Map` or `Parallel` state. */
+/** The inverse of {@link flowWorkflowId}; undefined for other workflows, including the lines of a `Map` or `Parallel` state. */
 export const flowRunIdOfWorkflow = (workflowId: string): string | undefined => {
   const rest = workflowId.startsWith(RUN_PREFIX) ? workflowId.slice(RUN_PREFIX.length) : undefined;
   return rest === undefined || rest.includes('/') ? undefined : rest;
@@ -21,7 +21,7 @@ export interface FlowRunInput {
   version: 1;
   runId: string;
   flowId: string;
-  /** Of the flow, for people. */
+  /** Title of the flow, as people read it. */
   title: string;
   ownerId: string;
   /** 0 for the first start; each resume adds one. */

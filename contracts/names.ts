@@ -1,9 +1,9 @@
-/** Names of everything that two processes must agree on: exchanges, queues, workflows, signals, search attributes. */
+/** Names that processes share: exchanges, queues, workflows, signals and search attributes. */
 
 export const EXCHANGE = {
-  /** Topic; agents publish results with the key `<endpoint queue id>.results`. */
+  /** Topic exchange. Agents publish results with the routing key `<endpoint queue ID>.results`. */
   results: 'funcx.results',
-  /** Topic; agents publish status reports with the key `<endpoint queue id>.status`. */
+  /** Topic exchange. Agents publish status reports with the routing key `<endpoint queue ID>.status`. */
   status: 'funcx.status',
 } as const;
 
@@ -18,10 +18,10 @@ export const commandQueueName = (endpointId: string): string => `ep.${endpointId
 export const resultKey = (endpointQueueId: string): string => `${endpointQueueId}.results`;
 export const statusKey = (endpointQueueId: string): string => `${endpointQueueId}.status`;
 
-/** The id before the first dot of a routing key made by {@link resultKey} or {@link statusKey}. */
+/** The endpoint queue ID in a routing key made by {@link resultKey} or {@link statusKey}. */
 export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
-/** A submitter reads the queues `<prefix><task group id>`; the prefix names the owner, so that broker rights can. */
+/** A submitter reads the queues `<prefix><task group ID>`. The owner is in the prefix because broker permissions match by name. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
 
@@ -32,12 +32,12 @@ export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
 export const submissionWorkflowId = (submissionId: string): string => SUBMISSION_PREFIX + submissionId;
-/** The twin of {@link submissionWorkflowId}; undefined for other workflows. */
+/** The inverse of {@link submissionWorkflowId}; undefined for other workflows. */
 export const submissionIdOfWorkflow = (workflowId: string): string | undefined =>
   workflowId.startsWith(SUBMISSION_PREFIX) ? workflowId.slice(SUBMISSION_PREFIX.length) : undefined;
 export const endpointWorkflowId = (endpointQueueId: string): string => ENDPOINT_PREFIX + endpointQueueId;
 
-/** Temporal search attributes; all of type Keyword. Created at start-up. */
+/** Temporal search attributes, all of type Keyword. The service creates them at start. */
 export const SEARCH_ATTRIBUTE = {
   endpoint: 'FuncXEndpoint',
   function: 'FuncXFunction',
@@ -47,11 +47,11 @@ export const SEARCH_ATTRIBUTE = {
   flow: 'FuncXFlow',
 } as const;
 
-/** Temporal endpoint queues, unless configured otherwise. */
+/** Default names of the Temporal task queues. */
 export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints: 'funcx-endpoints' } as const;
 
-/** Where each failed or refused AMQP message says why it was put on the dead-letter queue. */
+/** Header that says why a message was put on the dead-letter queue. */
 export const DEAD_LETTER_REASON_HEADER = 'funcx-reason';
 
-/** What a process says to the one that keeps it alive (Node's IPC): it was told to stop, its ports are free, start another. */
+/** IPC message from a stopping process to its supervisor: the ports are free, so a successor can start. */
 export const HANDS_OVER = 'hands over';

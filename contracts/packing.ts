@@ -1,22 +1,22 @@
 /**
- * The text packing of code and arguments that Globus Compute agents and clients share (protocol/globus-compute-4, section 8).
- * A buffer is a 2-character identifier, a newline and a body. Packed buffers are `<length>\n<buffer>` one after another,
- * the length in Unicode code points (not UTF-16 units, not bytes).
+ * The text encoding of code and arguments in Globus Compute agents and clients (protocol/globus-compute-4, section 8).
+ * A buffer is a 2-character identifier, a newline and a body. Packed buffers are a sequence of `<length>\n<buffer>`,
+ * where the length counts Unicode code points (not UTF-16 units, not bytes).
  */
 
-/** Identifiers of buffers that this project reads or makes; every other one is opaque. */
+/** Buffer identifiers that the project reads or writes; buffers with other identifiers are opaque. */
 export const BUFFER = {
   /** JSON text: Globus strategy JSONData. */
   json: '11',
   /** Python source as `name:source`: Globus strategy PureSourceTextInspect. */
   pythonSource: 'st',
-  /** JavaScript source as `name:source`. Ours; only our agent runs it. */
+  /** JavaScript source as `name:source`. Only our agent runs it. */
   javascriptSource: 'js',
-  /** A shell command template as `name:template`. Ours; only our agent runs it. */
+  /** A shell command template as `name:template`. Only our agent runs it. */
   shell: 'sh',
 } as const;
 
-/** The class path by which clients ask a stock worker for JSON results. */
+/** The class path with which clients request JSON results from a stock worker. */
 export const JSON_RESULT_SERIALIZER = 'globus_compute_sdk.serialize.JSONData';
 
 export interface PackedBuffer {
@@ -45,23 +45,23 @@ export function packBuffer(identifier: string, body: string): string {
   return `${codePoints(buffer)}\n${buffer}`;
 }
 
-/** The payload of a call with plain JSON arguments: positional, then keyword. Stock agents decode it too. */
+/** The payload of a task with JSON arguments: positional, then keyword. Stock agents can decode it. */
 export function packJsonArguments(args: readonly unknown[], kwargs: Readonly<Record<string, unknown>> = {}): string {
   return packBuffer(BUFFER.json, JSON.stringify(args)) + packBuffer(BUFFER.json, JSON.stringify(kwargs));
 }
 
-/** Takes packed buffers apart; throws a `SyntaxError` that says where the text is not well formed. */
+/** Splits packed buffers; throws a `SyntaxError` that names the position of an error. */
 export function unpackBuffers(text: string): PackedBuffer[] {
   const buffers: PackedBuffer[] = [];
   let at = 0;
   while (at < text.length) {
     const newline = text.indexOf('\n', at);
     const digits = newline < 0 ? '' : text.slice(at, newline);
-    if (!/^[0-9]{1,10}$/.test(digits)) throw new SyntaxError(`packed buffers: no length at position ${at}`);
+    if (!/^[0-9]{1,10}$/.test(digits)) throw new SyntaxError(`packed buffers: expected a length at position ${at}`);
     const length = Number(digits);
     let end = newline + 1;
     for (let n = 0; n < length; n++) {
-      if (end >= text.length) throw new SyntaxError(`packed buffers: the buffer at position ${at} is cut short`);
+      if (end >= text.length) throw new SyntaxError(`packed buffers: the buffer at position ${at} is truncated`);
       end += text.codePointAt(end)! > 0xffff ? 2 : 1; // end < text.length, so there is a code point
     }
     buffers.push(splitBuffer(text.slice(newline + 1, end)));
@@ -72,6 +72,6 @@ export function unpackBuffers(text: string): PackedBuffer[] {
 
 /** Splits one unpacked buffer, such as the `data` of a result. */
 export function splitBuffer(buffer: string): PackedBuffer {
-  if (buffer[2] !== '\n') throw new SyntaxError('a buffer begins with a two-character identifier and a newline');
+  if (buffer[2] !== '\n') throw new SyntaxError('a buffer must begin with a two-character identifier and a newline');
   return { identifier: buffer.slice(0, 2), body: buffer.slice(3) };
 }

@@ -2,43 +2,43 @@ import { z } from 'zod';
 
 import { isNamed, type RaisedException } from './exceptions';
 
-/** What a submitter may ask for, per submission: retries, walltime, deadline. All durations are in seconds on the wire. */
+/** The policy of a submission: retries, walltime and deadline. Durations on the wire are in seconds. */
 
 export const DEFAULT_DEADLINE_S = 14 * 24 * 3600;
 export const MAX_DEADLINE_S = 28 * 24 * 3600;
 
 export const retriesSchema = z.strictObject({
-  /** Tries in all, the first included. */
+  /** Total number of attempts, including the first. */
   attempts: z.int().min(1).max(100),
-  /** Pause before the second try; doubles with each further one, up to an hour. Default 1. */
+  /** Delay before the second attempt; doubles for each further attempt, up to an hour. Default: 1. */
   backoff_s: z.number().min(0).max(3600).default(1),
-  /** Exceptions that are retried: the class or one of its bases, by its dotted name or the last part of it. Default: all. */
+  /** Exceptions to retry: the class or one of its bases, by dotted name or by the last part of it. Default: all. */
   on: z.array(z.string().min(1).max(200)).max(50).optional(),
-  /** Exit codes of shell functions that are retried. Default: all but 0. */
+  /** Exit codes of shell functions to retry. Default: all but 0. */
   exit_codes: z.array(z.int().min(1).max(255)).max(255).optional(),
 });
 export type Retries = z.infer<typeof retriesSchema>;
 
 export const policySchema = z.strictObject({
   retries: retriesSchema.optional(),
-  /** Run time of one attempt. Our agent stops the worker. Default: none. */
+  /** Maximum run time of one attempt; our agent then stops the worker. Default: unlimited. */
   walltime_s: z.number().positive().max(MAX_DEADLINE_S).optional(),
-  /** From accept to the last answer. Default two weeks. */
+  /** Maximum time from accept to the last answer. Default: two weeks. */
   deadline_s: z.number().positive().max(MAX_DEADLINE_S).optional(),
 });
 export type Policy = z.infer<typeof policySchema>;
 
 const MAX_BACKOFF_MS = 3_600_000;
 
-/** A failed attempt, reduced to what a retry policy can ask for. */
+/** The part of a failed attempt that a retry policy matches. */
 export interface AttemptFailure {
   code: string;
-  /** Undefined when the agent does not say which exception the function raised. */
+  /** Undefined if the agent does not say which exception the function raised. */
   exception?: RaisedException;
   exitCode?: number;
 }
 
-/** Milliseconds to wait before the next attempt, or undefined when this failure is the answer. */
+/** Milliseconds until the next attempt, or undefined if this failure is the answer. */
 export function retryDelayMs(policy: Policy, attempt: number, failure: AttemptFailure): number | undefined {
   const retries = policy.retries;
   if (!retries || attempt >= retries.attempts || failure.code === 'Cancelled') return undefined;

@@ -1,13 +1,13 @@
 /**
- * The one table of states, in our words and in those of every client.
+ * Task states, and their names for each client.
  *
  * | task state | meaning | next |
  * |---|---|---|
- * | `waiting` | accepted; its endpoint is offline or its window full | dispatched, cancelled, expired; succeeded, failed (of an attempt that was given up) |
- * | `delayed` | an attempt failed; the next one is due later | waiting, cancelled, expired; succeeded, failed (of an attempt that ran twice) |
- * | `dispatched` | on the broker or in the agent's hands | running, waiting (lost), delayed, any end |
- * | `running` | the agent says that a worker runs it | waiting (lost), delayed, any end |
- * | `succeeded` `failed` `cancelled` `expired` | answered; never changes again | none |
+ * | `waiting` | accepted; not dispatched yet, or the last attempt was lost | dispatched, cancelled, expired; succeeded, failed (late result of a lost attempt) |
+ * | `delayed` | an attempt failed; the next attempt is due later | waiting, cancelled, expired; succeeded, failed (second result of an attempt that ran twice) |
+ * | `dispatched` | on the broker or at the agent | running, waiting (lost), delayed, any end |
+ * | `running` | the agent reports that a worker runs the task | waiting (lost), delayed, any end |
+ * | `succeeded` `failed` `cancelled` `expired` | the task has its answer; final | none |
  */
 
 export const TASK_STATES = [
@@ -22,7 +22,7 @@ export const TASK_STATES = [
 ] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
-/** The states in which a task has its answer. */
+/** The final states: the task has its answer. */
 export const END_STATES = ['succeeded', 'failed', 'cancelled', 'expired'] as const;
 export type EndState = (typeof END_STATES)[number];
 
@@ -30,11 +30,11 @@ export const SUBMISSION_STATES = ['waiting', 'running', 'done', 'cancelled', 'ex
 export type SubmissionState = (typeof SUBMISSION_STATES)[number];
 
 export interface StateWords {
-  /** The `status` of a Globus Compute 4 task document; only success and failed mean finished. */
+  /** The `status` for Globus Compute 4 clients, which treat only `success` and `failed` as final. */
   globus: string;
-  /** The `status` of a funcX 1.0 task document; likewise. */
+  /** The `status` for funcX 1.0 clients, which treat only `success` and `failed` as final. */
   funcx1: string;
-  /** What the Temporal UI shows in the current details. */
+  /** The words in the Temporal UI. */
   shown: string;
 }
 
@@ -49,7 +49,7 @@ export const TASK_STATE_WORDS: Readonly<Record<TaskState, StateWords>> = {
   expired: { globus: 'failed', funcx1: 'failed', shown: 'expired' },
 };
 
-/** Which state may follow which. The store's statements must obey it; a test walks it. */
+/** The allowed transitions. A test checks that the SQL of the store obeys them. */
 export const TASK_TRANSITIONS: Readonly<Record<TaskState, readonly TaskState[]>> = {
   waiting: ['dispatched', 'succeeded', 'failed', 'cancelled', 'expired'],
   delayed: ['waiting', 'succeeded', 'failed', 'cancelled', 'expired'],
@@ -65,7 +65,7 @@ export function isEndState(state: TaskState): state is EndState {
   return (END_STATES as readonly string[]).includes(state);
 }
 
-/** Makes an exhaustive switch over a union a compile-time promise. */
+/** Makes the compiler check that a switch over a union is exhaustive. */
 export function assertNever(value: never): never {
   throw new Error(`unexpected value: ${String(value)}`);
 }

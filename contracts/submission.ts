@@ -2,12 +2,12 @@ import { SEARCH_ATTRIBUTE, submissionWorkflowId } from './names';
 import type { Policy } from './policy';
 import type { EndState, SubmissionState, TaskState } from './states';
 
-/** What crosses between the service's processes and a submission's workflow: ids and states, never bodies. */
+/** Data that workflows of submissions and endpoints exchange with the service: IDs and states, never bodies. */
 
 export interface SubmissionInput {
   version: 1;
   submissionId: string;
-  /** The endpoint queue. Workflows that run today know the field by this name. */
+  /** The endpoint queue ID. The field keeps its former name because running workflows use it. */
   taskQueueId: string;
   endpointId: string;
   endpointName: string;
@@ -17,7 +17,7 @@ export interface SubmissionInput {
   total: number;
   /** Unix milliseconds. */
   deadlineMs: number;
-  /** Run time of one attempt, if limited. */
+  /** Maximum run time of one attempt, if limited. */
   walltimeMs?: number;
   /** Carried over by continue-as-new. */
   carried?: { dispatches: number };
@@ -93,38 +93,38 @@ export interface SubmissionSummary {
   counts: Partial<Record<TaskState, number>>;
 }
 
-/** A failed task as the watcher sees it. */
+/** A failed task, as the Temporal UI shows it. */
 export interface FailureLine {
   taskId: string;
   code: string;
   text: string;
 }
 
-/** The store's view of a submission, read by local activity after a nudge. */
+/** The state of a submission in the store, which the workflow reads after a nudge. */
 export interface SubmissionProgress {
   open: number;
   counts: Partial<Record<TaskState, number>>;
   /** When the earliest delayed task is due; Unix milliseconds. */
   nextDueMs?: number;
-  /** When the earliest attempt in hand passes its walltime, grace included; Unix milliseconds. */
+  /** When the earliest dispatched attempt exceeds its walltime plus grace period; Unix milliseconds. */
   nextOverdueMs?: number;
   endpointOnline: boolean;
-  /** Since when the endpoint is online or offline; Unix milliseconds. */
+  /** When the endpoint last went online or offline; Unix milliseconds. */
   endpointSinceMs: number;
   failures: FailureLine[];
 }
 
-/** What an open submission is shown as: waiting while nothing of it is anywhere but in the store. */
+/** The state of an open submission: `waiting` while none of its tasks is dispatched or running. */
 export function openStateOf({ open, counts }: Pick<SubmissionProgress, 'open' | 'counts'>): 'waiting' | 'running' {
   const { waiting = 0, delayed = 0 } = counts;
   return waiting + delayed >= open ? 'waiting' : 'running';
 }
 
-/** What a dispatch did, as far as the workflow cares. */
+/** The outcome of a dispatch, as the workflow needs it. */
 export interface DispatchOutcome {
-  /** Tasks of this submission that still wait. */
+  /** Number of tasks of this submission that still wait. */
   waiting: number;
-  /** True when somebody else dispatched some of them before: they may have been answered, and the nudge missed. */
+  /** True if tasks of this submission were dispatched earlier: they may have answers for which no nudge arrived. */
   isStartedElsewhere: boolean;
   endpointOnline: boolean;
   endpointSinceMs: number;
@@ -132,7 +132,7 @@ export interface DispatchOutcome {
 
 export interface EndpointInput {
   version: 1;
-  /** The endpoint queue; see {@link SubmissionInput.taskQueueId}. */
+  /** The endpoint queue ID; see {@link SubmissionInput.taskQueueId}. */
   taskQueueId: string;
   endpointId: string;
   endpointName: string;
@@ -144,7 +144,7 @@ export interface PresenceSignal {
   sinceMs: number;
 }
 
-/** Why open tasks of a submission end without their own result. */
+/** Why open tasks end without a result of their own. */
 export interface EndReason {
   state: Extract<EndState, 'failed' | 'cancelled' | 'expired'>;
   code: string;

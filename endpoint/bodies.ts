@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ApiError } from '../client';
-import type { Claim } from '../contracts/frames';
+import type { BodyReference } from '../contracts/frames';
 
 import type { ServiceClient } from './service-client';
 
@@ -30,7 +30,7 @@ export class Bodies {
   ) {}
 
   /** Undefined when `isWanted` says no meanwhile. Throws a `ApiError` that repeating can not help. */
-  async fetch(claim: Claim, isWanted: () => boolean): Promise<FetchedBody | undefined> {
+  async fetch(claim: BodyReference, isWanted: () => boolean): Promise<FetchedBody | undefined> {
     if (this.#taken >= this.places) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#taken++;
     try {
@@ -44,7 +44,7 @@ export class Bodies {
     return undefined;
   }
 
-  async #fetchWithRetries(claim: Claim, isWanted: () => boolean): Promise<string | undefined> {
+  async #fetchWithRetries(claim: BodyReference, isWanted: () => boolean): Promise<string | undefined> {
     for (let backoffMs = FIRST_BACKOFF_MS; isWanted(); backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
       try {
         return await this.client.fetchBody(claim.path, claim.token);

@@ -1,7 +1,7 @@
 import { isUuid } from '../../contracts/ids';
 import type { Identities } from '../../platform/identities';
 
-/** The client of an OAuth2 request: `Authorization: Basic`, or the form's own fields. */
+/** Client credentials of an OAuth 2.0 request, from `Authorization: Basic` or from the form. */
 
 export interface ClientCredentials {
   id: string;
@@ -22,7 +22,7 @@ export function readClientCredentials(
   return { id: form.client_id, secret: form.client_secret };
 }
 
-/** The identity, when its credentials are right. */
+/** The identity, if the credentials are valid. */
 export async function authenticateClient(
   identities: Identities,
   credentials: ClientCredentials | undefined,

@@ -6,11 +6,11 @@ import { ANSWERED, route, type Route } from '../route';
 import { sendCode, sendForm, type LoginFields } from './login-page';
 
 /**
- * Interactive login as the Python clients use it: the person opens an address, says who they are, and copies a code to the
- * terminal. Nobody is ever sent elsewhere, so a code can't be led to somebody else's address.
+ * Interactive login for the Python clients: the user opens an address in a browser, logs in, and copies a code to the
+ * terminal. The service never redirects the browser, so nobody can divert a code to another address.
  */
 
-/** Where the code would be shown by Globus; the clients name it below our own address. */
+/** The page on which Globus shows the code; the clients send it as redirect_uri, relative to the address of the service. */
 const CODE_PAGE = /\/v2\/web\/auth-code$/;
 
 export function loginRoutes(identities: Identities, logins: Logins): Route[] {
@@ -18,7 +18,7 @@ export function loginRoutes(identities: Identities, logins: Logins): Route[] {
     route({
       method: 'get',
       path: '/v2/oauth2/authorize',
-      summary: 'The page of an interactive login',
+      summary: 'Shows the page of an interactive login',
       access: 'open',
       contentType: 'text/html',
       query: authorizeQuerySchema,
@@ -31,7 +31,7 @@ export function loginRoutes(identities: Identities, logins: Logins): Route[] {
     route({
       method: 'post',
       path: '/v2/oauth2/authorize',
-      summary: 'Logs in and shows the code that the waiting program wants',
+      summary: 'Logs in and shows the code to copy to the waiting program',
       access: 'open',
       bodyKind: 'form',
       contentType: 'text/html',
@@ -59,7 +59,10 @@ export function loginRoutes(identities: Identities, logins: Logins): Route[] {
 
 function requireCodePage({ redirect_uri: uri }: LoginFields): void {
   if (CODE_PAGE.test(uri)) return;
-  throw new TerminalError('INVALID_REQUEST', 'only programs that ask for a code to copy can log in here; use client credentials');
+  throw new TerminalError(
+    'INVALID_REQUEST',
+    'redirect_uri must end with /v2/web/auth-code; programs that cannot show a code use client credentials',
+  );
 }
 
 function fieldsOf(all: LoginFields): LoginFields {

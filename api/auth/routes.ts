@@ -23,21 +23,21 @@ import { authenticateClient, readClientCredentials } from './client-credentials'
 import { loginRoutes } from './login';
 import { splitScopes } from './scopes';
 
-/** The part of Globus Auth that the clients need (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
+/** The subset of Globus Auth that the clients use (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
 
 type CodeForm = Extract<z.output<typeof tokenFormSchema>, { grant_type: 'authorization_code' }>;
 
 export function authRoutes({ db, identities }: ApiDeps): Route[] {
   const logins = createLogins(db);
 
-  /** The code of an interactive login for tokens, each with a refresh token: without one the clients ask for a login at every start. */
+  /** Exchanges a login code for tokens. Without refresh tokens the clients would ask for a login at every start. */
   async function exchangeCode(res: Response, form: CodeForm): Promise<TokenResponse | typeof ANSWERED> {
     const login = await logins.redeemCode(form.code, {
       clientId: form.client_id,
       redirectUri: form.redirect_uri,
       verifier: form.code_verifier,
     });
-    if (!login) return refuseGrant(res, 'the code is wrong, used or too old; log in again for a new one');
+    if (!login) return refuseGrant(res, 'the code is wrong, was already used or has expired; log in again for a new code');
     const issued = await identities.issueTokens(login.identityId, splitScopes(login.scope));
     const refreshTokens = await logins.issueRefreshTokens(login.identityId, issued);
     return tokenResponse(issued.map((one, index) => ({ ...one, refreshToken: refreshTokens[index] })));
@@ -45,7 +45,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
 
   async function refresh(res: Response, token: string): Promise<TokenResponse | typeof ANSWERED> {
     const grant = await logins.useRefreshToken(token);
-    if (!grant) return refuseGrant(res, 'the refresh token is unknown, over or revoked; log in again');
+    if (!grant) return refuseGrant(res, 'the refresh token is unknown, expired or revoked; log in again');
     const issued = await identities.issueTokens(grant.identityId, [grant]);
     return tokenResponse(issued.map((one) => ({ ...one, refreshToken: token })));
   }
@@ -55,7 +55,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/oauth2/token',
-      summary: 'Access tokens, one per resource server, for client credentials, the code of a login or a refresh token',
+      summary: 'Issues access tokens, one per resource server, for client credentials, a login code or a refresh token',
       access: 'open',
       bodyKind: 'form',
       body: tokenFormSchema,
@@ -73,14 +73,14 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/oauth2/token/revoke',
-      summary: 'Makes an access token worthless',
+      summary: 'Revokes an access token or a refresh token',
       access: 'open',
       bodyKind: 'form',
       body: revokeFormSchema,
       response: revokeResponseSchema,
       errors: ['UNAUTHENTICATED'],
       handle: async ({ req, res, body }) => {
-        // A client of an interactive login has no secret: that it has the token must do.
+        // A client of an interactive login has no secret; possession of the token is the proof.
         if (req.headers.authorization === undefined && body.client_id !== undefined) {
           if (await logins.revoke(body.token)) identities.forget();
           return { active: false };
@@ -94,7 +94,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/oauth2/userinfo',
-      summary: 'Who the token belongs to',
+      summary: 'Returns the identity of the token',
       response: userinfoResponseSchema,
       handle: ({ identity }) => {
         const named = describeName(identity.name);
@@ -119,7 +119,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/api/identities',
-      summary: 'Names of identities, by id',
+      summary: 'Returns the names of identities, by ID',
       query: identityQuerySchema,
       response: identitiesResponseSchema,
       handle: async ({ query }) => {
@@ -132,10 +132,10 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
 }
 
 const refuseClient = (res: Response): typeof ANSWERED =>
-  refuse(res, 'invalid_client', 'the client id or secret is wrong, or the identity was revoked');
+  refuse(res, 'invalid_client', 'the client ID or secret is wrong, or the identity was revoked');
 const refuseGrant = (res: Response, detail: string): typeof ANSWERED => refuse(res, 'invalid_grant', detail);
 
-/** Ours and the shape that the Auth clients parse in one. */
+/** Our error fields together with those that the Globus Auth clients parse. */
 function refuse(res: Response, error: string, detail: string): typeof ANSWERED {
   res.status(401).json({
     ...errorBody(new TerminalError('UNAUTHENTICATED', detail), requestIdOf(res)),
@@ -155,7 +155,7 @@ function tokenResponse(issued: (IssuedToken & { refreshToken?: string })[]): Tok
     resource_server: one.resourceServer,
     ...(one.refreshToken === undefined ? {} : { refresh_token: one.refreshToken }),
   }));
-  if (!first) throw new Error('no token was issued'); // splitScopes names at least one
-  // Each token's scopes are its own; the clients look for every requested scope over all tokens.
+  if (!first) throw new Error('no token was issued'); // splitScopes returns at least one.
+  // The clients search all tokens for each requested scope.
   return { ...first, other_tokens: others };
 }

@@ -4,7 +4,7 @@ import { requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type RouteRequest, type Route } from '../route';
 
-/** The functions that an endpoint is restricted to. Without any it runs all. */
+/** The functions to which an endpoint is restricted. An endpoint without a list runs every function. */
 
 const PATH = '/v2/endpoints/:id/whitelist';
 
@@ -20,24 +20,27 @@ export function allowedFunctionRoutes({ db }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: PATH,
-      summary: 'The functions that an endpoint is restricted to',
+      summary: 'Lists the functions to which an endpoint is restricted',
       handle: async (request) => ({ status: 'Success', result: (await own(request)).allowedFunctions ?? [] }),
     }),
     route({
       method: 'post',
       path: PATH,
-      summary: 'Restricts an endpoint to these functions, beside those it has',
+      summary: 'Adds functions to the list to which an endpoint is restricted',
       body: allow1Schema,
       handle: async (request) => {
         const endpoint = await own(request);
         await change(endpoint, request.body.func, []);
-        return { status: 'Success', reason: `${request.body.func.length} functions are allowed on endpoint ${endpoint.id}` };
+        return {
+          status: 'Success',
+          reason: `${request.body.func.length} functions were added to the allowed functions of endpoint ${endpoint.id}`,
+        };
       },
     }),
     route({
       method: 'delete',
       path: `${PATH}/:function`,
-      summary: 'Takes a function from the list; with the last one the restriction ends',
+      summary: 'Removes a function from the list; removing the last one ends the restriction',
       handle: async (request) => {
         const endpoint = await own(request);
         const functionId = idParameter(request, 'function', 'FUNCTION_NOT_FOUND');

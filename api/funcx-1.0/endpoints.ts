@@ -10,19 +10,18 @@ import { ANSWERED, idParameter, route, type Route } from '../route';
 import { createRefusedAgents } from './refused-agents';
 import { releaseOf } from './release';
 
-/** Released agents register, and their owners ask for their state (protocol/funcx-1.0, section 9). */
+/** Endpoint routes for funcX 1.0 agents and clients (protocol/funcx-1.0, section 9). */
 
 const KIND = 'funcx-1.0';
-/** The default of the agents' executor; each report says the real one. */
+/** Default heartbeat period of the agents; their reports contain the real one. */
 const HEARTBEAT_S = 30;
-/** Their workers pull from a queue inside the agent, which has no bound of its own. */
+/** Large, because these agents consume without a prefetch limit and queue tasks internally. */
 const WINDOW_FLOOR = 1_000;
 const WINDOW_SPAN_S = 1.5;
-/** The agent looks for the exchange before it consumes, and publishes nothing to it. Every broker has this one. */
+/** The agent checks that the exchange exists but never publishes to it. Every broker has this exchange. */
 const TASK_EXCHANGE = 'amq.direct';
 const LOCK_S = 10;
-/** Accepted, not acted upon. */
-const WAITS = 202;
+const HTTP_ACCEPTED = 202;
 
 export function endpointRoutes(deps: ApiDeps): Route[] {
   const { db } = deps;
@@ -31,20 +30,20 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/endpoints',
-      summary: 'Registers a released agent; every call mints new broker credentials',
+      summary: 'Registers a funcX 1.0 agent; every request creates new broker credentials',
       body: register1Schema,
       response: registration1Schema,
       handle: async ({ identity, body, req, res }) => {
         const id = body.endpoint_uuid;
         const present = await findEndpointEvenDeleted(db, id);
         if (present) checkPresent(identity, present);
-        // Of two living agents the one that runs wins: an evicted 1.0.4 agent would come back and evict in turn, for ever. One
-        // that lost its connection has no consumer when it registers again, so a consumer is another one's.
+        // If two agents use the same ID, the running one keeps the endpoint: an evicted 1.0.4 agent would register again and
+        // evict the other, forever. An agent that reconnects has no consumer yet, so a consumer belongs to another agent.
         if (present && (await deps.queues.hasConsumer(id))) {
-          deps.log.warn({ endpointId: id, kind: KIND }, 'an agent was refused');
-          const reason = `another agent of endpoint ${id} is running and keeps the endpoint; stop it first, or start this one with an id of its own`;
+          deps.log.warn({ endpointId: id, kind: KIND }, 'agent refused: another agent of the endpoint is running');
+          const reason = `another agent of endpoint ${id} is running; stop that agent first, or start this one with an endpoint ID of its own`;
           if (!refusedAgents.isRepeated(id) || !releaseOf(req)?.registersAgain) throw new TerminalError('CONFLICT', reason);
-          res.status(WAITS).json({ endpoint_id: id, status: 'Failed', reason });
+          res.status(HTTP_ACCEPTED).json({ endpoint_id: id, status: 'Failed', reason });
           return ANSWERED;
         }
         return registerAgent(deps, identity, present, id, body.endpoint_name, {
@@ -57,7 +56,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/endpoints/:id/status',
-      summary: 'Whether an endpoint is online, with its latest report',
+      summary: 'Returns whether an endpoint is online, with its latest report',
       response: status1Schema,
       handle: async (request) => {
         const row = await requireEndpoint(db, request.identity, 'view', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
@@ -71,7 +70,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/endpoints/:id/lock',
-      summary: 'Stops an endpoint: its credentials are taken, and it may not register for a moment',
+      summary: 'Stops an endpoint: revokes its credentials and refuses its registration for a few seconds',
       handle: async (request) => {
         const row = await requireEndpoint(db, request.identity, 'manage', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         const until = await lockEndpoint(db, row.id, LOCK_S);
@@ -97,7 +96,7 @@ async function registerAgent(
     name,
     displayName: present?.displayName ?? null,
     kind: KIND,
-    // These agents can't say it at registration; what the owner set over another way stays.
+    // These agents do not send access rules, so keep the rules that the owner set in another way.
     isPublic: present?.isPublic ?? metadata.public === true,
     groupId: present?.groupId ?? null,
     allowedFunctions: present?.allowedFunctions ?? null,
@@ -108,11 +107,11 @@ async function registerAgent(
     windowFloor: WINDOW_FLOOR,
     windowSpanS: WINDOW_SPAN_S,
   });
-  if (!isSaved) throw unknownEndpoint(id); // deleted, or made by another owner, a moment ago
+  if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
 
-  await deps.queues.declare(id); // the agent only looks whether they exist
+  await deps.queues.declare(id); // The agent declares the queues passively, so they must exist.
   const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id), deps.brokerAuthority);
-  deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'an agent registered');
+  deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'agent registered');
   return {
     endpoint_id: id,
     task_queue_info: { connection_url: url, exchange: TASK_EXCHANGE, queue: tasksQueueName(id) },
@@ -132,20 +131,24 @@ async function registerAgent(
 
 function checkPresent(identity: Identity, present: EndpointRow): void {
   if (present.ownerId !== identity.id) {
-    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to somebody else; start with an id of your own`, {
-      subject: { kind: 'endpoint', ids: [present.id] },
-    });
+    throw new TerminalError(
+      'FORBIDDEN',
+      `endpoint ${present.id} belongs to another identity; start the agent with an endpoint ID of your own`,
+      {
+        subject: { kind: 'endpoint', ids: [present.id] },
+      },
+    );
   }
   checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
   if (present.kind !== KIND) {
     throw new TerminalError(
       'CONFLICT',
-      `endpoint ${present.id} is of kind ${present.kind}, which a funcx-endpoint agent can not serve; start with another id`,
+      `endpoint ${present.id} is of kind ${present.kind}, which a funcx-endpoint agent cannot serve; start the agent with another endpoint ID`,
     );
   }
   const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
   if (lockedForMs > 0) {
-    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; start it again in a moment`, {
+    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; start it again in a few seconds`, {
       retryAfterS: lockedForMs / 1000,
     });
   }

@@ -5,9 +5,9 @@ import { ERROR_NUMBERS, type Error1 } from '../../contracts/http/funcx-1.0';
 import { translateError } from '../middleware/error-handler';
 import { releaseOf } from './release';
 
-/** Errors as the funcX 1.0 clients read them: a number, arguments of their exception class, and the sentence. */
+/** The error format of funcX 1.0 clients: a number, the arguments of their exception class, and a message. */
 
-/** Answers what the caller did wrong; what the service did wrong goes on to the general handler, which logs it. */
+/** Responds to errors of the caller. Errors of the service go to the general handler, which logs them. */
 export const releaseErrors = (): ErrorRequestHandler =>
   function answerReleaseError(thrown: unknown, req, res, next) {
     if (!releaseOf(req) || res.headersSent) {
@@ -16,7 +16,7 @@ export const releaseErrors = (): ErrorRequestHandler =>
     }
     const error = translateError(thrown);
     if (error.httpStatus >= 500) {
-      res.locals.errorBody = errorDocument(error); // the general handler logs it and answers with this body
+      res.locals.errorBody = errorDocument(error); // The general handler responds with this body.
       next(thrown);
       return;
     }
@@ -77,7 +77,7 @@ const FORBIDDEN: Readonly<Record<ErrorSubject['kind'], keyof typeof ERROR_NUMBER
   container: 'other',
 };
 
-/** Their exception classes take exactly the ids; without one the sentence must do. */
+/** The exception classes require the IDs as arguments; without IDs, only the message can be sent. */
 function named(number: Numbered['number'], ids: string[]): Numbered {
   return ids.length > 0 && number !== 'other' ? { number, args: ids } : { number: 'other', args: [] };
 }

@@ -1,10 +1,10 @@
 /**
- * A running agent of 1.0.2 to 1.0.6 whose place was taken asks again for ever, 10 to 300 s apart, and logs no error of the
- * service, but it does log every good answer. So who is refused once more is told by a good answer that has no queues: its
- * log then says why, and it goes on asking as it would after an error. Known to one process only: this is a courtesy.
+ * Recognizes running agents of 1.0.2 to 1.0.6 that register again after another agent took over. They retry forever, every 10
+ * to 300 s, and log successful responses but no errors. The service therefore sends a repeated refusal as a success
+ * without queues: the log then has the reason, and the agent retries as after an error. Best effort, per process.
  */
 export interface RefusedAgents {
-  /** Notes a refusal. True where it repeats an earlier one at the pace of such an agent. */
+  /** Records a refusal. True if it follows an earlier one at the interval of such an agent. */
   isRepeated(endpointId: string): boolean;
 }
 
@@ -15,7 +15,7 @@ export function createRefusedAgents(now: () => number = Date.now): RefusedAgents
 
   function forgetOld(): void {
     for (const [id, at] of refusedAt) {
-      if (now() - at < RETRY_MS.longest) return; // the rest is younger
+      if (now() - at < RETRY_MS.longest) return; // The map is in order of time.
       refusedAt.delete(id);
     }
   }
@@ -24,7 +24,7 @@ export function createRefusedAgents(now: () => number = Date.now): RefusedAgents
     isRepeated(endpointId) {
       forgetOld();
       const before = refusedAt.get(endpointId);
-      refusedAt.delete(endpointId); // to be the youngest
+      refusedAt.delete(endpointId); // Moves the entry to the end.
       refusedAt.set(endpointId, now());
       return before !== undefined && now() - before >= RETRY_MS.shortest;
     },

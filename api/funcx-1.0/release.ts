@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 
-/** Which release calls: `User-Agent: globus-sdk-py-<v>/funcx-sdk-<version>`. The agents use the same client. */
+/** The funcX release of a request, from `User-Agent: globus-sdk-py-<v>/funcx-sdk-<version>`. Agents send the same header. */
 
 export interface Release {
   /** Such as [1, 0, 4]. */
   version: readonly number[];
-  /** Up to 1.0.4 results come over the WebSocket, from 1.0.5 on over AMQP. */
+  /** True up to 1.0.4, which reads results from the WebSocket; later releases read AMQP. */
   readsSocket: boolean;
-  /** Agents of 1.0.2 to 1.0.6: a running one registers again by itself, and does not log why it is refused. */
+  /** True for agents 1.0.2 to 1.0.6, which register again while running and do not log why they are refused. */
   registersAgain: boolean;
 }
 

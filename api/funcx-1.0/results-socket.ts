@@ -8,12 +8,12 @@ import type { Identities } from '../../platform/identities';
 import { bearerToken } from '../middleware/authenticate';
 import { serveListener, type ListenerDeps, type SocketListener } from './socket-listener';
 
-/** The WebSocket by which SDK 1.0.0 to 1.0.4 reads results (protocol/funcx-1.0, section 6). A port of its own. */
+/** The WebSocket server for SDK 1.0.0 to 1.0.4, which read results from it (protocol/funcx-1.0, section 6), on its own port. */
 export interface ResultsSocket {
   listen(): Promise<void>;
-  /** No new connections; the living ones go on. At once, so that a successor can listen. */
+  /** Stops listening so that a successor can listen; open connections stay. */
   stopAccepting(): void;
-  /** Sends everybody away as soon as a successor listens, at the latest after this time; resolves when all are gone. */
+  /** Closes all connections as soon as a successor listens, or after this time. Resolves when all are closed. */
   handOver(successorWithinMs: number): Promise<void>;
 }
 
@@ -24,9 +24,9 @@ export interface ResultsSocketOptions extends ListenerDeps {
 }
 
 const PATH = /^\/v2\/?(?:\?|$)/;
-/** Ids of task groups are short. */
+/** Clients send only task group IDs and tokens. */
 const MAX_MESSAGE_BYTES = 4_096;
-const LOOK_MS = 50;
+const POLL_INTERVAL_MS = 50;
 
 export function createResultsSocket(options: ResultsSocketOptions): ResultsSocket {
   const { host, port, identities, log } = options;
@@ -44,9 +44,9 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       return;
     }
     sockets.handleUpgrade(request, socket, head, (client) => {
-      // Whoever may not listen is told so on the open connection: a refused handshake leaves futures hanging.
+      // Accept the handshake and refuse on the open connection: a refused handshake leaves the client's futures pending.
       const identity = identify(request.headers.authorization);
-      identity.catch(() => undefined); // the listener tells the client
+      identity.catch(() => undefined); // The listener reports the failure to the client.
       const listener = serveListener(client, identity, options);
       listeners.add(listener);
       client.once('close', () => listeners.delete(listener));
@@ -73,10 +73,10 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
     },
 
     async handOver(successorWithinMs) {
-      // Clients connect again at once and only once: somebody must listen before they are told to go.
+      // Clients reconnect immediately and only once, so a successor must listen before the connections close.
       const deadline = Date.now() + successorWithinMs;
       while (listeners.size > 0 && Date.now() < deadline && !(await accepts(host, port))) {
-        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+        await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
       }
       await Promise.all([...listeners].map((listener) => listener.stop()));
       await options.taken.flush();

@@ -10,14 +10,14 @@ import { submitRoutes } from './submit';
 import { taskRoutes } from './tasks';
 
 /**
- * What the funcX 1.0 clients call and the later ones do not, or in another shape. They share their paths, so these routes
- * are for requests of that release only; everything else of theirs is served by the general routes.
+ * Routes that only funcX 1.0 clients use, or use in another format than later clients. Since paths overlap, these routes
+ * match only requests of funcX 1.0; the general routes serve its other requests.
  */
 export const releaseRoutes = (deps: ApiDeps): Route[] => [
   route({
     method: 'get',
     path: '/v2/version',
-    summary: 'Versions that this release accepts',
+    summary: 'Returns the versions that funcX 1.0 clients accept',
     access: 'open',
     handle: () => ({ api: '1.0.0', min_sdk_version: '1.0.0', min_ep_version: '1.0.0' }),
   }),
@@ -34,8 +34,8 @@ export const onlyThisRelease = (): RequestHandler =>
   };
 
 /**
- * Agents 1.0.2 to 1.0.6 open connections before they become daemons and then use the same descriptor numbers for other
- * things: a connection that is kept alive makes their next request hang for ever. Their token requests do not name the release.
+ * Agents 1.0.2 to 1.0.6 reuse the descriptors of their connections when they become daemons; on a connection that is kept
+ * alive their next request would hang forever. Token requests do not name the release, so they close as well.
  */
 export const closeConnections = (): RequestHandler =>
   function closeConnection(req, res, next) {

@@ -12,17 +12,17 @@ import { groupResult } from '../results';
 import type { TakenCursor } from './taken-cursor';
 
 /**
- * One client on the results socket. It sends ids of task groups and gets their answers in the order of the group's
- * sequence, from where the group was left.
+ * One client of the results socket. It sends task group IDs and gets their results in the order of the group's sequence
+ * numbers, from the last acknowledged one.
  *
- * The client acknowledges nothing, but its library answers pings in order: each page of results is followed by a ping,
- * and the pong proves that the results arrived. What was not proved is sent again on the next connection.
+ * The client does not acknowledge results, but its library answers pings in order. A ping follows each page of results, and
+ * its pong proves that the results arrived. The next connection sends results without a proof again.
  *
  *   open --stop--> draining (no more results; waits for pongs) --> closing (1001) --> closed
- *   open --the client closes, or goes away--> closed
+ *   open --the client closes or disconnects--> closed
  */
 export interface SocketListener {
-  /** Says 1001 once what was sent has arrived, or after a while. Resolves when the connection is closed. */
+  /** Closes with 1001 once the sent results have arrived, or after DRAIN_MS. Resolves when the connection is closed. */
   stop(): Promise<void>;
 }
 
@@ -33,7 +33,7 @@ export interface ListenerDeps {
   taken: TakenCursor;
 }
 
-/** The client connects again at once on these two; on any other code its futures hang for ever. */
+/** The client reconnects after these two codes; after any other code its futures stay pending forever. */
 const NORMAL = 1000;
 const GOING_AWAY = 1001;
 
@@ -42,13 +42,13 @@ const WAIT_MS = 30_000;
 const PAUSE_MS = 500;
 const DRAIN_MS = 2_000;
 const CLOSE_MS = 2_000;
-const BEAT_MS = 30_000;
-/** The client drops the connection at a larger frame. */
+const PING_INTERVAL_MS = 30_000;
+/** The client closes the connection when it receives a larger frame. */
 const MAX_FRAME_BYTES = 11 * 1024 * 1024;
 
 export function serveListener(socket: WebSocket, identity: Promise<Identity | undefined>, deps: ListenerDeps): SocketListener {
   const stopping = new AbortController();
-  /** The last sequence number that was sent, by group. */
+  /** Last sent sequence number, by task group. */
   const sent = new Map<string, number>();
   const loops = new Set<Promise<void>>();
   const pings = new Map<number, { groupId: string; seq: number }>();
@@ -57,13 +57,13 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   let isAlive = true;
 
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  const beat = setInterval(() => {
+  const pinger = setInterval(() => {
     if (!isAlive) socket.terminate();
     isAlive = false;
     socket.ping();
-  }, BEAT_MS);
+  }, PING_INTERVAL_MS);
 
-  socket.on('error', (error) => deps.log.debug({ reason: error.message }, 'a results socket failed'));
+  socket.on('error', (error) => deps.log.debug({ reason: error.message }, 'connection error on the results socket'));
   socket.on('pong', (data) => {
     isAlive = true;
     const upTo = Number(data.toString('latin1'));
@@ -77,44 +77,44 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     isAlive = true;
     void identity
       .then((who) => subscribe(who, data.toString('utf8')))
-      .catch((error: unknown) => fail('The service could not check who you are; connect again.', error));
+      .catch((error: unknown) => fail('The service could not check the access token. Connect again.', error));
   });
   socket.once('close', (code) => {
-    clearInterval(beat);
+    clearInterval(pinger);
     stopping.abort();
-    // The echo of our own close frame comes after everything that was sent before it.
+    // The client echoes our close frame after it has read everything before it.
     if (isClosing && (code === NORMAL || code === GOING_AWAY)) sent.forEach((seq, groupId) => deps.taken.advance(groupId, seq));
   });
 
   function subscribe(who: Identity | undefined, text: string): void {
-    if (!who) return fail('The access token is unknown, expired or revoked; log in again and make a new client.');
+    if (!who) return fail('The access token is unknown, expired or revoked. Log in again and create a new client.');
     const parsed = uuidSchema.safeParse(text.trim());
-    if (!parsed.success) return fail('The results socket takes ids of task groups, one a message.');
+    if (!parsed.success) return fail('A message on the results socket must be a task group ID.');
     if (sent.has(parsed.data)) return;
     sent.set(parsed.data, 0);
     const loop: Promise<void> = deliver(who, parsed.data).finally(() => loops.delete(loop));
     loops.add(loop);
   }
 
-  /** Until the socket or the service stops. */
+  /** Sends the results of a group until the socket closes or the service stops. */
   async function deliver(who: Identity, groupId: string): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
         const group = await deps.taken.read(groupId);
-        if (group && group.ownerId !== who.id) return fail(`Task group ${groupId} belongs to somebody else.`);
-        // Of an unknown group the first answer may still come.
+        if (group && group.ownerId !== who.id) return fail(`Task group ${groupId} belongs to another identity.`);
+        // An unknown group may still get its first submission.
         const after = Math.max(sent.get(groupId) ?? 0, group?.seq ?? 0);
         const seq = group ? await sendPage(groupId, after) : after;
         if (seq === after) await deps.groupWatch.waitFor(groupId, after, WAIT_MS, stopping.signal);
       } catch (error) {
         if (stopping.signal.aborted) return;
-        deps.log.warn({ err: error, groupId }, 'results could not be sent over the socket; trying again');
+        deps.log.warn({ err: error, groupId }, 'could not send results over the socket; trying again');
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     }
   }
 
-  /** Sends what follows; returns the last sequence number that was sent. */
+  /** Sends the next page of results; returns the last sent sequence number. */
   async function sendPage(groupId: string, after: number): Promise<number> {
     let seq = after;
     for (const row of await listGroupResults(deps.db, groupId, after, PAGE)) {
@@ -136,9 +136,9 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     socket.ping(String(lastPing));
   }
 
-  /** The client gives up its futures and says why, where a refused handshake would leave them hanging. */
+  /** Sends the reason, with which the client fails its futures, and closes. */
   function fail(text: string, cause?: unknown): void {
-    deps.log.debug({ reason: text, err: cause }, 'a results socket was refused');
+    deps.log.debug({ reason: text, err: cause }, 'refused a client of the results socket');
     const failure: SocketFailure = { exception: text };
     socket.send(JSON.stringify(failure), () => socket.close(NORMAL));
   }
@@ -174,6 +174,6 @@ function resultText(row: GroupResultRow): string {
   };
   const text = JSON.stringify(message);
   if (Buffer.byteLength(text) < MAX_FRAME_BYTES) return text;
-  const tooLarge = `The result of task ${task_id} is too large for this connection; read it with FuncXClient.get_result.`;
+  const tooLarge = `The result of task ${task_id} is too large for this connection. Read it with FuncXClient.get_result.`;
   return JSON.stringify({ task_id, status: 'failed', exception: tooLarge, completion_t } satisfies SocketResult);
 }

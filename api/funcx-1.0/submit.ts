@@ -7,23 +7,23 @@ import { errorDocument } from './errors';
 import { releaseOf } from './release';
 
 const SOME_FAILED = 207;
-/** The clients read a task id from every item, also where there is no task. */
+/** The clients require a task ID in every entry, including entries of refused tasks. */
 const NO_TASK = '00000000-0000-0000-0000-000000000000';
 
-/** funcX 1.0 submits a list of calls and reads an outcome for each: those that can be accepted are. */
+/** The submit route of funcX 1.0: a list of tasks, each accepted or refused on its own. */
 export function submitRoutes(deps: ApiDeps): Route[] {
   return [
     route({
       method: 'post',
       path: '/v2/submit',
-      summary: 'Accepts tasks, each with its own outcome',
+      summary: 'Submits tasks; each is accepted or refused on its own',
       body: submit1Schema,
       response: submit1ResponseSchema,
       handle: async ({ identity, body, req, res }) => {
         const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {
           tasks: body.tasks,
           taskGroupId: body.task_group_id ?? undefined,
-          // 1.0.4 sends the same flag, but reads the socket: its queue would only fill.
+          // 1.0.4 sends the flag but reads the socket, so nobody would consume its queue.
           createQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
           isAllOrNone: false,
         });

@@ -2,14 +2,14 @@ import type { Logger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { findSocketGroup, markTaken } from '../../platform/store/socket-deliveries';
 
-/** How far each group was taken: known here at once, in the store a moment later. A client reconnects faster than that. */
+/** The last result that each group's client received. Kept in memory until stored, because clients reconnect faster than a write. */
 
 export interface TakenCursor {
-  /** Undefined while nobody has submitted to the group. */
+  /** Undefined if the group has no submission yet. */
   read(groupId: string): Promise<{ ownerId: string; seq: number } | undefined>;
-  /** Everything up to this sequence number has arrived. */
+  /** Records that results up to this sequence number have arrived. */
   advance(groupId: string, seq: number): void;
-  /** Resolves when everything is in the store, or could not be written. */
+  /** Resolves when all writes have succeeded or failed. */
   flush(): Promise<void>;
 }
 
@@ -21,14 +21,14 @@ export function createTakenCursor(db: Database, log: Logger): TakenCursor {
     try {
       await markTaken(db, groupId, seq);
     } catch (error) {
-      log.warn({ err: error, groupId }, 'could not note which results were taken; they may be sent again');
+      log.warn({ err: error, groupId }, 'could not store which results a client received; it may receive them again');
     }
     if (ahead.get(groupId) === seq) ahead.delete(groupId);
   }
 
   return {
     async read(groupId) {
-      const known = ahead.get(groupId) ?? 0; // before the query: it may be written and forgotten meanwhile
+      const known = ahead.get(groupId) ?? 0; // Read before the query: the entry may be written and deleted meanwhile.
       const row = await findSocketGroup(db, groupId);
       return row && { ownerId: row.ownerId, seq: Math.max(row.takenSeq, known) };
     },

@@ -4,13 +4,13 @@ import type { ApiDeps } from '../deps';
 import { taskDocument } from '../results';
 import { route, type Route } from '../route';
 
-/** The state of many tasks; here every id that was asked for has an entry. */
+/** The states of many tasks. Unlike for later clients, every requested ID has an entry. */
 export function taskRoutes({ db }: ApiDeps): Route[] {
   return [
     route({
       method: 'post',
       path: '/v2/batch_status',
-      summary: 'State of many tasks; unknown ids are named as such',
+      summary: 'Returns the states of many tasks, with an error for each unknown ID',
       body: batchStatusSchema,
       handle: async ({ identity, body }) => {
         const known = new Map((await findTasks(db, identity.id, body.task_ids)).map((row) => [row.id, taskDocument(row)]));

@@ -12,7 +12,7 @@ import { saveCoreEndpoint } from '../../platform/store/user-endpoints';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
-/** A stock core endpoint registers at every start, and gets credentials for this life of it. */
+/** Registration of stock core endpoints, which register at every start and get new broker credentials each time. */
 
 type Registration = z.output<typeof registerCoreSchema>;
 
@@ -27,20 +27,20 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
       ...shared,
       method: 'post',
       path: '/v3/endpoints',
-      summary: 'Registers a new endpoint of Globus Compute 4',
+      summary: 'Registers a new Globus Compute 4 endpoint',
       handle: ({ identity, body }) => register(deps, identity, randomUUID(), body),
     }),
     route({
       ...shared,
       method: 'put',
       path: '/v3/endpoints/:id',
-      summary: 'Registers an endpoint of Globus Compute 4 again, or with an id of its own choice',
+      summary: 'Registers an existing Globus Compute 4 endpoint again, or a new one with a chosen ID',
       handle: (request) => register(deps, request.identity, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
   ];
 }
 
-// Statuses are chosen by what the endpoint's command line shows: 404, 409, 422 and 423 in words, 403 as a traceback.
+// The endpoint's command line shows 404, 409, 422 and 423 as a message, but 403 as a traceback; so this never throws 403.
 async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
   refuseUnsupported(wanted);
   refuseOld(wanted);
@@ -55,7 +55,7 @@ async function register(deps: ApiDeps, identity: Identity, id: string, wanted: R
     allowedFunctions: wanted.allowed_functions ?? null,
     metadata: { ...wanted.metadata, ...(wanted.subscription_uuid ? { subscription_uuid: wanted.subscription_uuid } : {}) },
   });
-  if (!isSaved) throw taken(id); // by another registration, a moment ago
+  if (!isSaved) throw taken(id); // A concurrent registration was faster.
   await deps.stockQueues.declareCommands(id);
   const { command, heartbeat } = await deps.endpointUsers.renewCore(id, identity.id);
   return {
@@ -75,7 +75,7 @@ async function register(deps: ApiDeps, identity: Identity, id: string, wanted: R
   };
 }
 
-/** What would be a promise of more safety than there is. */
+/** Refuses options whose protection the service does not provide. */
 function refuseUnsupported(wanted: Registration): void {
   const refused = wanted.high_assurance
     ? 'high_assurance'
@@ -88,7 +88,7 @@ function refuseUnsupported(wanted: Registration): void {
   throw new TerminalError('INVALID_REQUEST', `this service does not offer "${refused}"; remove it from the configuration`);
 }
 
-/** Before 4.0 an endpoint of one user runs tasks itself, from a queue that a registration of today does not name. */
+/** Single-user endpoints before 4.0 read tasks from a queue that this registration response does not contain. */
 function refuseOld({ metadata, multi_user: isMultiUser }: Registration): void {
   const version = typeof metadata.endpoint_version === 'string' ? metadata.endpoint_version : '';
   const major = /^(\d+)\./.exec(version)?.[1];
@@ -105,7 +105,7 @@ async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Pr
     throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} was deleted; remove endpoint.json to register a new one`);
   }
   if (present.kind !== 'globus') {
-    throw new TerminalError('CONFLICT', `endpoint ${id} is of kind ${present.kind}; register without its id`);
+    throw new TerminalError('CONFLICT', `endpoint ${id} is of kind ${present.kind}; register without this ID`);
   }
   const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
   if (lockedForMs > 0) {
@@ -118,4 +118,4 @@ async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Pr
 }
 
 const taken = (id: string): TerminalError =>
-  new TerminalError('CONFLICT', `endpoint ${id} belongs to somebody else; register without its id`);
+  new TerminalError('CONFLICT', `endpoint ${id} belongs to another identity; register without this ID`);

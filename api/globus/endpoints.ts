@@ -21,9 +21,9 @@ import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
-/** Endpoints as the Globus Compute clients read, lock and delete them. */
+/** Endpoint routes for Globus Compute clients: read, lock and delete. */
 
-/** How long a remotely stopped endpoint may not register again. */
+/** For how long a remotely stopped endpoint cannot register. */
 const LOCK_S = 10;
 
 export function endpointRoutes(deps: ApiDeps): Route[] {
@@ -32,7 +32,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/endpoints',
-      summary: 'Your endpoints, or with role=any all that you may see',
+      summary: 'Lists your endpoints, or with role=any all endpoints that you may see',
       query: endpointsQuerySchema,
       response: z.array(endpointDocumentSchema),
       handle: async ({ identity, query }) => {
@@ -46,7 +46,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/endpoints/:id',
-      summary: 'An endpoint that is yours, public or shared with you',
+      summary: 'Returns an endpoint that is yours, public or shared with you',
       response: endpointDocumentSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
       handle: async (request) => {
@@ -57,7 +57,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/endpoints/:id/status',
-      summary: 'Whether an endpoint is online, and its last report',
+      summary: 'Returns whether an endpoint is online, and its last report',
       response: endpointStatusSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
       handle: async (request) => {
@@ -68,7 +68,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'delete',
       path: '/v2/endpoints/:id',
-      summary: 'Deletes an endpoint: its agent stops, its open tasks fail',
+      summary: 'Deletes an endpoint; its agent stops and its open tasks fail',
       response: deletedSchema,
       errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
       handle: async (request) => {
@@ -81,14 +81,14 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v3/endpoints/:id/lock',
-      summary: 'Stops an endpoint remotely; it may register again after a moment',
+      summary: 'Stops an endpoint remotely; it can register again after a few seconds',
       response: endpointLockSchema,
       errors: ['ENDPOINT_NOT_FOUND', 'FORBIDDEN'],
       handle: async (request) => {
         const row = await requireEndpoint(db, request.identity, 'manage', idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'));
         const until = await lockEndpoint(db, row.id, LOCK_S);
         if (!until) throw unknownEndpoint(row.id);
-        // A stock one says goodbye with its other credential; our agent is told why.
+        // A stock endpoint notices the revoked credential and reports with its other one; our agent gets a command.
         if (row.kind === 'globus') await deps.endpointUsers.revokeCommand(row.id);
         else await stopAgent(deps, row.id, 'the endpoint was stopped remotely');
         return { endpoint_id: row.id, lock_expiration_timestamp: until.toISOString() };
@@ -97,7 +97,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v3/endpoints/:id/allowed_functions',
-      summary: 'The functions that an endpoint is restricted to',
+      summary: 'Lists the functions to which an endpoint is restricted',
       response: allowedFunctionsSchema,
       errors: ['ENDPOINT_NOT_FOUND'],
       handle: async (request) => {
@@ -110,7 +110,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
 
 const statusOf = (row: EndpointRow): 'online' | 'offline' => (row.isOnline ? 'online' : 'offline');
 
-/** What its metadata says of the machine is for the owner. */
+/** Only the owner sees the metadata, because it describes the machine. */
 function endpointDocument(row: EndpointRow, isOwner: boolean): z.input<typeof endpointDocumentSchema> {
   return {
     ...(isOwner ? row.metadata : {}),
@@ -126,16 +126,16 @@ function endpointDocument(row: EndpointRow, isOwner: boolean): z.input<typeof en
   };
 }
 
-/** Tells the agent to stop, if it listens, then takes its credentials. */
+/** Sends a stop command if the agent is connected, then revokes its credentials. */
 async function stopAgent({ queues, sendCommand, brokerUsers }: ApiDeps, endpointId: string, reason: string): Promise<void> {
-  // The command is on its way before the connection is closed, so a healthy agent can tell its user why.
+  // The command must come before the revocation closes the connection, so that the agent can show the reason.
   if (await queues.hasListener(endpointId)) await sendCommand(endpointId, { command: 'stop', reason });
   await brokerUsers.revokeEndpoint(endpointId);
 }
 
-/** Every step may be done again: when one fails the caller is told so and repeats the request. */
+/** Every step is idempotent: if one fails, the caller repeats the request. */
 async function removeEndpoint(deps: ApiDeps, { id, kind }: EndpointRow): Promise<void> {
-  await deleteEndpoint(deps.db, id); // first, so that the agent can't come back
+  await deleteEndpoint(deps.db, id); // First, so that the agent cannot register again.
   if (kind === 'globus') await deps.brokerUsers.revokeEndpoint(id);
   else await stopAgent(deps, id, 'the endpoint was deleted');
   await deps.onEndpointDeleted(id);

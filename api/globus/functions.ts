@@ -9,7 +9,7 @@ import type { ApiDeps } from '../deps';
 import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
 
-/** Functions, as the Globus Compute clients register and read them. */
+/** Function routes for Globus Compute clients: register, read and delete. */
 
 const SOURCE_BUFFER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
 
@@ -18,7 +18,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'post',
       path,
-      summary: 'Registers a function; every call makes a new id',
+      summary: 'Registers a function; every request creates a new ID',
       body: registerFunctionSchema,
       response: functionIdSchema,
       errors: ['PAYLOAD_TOO_LARGE', 'FORBIDDEN'],
@@ -26,7 +26,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
         if (body.serialized && body.language !== 'python') {
           throw new TerminalError(
             'INVALID_REQUEST',
-            `a ${body.language} function is registered by source: send "serialized": false`,
+            `a ${body.language} function must be registered as source; send "serialized": false`,
           );
         }
         const code = body.serialized
@@ -58,7 +58,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/functions/:id',
-      summary: 'A function that is yours, public or shared with you',
+      summary: 'Returns a function that is yours, public or shared with you',
       response: functionDocumentSchema,
       errors: ['FUNCTION_NOT_FOUND'],
       handle: async (request) => {
@@ -80,7 +80,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'delete',
       path: '/v2/functions/:id',
-      summary: 'Deletes a function; accepted tasks of it still run',
+      summary: 'Deletes a function; tasks that were already accepted still run',
       response: deletedSchema,
       errors: ['FUNCTION_NOT_FOUND', 'FORBIDDEN'],
       handle: async (request) => {

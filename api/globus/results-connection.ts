@@ -4,14 +4,14 @@ import { withAuthority } from '../../platform/broker-urls';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 
-/** Where a submitter reads the results of its task groups. */
+/** The AMQP connection on which a submitter reads the results of its task groups. */
 
 export function resultsConnectionRoutes({ brokerUsers, brokerAuthority }: ApiDeps): Route[] {
   return [
     route({
       method: 'get',
       path: '/v2/get_amqp_result_connection_url',
-      summary: 'Address and queue prefix by which results are consumed over AMQP',
+      summary: 'Returns the URL and queue prefix for consuming results over AMQP',
       query: resultConnectionQuerySchema,
       response: resultConnectionSchema,
       handle: async ({ identity, query }) => {

@@ -7,7 +7,7 @@ import { resultsConnectionRoutes } from './results-connection';
 import { submitRoutes } from './submit';
 import { taskRoutes } from './tasks';
 
-/** What the Globus Compute 4 clients call (protocol/globus-compute-4, section 4). */
+/** Routes for Globus Compute 4 clients (protocol/globus-compute-4, section 4). */
 export const globusRoutes = (deps: ApiDeps): Route[] => [
   ...functionRoutes(deps),
   ...coreEndpointRoutes(deps),

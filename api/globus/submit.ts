@@ -24,7 +24,7 @@ import { acceptList } from '../submit-list';
 import { checkPayloads, checkTarget, placeTasks, splitSpecification } from '../../accepting/targets';
 import { idempotencyOf, traceparentOf } from '../submit-headers';
 
-/** How the Globus Compute clients submit: a table of payloads per function, or a list of calls. */
+/** Submit routes for Globus Compute clients: payloads by function, or a list of tasks. */
 
 interface Submitter {
   identity: Identity;
@@ -46,7 +46,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v3/endpoints/:id/submit',
-      summary: 'Accepts tasks for an endpoint, all or none; the answer has one id per task, in their order',
+      summary: 'Submits tasks to an endpoint, all or none; returns one ID per task, in order',
       body: submitSchema,
       response: submitResponseSchema,
       errors: ERRORS,
@@ -55,7 +55,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/submit',
-      summary: 'Accepts tasks in the shapes of older clients',
+      summary: 'Submits tasks in the formats of older clients',
       body: submitV2Schema,
       response: submitV2ResponseSchema,
       errors: ERRORS,
@@ -82,7 +82,7 @@ async function submitTable(
   }
   const { specification, policy } = splitSpecification(body.resource_specification);
   const idempotency = idempotencyOf(req);
-  // A key says what is a repeat; without one, only an answer that was lost does.
+  // With an idempotency key, the key identifies a repeat. Without one, an equal request is a repeat only if the response was lost.
   const bodyHash = idempotency.idempotency ? undefined : bodyHashOf(req);
   const [[target], wasLost] = await Promise.all([
     readSubmitTargets(db, [endpointId], functionIds),
@@ -91,7 +91,7 @@ async function submitTable(
   if (!target) throw unknownEndpoint(endpointId);
   const checked = checkTarget(identity, target, functionIds, policy);
   checkPayloads(target, Object.values(body.tasks).flat());
-  // The keys as they were sent: the clients look their own up.
+  // Return the keys as the client sent them, because the client looks them up.
   const respond = (accepted: Accepted): SubmitResponse => ({
     request_id: accepted.requestId,
     task_group_id: accepted.taskGroupId,
@@ -132,20 +132,20 @@ async function submitTable(
   return respond(accepted);
 }
 
-/** From the id in lower case to the key that was sent. */
+/** Maps each function ID in lower case to the key that the client sent. */
 function readFunctionIds(keys: readonly string[]): Map<string, string> {
   const sent = new Map<string, string>();
   for (const key of keys) {
     const id = key.toLowerCase();
     if (!isUuid(id))
-      throw new TerminalError('INVALID_REQUEST', `body field "tasks": "${key.slice(0, 100)}" is not a function id`);
-    if (sent.has(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": function ${id} is there twice`);
+      throw new TerminalError('INVALID_REQUEST', `body field "tasks": "${key.slice(0, 100)}" is not a function ID`);
+    if (sent.has(id)) throw new TerminalError('INVALID_REQUEST', `body field "tasks": function ${id} occurs twice`);
     sent.set(id, key);
   }
   return sent;
 }
 
-/** Everything is checked before anything is accepted. */
+/** Checks all tasks before it accepts any. */
 async function submitList(deps: ApiDeps, { identity, req }: Submitter, body: TaskList): Promise<SubmitListResponse> {
   const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {
     tasks: body.tasks,

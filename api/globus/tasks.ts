@@ -5,14 +5,14 @@ import { taskDocument } from '../results';
 import { requireTask, requireTaskGroup } from '../task-lookup';
 import { idParameter, route, type Route } from '../route';
 
-/** Tasks as the Globus Compute clients ask for them. */
+/** Task routes for Globus Compute clients. */
 
 export function taskRoutes({ db, config }: ApiDeps): Route[] {
   return [
     route({
       method: 'get',
       path: '/v2/tasks/:id',
-      summary: 'State of a task, with its result or exception',
+      summary: 'Returns the state of a task, with its result or exception',
       response: taskDocumentSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
       handle: async (request) =>
@@ -21,7 +21,7 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v2/batch_status',
-      summary: 'The same for many tasks; unknown ids are left out',
+      summary: 'Returns the states of many tasks; omits unknown IDs',
       body: batchStatusSchema,
       response: batchStatusResponseSchema,
       handle: async ({ identity, body }) => {
@@ -32,7 +32,7 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/taskgroup/:id',
-      summary: 'Ids of the tasks of a group',
+      summary: 'Lists the IDs of the tasks of a group',
       response: taskGroupSchema,
       errors: ['GROUP_NOT_FOUND'],
       handle: async (request) => {

@@ -3,8 +3,8 @@ import type { RequestHandler } from 'express';
 const ABSOLUTE = /^https?:\/\/[^/?#]*/i;
 
 /**
- * A client that has us as its HTTP proxy names the whole address in its request line (RFC 9112, section 3.2.2). The stock
- * SDK's address is fixed at http://localhost:5000, so this is how it reaches a service elsewhere; we answer for any host.
+ * A client that uses the service as its HTTP proxy sends the absolute URL in the request line (RFC 9112, section 3.2.2). The
+ * stock SDK always calls http://localhost:5000, so a proxy is its way to a service on another host. Any host is accepted.
  */
 export const acceptAbsoluteForm = (): RequestHandler =>
   function stripOrigin(req, _res, next) {

@@ -4,33 +4,33 @@ import { TerminalError } from '../../contracts/errors';
 import { decide, type Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 
-/** The token after `Bearer`; 401 without one. */
+/** The bearer token of an Authorization header; throws UNAUTHENTICATED if the header has none. */
 export function bearerToken(header: string | undefined): string {
   const match = /^Bearer +(\S+) *$/i.exec(header ?? '');
   if (!match?.[1]) {
     throw new TerminalError(
       'UNAUTHENTICATED',
-      'the request has no access token; ask POST /v2/oauth2/token for one and send "Authorization: Bearer <token>"',
+      'the request has no access token; get one from POST /v2/oauth2/token and send "Authorization: Bearer <token>"',
     );
   }
   return match[1];
 }
 
-/** Lets pass whoever has a valid token. Always 401 otherwise: only that makes the clients ask for a new one. */
+/** Requires a valid token. Responds with 401 otherwise, because only a 401 makes the clients request a new token. */
 export const authenticate = (identities: Identities): RequestHandler =>
   async function authenticateBearer(req, res, next) {
     const identity = await identities.authenticate(bearerToken(req.headers.authorization));
     if (!identity) {
       throw new TerminalError(
         'UNAUTHENTICATED',
-        'the access token is unknown, expired or revoked; ask POST /v2/oauth2/token for a new one',
+        'the access token is unknown, expired or revoked; get a new one from POST /v2/oauth2/token',
       );
     }
     res.locals.identity = identity;
     next();
   };
 
-/** Lets pass administrators only. Stands after {@link authenticate}. */
+/** Requires an administrator. Use after {@link authenticate}. */
 export const requireAdmin = (): RequestHandler =>
   function requireAdministrator(_req, res, next) {
     const decision = decide(identityOf(res), 'manage', { kind: 'service' });
@@ -40,6 +40,6 @@ export const requireAdmin = (): RequestHandler =>
 
 export function identityOf(res: Response): Identity {
   const identity = res.locals.identity as Identity | undefined;
-  if (!identity) throw new Error('the route is open, so there is no identity');
+  if (!identity) throw new Error('the request was not authenticated');
   return identity;
 }

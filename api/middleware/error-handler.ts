@@ -5,24 +5,24 @@ import type { ErrorBody } from '../../contracts/http/globus';
 import type { Logger } from '../../platform/log';
 import { requestIdOf } from './request-id';
 
-/** The border where every throw becomes an answer. What is not ours says nothing about itself. */
+/** Converts every thrown error to a response. Errors that are not ours reveal no details. */
 
-/** Node and Postgres codes of a connection that failed or an engine that is starting or stopping. */
+/** Node error codes of failed connections. */
 const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
-/** Of our publisher, the Temporal client and amqplib: the engine or the way to it is gone. */
+/** Error classes of our publisher, the Temporal client and amqplib that mean an engine cannot be reached. */
 const ENGINE_ERRORS = new Set(['PublishError', 'ServiceError', 'IllegalOperationError']);
 const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|the message broker is not connected)/;
 const UNAVAILABLE_SQLSTATE = /^(08|53|57P|40)/;
-/** Data exceptions, and limits of Postgres such as the depth of JSON. */
+/** SQLSTATE classes of invalid data and of Postgres limits, such as the depth of JSON. */
 const DATA_SQLSTATE = /^(22|54)/;
 
 export const unknownRoute = (): RequestHandler =>
   function noSuchRoute(req) {
-    throw new TerminalError('NOT_FOUND', `the service has no route ${req.method} ${req.path.slice(0, 200)}; see /openapi.json`);
+    throw new TerminalError('NOT_FOUND', `the route ${req.method} ${req.path.slice(0, 200)} does not exist; see /openapi.json`);
   };
 
 export const errorHandler = (log: Logger): ErrorRequestHandler =>
-  // Express tells error handlers by their four parameters.
+  // Express recognizes error handlers by their four parameters.
   function answerError(thrown: unknown, req, res, _next) {
     const error = translateError(thrown);
     const requestId = requestIdOf(res);
@@ -34,7 +34,7 @@ export const errorHandler = (log: Logger): ErrorRequestHandler =>
     }
     if (error.retryAfterS !== undefined) res.setHeader('retry-after', String(Math.max(1, Math.ceil(error.retryAfterS))));
     if (error.code === 'UNAUTHENTICATED') res.setHeader('www-authenticate', 'Bearer');
-    const body: unknown = res.locals.errorBody; // of a wire with a shape of its own
+    const body: unknown = res.locals.errorBody; // set for clients with their own error format
     res.status(error.httpStatus).json(body ?? errorBody(error, requestId));
   };
 
@@ -50,7 +50,7 @@ export function errorBody(error: FuncXError, requestId: string): ErrorBody {
   };
 }
 
-/** Any throw as one of ours. */
+/** Converts any thrown value to one of our errors. */
 export function translateError(thrown: unknown): FuncXError {
   if (thrown instanceof FuncXError) return thrown;
   const error = ensureError(thrown);
@@ -61,7 +61,7 @@ export function translateError(thrown: unknown): FuncXError {
     if (DATA_SQLSTATE.test(code)) {
       return new TerminalError(
         'INVALID_REQUEST',
-        'the request holds something that can not be stored: a NUL, or JSON that is nested too deep',
+        'the request contains a NUL character or JSON that is nested too deeply; remove it',
         {
           cause: error,
         },
@@ -69,28 +69,32 @@ export function translateError(thrown: unknown): FuncXError {
     }
   }
   if (error instanceof RangeError && error.message.startsWith('Maximum call stack')) {
-    return new TerminalError('INVALID_REQUEST', 'the JSON of the request is nested too deep', { cause: error });
+    return new TerminalError('INVALID_REQUEST', 'the JSON of the request is nested too deeply', { cause: error });
   }
-  if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not well formed', { cause: error });
+  if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not a valid URL path', { cause: error });
   if (ENGINE_ERRORS.has(error.name) || LOST_CONNECTION.test(error.message)) return unavailable(error);
   return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause: error });
 }
 
 function unavailable(cause: Error): RetryableError {
-  return new RetryableError('an engine of the service does not answer; try again in a moment', { cause });
+  return new RetryableError('part of the service is not available; try again in a moment', { cause });
 }
 
-/** What express's body readers throw (package body-parser); without a type where a compressed body is broken. */
+/** Errors of express's body parsers (package body-parser). Errors of broken compressed bodies have no type. */
 function translateBodyError(type: string, status: number, cause: Error): FuncXError {
   switch (type) {
     case 'entity.too.large':
-      return new TerminalError('PAYLOAD_TOO_LARGE', 'the request is larger than the service takes at once; send fewer tasks', {
-        cause,
-      });
+      return new TerminalError(
+        'PAYLOAD_TOO_LARGE',
+        'the request is larger than the limit of this route; send less in one request',
+        {
+          cause,
+        },
+      );
     case 'entity.parse.failed':
       return new TerminalError('INVALID_REQUEST', 'the request body is not well-formed JSON', { cause });
     default:
       if (status >= 500) return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause });
-      return new TerminalError('INVALID_REQUEST', `the request body can not be read: ${type}`, { cause });
+      return new TerminalError('INVALID_REQUEST', `the request body cannot be read: ${type}`, { cause });
   }
 }

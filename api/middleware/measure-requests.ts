@@ -5,17 +5,17 @@ import type { RouteDescription } from '../route';
 
 const METRIC = 'funcx_http_request_seconds';
 
-const existing = register.getSingleMetric(METRIC) as Histogram | undefined; // a test may load the module twice
+const existing = register.getSingleMetric(METRIC) as Histogram | undefined; // Tests may load the module twice.
 const durations =
   existing ??
   new Histogram({
     name: METRIC,
-    help: 'Time from a request until its answer was handed to the system, by route and status.',
+    help: 'Time from the start of a request until its response is closed, by route and status.',
     labelNames: ['method', 'route', 'status'],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
   });
 
-/** Times every request of a route. Labels are the route's pattern, never ids. */
+/** Measures every request of a route. Labels hold the route's pattern, never IDs. */
 export const measureRequests = ({ method, path }: RouteDescription): RequestHandler =>
   function measureRequest(_req, res, next) {
     const stop = durations.startTimer();

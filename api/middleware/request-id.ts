@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { RequestHandler, Response } from 'express';
 
-/** Gives every request an id, which is in its answer and in every log line about it. */
+/** Assigns a request ID, which appears in the response and in every log line about the request. */
 export const assignRequestId = (): RequestHandler =>
   function requestId(_req, res, next) {
     const id = randomUUID();
@@ -13,6 +13,6 @@ export const assignRequestId = (): RequestHandler =>
 
 export function requestIdOf(res: Response): string {
   const id: unknown = res.locals.requestId;
-  if (typeof id !== 'string') throw new Error('a request was not given an id');
+  if (typeof id !== 'string') throw new Error('the request has no ID');
   return id;
 }

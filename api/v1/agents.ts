@@ -12,11 +12,11 @@ import { checkEndpoint, requireGroup, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
-/** An agent of ours registers, at every start and whenever it needs new credentials. */
+/** Registration of our agents, at every start and whenever an agent needs new credentials. */
 
 /**
- * A neighbour's call waits behind at most this much of the queue. Less than the round trip from dispatch to answer must not
- * be: the measured rate is then what the window allows, the window follows the rate, and both fall to the floor's.
+ * The window holds this many seconds of work, so another owner's task waits at most this long behind dispatched tasks. Must
+ * exceed the dispatch-to-result round trip; otherwise window and rate shrink each other.
  */
 const WINDOW_SPAN_S = 0.1;
 const MIN_WINDOW = 4;
@@ -35,14 +35,14 @@ export function agentRoutes(deps: ApiDeps): Route[] {
       ...shared,
       method: 'post',
       path: '/v1/endpoints',
-      summary: 'Registers a new endpoint with an agent of ours',
+      summary: 'Registers a new endpoint',
       handle: ({ identity, body }) => registerAgent(deps, identity, randomUUID(), body),
     }),
     route({
       ...shared,
       method: 'put',
       path: '/v1/endpoints/:id',
-      summary: 'Registers the agent of an endpoint again, or with an id of its own choice',
+      summary: 'Registers the agent of an existing endpoint again, or a new endpoint with a chosen ID',
       handle: (request) => registerAgent(deps, request.identity, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
   ];
@@ -71,11 +71,11 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     windowFloor,
     windowSpanS: WINDOW_SPAN_S,
   });
-  if (!isSaved) throw unknownEndpoint(id); // deleted, or made by another owner, a moment ago
+  if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
 
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id);
-  deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent registered');
+  deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'agent registered');
   return {
     endpoint_id: id,
     broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
@@ -92,21 +92,28 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
 
 async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow, wanted: Registration): Promise<void> {
   if (present.ownerId !== identity.id) {
-    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to somebody else; register without its id`);
+    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to another identity; register without this ID`);
   }
   checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
   if (present.kind !== 'agent') {
-    throw new TerminalError('CONFLICT', `endpoint ${present.id} is of kind ${present.kind}; register without its id`);
+    throw new TerminalError('CONFLICT', `endpoint ${present.id} is of kind ${present.kind}; register without this ID`);
   }
   const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
   if (lockedForMs > 0) {
-    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; register again in a moment`, {
-      retryAfterS: lockedForMs / 1000,
-    });
+    throw new TerminalError(
+      'ENDPOINT_LOCKED',
+      `endpoint ${present.id} was stopped remotely; register it again in a few seconds`,
+      {
+        retryAfterS: lockedForMs / 1000,
+      },
+    );
   }
   if (present.incarnation === wanted.incarnation || !(await isAlive(deps, present))) return;
   if (!wanted.replace) {
-    deps.log.warn({ endpointId: present.id, kind: 'agent', incarnation: wanted.incarnation }, 'an agent was refused');
+    deps.log.warn(
+      { endpointId: present.id, kind: 'agent', incarnation: wanted.incarnation },
+      'agent refused: another agent of the endpoint is online',
+    );
     throw new TerminalError(
       'CONFLICT',
       `another agent of endpoint ${present.id} is online; stop it first, or register with "replace" to take over`,
@@ -119,7 +126,7 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
   });
 }
 
-/** Heartbeats tell of a death only later; the listener on the command queue is gone at once. */
+/** A dead agent's consumer on the command queue disappears at once; missing heartbeats show its death only later. */
 async function isAlive({ queues }: ApiDeps, present: EndpointRow): Promise<boolean> {
   const lastSign = Math.max(present.lastHeartbeatAt?.getTime() ?? 0, present.registeredAt.getTime());
   const isFresh = Date.now() - lastSign < (present.heartbeatPeriodS ?? 0) * MISSED_HEARTBEAT_PERIODS * 1000;

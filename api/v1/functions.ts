@@ -7,7 +7,7 @@ export function functionListRoute({ db }: ApiDeps): Route {
   return route({
     method: 'get',
     path: '/v1/functions',
-    summary: 'Your functions, newest first',
+    summary: 'Lists your functions, newest first',
     query: functionsQuerySchema,
     response: functionListSchema,
     handle: async ({ identity, query }) => ({

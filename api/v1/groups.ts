@@ -8,19 +8,20 @@ import { addMember, findGroup, insertGroup, listGroups, removeMember, type Group
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 
-/** Groups of identities, with which functions and endpoints are shared. */
+/** Groups of identities, for sharing functions and endpoints. */
 
 export function groupRoutes({ db, identities }: ApiDeps): Route[] {
   async function requireGroup(identity: Identity, action: Action, nameOrId: string): Promise<GroupRow> {
     const group = await findGroup(db, nameOrId);
     const decision = group ? decide(identity, action, { kind: 'group', ownerId: group.ownerId }) : { deny: 'NOT_FOUND' as const };
-    if (!group || decision !== 'allow') throw new TerminalError('NOT_FOUND', `no group ${nameOrId.slice(0, 200)} belongs to you`);
+    if (!group || decision !== 'allow')
+      throw new TerminalError('NOT_FOUND', `you own no group ${nameOrId.slice(0, 200)}; check the name or ID`);
     return group;
   }
 
   async function requireIdentity(nameOrId: string): Promise<IdentityRow> {
     const row = await identities.find(nameOrId);
-    if (!row) throw new TerminalError('NOT_FOUND', `no identity is called ${nameOrId.slice(0, 200)}`);
+    if (!row) throw new TerminalError('NOT_FOUND', `identity ${nameOrId.slice(0, 200)} does not exist; check the name or ID`);
     return row;
   }
 
@@ -28,21 +29,21 @@ export function groupRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/groups',
-      summary: 'Makes a group; you are its owner',
+      summary: 'Creates a group that you own',
       body: createGroupSchema,
       response: groupSchema,
       status: 201,
       errors: ['CONFLICT'],
       handle: async ({ identity, body }) => {
         const group = await insertGroup(db, randomUUID(), body.name, identity.id);
-        if (!group) throw new TerminalError('CONFLICT', `a group with the name ${body.name} exists; choose another`);
+        if (!group) throw new TerminalError('CONFLICT', `a group with the name ${body.name} already exists; choose another name`);
         return groupDocument(group);
       },
     }),
     route({
       method: 'get',
       path: '/v1/groups',
-      summary: 'Groups that you own or are a member of; all of them for administrators',
+      summary: 'Lists the groups that you own or are a member of; for administrators, all groups',
       response: groupListSchema,
       handle: async ({ identity }) => ({
         groups: (await listGroups(db, identity.isAdmin ? undefined : identity.id)).map(groupDocument),
@@ -51,7 +52,7 @@ export function groupRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/groups/:group/members',
-      summary: 'Adds an identity, by name or id, to a group',
+      summary: 'Adds an identity, by name or ID, to a group',
       body: groupMemberSchema,
       response: groupSchema,
       errors: ['NOT_FOUND'],

@@ -3,14 +3,14 @@ import { createdIdentitySchema, createIdentitySchema, identityListSchema, revoke
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 
-/** Administrators make and revoke identities. */
+/** Routes with which administrators create and revoke identities. */
 
 export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
   return [
     route({
       method: 'post',
       path: '/v1/identities',
-      summary: 'Makes an identity; its secret is in this answer only',
+      summary: 'Creates an identity; only this response contains its secret',
       access: 'admin',
       body: createIdentitySchema,
       response: createdIdentitySchema,
@@ -30,7 +30,7 @@ export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/identities',
-      summary: 'All identities',
+      summary: 'Lists all identities',
       access: 'admin',
       response: identityListSchema,
       handle: async () => ({
@@ -46,15 +46,16 @@ export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
     route({
       method: 'delete',
       path: '/v1/identities/:identity',
-      summary: 'Revokes an identity, by name or id, with its tokens and broker credentials',
+      summary: 'Revokes an identity, by name or ID, with its tokens and broker credentials',
       access: 'admin',
       response: revokedIdentitySchema,
       errors: ['NOT_FOUND', 'CONFLICT'],
       handle: async ({ params, identity }) => {
         const wanted = params.identity ?? '';
         const row = await identities.find(wanted);
-        if (!row) throw new TerminalError('NOT_FOUND', `no identity is called ${wanted.slice(0, 200)}`);
-        if (row.id === identity.id) throw new TerminalError('CONFLICT', 'you can not revoke the identity that you are using');
+        if (!row) throw new TerminalError('NOT_FOUND', `identity ${wanted.slice(0, 200)} does not exist; check the name or ID`);
+        if (row.id === identity.id)
+          throw new TerminalError('CONFLICT', 'you cannot revoke the identity that you are using; ask another administrator');
         await identities.revoke(row.id);
         await brokerUsers.revokeOwner(row.id);
         return { client_id: row.id, revoked: true };

@@ -8,7 +8,7 @@ import type { ApiDeps } from '../deps';
 import { requirePacked } from '../../accepting/payloads';
 import { route, type Route } from '../route';
 
-/** Pipelines: whom the calls of workflows on a task queue act as, and the functions declared beside those workflows. */
+/** Registration of a pipeline's Temporal task queue: the identity of its calls, and the functions declared with its workflows. */
 
 const SOURCE_BUFFER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
 
@@ -17,7 +17,7 @@ export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
     route({
       method: 'put',
       path: '/v1/pipelines/:queue',
-      summary: 'Calls of workflows on this Temporal task queue act as you; registers their functions by name and version',
+      summary: 'Lets calls from workflows on a Temporal task queue act as you, and registers their functions by name and version',
       body: registerPipelineSchema,
       response: registeredPipelineSchema,
       errors: ['CONFLICT', 'PAYLOAD_TOO_LARGE'],
@@ -26,7 +26,7 @@ export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
         if (!(await bindPipelineQueue(db, { namespace: body.namespace, taskQueue, identityId: identity.id }))) {
           throw new TerminalError(
             'CONFLICT',
-            `the task queue ${taskQueue.slice(0, 200)} of namespace ${body.namespace} was registered by somebody else; use another`,
+            `the task queue ${taskQueue.slice(0, 200)} of namespace ${body.namespace} is registered by another identity; use another task queue`,
           );
         }
         const functions = [];
@@ -43,7 +43,7 @@ export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
           if (!saved.isSame) {
             throw new TerminalError(
               'CONFLICT',
-              `function ${name}@${version} is registered with other code; give it another version`,
+              `function ${name}@${version} is already registered with different code; use another version`,
             );
           }
           functions.push({ name, version, function_uuid: saved.id });

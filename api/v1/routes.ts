@@ -10,7 +10,7 @@ import { submissionRoutes } from './submissions';
 import { taskGroupRoutes } from './task-groups';
 import { taskRoutes } from './tasks';
 
-/** Our own interface. */
+/** Routes of our own interface. */
 export const v1Routes = (deps: ApiDeps): Route[] => [
   ...agentRoutes(deps),
   ...identityRoutes(deps),

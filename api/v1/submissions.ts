@@ -6,12 +6,13 @@ import { countTaskStates, findSubmission, listSubmissions, type SubmissionRow } 
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
-/** Submissions: what was accepted together, and where to watch it in the Temporal UI. */
+/** Submission routes. Each document links to the workflow in the Temporal UI. */
 
 export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
   async function requireSubmission(identity: Identity, id: string): Promise<SubmissionRow> {
     const row = await findSubmission(db, identity.id, id);
-    if (!row) throw new TerminalError('SUBMISSION_NOT_FOUND', `no submission ${id} belongs to you; check the id and who you are`);
+    if (!row)
+      throw new TerminalError('SUBMISSION_NOT_FOUND', `you have no submission ${id}; check the ID and the identity that you use`);
     return row;
   }
 
@@ -35,7 +36,7 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/submissions',
-      summary: 'Your submissions, newest first',
+      summary: 'Lists your submissions, newest first',
       query: submissionsQuerySchema,
       response: submissionListSchema,
       handle: async ({ identity, query }) => {
@@ -50,7 +51,7 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/submissions/:id',
-      summary: 'A submission with the counts of its tasks by state',
+      summary: 'Returns a submission with its task counts by state',
       response: submissionSchema,
       errors: ['SUBMISSION_NOT_FOUND'],
       handle: async (request) => {
@@ -61,7 +62,7 @@ export function submissionRoutes({ db, config, cancel }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/submissions/:id/cancel',
-      summary: 'Cancels every task of the submission that has no answer yet',
+      summary: 'Cancels the open tasks of a submission',
       response: cancelledSchema,
       errors: ['SUBMISSION_NOT_FOUND'],
       handle: async (request) => {

@@ -16,7 +16,7 @@ import { ANSWERED, idParameter, route, type Route } from '../route';
 import { requireTaskGroup } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
-/** Results of a task group in the order of their sequence numbers, by long poll or as server-sent events. */
+/** Results of a task group, in the order of their sequence numbers, by long poll or as server-sent events. */
 
 const KEEP_ALIVE_MS = 15_000;
 const EVENTS_PAGE = 200;
@@ -27,7 +27,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/taskgroups/:id/results',
-      summary: 'Results after a cursor; with wait_s the answer comes when there is one',
+      summary: 'Lists results after a cursor; with wait_s, waits for the next result',
       query: groupResultsQuerySchema,
       response: groupResultsSchema,
       errors: ['GROUP_NOT_FOUND'],
@@ -46,7 +46,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/taskgroups/:id/events',
-      summary: 'The same as server-sent events; Last-Event-ID is the cursor',
+      summary: 'Streams results as server-sent events; Last-Event-ID is the cursor',
       query: groupEventsQuerySchema,
       response: groupResultSchema,
       contentType: 'text/event-stream',
@@ -61,7 +61,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/taskgroups/:id/cancel',
-      summary: 'Cancels every task of the group that has no answer yet',
+      summary: 'Cancels the open tasks of a group',
       response: cancelledSchema,
       errors: ['GROUP_NOT_FOUND'],
       handle: async (request) => {
@@ -78,7 +78,7 @@ async function streamEvents({ db, groupWatch, stopping }: ApiDeps, res: Response
   res.writeHead(200, {
     'content-type': 'text/event-stream; charset=utf-8',
     'cache-control': 'no-store',
-    'x-accel-buffering': 'no', // proxies pass every event on at once
+    'x-accel-buffering': 'no', // Proxies must not buffer events.
   });
   res.write('retry: 1000\n\n');
   let cursor = after;
@@ -88,7 +88,7 @@ async function streamEvents({ db, groupWatch, stopping }: ApiDeps, res: Response
       if (signal.aborted) break;
       const isBuffered = res.write(`id: ${row.seq}\nevent: result\ndata: ${JSON.stringify(groupResult(row))}\n\n`);
       cursor = row.seq;
-      // A slow reader must not make us hold its results; rejects when the stream ends meanwhile, and then the loop does too.
+      // Do not buffer results for a slow reader. If the stream ends meanwhile, this rejects and the loop ends as well.
       if (!isBuffered) await once(res, 'drain', { signal }).catch(() => undefined);
     }
     if (rows.length > 0) continue;

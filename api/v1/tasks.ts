@@ -10,7 +10,7 @@ import { ANSWERED, idParameter, route, type RouteRequest, type Route } from '../
 import { requireTask } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
-/** One task: its state, its cancellation, and its bodies for the agent that runs it. */
+/** Task routes: state, cancel, and the bodies for the agent that runs the task. */
 
 export function taskRoutes(deps: ApiDeps): Route[] {
   const { db, config, cancel } = deps;
@@ -20,7 +20,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     const token = bearerToken(request.req.headers.authorization);
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
     if (attempt === undefined)
-      throw new TerminalError('UNAUTHENTICATED', `the token is not good for the ${purpose} of task ${taskId}`);
+      throw new TerminalError('UNAUTHENTICATED', `the token is not valid for the ${purpose} of task ${taskId}`);
     return { taskId, attempt };
   }
 
@@ -28,7 +28,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/tasks/:id',
-      summary: 'State of a task; with wait_s the answer comes when the task has its own',
+      summary: 'Returns the state of a task; with wait_s, waits for its answer',
       query: taskQuerySchema,
       response: taskStateSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
@@ -41,7 +41,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/tasks/:id/cancel',
-      summary: 'Cancels a task that has no answer yet',
+      summary: 'Cancels an open task',
       response: cancelledSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
       handle: async (request) => {
@@ -52,14 +52,18 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v1/tasks/:id/body',
-      summary: 'For agents: code and arguments of a task that was sent as a claim',
+      summary: 'For agents: returns the code and arguments of a task whose message has a body reference',
       access: 'body',
       contentType: 'text/plain',
       errors: ['UNAUTHENTICATED', 'TASK_NOT_FOUND'],
       handle: async (request) => {
         const { taskId } = requireAttempt(request, 'body');
         const body = await readTaskBody(db, taskId);
-        if (!body) throw new TerminalError('TASK_NOT_FOUND', `the body of task ${taskId} is not there any more`);
+        if (!body)
+          throw new TerminalError(
+            'TASK_NOT_FOUND',
+            `the body of task ${taskId} no longer exists; the task has its answer or was deleted`,
+          );
         request.res.type('text/plain; charset=utf-8').send(body);
         return ANSWERED;
       },
@@ -67,7 +71,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
     route({
       method: 'put',
       path: '/v1/tasks/:id/result',
-      summary: 'For agents: leaves a large result before its result message is sent',
+      summary: 'For agents: uploads a large result before the result message is published',
       access: 'body',
       bodyKind: 'raw',
       query: uploadQuerySchema,
@@ -83,7 +87,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
         if (chars > config.FUNCX_MAX_BODY_CHARS) {
           throw new TerminalError(
             'PAYLOAD_TOO_LARGE',
-            `the result of task ${taskId} has ${chars} serialized characters, the limit is ${config.FUNCX_MAX_BODY_CHARS}`,
+            `the result of task ${taskId} has ${chars} serialized characters; the limit is ${config.FUNCX_MAX_BODY_CHARS}`,
           );
         }
         await saveUpload(db, taskId, attempt, body);
@@ -93,7 +97,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
   ];
 }
 
-/** In UTF-8 every byte that does not continue a character begins one. */
+/** Counts the bytes that start a character in UTF-8. */
 function countCodePoints(utf8: Buffer): number {
   let count = 0;
   for (const byte of utf8) if ((byte & 0xc0) !== 0x80) count++;
@@ -110,7 +114,7 @@ async function waitForAnswer(
   const closed = untilClosed(request.res, stopping);
   let row = first;
   while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
-    // The cursor is read before the task: an answer in between moves it.
+    // Read the cursor before the task, so that an answer that arrives in between moves the cursor and ends the wait.
     const seq = (await readLastSeqs(db, [row.taskGroupId])).get(row.taskGroupId) ?? 0;
     row = await requireTask(db, config, request.identity, row.id);
     if (isEndState(row.state)) break;

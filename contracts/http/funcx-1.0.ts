@@ -3,31 +3,31 @@ import { z } from 'zod';
 import { uuidSchema } from './v1';
 
 /**
- * The HTTP and WebSocket shapes of the funcX 1.0 clients (protocol/funcx-1.0, sections 4 to 6 and 9). Where they are those
- * of the later clients, `http/globus` has them. Unknown fields are left out, not refused.
+ * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (protocol/funcx-1.0, sections 4 to 6 and 9), where it
+ * differs from that of later clients in `http/globus`. Parsing drops unknown fields.
  */
 
-/** `[function id, endpoint id, payload]` each. */
+/** `POST /v2/submit`. A task is `[function ID, endpoint ID, payload]`. */
 export const submit1Schema = z.object({
   task_group_id: uuidSchema.nullish(),
   tasks: z.array(z.tuple([uuidSchema, uuidSchema, z.string()])).min(1),
-  /** Sent from 1.0.4 on; means the results socket up to there, and an AMQP queue from 1.0.5 on. */
+  /** Sent since 1.0.4, which means the results socket by it; later releases mean an AMQP queue. */
   create_websocket_queue: z.boolean().nullish(),
 });
 
-/** The body of every error, and of a failed task within the answer to a submit. */
+/** The body of an error, and the entry of a refused task in the response to a submit. */
 export const error1Schema = z.object({
   status: z.literal('Failed'),
-  /** Of {@link ERROR_NUMBERS}; 0 where none fits. */
+  /** One of {@link ERROR_NUMBERS}. */
   code: z.int(),
-  /** The arguments of the client's exception class, exactly as many as it takes. */
+  /** The constructor arguments of the client's exception class; the number of arguments must match. */
   error_args: z.array(z.string()),
   reason: z.string(),
   http_status_code: z.int(),
 });
 export type Error1 = z.infer<typeof error1Schema>;
 
-/** What the clients know errors by; the number chooses their exception class. */
+/** Error numbers, from which the clients choose an exception class. */
 export const ERROR_NUMBERS = {
   other: 0,
   unauthenticated: 1,
@@ -57,10 +57,10 @@ export type Submit1Response = z.infer<typeof submit1ResponseSchema>;
 export const register1Schema = z.object({
   endpoint_name: z.string().min(1).max(200),
   endpoint_uuid: uuidSchema,
-  /** Up to 1.0.5 or so. */
+  /** Sent by releases up to about 1.0.5. */
   version: z.string().max(100).nullish(),
   meta: z.record(z.string(), z.unknown()).nullish(),
-  /** Later releases. */
+  /** Sent by later releases. */
   metadata: z.record(z.string(), z.unknown()).nullish(),
 });
 
@@ -84,7 +84,7 @@ export type Registration1 = z.infer<typeof registration1Schema>;
 
 export const status1Schema = z.object({
   status: z.enum(['online', 'offline']),
-  /** Newest first; the timestamp in Unix seconds. */
+  /** Newest first. Timestamps are Unix seconds. */
   logs: z.array(z.looseObject({ timestamp: z.number() })),
 });
 
@@ -93,7 +93,7 @@ export const container1Schema = z.object({ location: z.string(), type: z.string(
 
 export const allow1Schema = z.object({ func: z.array(uuidSchema).min(1).max(10_000) });
 
-/** One text message per finished task; `result` or `exception`, never both. */
+/** The text message for a finished task. It has either `result` or `exception`, never both. */
 export const socketResultSchema = z.object({
   task_id: z.string(),
   status: z.enum(['success', 'failed']),
@@ -104,7 +104,7 @@ export const socketResultSchema = z.object({
 });
 export type SocketResult = z.infer<typeof socketResultSchema>;
 
-/** The whole connection failed: the client cancels its futures. Known by the lack of a task id. */
+/** The connection failed and the client cancels its futures. The client recognizes this message by the missing task ID. */
 export interface SocketFailure {
   exception: string;
 }

@@ -5,20 +5,20 @@ import { policySchema } from '../policy';
 import { uuidSchema } from './v1';
 
 /**
- * The HTTP shapes of the Globus Compute 4 clients (protocol/globus-compute-4, sections 3 and 4). Unknown fields are left
- * out, not refused: other releases of the clients send more than we read.
+ * Schemas of the HTTP interface for Globus Compute 4 clients (protocol/globus-compute-4, sections 3 and 4). Parsing drops
+ * unknown fields: other releases of the clients send more than the service reads.
  */
 
 /** `POST /v2/oauth2/token`, form encoded. */
 export const tokenFormSchema = z.discriminatedUnion('grant_type', [
   z.object({
     grant_type: z.literal('client_credentials'),
-    /** Space separated; may repeat. Without it the token is for the compute service. */
+    /** Separated by spaces; may repeat. Default: the compute service. */
     scope: z.string().max(10_000).default(''),
     client_id: z.string().max(200).optional(),
     client_secret: z.string().max(1_000).optional(),
   }),
-  /** After an interactive login; the verifier is of PKCE. */
+  /** After an interactive login with PKCE. */
   z.object({
     grant_type: z.literal('authorization_code'),
     client_id: z.string().max(200),
@@ -35,13 +35,13 @@ const issuedTokenSchema = z.object({
   expires_in: z.int(),
   token_type: z.literal('Bearer'),
   resource_server: z.string(),
-  /** After an interactive login that asked for one. */
+  /** Present after an interactive login. */
   refresh_token: z.string().optional(),
 });
 export const tokenResponseSchema = issuedTokenSchema.extend({ other_tokens: z.array(issuedTokenSchema) });
 export type TokenResponse = z.infer<typeof tokenResponseSchema>;
 
-/** A client that logs out sends its refresh token as well, also where it has none. */
+/** A client that logs out also revokes its refresh token, even if it has none; `token` is then empty. */
 export const revokeFormSchema = z.object({ token: z.string().max(1_000).default(''), client_id: z.string().max(200).optional() });
 export const revokeResponseSchema = z.object({ active: z.literal(false) });
 
@@ -59,7 +59,7 @@ export const userinfoResponseSchema = z.object({
 export const versionQuerySchema = z.object({ service: z.string().optional() });
 export const versionResponseSchema = z.object({ api: z.string(), min_sdk_version: z.string(), min_ep_version: z.string() });
 
-/** `POST /v3/functions` and `/v2/functions`. `language` and `policy` are ours. */
+/** `POST /v3/functions` and `/v2/functions`. `language` and `policy` are extensions of this service. */
 export const registerFunctionSchema = z.object({
   function_name: z.string().min(1).max(500),
   /** Packed code, or plain source when `serialized` is false. */
@@ -69,7 +69,7 @@ export const registerFunctionSchema = z.object({
   description: z.string().max(100_000).nullish(),
   public: z.boolean().nullish(),
   group: uuidSchema.nullish(),
-  /** Of funcX 1.0. There are no containers, so none can be named. */
+  /** Sent by funcX 1.0. The service has no containers, so any value is refused. */
   container_uuid: z.string().max(100).nullish(),
   meta: z.record(z.string(), z.unknown()).nullish(),
   policy: policySchema.nullish(),
@@ -149,10 +149,12 @@ export type CoreRegistration = z.infer<typeof coreRegistrationSchema>;
 /** `POST /v3/endpoints/{id}/submit`. */
 export const submitSchema = z.object({
   create_queue: z.boolean().default(false),
-  /** Payloads per function id. */
-  tasks: z.record(z.string(), z.array(z.string()).min(1)).refine((tasks) => Object.keys(tasks).length > 0, 'no tasks were given'),
+  /** Payloads by function ID. */
+  tasks: z
+    .record(z.string(), z.array(z.string()).min(1))
+    .refine((tasks) => Object.keys(tasks).length > 0, 'must have at least one task'),
   task_group_id: uuidSchema.nullish(),
-  /** Its key `funcx` is ours: {@link policySchema}. */
+  /** The key `funcx` is an extension of this service: {@link policySchema}. */
   resource_specification: z.record(z.string(), z.unknown()).nullish(),
   user_endpoint_config: z.record(z.string(), z.unknown()).nullish(),
   result_serializers: z.array(z.string().max(500)).max(50).nullish(),
@@ -167,14 +169,14 @@ export const submitResponseSchema = z.object({
 export type SubmitTable = z.output<typeof submitSchema>;
 export type SubmitResponse = z.infer<typeof submitResponseSchema>;
 
-/** `POST /v2/submit`: `[function id, endpoint id, payload]` each; several endpoints in one request. */
+/** `POST /v2/submit`. A task is `[function ID, endpoint ID, payload]`; one request may name several endpoints. */
 const taskListSchema = z.object({
   tasks: z.array(z.tuple([uuidSchema, uuidSchema, z.string()])).min(1),
   task_group_id: uuidSchema.nullish(),
   create_queue: z.boolean().nullish(),
   create_websocket_queue: z.boolean().nullish(),
 });
-/** The same route as Globus Compute 2.x used it: the later shape, with the endpoint in the body. */
+/** `POST /v2/submit` as Globus Compute 2.x sends it: like `/v3`, with the endpoint ID in the body. */
 const taskTableSchema = submitSchema.extend({ endpoint_id: uuidSchema });
 export const submitV2Schema = z.union([taskListSchema, taskTableSchema]);
 export type TaskList = z.output<typeof taskListSchema>;
@@ -187,7 +189,7 @@ const submitListResponseSchema = z.object({
 export type SubmitListResponse = z.infer<typeof submitListResponseSchema>;
 export const submitV2ResponseSchema = z.union([submitListResponseSchema, submitResponseSchema]);
 
-/** Finished: `result` or `exception`, never both; else neither. */
+/** A finished task has either `result` or `exception`; an open task has neither. */
 export const taskDocumentSchema = z.object({
   task_id: z.string(),
   status: z.string(),
@@ -207,7 +209,7 @@ export const batchStatusResponseSchema = z.object({
 export const taskGroupSchema = z.object({ taskgroup_id: z.string(), tasks: z.array(z.object({ id: z.string() })) });
 
 export const resultConnectionQuerySchema = z.object({
-  /** `funcx`: our own client, which takes the authority beside the URL instead of within it. */
+  /** `funcx` for our own client, which reads the certificate authority from `ca` instead of from the URL. */
   client: z.string().optional(),
 });
 export const resultConnectionSchema = z.object({
@@ -216,7 +218,7 @@ export const resultConnectionSchema = z.object({
   ca: z.string().optional(),
 });
 
-/** The body of every error; `code` and `message` are what the clients read, the rest is RFC 9457. */
+/** The body of every error: `code` and `message` for the Globus clients, the other fields as in RFC 9457. */
 export const errorBodySchema = z.object({
   code: z.string(),
   message: z.string(),

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** Interactive login by a code to copy (OAuth 2.0 authorization code with PKCE, RFC 7636). */
+/** Interactive login, in which the user copies a code (OAuth 2.0 authorization code with PKCE, RFC 7636). */
 
 export const authorizeQuerySchema = z.object({
   client_id: z.string().min(1).max(200),

@@ -2,29 +2,29 @@ import { z } from 'zod';
 
 import { SUBMISSION_STATES, TASK_STATES } from '../states';
 
-/** Our own HTTP interface under `/v1`. Each schema is also what `/openapi.json` is generated from. */
+/** Schemas of our own HTTP interface under `/v1`. `/openapi.json` is generated from them. */
 
 export const uuidSchema = z
   .string()
   .transform((text) => text.toLowerCase())
   .pipe(z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'must be a UUID'));
 
-/** `POST /v1/endpoints` and `PUT /v1/endpoints/{id}`: an agent of ours registers, at every start. */
+/** `POST /v1/endpoints` and `PUT /v1/endpoints/{id}`. Our agent registers at every start. */
 export const registerAgentSchema = z.object({
   name: z
     .string()
     .min(1)
     .max(128)
-    .regex(/^[A-Za-z0-9._-]+$/, 'letters, digits, dot, underscore and dash'),
+    .regex(/^[A-Za-z0-9._-]+$/, 'must consist of letters, digits, dots, underscores and dashes'),
   display_name: z.string().max(256).optional(),
-  /** Who may submit, and what: where the agent does not say, what the owner said before stays. At first: the owner, everything. */
+  /** Access rules. A rule that the agent omits keeps its value; initially only the owner may submit, and any function. */
   public: z.boolean().optional(),
   group: uuidSchema.nullable().optional(),
   allowed_functions: z.array(uuidSchema).max(10_000).optional(),
-  /** New with each start of the agent process; a registration repeated by the same process keeps it. */
+  /** A new value for each start of the agent process. A process that registers again sends the same value. */
   incarnation: z.string().min(1).max(64),
   workers: z.int().min(1).max(4096),
-  /** Take over from another live agent with this id, which is then told to stop. Without it: 409 CONFLICT. */
+  /** Take over from a running agent of this endpoint, which the service stops. If false: 409 CONFLICT. */
   replace: z.boolean().default(false),
   metadata: z.record(z.string(), z.unknown()).default({}),
 });
@@ -33,9 +33,9 @@ export type RegisterAgent = z.input<typeof registerAgentSchema>;
 export const agentRegistrationSchema = z.object({
   endpoint_id: z.string(),
   broker: z.object({
-    /** With fresh credentials, good for this endpoint's queues only. */
+    /** Contains new credentials, which give access only to the queues of this endpoint. */
     url: z.string(),
-    /** PEM of the private authority, where the broker's certificate needs one. */
+    /** PEM of the private certificate authority of the broker, if it has one. */
     ca: z.string().optional(),
   }),
   task_queue: z.string(),
@@ -43,25 +43,25 @@ export const agentRegistrationSchema = z.object({
   results: z.object({ exchange: z.string(), routing_key: z.string() }),
   status: z.object({ exchange: z.string(), routing_key: z.string() }),
   heartbeat_period_s: z.number(),
-  /** Attempts that run longer are acknowledged early and kept by heartbeats alone. */
+  /** The agent acknowledges an attempt that runs longer than this; from then on only heartbeats keep the attempt. */
   ack_within_ms: z.number(),
-  /** Results with more serialized characters are left over HTTP. */
+  /** The agent uploads results with more serialized characters over HTTP. Counts characters, despite its name. */
   inline_body_bytes: z.number(),
-  /** Serialized characters that a result may have at most. */
+  /** Maximum number of serialized characters of a result. Counts characters, despite its name. */
   max_body_bytes: z.number(),
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
 
 const timestamp = z.string();
 
-/** `POST /v1/identities` (administrators). Without `client_id` or `client_secret` they are made. */
+/** `POST /v1/identities` (administrators). The service generates a missing `client_id` or `client_secret`. */
 export const createIdentitySchema = z.object({
   name: z.string().min(1).max(200),
   client_id: uuidSchema.optional(),
   client_secret: z.string().min(16).max(500).optional(),
   is_admin: z.boolean().default(false),
 });
-/** The secret is shown here, once. */
+/** The only response that contains the secret. */
 export const createdIdentitySchema = z.object({ client_id: z.string(), client_secret: z.string(), name: z.string() });
 export const identitySchema = z.object({
   client_id: z.string(),
@@ -77,7 +77,7 @@ export const revokedIdentitySchema = z.object({ client_id: z.string(), revoked: 
 export const createGroupSchema = z.object({ name: z.string().min(1).max(200) });
 export const groupSchema = z.object({ id: z.string(), name: z.string(), owner_id: z.string(), members: z.array(z.string()) });
 export const groupListSchema = z.object({ groups: z.array(groupSchema) });
-/** An identity by id or by name. */
+/** An identity, by ID or name. */
 export const groupMemberSchema = z.object({ identity: z.string().min(1).max(200) });
 
 export const functionsQuerySchema = z.object({ name: z.string().optional() });
@@ -94,13 +94,13 @@ export const functionListSchema = z.object({
   ),
 });
 
-/** Seconds that a request may wait for news before it is answered without. */
+/** Maximum seconds that the service waits for a change before it responds. */
 const waitSchema = z.coerce.number().min(0).max(30).default(0);
 
 export const taskQuerySchema = z.object({ wait_s: waitSchema });
 export const taskStateSchema = z.object({
   task_id: z.string(),
-  /** The word of the Globus Compute clients. */
+  /** The status for Globus Compute clients. */
   status: z.string(),
   state: z.enum(TASK_STATES),
   attempt: z.int(),
@@ -110,14 +110,14 @@ export const taskStateSchema = z.object({
   submission_id: z.string(),
   result: z.string().optional(),
   exception: z.string().optional(),
-  /** Of a failure: one of the task error codes. */
+  /** For failed tasks: one of the task error codes. */
   error_code: z.string().optional(),
   completion_t: z.string().optional(),
   details: z.record(z.string(), z.unknown()).optional(),
 });
 export type TaskStateDocument = z.infer<typeof taskStateSchema>;
 
-/** The cursor is the sequence number of the last result that was seen; 0 for none. */
+/** The cursor `after` is the sequence number of the last result that the client has read; 0 for none. */
 export const groupResultsQuerySchema = z.object({
   after: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
@@ -139,11 +139,11 @@ export const groupResultsSchema = z.object({
   /** The cursor for the next request. */
   next: z.int(),
 });
-/** Server-sent events: one event `result` per {@link groupResultSchema}, its id is the cursor. */
+/** Server-sent events: one event `result` for each {@link groupResultSchema}. The event ID is the cursor. */
 export const groupEventsQuerySchema = z.object({ after: z.coerce.number().int().min(0).optional() });
 
 export const cancelledSchema = z.object({
-  /** Tasks that had no answer and now are, or in a moment will be, cancelled. */
+  /** Number of open tasks that are now cancelled, or will be in a moment. */
   cancelled: z.int(),
 });
 
@@ -156,7 +156,7 @@ export const submissionSchema = z.object({
   state: z.enum(SUBMISSION_STATES),
   total: z.int(),
   open: z.int(),
-  /** Tasks by state; states without tasks are left out. */
+  /** Number of tasks by state, without states that have no task. */
   counts: z.record(z.string(), z.int()),
   policy: z.record(z.string(), z.unknown()),
   deadline: timestamp,
@@ -183,11 +183,11 @@ export const readinessSchema = z.object({
 
 const deadLetterSummarySchema = z.object({
   id: z.int(),
-  /** The queue that the message was on. */
+  /** The queue that the message came from. */
   queue: z.string(),
   routing_key: z.string().nullable(),
   reason: z.string(),
-  /** Bytes of the body. */
+  /** Size of the body in bytes. */
   size: z.int(),
   created_at: timestamp,
 });

@@ -170,7 +170,7 @@ async def listen():
     header = fxc.web_client.authorizer.get_authorization_header()
     async with websockets.client.connect(address["results_ws_uri"], extra_headers=[("Authorization", header)]) as ws:
         await ws.send("${group}")
-        print("somebody else" in json.loads(await ws.recv())["exception"])
+        print("another identity" in json.loads(await ws.recv())["exception"])
 asyncio.run(listen())
 try:
     fxc.run(1, endpoint_id=endpoint, function_id="${fn}")
