@@ -25,6 +25,8 @@ function copyCheckout() {
     mkdirSync(dirname(join(folder, file)), { recursive: true });
     cpSync(join(root, file), join(folder, file));
   }
+  // The copy then compiles what the mutant changes, and nothing else.
+  if (existsSync(join(root, 'dist'))) cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   if (existsSync(join(root, '.cache'))) symlinkSync(join(root, '.cache'), join(folder, '.cache')); // downloads only
   return folder;
