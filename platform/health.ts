@@ -22,9 +22,16 @@ export function createReadiness(parts: {
   /** State of this process's Temporal worker. It handles SIGTERM itself and may stop before the process does. */
   worker: () => string;
 }): () => Promise<Record<string, EngineState>> {
+  let probe: Promise<unknown> | undefined;
+  /** One probe at a time: in a pool whose connections hang, each probe waits for its timeout. */
+  const askPool = (): Promise<unknown> =>
+    (probe ??= parts.db.query('select 1').finally(() => {
+      probe = undefined;
+    }));
+
   return async () => {
     const [postgres, rabbitmq, temporal] = await Promise.all([
-      within('postgres', askPostgres(parts.db)),
+      within('postgres', Promise.all([askNewConnection(parts.db), askPool()])),
       within(
         'rabbitmq',
         parts.broker.withChannel(async (model) => {
@@ -40,8 +47,8 @@ export function createReadiness(parts: {
   };
 }
 
-/** A connection of its own: those of the pool live on when the server takes no new ones any more. */
-async function askPostgres(db: Database): Promise<void> {
+/** Connections of the pool may still work when the server accepts no new ones. */
+async function askNewConnection(db: Database): Promise<void> {
   const client = new Client({ ...db.options, connectionTimeoutMillis: CLIENT_DEADLINE_MS, query_timeout: CLIENT_DEADLINE_MS });
   client.on('error', () => undefined); // the call that failed rejects as well
   try {

@@ -1,4 +1,4 @@
-import { Counter, register } from 'prom-client';
+import { Counter, Gauge, register } from 'prom-client';
 
 /** Counters of the service, created once per process. Labels have few values and are never ids. */
 
@@ -19,3 +19,8 @@ export const deadLetters = counter(
   'Messages moved to the dead letters because they could not be processed.',
   ['queue'],
 );
+
+const PARTITION_DAYS = 'funcx_partition_days_ahead';
+export const partitionDaysAhead =
+  (register.getSingleMetric(PARTITION_DAYS) as Gauge | undefined) ??
+  new Gauge({ name: PARTITION_DAYS, help: 'Days after today for which the partitions of the store exist.' });

@@ -2,7 +2,8 @@ import { Broker, type Publisher } from '../broker';
 import { declareService } from './broker-topology';
 import type { Config } from './config';
 import type { Logger } from './log';
-import { migrate, openDatabase, type Database } from './store/database';
+import { openDatabase, type Database } from './store/database';
+import { migrate, UnsupportedDatabaseError } from './store/migrations';
 import { connectTemporal, type Temporal } from './temporal';
 
 /** The connections of a process of the service. */
@@ -44,7 +45,7 @@ async function retryUntilConnected<T>(engine: string, log: Logger, connect: () =
     try {
       return await connect();
     } catch (error) {
-      if (Date.now() > deadline) throw error;
+      if (error instanceof UnsupportedDatabaseError || Date.now() > deadline) throw error;
       log.warn(
         { engine, reason: error instanceof Error ? error.message : String(error) },
         'an engine does not answer yet; trying again',

@@ -3,7 +3,8 @@ import { endTasks, endTasksOfEndpoint } from '../activities/complete';
 import type { EndpointQueues } from '../platform/broker-topology';
 import type { BrokerUsers } from '../platform/broker-users';
 import { sweepUploads } from '../platform/store/answers';
-import { createPartitions } from '../platform/store/database';
+import { partitionDaysAhead } from '../platform/metrics';
+import { countDaysAhead, createPartitions } from '../platform/store/partitions';
 import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from '../platform/store/maintenance';
 import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
@@ -94,7 +95,11 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   }
 
   async function retain(): Promise<void> {
-    await createPartitions(deps.db, Date.now());
+    const missing = await createPartitions(deps.db, Date.now());
+    const days = await countDaysAhead(deps.db, Date.now());
+    partitionDaysAhead.set(days);
+    if (missing.length > 0) deps.log.warn({ missing }, 'partitions could not be created; they are tried again');
+    if (days < 1) deps.log.error({ missing }, 'the partitions of tomorrow are missing; submits fail from midnight UTC');
     const cutoff = new Date(Date.now() - deps.config.FUNCX_RETENTION_DAYS * DAY_MS);
     const removed = await removeExpired(deps.db, cutoff);
     if (Object.values(removed).some((n: number) => n > 0)) deps.log.info(removed, 'removed what is past its retention time');

@@ -1,6 +1,7 @@
 import type { PoolClient } from 'pg';
 
 import type { Database } from './database';
+import { slowQuery } from './transactions';
 
 /** What the maintenance of `workers` needs of the store besides retention. */
 
@@ -33,8 +34,8 @@ const MIN_AGE = '1 minute';
 
 /** Compares the counts of queues and submissions with their tasks and repairs them. Every difference is a bug. */
 export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: Difference[] }> {
-  const queues = await db.query<Difference>('select queue_id as id, counted, actual from reconcile_in_flight()');
-  const submissions = await db.query<Difference>('select submission_id as id, counted, actual from reconcile_open($1)', [
+  const queues = await slowQuery<Difference>(db, 'select queue_id as id, counted, actual from reconcile_in_flight()');
+  const submissions = await slowQuery<Difference>(db, 'select submission_id as id, counted, actual from reconcile_open($1)', [
     MIN_AGE,
   ]);
   return { queues: queues.rows, submissions: submissions.rows };

@@ -1,5 +1,7 @@
 import { lowestIdAt } from '../../contracts/ids';
-import { PARTITIONED, type Database } from './database';
+import type { Database } from './database';
+import { slowQuery } from './transactions';
+import { dropPartitions, listPartitionDays } from './partitions';
 
 /**
  * Removes rows past their retention time. A day's partitions are dropped once the answers of all its tasks are past it;
@@ -12,8 +14,6 @@ const MAX_BATCHES = 50;
 const DAY_MS = 86_400_000;
 /** New ids may still fall into these days, because clocks differ. */
 const KEPT_DAYS = 2;
-/** Dropping locks the parent tables, and accepts queue behind the lock request. */
-const LOCK_TIMEOUT = '2s';
 
 export interface Removed {
   partitions: number;
@@ -26,12 +26,13 @@ export interface Removed {
 export async function removeExpired(db: Database, cutoff: Date): Promise<Removed> {
   const removed: Removed = { partitions: 0, tasks: 0, submissions: 0, groups: 0 };
   for (const suffix of await listOldPartitions(db, cutoff)) {
-    const { rows } = await db.query<{ used: boolean }>(
+    const { rows } = await slowQuery<{ used: boolean }>(
+      db,
       `select exists (select 1 from tasks_${suffix} where answered_at is null or answered_at >= $1) as used`,
       [cutoff],
     );
     if (rows[0]?.used) removed.tasks += await deleteAnswered(db, suffix, cutoff);
-    else if (await dropPartitions(db, suffix)) removed.partitions++;
+    else if (await dropDay(db, suffix)) removed.partitions++;
   }
   removed.submissions = await deleteInBatches(
     db,
@@ -62,16 +63,9 @@ export async function removeLeftovers(db: Database, deadLettersBefore: Date): Pr
 
 /** Suffixes of the partitions whose day ended before the cutoff. */
 async function listOldPartitions(db: Database, cutoff: Date): Promise<string[]> {
-  const { rows } = await db.query<{ suffix: string }>(
-    `select substring(c.relname from '^tasks_(\\d{8})$') as suffix
-       from pg_inherits i join pg_class c on c.oid = i.inhrelid
-      where i.inhparent = 'tasks'::regclass order by 1`,
-  );
   const before = Math.min(cutoff.getTime(), Date.now() - KEPT_DAYS * DAY_MS);
-  return rows
-    .map((row) => row.suffix)
-    .filter((suffix) => suffix !== null)
-    .filter((suffix) => dayOf(suffix) + DAY_MS <= before);
+  const days = await listPartitionDays(db);
+  return days.filter((suffix) => dayOf(suffix) + DAY_MS <= before);
 }
 
 const dayOf = (suffix: string): number => Date.parse(`${suffix.slice(0, 4)}-${suffix.slice(4, 6)}-${suffix.slice(6)}T00:00:00Z`);
@@ -91,7 +85,7 @@ async function deleteAnswered(db: Database, suffix: string, cutoff: Date): Promi
 async function deleteInBatches(db: Database, text: string, values: unknown[]): Promise<number> {
   let total = 0;
   for (let batch = 0; batch < MAX_BATCHES; batch++) {
-    const { rowCount } = await db.query(text, values);
+    const { rowCount } = await slowQuery(db, text, values);
     total += rowCount ?? 0;
     if ((rowCount ?? 0) === 0) break;
   }
@@ -99,21 +93,8 @@ async function deleteInBatches(db: Database, text: string, values: unknown[]): P
 }
 
 /** False when another transaction holds a lock on the tables. */
-async function dropPartitions(db: Database, suffix: string): Promise<boolean> {
-  const client = await db.connect();
-  try {
-    await client.query('begin');
-    await client.query(`set local lock_timeout = '${LOCK_TIMEOUT}'`);
-    const day = dayOf(suffix);
-    await client.query('delete from payload_references where id >= $1 and id < $2', [lowestIdAt(day), lowestIdAt(day + DAY_MS)]);
-    await client.query(`drop table ${PARTITIONED.map((table) => `${table}_${suffix}`).join(', ')}`);
-    await client.query('commit');
-    return true;
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
-    if (error instanceof Error && 'code' in error && error.code === '55P03') return false; // lock_not_available
-    throw error;
-  } finally {
-    client.release();
-  }
+async function dropDay(db: Database, suffix: string): Promise<boolean> {
+  const day = dayOf(suffix);
+  await db.query('delete from payload_references where id >= $1 and id < $2', [lowestIdAt(day), lowestIdAt(day + DAY_MS)]);
+  return dropPartitions(db, suffix);
 }

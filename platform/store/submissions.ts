@@ -4,6 +4,7 @@ import { taskIdOf } from '../../contracts/ids';
 import type { Policy } from '../../contracts/policy';
 import type { SubmissionStart } from '../../contracts/submission';
 import type { Database } from './database';
+import { inTransaction } from './transactions';
 import type { UnansweredRequest } from './unanswered-requests';
 
 /** Submissions as accept writes them and as their workflows start. */
@@ -141,37 +142,34 @@ export async function insertSubmissions(
   if (others.length === 0 && !remembered) {
     return (await insertOne(db, first, hasQueue, unanswered)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
   }
-  const client = await db.connect();
   try {
-    await client.query('begin');
-    if (remembered) {
-      const { rowCount } = await client.query(
-        `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, $4)
-         on conflict (owner_id, key) do nothing`,
-        [remembered.ownerId, remembered.key, remembered.bodyHash, JSON.stringify(remembered.response)],
-      );
-      if (rowCount === 0) {
-        await client.query('rollback');
-        const earlier = await readAccepted(client, remembered.ownerId, remembered.key);
-        if (!earlier) throw new Error('an accepted request vanished while it was repeated');
-        return { kind: 'repeated', ...earlier };
+    return await inTransaction(db, async (client) => {
+      if (remembered) {
+        const { rowCount } = await client.query(
+          `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, $4)
+           on conflict (owner_id, key) do nothing`,
+          [remembered.ownerId, remembered.key, remembered.bodyHash, JSON.stringify(remembered.response)],
+        );
+        if (rowCount === 0) {
+          const earlier = await readAccepted(client, remembered.ownerId, remembered.key);
+          if (!earlier) throw new Error('an accepted request vanished while it was repeated');
+          return { kind: 'repeated', ...earlier };
+        }
       }
-    }
-    for (const submission of submissions) {
-      if (!(await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined))) {
-        await client.query('rollback');
-        return { kind: 'group-of-another-owner' };
+      for (const submission of submissions) {
+        const isInserted = await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined);
+        if (!isInserted) throw new GroupOfAnotherOwnerError();
       }
-    }
-    await client.query('commit');
-    return { kind: 'inserted' };
+      return { kind: 'inserted' };
+    });
   } catch (error) {
-    await client.query('rollback').catch(() => undefined); // the connection may be what failed
+    if (error instanceof GroupOfAnotherOwnerError) return { kind: 'group-of-another-owner' };
     throw error;
-  } finally {
-    client.release();
   }
 }
+
+/** Rolls the submissions of a request back. */
+class GroupOfAnotherOwnerError extends Error {}
 
 /** Records that the workflows were started; the sweep starts submissions without this record. */
 export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {

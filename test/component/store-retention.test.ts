@@ -1,6 +1,6 @@
 import { lowestIdAt } from '../../contracts/ids';
 import { storeAnswers, sweepUploads } from '../../platform/store/answers';
-import { PARTITIONED, partitionName } from '../../platform/store/database';
+import { PARTITIONED, partitionName } from '../../platform/store/partitions';
 import { reconcileCounts } from '../../platform/store/maintenance';
 import { removeExpired } from '../../platform/store/retention';
 import { saveUpload } from '../../platform/store/tasks';
@@ -28,7 +28,7 @@ beforeAll(async () => {
     }
   }
 }, 60_000);
-afterAll(() => postgres.stop());
+afterAll(() => postgres.stop(), 30_000);
 beforeEach(async () => {
   fixture = await makeFixture(postgres.db);
 });

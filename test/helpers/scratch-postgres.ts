@@ -8,11 +8,13 @@ import { DEFAULT_PORTS } from '../../local/machine/ports';
 import { databaseUrl, startPostgres } from '../../local/engines/postgres';
 import { ProcessRegistry } from '../../local/processes/process-registry';
 import { createLogger } from '../../platform/log';
-import { migrate, openDatabase, type Database } from '../../platform/store/database';
+import { openDatabase, type Database } from '../../platform/store/database';
+import { migrate } from '../../platform/store/migrations';
 
 /** A PostgreSQL of the test file's own, with the schema in it, for the SQL that fakes can't check. */
 export interface ScratchPostgres {
   db: Database;
+  url: string;
   stop(): Promise<void>;
 }
 
@@ -37,10 +39,12 @@ export async function startScratchPostgres(): Promise<ScratchPostgres> {
     signal: new AbortController().signal,
     onChange: () => undefined,
   });
-  const db = openDatabase(databaseUrl(layout, port), 5, createLogger('scratch-postgres', 'silent'));
+  const url = databaseUrl(layout, port);
+  const db = openDatabase(url, 5, createLogger('scratch-postgres', 'silent'));
   await migrate(db, Date.now());
   return {
     db,
+    url,
     async stop() {
       await db.end();
       await postgres.stop();

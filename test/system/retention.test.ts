@@ -1,5 +1,6 @@
 import { lowestIdAt } from '../../contracts/ids';
-import { openDatabase, PARTITIONED, partitionName } from '../../platform/store/database';
+import { openDatabase } from '../../platform/store/database';
+import { PARTITIONED, partitionName } from '../../platform/store/partitions';
 import { storeAnswers } from '../../platform/store/answers';
 import { createLogger } from '../../platform/log';
 import { frame, submit } from '../helpers/store-fixture';

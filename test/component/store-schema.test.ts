@@ -1,0 +1,127 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { createLogger } from '../../platform/log';
+import { openDatabase, type Database } from '../../platform/store/database';
+import { migrate, readMigrations, UnsupportedDatabaseError } from '../../platform/store/migrations';
+import { countDaysAhead, createPartitions, dropPartitions, partitionName } from '../../platform/store/partitions';
+import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { makeFixture, submit } from '../helpers/store-fixture';
+
+/** Migrations and partitions: what is applied, what is refused, and whom they keep waiting. */
+
+const DAY_MS = 86_400_000;
+const SQL_FILES = readdirSync(join(__dirname, '..', '..', 'platform', 'store', 'sql')).filter((name) => name.endsWith('.sql'));
+
+// Each waits for locks or timeouts, on a machine that may be busy.
+jest.setTimeout(60_000);
+
+let postgres: ScratchPostgres;
+beforeAll(async () => {
+  postgres = await startScratchPostgres();
+}, 60_000);
+afterAll(() => postgres.stop(), 30_000);
+
+/** A database of the test's own, without a schema. */
+async function withDatabase(name: string, use: (db: Database) => Promise<void>): Promise<void> {
+  await postgres.db.query(`create database ${name}`);
+  const url = new URL(postgres.url);
+  url.pathname = `/${name}`;
+  const db = openDatabase(url.toString(), 4, createLogger(name, 'silent'));
+  try {
+    await use(db);
+  } finally {
+    await db.end();
+  }
+}
+
+test('every migration file is applied, once, whoever else migrates at the same time', async () => {
+  await withDatabase('fresh', async (db) => {
+    await Promise.all([migrate(db, Date.now()), migrate(db, Date.now())]);
+    await migrate(db, Date.now());
+    const { rows } = await db.query<{ name: string }>('select name from schema_migrations order by name');
+    expect(rows.map((row) => row.name)).toEqual(SQL_FILES.sort());
+  });
+});
+
+test('a database of a newer version is used as long as no migration is marked incompatible', async () => {
+  await withDatabase('newer', async (db) => {
+    await migrate(db, Date.now());
+    await db.query(`insert into schema_migrations (name) values ('9998-harmless.sql')`);
+    await db.query(
+      `create or replace function is_open(p_task_state text) returns boolean language sql immutable as 'select true'`,
+    );
+    await migrate(db, Date.now());
+    // The newer version's functions stay: its replicas may be running.
+    expect((await db.query(`select is_open('succeeded') as open`)).rows).toEqual([{ open: true }]);
+
+    await db.query(`insert into schema_migrations (name, incompatible) values ('9999-other.sql', 'tasks have another form')`);
+    const refusal = migrate(db, Date.now());
+    await expect(refusal).rejects.toThrow(UnsupportedDatabaseError);
+    await expect(refusal).rejects.toThrow(/newer version .*9999-other.sql: tasks have another form.*Start the newer version/);
+  });
+});
+
+test('the first line of a migration says whether earlier versions can work after it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'funcx-migrations-'));
+  writeFileSync(join(folder, '0001-one.sql'), '-- incompatible: ids are longer\nselect 1;\n');
+  writeFileSync(join(folder, '0002-two.sql'), '-- Adds a table.\nselect 1;\n');
+  expect(readMigrations(folder).map(({ name, incompatible }) => ({ name, incompatible }))).toEqual([
+    { name: '0001-one.sql', incompatible: 'ids are longer' },
+    { name: '0002-two.sql', incompatible: null },
+  ]);
+  rmSync(folder, { recursive: true });
+});
+
+/** A transaction that holds its locks until the test is done. */
+async function holding(statement: string, use: () => Promise<void>): Promise<void> {
+  const client = await postgres.db.connect();
+  try {
+    await client.query('begin');
+    await client.query(statement);
+    await use();
+  } finally {
+    await client.query('rollback');
+    client.release();
+  }
+}
+
+test('a reader of all tasks keeps neither new partitions nor submits waiting', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const later = Date.now() + 20 * DAY_MS;
+  await holding('select count(*) from tasks', async () => {
+    const [missing] = await Promise.all([createPartitions(postgres.db, later), submit(postgres.db, fixture, 3)]);
+    expect(missing).toEqual([]);
+  });
+  expect(await countDaysAhead(postgres.db, later)).toBe(3);
+  await submit(postgres.db, fixture, 3, { nowMs: later });
+});
+
+test('a schema change in progress delays new partitions of its table only, and no submit', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const later = Date.now() + 40 * DAY_MS;
+  await holding('lock table payloads in share update exclusive mode', async () => {
+    const [missing] = await Promise.all([createPartitions(postgres.db, later), submit(postgres.db, fixture, 3)]);
+    expect(missing).toContain(partitionName('payloads', later));
+    expect(missing).not.toContain(partitionName('tasks', later));
+  });
+  expect(await countDaysAhead(postgres.db, later)).toBe(-1);
+  expect(await createPartitions(postgres.db, later)).toEqual([]);
+  expect(await countDaysAhead(postgres.db, later)).toBe(3);
+});
+
+test('partitions that are being read are dropped later, and nobody waits for that', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const day = Date.now() + 60 * DAY_MS;
+  await createPartitions(postgres.db, day);
+  const suffix = partitionName('tasks', day).slice('tasks_'.length);
+  await holding(`select count(*) from results_${suffix}`, async () => {
+    const [isDropped] = await Promise.all([dropPartitions(postgres.db, suffix), submit(postgres.db, fixture, 3)]);
+    expect(isDropped).toBe(false);
+    await submit(postgres.db, fixture, 3);
+  });
+  expect(await dropPartitions(postgres.db, suffix)).toBe(true);
+  const { rows } = await postgres.db.query(`select relname from pg_class where relname like '%\\_${suffix}'`);
+  expect(rows).toEqual([]);
+});
