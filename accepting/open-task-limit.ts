@@ -1,9 +1,9 @@
 import { TerminalError } from '../contracts/errors';
 
 /**
- * How many open tasks one owner may have: so that one script in a loop does not fill the store of everybody. The count is
- * read at most once per `REFRESH_MS` and owner, and what was accepted here since is added; with several replicas an owner
- * may so exceed the limit a little, and never be refused below it.
+ * Limits the open tasks of one owner, so that one script in a loop does not fill the store for everybody. The count is read
+ * from the store and trusted for `REFRESH_MS`, but for a share of the remaining tasks only: several replicas accept at the
+ * same time, and together they must not exceed the limit. The closer an owner is to the limit, the more often it is read.
  */
 export interface OpenTaskLimit {
   /** Throws LIMIT_EXCEEDED when `more` tasks would be too many. */
@@ -13,15 +13,24 @@ export interface OpenTaskLimit {
 }
 
 const REFRESH_MS = 5_000;
+/** A replica accepts this share of the remaining tasks before it reads the count again; more replicas may overshoot. */
+const MAX_REPLICAS = 8;
 const RETRY_AFTER_S = 10;
 /** Owners that are remembered; the oldest are asked for again. */
 const MAX_OWNERS = 10_000;
 
-export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) => Promise<number>): OpenTaskLimit {
-  const known = new Map<string, { open: number; readAtMs: number }>();
+interface Entry {
+  open: number;
+  /** Tasks that this replica accepted since it read `open`. */
+  accepted: number;
+  readAtMs: number;
+}
 
-  async function read(ownerId: string): Promise<{ open: number }> {
-    const entry = { open: await countOpen(ownerId), readAtMs: Date.now() };
+export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) => Promise<number>): OpenTaskLimit {
+  const known = new Map<string, Entry>();
+
+  async function read(ownerId: string): Promise<Entry> {
+    const entry = { open: await countOpen(ownerId), accepted: 0, readAtMs: Date.now() };
     known.delete(ownerId); // to the end of the map, which is in the order of reading
     known.set(ownerId, entry);
     for (const [oldest] of known) {
@@ -34,8 +43,10 @@ export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) 
   return {
     async check(ownerId, more) {
       const entry = known.get(ownerId);
-      const isFresh = entry !== undefined && Date.now() - entry.readAtMs < REFRESH_MS;
-      const { open } = isFresh ? entry : await read(ownerId);
+      if (entry && Date.now() - entry.readAtMs < REFRESH_MS) {
+        if (entry.accepted + more <= (limit - entry.open) / MAX_REPLICAS) return;
+      }
+      const { open } = await read(ownerId);
       if (open + more <= limit) return;
       throw new TerminalError(
         'LIMIT_EXCEEDED',
@@ -45,7 +56,7 @@ export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) 
     },
     add(ownerId, count) {
       const entry = known.get(ownerId);
-      if (entry) entry.open += count;
+      if (entry) entry.accepted += count;
     },
   };
 }

@@ -131,6 +131,7 @@ async function main(): Promise<void> {
     { name: 'group watch', run: async () => groupWatch.close() },
     // Temporal's runtime stops the worker on the same signal; wait until it has stopped.
     { name: 'worker', run: () => running },
+    { name: 'lease', run: async () => repeats.close() },
     { name: 'connections', run: () => service.close() },
   ]);
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Response } from 'express';
 
@@ -6,8 +7,9 @@ import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import {
   forgetUnanswered,
-  hasLostRequest,
+  findEqualRequest,
   markLostOfListener,
+  renewLease,
   saveLost,
   takeLostRequest,
   type UnansweredRequest,
@@ -33,7 +35,12 @@ export interface Repeats {
   ): Promise<void>;
   /** Makes the unanswered requests of an earlier process at this address available to repeats. Call after listening. */
   takeOver(listener: string): Promise<void>;
+  /** Ends the renewals of the lease. Call when all responses are written. */
+  close(): void;
 }
+
+const LEASE_RENEWAL_MS = 1_000;
+const POLL_INTERVAL_MS = 200;
 
 export function createRepeats(db: Database, log: Logger): Repeats {
   const process = randomUUID();
@@ -50,12 +57,33 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
+  let renewals: NodeJS.Timeout | undefined;
+  let isRenewing = false;
+  /** Never twice at the same time; a failed renewal is followed by the next. */
+  function renew(): void {
+    if (isRenewing) return;
+    isRenewing = true;
+    renewLease(db, process)
+      .catch((error: unknown) => log.warn({ err: error }, 'the lease of this process could not be renewed'))
+      .finally(() => (isRenewing = false));
+  }
+
   return {
+    close: () => clearInterval(renewals),
+
     entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener, process }),
 
     async hasLost(ownerId, bodyHash) {
       await ready;
-      return hasLostRequest(db, ownerId, bodyHash);
+      const first = await findEqualRequest(db, ownerId, bodyHash, process);
+      if (first.state !== 'pending') return first.state === 'lost';
+      // Another process accepted an equal request. If it lives, this request is new; if it died, this may be the repeat.
+      for (;;) {
+        await delay(POLL_INTERVAL_MS);
+        const now = await findEqualRequest(db, ownerId, bodyHash, process);
+        if (now.state !== 'pending') return now.state === 'lost';
+        if (now.aliveAt > first.aliveAt) return false;
+      }
     },
 
     async takeLost<T>(ownerId: string, bodyHash: Buffer) {
@@ -73,7 +101,9 @@ export function createRepeats(db: Database, log: Logger): Repeats {
 
     async takeOver(address) {
       listener = address;
+      renewals = setInterval(renew, LEASE_RENEWAL_MS);
       try {
+        await renewLease(db, process);
         const lost = await markLostOfListener(db, listener, process);
         if (lost > 0)
           log.info({ lost }, 'an earlier process died with unanswered requests; repeats of them will get the original response');

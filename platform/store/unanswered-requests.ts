@@ -29,28 +29,60 @@ export interface AnsweredLater extends UnansweredRequest {
 /** Clients repeat within this time, including their own timeouts. */
 const MATCH_WITHIN_S = 600;
 
-/** True when an equal request is marked lost. Every submit asks this, so it must stay cheap. */
-export async function hasLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<boolean> {
-  const { rowCount } = await db.query({
-    name: 'has-lost-request',
-    text: 'select 1 from unanswered_requests where owner_id = $1 and body_hash = $2 and lost_at is not null limit 1',
-    values: [ownerId, bodyHash],
+/** A process without a sign of life for this long counts as dead. Far above a pause of its event loop. */
+const LEASE_S = 10;
+
+/**
+ * Whether an equal request exists: `lost` when its response was never written; `pending` when another process that is not
+ * known to be dead is about to write it; with the last sign of life of that process.
+ */
+export type EqualRequest = { state: 'none' } | { state: 'lost' } | { state: 'pending'; aliveAt: Date };
+
+/** Every submit asks this, so it must stay cheap. */
+export async function findEqualRequest(
+  db: Database,
+  ownerId: string,
+  bodyHash: Buffer,
+  ownProcess: string,
+): Promise<EqualRequest> {
+  // Processes of earlier versions have no lease: theirs is told by `listener` alone.
+  const { rows } = await db.query<{ lost: boolean; aliveAt: Date | null }>({
+    name: 'equal-request',
+    text: `select r.lost_at is not null or coalesce(p.alive_at < now() - $4::double precision * interval '1 second', false) as lost,
+                  p.alive_at as "aliveAt"
+             from unanswered_requests r left join api_processes p on p.id = r.process
+            where r.owner_id = $1 and r.body_hash = $2 and r.process is distinct from $3 or
+                  r.owner_id = $1 and r.body_hash = $2 and r.lost_at is not null
+            order by 1 desc, 2 limit 1`,
+    values: [ownerId, bodyHash, ownProcess, LEASE_S],
   });
-  return rowCount === 1;
+  const [row] = rows;
+  if (row?.lost) return { state: 'lost' };
+  return row?.aliveAt ? { state: 'pending', aliveAt: row.aliveAt } : { state: 'none' };
 }
 
-/** Removes the oldest equal request that is marked lost, and returns its response. Each is matched once. */
+/** Removes the oldest equal request that was lost, and returns its response. Each is matched once. */
 export async function takeLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<unknown> {
   const { rows } = await db.query<{ response: unknown }>(
     `delete from unanswered_requests where id = (
-       select id from unanswered_requests
-        where owner_id = $1 and body_hash = $2 and lost_at is not null
-          and created_at > now() - $3::double precision * interval '1 second'
-        order by created_at limit 1 for update skip locked)
+       select r.id from unanswered_requests r left join api_processes p on p.id = r.process
+        where r.owner_id = $1 and r.body_hash = $2
+          and (r.lost_at is not null or p.alive_at < now() - $4::double precision * interval '1 second')
+          and r.created_at > now() - $3::double precision * interval '1 second'
+        order by r.created_at limit 1 for update of r skip locked)
      returning response`,
-    [ownerId, bodyHash, MATCH_WITHIN_S],
+    [ownerId, bodyHash, MATCH_WITHIN_S, LEASE_S],
   );
   return rows[0]?.response;
+}
+
+/** Renews the sign of life of a process. */
+export async function renewLease(db: Database, process: string): Promise<void> {
+  await db.query({
+    name: 'renew-lease',
+    text: `insert into api_processes (id, alive_at) values ($1, now()) on conflict (id) do update set alive_at = now()`,
+    values: [process],
+  });
 }
 
 /** Call before the response is written: from then on an equal request is a new one. */
@@ -97,8 +129,9 @@ export async function markLostOfListener(db: Database, listener: string, process
   return rowCount ?? 0;
 }
 
+/** Removes requests that no client repeats any more, and the leases of processes that ended as long ago. */
 export async function removeOldUnanswered(db: Database, olderThanS: number): Promise<void> {
-  await db.query(`delete from unanswered_requests where created_at < now() - $1::double precision * interval '1 second'`, [
-    olderThanS,
-  ]);
+  const age = `now() - $1::double precision * interval '1 second'`;
+  await db.query(`delete from unanswered_requests where created_at < ${age}`, [olderThanS]);
+  await db.query(`delete from api_processes where alive_at < ${age}`, [olderThanS]);
 }

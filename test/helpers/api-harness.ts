@@ -152,6 +152,7 @@ export async function startApi(options: {
       takeLost: async () => undefined,
       beforeAnswer: async () => undefined,
       takeOver: async () => undefined,
+      close: () => undefined,
     },
     queues: {
       declare: async () => undefined,
