@@ -7,7 +7,7 @@ export interface ClaimedTask {
   id: string;
   attempt: number;
   functionId: string;
-  /** Packed code of the function. */
+  /** Packed code of the function; tasks of one function share the buffer. */
   code: Buffer;
   /** Null when the body exceeds the inline limit; the agent then fetches it over HTTP. */
   payload: Buffer | null;
@@ -20,7 +20,7 @@ export interface ClaimedTask {
 }
 
 const LOADED = `
-  select c.id, c.attempt, t.function_id as "functionId", f.code,
+  select c.id, c.attempt, t.function_id as "functionId",
          case when e.kind = 'agent' and t.payload_size > $3 then null
               when exists (select from payload_references pr where pr.id = c.id) then task_payload(c.id)
               else (select p.body from payloads p where p.id = c.id and p.id >= $4 and p.id <= $5) end as payload,
@@ -31,7 +31,6 @@ const LOADED = `
            order by pr.position limit 1) as "missingSource"
     from claimed c
     join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
-    join functions f on f.id = t.function_id
     join submissions s on s.id = submission_of(c.id)
     join endpoints e on e.id = s.endpoint_id
    order by c.id`;
@@ -53,12 +52,23 @@ export async function claimTasks(
     values: [queueId, claimId, bounds.tasks, bounds.bytes],
   });
   if (claimed.length === 0) return [];
-  const { rows } = await db.query<ClaimedTask>({
+  const { rows } = await db.query<Omit<ClaimedTask, 'code'>>({
     name: 'load-claimed',
     text: `with claimed as (select * from unnest($1::uuid[], $2::integer[]) as c (id, attempt)) ${LOADED}`,
     values: [claimed.map((task) => task.id), claimed.map((task) => task.attempt), bounds.inlineBytes, ...rangeOf(claimed)],
   });
-  return rows;
+  const codes = await readCodes(db, [...new Set(rows.map((task) => task.functionId))]);
+  return rows.map((task) => ({ ...task, code: codes.get(task.functionId) ?? Buffer.alloc(0) }));
+}
+
+/** Once for each function: a copy for each task would hold many times the code in memory. */
+async function readCodes(db: Database, functionIds: readonly string[]): Promise<Map<string, Buffer>> {
+  const { rows } = await db.query<{ id: string; code: Buffer }>({
+    name: 'load-codes',
+    text: 'select id, code from functions where id = any ($1)',
+    values: [functionIds],
+  });
+  return new Map(rows.map(({ id, code }) => [id, code]));
 }
 
 /**

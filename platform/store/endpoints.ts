@@ -150,8 +150,11 @@ export async function changeAllowedFunctions(
 /** Marks the endpoint deleted and its queues offline. Idempotent. */
 export async function deleteEndpoint(db: Database, id: string): Promise<void> {
   await db.query(
-    `with gone as (update endpoints set deleted_at = now() where id = $1 and deleted_at is null returning id)
-     update endpoint_queues q set is_online = false, changed_at = now() from gone where q.endpoint_id = gone.id`,
+    `with gone as (update endpoints set deleted_at = now() where id = $1 and deleted_at is null returning id),
+          locked as (
+            select q.id from endpoint_queues q join gone on q.endpoint_id = gone.id order by q.id for no key update of q
+          )
+     update endpoint_queues q set is_online = false, changed_at = now() from locked where q.id = locked.id`,
     [id],
   );
 }

@@ -32,7 +32,12 @@ export interface RecordedHeartbeat extends PresenceChange {
 export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
   const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
-    text: `with old as (select id, is_online, incarnation from endpoint_queues where id = $1 for no key update),
+    // Locks the endpoint before its queue, as registration and deletion do. A user endpoint has no endpoint row to lock.
+    text: `with endpoint as (select id from endpoints where id = $1 for no key update),
+      old as (
+        select q.id, q.is_online, q.incarnation from endpoint_queues q
+         where q.id = $1 and (select count(*) from endpoint) >= 0 for no key update of q
+      ),
       updated as (
         update endpoint_queues q set
             is_online = $4, last_heartbeat_at = now(), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
@@ -45,7 +50,8 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
          returning q.id, q.endpoint_id, q.is_online, q.changed_at, old.is_online <> q.is_online as changed,
                    q.owner_id is not null and old.incarnation <> $2::text as is_replaced
       ), reported as (
-        update endpoints e set last_report = $6 from updated u where e.id = u.endpoint_id and u.id = e.id
+        update endpoints e set last_report = $6 from updated u
+         where e.id = u.endpoint_id and u.id = e.id and e.last_report is distinct from $6::jsonb
       )
       select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
              u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced"
@@ -169,7 +175,8 @@ export async function listQueuesWithoutPump(
   const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>({
     name: 'list-returning',
     text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
-             from endpoint_queues q join endpoints e on e.id = q.endpoint_id
+             from queues_with_waiting_tasks() waiting join endpoint_queues q on q.id = waiting.id
+             join endpoints e on e.id = q.endpoint_id
             where q.is_online and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')
               and ask_for_pump(q.id)`,
   });

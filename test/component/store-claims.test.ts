@@ -12,7 +12,7 @@ let postgres: ScratchPostgres;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
 }, 60_000);
-afterAll(() => postgres.stop());
+afterAll(() => postgres.stop(), 30_000);
 
 const answer = (fixture: StoreFixture, id: string): Promise<unknown> =>
   storeAnswers(postgres.db, [

@@ -10,7 +10,7 @@ let postgres: ScratchPostgres;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
 }, 60_000);
-afterAll(() => postgres.stop());
+afterAll(() => postgres.stop(), 30_000);
 
 const select = async (expression: string, values: unknown[]): Promise<unknown> =>
   (await postgres.db.query<{ value: unknown }>(`select ${expression} as value`, values)).rows[0]?.value;

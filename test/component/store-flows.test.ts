@@ -18,7 +18,7 @@ let postgres: ScratchPostgres;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
 }, 60_000);
-afterAll(() => postgres.stop());
+afterAll(() => postgres.stop(), 30_000);
 
 const urn = (id: string): string => `urn:globus:auth:identity:${id}`;
 const callerOf = (id: string): Caller => ({ id, urns: [urn(id)] });

@@ -13,7 +13,7 @@ let fixture: StoreFixture;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
 }, 60_000);
-afterAll(() => postgres.stop());
+afterAll(() => postgres.stop(), 30_000);
 beforeEach(async () => {
   fixture = await makeFixture(postgres.db);
 });

@@ -4,21 +4,30 @@
 -- Each list of ids comes with its lowest and highest id: the planner prunes partitions by a range, but not by a list.
 
 -- Claims waiting tasks of a queue until its window is full. Owners take turns; within an owner, priority and age decide.
--- `p_bytes` bounds the bodies of one claim. Repeating a claim id returns the unanswered tasks of that claim.
+-- `p_bytes` bounds what one claim holds: each message carries the code of its function and its body. Repeating a claim id returns the unanswered tasks of that claim.
 create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint)
 returns table (id uuid, attempt integer) language plpgsql as $$
 declare
   v_queue endpoint_queues;
+  v_may_repeat boolean;
   v_free integer;
   v_picked uuid[];
   v_last_owner uuid;
   v_from uuid;
   v_to uuid;
 begin
-  select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update;
+  -- First without a lock: a lock is a write, and a claim that finds nothing to do must not cost a commit with an fsync.
+  select * into v_queue from endpoint_queues queue where queue.id = p_queue;
   if not found then return; end if;
+  -- Pumps never repeat a claim id except the one that the queue remembers.
+  v_may_repeat := v_queue.in_flight > 0 and (p_claim not like 'pump/%' or p_claim is not distinct from v_queue.pump_claim);
+  if not v_may_repeat and (
+    v_queue.in_flight >= v_queue.window_size or not v_queue.is_online
+    or not exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
+  ) then return; end if;
 
-  if v_queue.in_flight > 0 then
+  select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update;
+  if v_may_repeat then
     return query select task.id, task.attempt from tasks task
       where task.endpoint_queue_id = p_queue and task.state = 'dispatched' and task.claim_id = p_claim order by task.id;
     if found then return; end if;
@@ -41,20 +50,20 @@ begin
            row_number() over (order by coalesce(owner.owner_id <= v_queue.last_owner, false), owner.owner_id) as place
       from owners owner where owner.owner_id is not null
   ), candidates as (
-    select task.id, task.payload_size, turn.owner_id, turn.place,
+    select task.id, task.payload_size + octet_length(function.code) as bytes, turn.owner_id, turn.place,
            row_number() over (partition by turn.owner_id order by task.priority desc, task.id) as round
       from turns turn
       cross join lateral (
-        select t.id, t.payload_size, t.priority from tasks t
+        select t.id, t.payload_size, t.priority, t.function_id from tasks t
          where t.endpoint_queue_id = p_queue and t.owner_id = turn.owner_id and t.state = 'waiting'
          order by t.priority desc, t.id
          limit case when turn.owners > v_free then 1 else v_free end
       ) task
+      join functions function on function.id = task.function_id
      where turn.place <= v_free
   ), ordered as (
     select candidate.id, candidate.owner_id, row_number() over (order by candidate.round, candidate.place) as position,
-           sum(candidate.payload_size::bigint) over (order by candidate.round, candidate.place)
-             - candidate.payload_size as bytes_before
+           sum(candidate.bytes::bigint) over (order by candidate.round, candidate.place) - candidate.bytes as bytes_before
       from candidates candidate order by candidate.round, candidate.place limit v_free
   )
   select array_agg(picked.id), (array_agg(picked.owner_id order by picked.position desc))[1] into v_picked, v_last_owner
@@ -82,6 +91,17 @@ begin
     select task.id, task.attempt from dispatched task order by task.id;
 end $$;
 
+-- Queues with waiting tasks, by skipping along the index: the cost grows with these queues, not with all that exist.
+create or replace function queues_with_waiting_tasks() returns table (id uuid) language sql stable as $$
+  with recursive waiting as (
+    (select task.endpoint_queue_id as id from tasks task where task.state = 'waiting' order by 1 limit 1)
+    union all
+    select (select task.endpoint_queue_id from tasks task
+             where task.state = 'waiting' and task.endpoint_queue_id > waiting.id order by 1 limit 1)
+      from waiting where waiting.id is not null
+  ) select waiting.id from waiting where waiting.id is not null
+$$;
+
 -- True when tasks wait at an online queue without a live pump; the caller then signals the endpoint's workflow.
 -- True at most once in 15 s, so that one caller signals and the others rely on it.
 create or replace function ask_for_pump(p_queue uuid) returns boolean language sql as $$
@@ -98,7 +118,14 @@ $$;
 create or replace function keep_pumping(p_queue uuid) returns boolean language plpgsql as $$
 declare
   v_has_work boolean;
+  v_alive_at timestamptz;
 begin
+  -- Without a lock first, as in claim_tasks: a pump asks far more often than its sign of life must be renewed.
+  select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting'),
+         queue.pump_alive_at
+    into v_has_work, v_alive_at from endpoint_queues queue where queue.id = p_queue;
+  if v_has_work and v_alive_at > now() - interval '1500 milliseconds' then return true; end if;
+
   perform from endpoint_queues queue where queue.id = p_queue for no key update;
   select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
     into v_has_work from endpoint_queues queue where queue.id = p_queue;

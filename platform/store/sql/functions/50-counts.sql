@@ -13,6 +13,7 @@ begin
       left join (select task.endpoint_queue_id, count(*)::integer as tasks from tasks task
                   where is_in_flight(task.state) group by 1) in_flight on in_flight.endpoint_queue_id = queue.id
      where queue.in_flight <> coalesce(in_flight.tasks, 0)
+     order by queue.id -- the order in which all statements lock queues
   loop
     select queue.in_flight into v_counted from endpoint_queues queue where queue.id = v_id for no key update;
     select count(*)::integer into v_actual from tasks task
