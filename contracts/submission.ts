@@ -77,11 +77,14 @@ export function submissionUrlOf(uiUrl: string, namespace: string, submissionId: 
   return `${uiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${workflowId}`;
 }
 
+/** Temporal's visibility on PostgreSQL keeps keywords in VARCHAR(255) and refuses longer ones. */
+const MAX_ATTRIBUTE_CHARS = 255;
+
 /** The search attributes of a submission whose workflow starts; each is a Keyword. */
 export function submissionAttributesOf(input: SubmissionInput): { name: string; value: string }[] {
   return [
     { name: SEARCH_ATTRIBUTE.endpoint, value: input.endpointId },
-    { name: SEARCH_ATTRIBUTE.function, value: input.functionName },
+    { name: SEARCH_ATTRIBUTE.function, value: input.functionName.slice(0, MAX_ATTRIBUTE_CHARS) },
     { name: SEARCH_ATTRIBUTE.owner, value: input.ownerId },
     { name: SEARCH_ATTRIBUTE.group, value: input.taskGroupId },
     { name: SEARCH_ATTRIBUTE.state, value: 'waiting' },

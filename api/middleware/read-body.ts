@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { json, raw, urlencoded, type RequestHandler } from 'express';
 
 import type { BodyKind } from '../route';
+import { limitBodiesInFlight } from './limit-bodies-in-flight';
 
 /** Bodies are read only after the caller is known, so that nobody else can make us hold 64 MiB. */
 
@@ -33,10 +34,11 @@ export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
 export function bodyReaders(limits: { requestBytes: number; rawBytes: number }): Record<BodyKind, RequestHandler[]> {
   // Whatever the content type says: the routes know what they expect.
   const type = (): boolean => true;
+  const limit = limitBodiesInFlight({ maxBodyBytes: Math.max(limits.requestBytes, limits.rawBytes) });
   return {
-    json: [json({ limit: limits.requestBytes, type, verify: keepHash })],
+    json: [limit, json({ limit: limits.requestBytes, type, verify: keepHash })],
     form: [urlencoded({ extended: false, limit: FORM_LIMIT_BYTES, type })],
-    raw: [raw({ limit: limits.rawBytes, type })],
+    raw: [limit, raw({ limit: limits.rawBytes, type })],
     none: [],
   };
 }

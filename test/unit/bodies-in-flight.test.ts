@@ -1,0 +1,59 @@
+import { EventEmitter } from 'node:events';
+
+import type { Request, Response } from 'express';
+
+import { limitBodiesInFlight } from '../../api/middleware/limit-bodies-in-flight';
+import { until } from '../helpers/until';
+
+/** Large requests at the same time: how many bodies are read, who waits, and who is refused. */
+
+const limiter = (maxWaitMs = 60_000) => limitBodiesInFlight({ maxBodyBytes: 100, limitBytes: 100, maxWaitMs });
+
+function send(limit: ReturnType<typeof limiter>, headers: Record<string, string>) {
+  const res = new EventEmitter();
+  const outcome: { error?: unknown; isRead: boolean } = { isRead: false };
+  void limit({ headers } as unknown as Request, res as unknown as Response, (error?: unknown) => {
+    outcome.isRead = error === undefined;
+    outcome.error = error;
+  });
+  return { outcome, close: () => res.emit('close') };
+}
+const sized = (bytes: number) => ({ 'content-length': String(bytes) });
+
+test('a body is read when those before it are answered, in the order of arrival', () => {
+  const limit = limiter();
+  const first = send(limit, sized(60));
+  const large = send(limit, sized(90));
+  const small = send(limit, sized(10));
+  expect([first, large, small].map(({ outcome }) => outcome.isRead)).toEqual([true, false, false]);
+  first.close();
+  expect([large, small].map(({ outcome }) => outcome.isRead)).toEqual([true, true]);
+  const last = send(limit, { 'transfer-encoding': 'chunked' });
+  large.close();
+  expect(last.outcome.isRead).toBe(false);
+  small.close();
+  expect(last.outcome.isRead).toBe(true);
+});
+
+test('a request without a body never waits, and one whose client leaves makes room for the next', () => {
+  const limit = limiter();
+  const first = send(limit, sized(100));
+  const leaving = send(limit, sized(100));
+  const next = send(limit, sized(100));
+  expect(send(limit, {}).outcome.isRead).toBe(true);
+  leaving.close();
+  first.close();
+  expect(leaving.outcome.isRead).toBe(false);
+  expect(next.outcome.isRead).toBe(true);
+  next.close();
+});
+
+test('a request that waited too long is refused with the time to repeat it, and takes no place', async () => {
+  const limit = limiter(20);
+  const first = send(limit, sized(100));
+  const refused = send(limit, sized(100));
+  await until('the request is refused', () => refused.outcome.error);
+  expect(refused.outcome.error).toMatchObject({ code: 'UNAVAILABLE', retryAfterS: 5 });
+  first.close();
+  expect(send(limit, sized(100)).outcome.isRead).toBe(true);
+});
