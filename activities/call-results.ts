@@ -25,8 +25,13 @@ const REFERENCE_BYTES = 200;
 const MAX_FAILURES = 100;
 const MAX_TRACEBACKS_CHARS = 200_000;
 
-export async function readCallResults(db: Database, submissionIds: readonly string[]): Promise<CallResults> {
-  const rows = await readOutcomes(db, submissionIds, MAX_VALUE_BYTES);
+/** `maxInlineBytes`: of all values together, and of each. */
+export async function readCallResults(
+  db: Database,
+  submissionIds: readonly string[],
+  maxInlineBytes = MAX_VALUES_BYTES,
+): Promise<CallResults> {
+  const rows = await readOutcomes(db, submissionIds, Math.min(MAX_VALUE_BYTES, Math.max(maxInlineBytes, REFERENCE_BYTES)));
   const values: unknown[] = [];
   const failures: CallFailure[] = [];
   let failed = 0;
@@ -34,7 +39,7 @@ export async function readCallResults(db: Database, submissionIds: readonly stri
   let chars = 0;
   rows.forEach((row, index) => {
     if (row.succeeded) {
-      const inline = row.json !== null && (row.size <= REFERENCE_BYTES || bytes + row.size <= MAX_VALUES_BYTES);
+      const inline = row.json !== null && (row.size <= REFERENCE_BYTES || bytes + row.size <= maxInlineBytes);
       const value = inline && row.json !== null ? parseJson(row.json) : undefined;
       if (value) bytes += row.size;
       values.push(value ? value.json : referenceTo(row));

@@ -1,4 +1,6 @@
 export { createCallActivities } from './calls';
 export { createEndpointActivities } from './endpoint';
+export { createFlowActivities } from './flows';
 export { createSubmissionActivities } from './submission';
+export type { AcceptingDeps } from './accept-calls';
 export type { ActivityDeps } from './deps';

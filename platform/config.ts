@@ -57,6 +57,16 @@ export const configSchema = z.object({
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),
+  /** Addresses at which actions of flows may be run over HTTP, with commas between; `https://host/*` allows all below. */
+  FUNCX_FLOWS_HTTP_ALLOW: z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((one) => one.trim())
+        .filter((one) => one !== ''),
+    ),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 

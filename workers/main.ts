@@ -1,4 +1,11 @@
-import { createCallActivities, createEndpointActivities, createSubmissionActivities, type ActivityDeps } from '../activities';
+import {
+  createCallActivities,
+  createEndpointActivities,
+  createFlowActivities,
+  createSubmissionActivities,
+  type AcceptingDeps,
+  type ActivityDeps,
+} from '../activities';
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { createAccept } from '../accepting/accept';
 import { createGroupQueues } from '../accepting/group-queues';
@@ -64,19 +71,27 @@ async function main(): Promise<void> {
     taskQueue: config.TEMPORAL_CALLS_QUEUE,
   };
   const hasNexus = await ensureNexusEndpoint(temporal.connection, nexusEndpoint, log);
+  const accepting: ActivityDeps & AcceptingDeps = {
+    ...deps,
+    accept: createAccept({ config, log, db, temporal, groupQueues }),
+    placement,
+  };
   const calls = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_CALLS_QUEUE,
-    activities: createCallActivities({
-      ...deps,
-      accept: createAccept({ config, log, db, temporal, groupQueues }),
-      placement,
-    }),
+    activities: createCallActivities(accepting),
     nexusServices: hasNexus ? [createNexusService()] : [],
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,
   });
-  const running = Promise.all([submissions.run(), endpoints.run(), calls.run()]);
+  const flows = await createWorker({
+    ...shared,
+    taskQueue: config.TEMPORAL_FLOWS_QUEUE,
+    activities: createFlowActivities(accepting),
+    maxCachedWorkflows: 500,
+    maxConcurrentActivities: 50,
+  });
+  const running = Promise.all([submissions.run(), endpoints.run(), calls.run(), flows.run()]);
 
   await broker.start();
   const presence = await startPresenceLoop(broker, deps, userEndpoints);
@@ -97,7 +112,7 @@ async function main(): Promise<void> {
     db,
     broker,
     temporal,
-    worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), calls.getState())),
+    worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), worstOf(calls.getState(), flows.getState()))),
   });
   const health = await startHealthServer({ host: config.HEALTH_HOST, port: config.HEALTH_PORT }, async () => ({
     ...(await readiness()),

@@ -149,3 +149,13 @@ export async function readOutcomes(db: Database, submissionIds: readonly string[
   );
   return rows;
 }
+
+/** The JSON text of a result; undefined when it is not JSON. */
+export async function readOutcomeText(db: Database, taskId: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ data: string }>(
+    `select convert_from(substring(frame from 2), 'UTF8')::json #>> '{data,data}' as data from results where id = $1`,
+    [taskId],
+  );
+  const data = rows[0]?.data;
+  return data?.startsWith('11\n') ? data.slice(3) : undefined;
+}

@@ -1,0 +1,121 @@
+import { FLOW_CODE, type FlowLogEntry } from '../contracts/flows';
+import { withoutPrivateKeys } from '../flows/parameters';
+import { isJsonObject, measure, type Json, type JsonObject } from '../flows/values';
+import type { RunUpdate } from '../platform/store/flow-runs';
+
+/** What one step writes for people: entries of the log, and the details of the run. Hides what is private, and stays bounded. */
+
+const MAX_CHARS = 64_000;
+/** A line that entered so many states logs little of each, and then nothing but its actions. */
+const MANY_STATES = 5_000;
+const FEW_CHARS = 500;
+const TOO_MANY_STATES = 100_000;
+const MAX_OUTPUT_CHARS = 1_200_000;
+
+export class FlowLog {
+  readonly #entries: FlowLogEntry[] = [];
+  #details: Record<string, unknown> | undefined;
+  #end: Pick<RunUpdate, 'status' | 'completionTime'> = {};
+
+  constructor(
+    private readonly line: string,
+    private readonly entered_: number,
+  ) {}
+
+  entered(name: string, type: string, input: Json, nowMs: number): void {
+    this.#add(nowMs, `${type}Started`, `State ${name} of type ${type} started`, {
+      state_name: name,
+      state_type: type,
+      input: this.#shown(input),
+    });
+  }
+
+  left(name: string, type: string, data: Json, nowMs: number): void {
+    this.#add(nowMs, `${type}Completed`, `State ${name} of type ${type} completed`, {
+      state_name: name,
+      state_type: type,
+      output: this.#shown(data),
+    });
+  }
+
+  failed(name: string, type: string, error: string, cause: Json, nowMs: number): void {
+    if (type === 'Fail') return;
+    this.#add(nowMs, `${type}Failed`, `State ${name} of type ${type} failed: ${error}`, {
+      state_name: name,
+      state_type: type,
+      error,
+      cause: this.#shown(cause),
+    });
+  }
+
+  /** What the run shows while one of its states goes on; lines inside it leave that to the run. */
+  active(name: string, description: string, statuses: Record<string, unknown>[]): void {
+    this.#details = { code: FLOW_CODE.active, description, state_name: name, action_statuses: statuses };
+  }
+
+  succeeded(data: Json, nowMs: number): void {
+    if (this.line !== '') return;
+    const output = bounded(withoutPrivateKeys(data), MAX_OUTPUT_CHARS);
+    const description = 'The Flow Instance completed successfully';
+    this.#add(nowMs, FLOW_CODE.succeeded, description, { output: this.#shown(data) });
+    this.#details = { code: FLOW_CODE.succeeded, description, output };
+    this.#end = { status: 'SUCCEEDED', completionTime: new Date(nowMs).toISOString() };
+  }
+
+  ended(name: string, error: string, cause: Json, message: string, data: Json, nowMs: number): void {
+    if (this.line !== '') return;
+    const time = new Date(nowMs).toISOString();
+    const sentence = message === '' ? error : `${error}: ${message}`;
+    const description = `The Flow Instance failed in the state ${name}: ${sentence}`.slice(0, 2_000);
+    this.#add(nowMs, FLOW_CODE.failed, description, { state_name: name, error, cause: this.#shown(cause) });
+    this.#details = {
+      code: FLOW_CODE.failed,
+      description: clean(description),
+      time,
+      state_name: name,
+      error,
+      cause: bounded(cause, MAX_CHARS),
+      output: bounded(withoutPrivateKeys(data), MAX_OUTPUT_CHARS),
+    };
+    this.#end = { status: 'FAILED', completionTime: time };
+  }
+
+  update(isRun: boolean): RunUpdate {
+    return { entries: this.#entries, ...(isRun ? { details: this.#details, ...this.#end } : {}) };
+  }
+
+  #add(nowMs: number, code: string, description: string, details: Record<string, unknown>): void {
+    const isPlain = /^(Pass|Choice|ExpressionEval)/.test(code);
+    if (isPlain && this.entered_ > TOO_MANY_STATES) return;
+    this.#entries.push({
+      time: new Date(nowMs).toISOString(),
+      code,
+      description: clean(description),
+      details: this.line === '' ? details : { ...details, line: this.line },
+    });
+  }
+
+  #shown(value: Json): Json {
+    return bounded(withoutPrivateKeys(value), this.entered_ > MANY_STATES ? FEW_CHARS : MAX_CHARS);
+  }
+}
+
+/** PostgreSQL's text has no NUL. */
+const clean = (text: string): string => text.replaceAll('\0', '');
+
+/** The value, or as much of it as fits: its large parts become a note of their size. */
+function bounded(value: Json, maxChars: number): Json {
+  if (measure(value).size <= maxChars) return value;
+  const note = (size: number): JsonObject => ({ $funcx: 'omitted', size });
+  if (!isJsonObject(value)) return note(measure(value).size);
+  const result: JsonObject = {};
+  let left = maxChars;
+  for (const [key, item] of Object.entries(value)) {
+    const { size } = measure(item);
+    const fits = size <= left;
+    left -= fits ? size : 50;
+    result[key] = fits ? item : note(size);
+    if (left <= 0) break;
+  }
+  return result;
+}

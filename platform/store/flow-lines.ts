@@ -1,0 +1,137 @@
+import type { PoolClient } from 'pg';
+
+import type { Database } from './database';
+
+/** Where the lines of a run are. Only the interpreter's activities read and write here. */
+
+export interface LineRow {
+  line: string;
+  scope: string[];
+  context: Record<string, unknown>;
+  position: number;
+  generation: number;
+  status: 'running' | 'succeeded' | 'failed';
+  state: string | null;
+  data: string;
+  pending: unknown;
+  step: unknown;
+  error: { Error: string; Cause: unknown } | null;
+  entered: number;
+}
+
+type Queryable = Pick<PoolClient, 'query'>;
+
+const COLUMNS = 'line, scope, context, position, generation, status, state, data, pending, step, error, entered';
+
+/** Runs in one transaction; whatever it throws undoes it. */
+export async function inTransaction<T>(db: Database, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await db.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback').catch((reason: unknown) => {
+      broken = reason instanceof Error ? reason : new Error(String(reason));
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+export async function insertLines(
+  client: Queryable,
+  runId: string,
+  lines: readonly { line: string; scope: readonly string[]; context: unknown; state: string; data: string; generation: number }[],
+): Promise<void> {
+  await client.query(
+    `insert into flow_lines (run_id, line, scope, context, state, data, generation)
+     select $1, l.line, l.scope, l.context, l.state, l.data, l.generation
+       from unnest($2::text[], $3::json[], $4::json[], $5::text[], $6::text[], $7::integer[])
+            as l (line, scope, context, state, data, generation)
+     on conflict do nothing`,
+    [
+      runId,
+      lines.map(({ line }) => line),
+      lines.map(({ scope }) => JSON.stringify(scope)),
+      lines.map(({ context }) => JSON.stringify(context)),
+      lines.map(({ state }) => state),
+      lines.map(({ data }) => data),
+      lines.map(({ generation }) => generation),
+    ],
+  );
+}
+
+/** Locked until the end of the transaction. */
+export async function lockLine(client: Queryable, runId: string, line: string): Promise<LineRow | undefined> {
+  const { rows } = await client.query<LineRow>(`select ${COLUMNS} from flow_lines where run_id = $1 and line = $2 for update`, [
+    runId,
+    line,
+  ]);
+  return rows[0];
+}
+
+export async function readLine(db: Queryable, runId: string, line: string): Promise<LineRow | undefined> {
+  const { rows } = await db.query<LineRow>(`select ${COLUMNS} from flow_lines where run_id = $1 and line = $2`, [runId, line]);
+  return rows[0];
+}
+
+export async function saveLine(client: Queryable, runId: string, row: LineRow): Promise<void> {
+  await client.query(
+    `update flow_lines set position = $3, generation = $4, status = $5, state = $6, data = $7, pending = $8, step = $9, error = $10,
+            entered = $11
+      where run_id = $1 and line = $2`,
+    [
+      runId,
+      row.line,
+      row.position,
+      row.generation,
+      row.status,
+      row.state,
+      row.data,
+      row.pending === null ? null : JSON.stringify(row.pending),
+      JSON.stringify(row.step),
+      row.error === null ? null : JSON.stringify(row.error),
+      row.entered,
+    ],
+  );
+}
+
+/** Lines `<prefix>0`, `<prefix>1` and so on, by their number. */
+export async function listLines(
+  db: Queryable,
+  runId: string,
+  prefix: string,
+): Promise<{ index: number; status: LineRow['status']; data: string; error: LineRow['error'] }[]> {
+  const { rows } = await db.query<{ index: number; status: LineRow['status']; data: string; error: LineRow['error'] }>(
+    `select substr(line, length($2) + 1)::integer as index, status, data, error from flow_lines
+      where run_id = $1 and starts_with(line, $2) and substr(line, length($2) + 1) ~ '^[0-9]+$' order by 1`,
+    [runId, prefix],
+  );
+  return rows;
+}
+
+/** Numbers of the lines from `from` on that have not succeeded. */
+export async function listOpenLines(
+  db: Queryable,
+  runId: string,
+  prefix: string,
+  from: number,
+  limit: number,
+): Promise<number[]> {
+  const { rows } = await db.query<{ index: number }>(
+    `select i.index from (select substr(line, length($2) + 1)::integer as index, status from flow_lines
+       where run_id = $1 and starts_with(line, $2) and substr(line, length($2) + 1) ~ '^[0-9]+$') i
+      where i.status <> 'succeeded' and i.index >= $3 order by 1 limit $4`,
+    [runId, prefix, from, limit],
+  );
+  return rows.map(({ index }) => index);
+}
+
+/** What the lines of a state that ended leave behind, also those inside them. */
+export async function deleteLines(client: Queryable, runId: string, prefix: string): Promise<void> {
+  await client.query('delete from flow_lines where run_id = $1 and starts_with(line, $2)', [runId, prefix]);
+}

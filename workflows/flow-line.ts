@@ -1,0 +1,183 @@
+import { ApplicationFailure } from '@temporalio/common';
+import {
+  CancellationScope,
+  isCancellation,
+  ParentClosePolicy,
+  proxyActivities,
+  proxyLocalActivities,
+  setCurrentDetails,
+  sleep,
+  startChild,
+  workflowInfo,
+} from '@temporalio/workflow';
+
+import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
+import type { FlowActivities, FlowEvent, FlowLineInput, FlowMapInput, FlowStep, ShownState } from '../contracts/flow-steps';
+import { runSubmissions } from './child-submissions';
+import { describeRun, type ShownStep } from './flow-details';
+import type { flowMap } from './flow-map';
+
+/**
+ * One line of a run: asks for a step, does what the step needs of a workflow (a timer, submissions, other lines), and tells the
+ * next step what became of it. What states compute is done by the activities, next to the store.
+ */
+
+const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
+const local = proxyLocalActivities<FlowActivities>({
+  startToCloseTimeout: '2 minutes',
+  retry: { ...retry, maximumAttempts: 3 },
+});
+// When the store is away for longer, the server repeats the same step without an event in the history.
+const patient = proxyActivities<FlowActivities>({ startToCloseTimeout: '5 minutes', retry });
+
+type Step = 'openLine' | 'advance' | 'acceptAction' | 'noteStarted' | 'observeCall' | 'endCancelled';
+
+export async function durably<S extends Step>(
+  step: S,
+  input: Parameters<FlowActivities[S]>[0],
+): Promise<Awaited<ReturnType<FlowActivities[S]>>> {
+  type Run = (given: typeof input) => Promise<Awaited<ReturnType<FlowActivities[S]>>>;
+  try {
+    return await (local[step] as Run)(input);
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    return await (patient[step] as Run)(input);
+  }
+}
+
+/** The promise is at most 500 events a run; a step is at most some forty, with a cancellation in its middle. */
+const MAX_HISTORY_EVENTS = 300;
+const MAX_SHOWN = 30;
+/** A loop that never waits for anything gets a pause after so many steps without one. */
+const STEPS_WITHOUT_PAUSE = 200;
+const PAUSE_MS = 1_000;
+
+export type LineEnd = Extract<FlowStep, { kind: 'succeeded' | 'failed' }>;
+
+export class LineRun {
+  #shown: ShownStep[];
+  #stepsWithoutPause = 0;
+
+  constructor(
+    private readonly input: FlowLineInput,
+    private readonly startAnew: (carried: NonNullable<FlowLineInput['carried']>) => Promise<never>,
+  ) {
+    this.#shown = input.carried?.shown ?? [];
+  }
+
+  get shown(): readonly ShownState[] {
+    return this.#shown;
+  }
+
+  async run(): Promise<LineEnd> {
+    const { runId, line, generation, carried } = this.input;
+    let step = carried?.step ?? (await durably('openLine', { runId, line, generation }));
+    for (;;) {
+      this.#show(step.shown);
+      if (step.kind === 'succeeded' || step.kind === 'failed') return step;
+      const { historyLength, continueAsNewSuggested } = workflowInfo();
+      if (historyLength > MAX_HISTORY_EVENTS || continueAsNewSuggested) {
+        return await this.startAnew({ step: { ...step, shown: [] }, shown: this.#shown });
+      }
+      const event = await this.#do(step);
+      step = await durably('advance', { runId, line, position: step.position, event });
+    }
+  }
+
+  async #do(step: Exclude<FlowStep, LineEnd>): Promise<FlowEvent> {
+    if (step.kind !== 'more') this.#stepsWithoutPause = 0;
+    switch (step.kind) {
+      case 'more':
+        if (++this.#stepsWithoutPause > STEPS_WITHOUT_PAUSE) await sleep(PAUSE_MS, { summary: 'a loop without a Wait' });
+        return { kind: 'go' };
+      case 'wait': {
+        const ms = step.untilMs - Date.now();
+        if (ms > 0) await sleep(Math.ceil(ms), { summary: step.summary });
+        return { kind: 'waited' };
+      }
+      case 'action':
+        return this.#act(step);
+      case 'http':
+        return { kind: 'refused', cause: 'actions over HTTP are not available in this version' };
+      case 'lines':
+        await this.#runLines(step);
+        return { kind: 'joined' };
+    }
+  }
+
+  async #act({ position, state, waitTimeS }: Extract<FlowStep, { kind: 'action' }>): Promise<FlowEvent> {
+    const { runId, line } = this.input;
+    const accepted = await durably('acceptAction', { runId, line, position });
+    if ('refused' in accepted) return { kind: 'refused', cause: accepted.refused };
+    const { groups } = accepted;
+    this.#link(groups.flatMap(({ submissions }) => submissions.map(({ url }) => url)));
+    const activities = {
+      noteStarted: (ids: string[]) => durably('noteStarted', ids),
+      observeCall: (ids: string[]) => durably('observeCall', ids),
+    };
+    const running = new CancellationScope();
+    const timer = new CancellationScope();
+    const ended = running.run(() => Promise.all(groups.map((group) => runSubmissions(group, activities)))).then(() => false);
+    const isTimedOut = await Promise.race([
+      ended,
+      timer
+        .run(() => sleep(waitTimeS * 1_000, { summary: `WaitTime of ${state}` }))
+        .then(
+          () => true,
+          (error: unknown) => {
+            // The action was faster, or the run is cancelled: then its submissions say so.
+            if (isCancellation(error)) return ended;
+            throw error;
+          },
+        ),
+    ]);
+    timer.cancel();
+    if (isTimedOut) {
+      running.cancel();
+      await ended.catch((error: unknown) => {
+        if (!isCancelled(error)) throw error;
+      });
+    }
+    return {
+      kind: 'acted',
+      groups: groups.map(({ submissions }) => ({ submissionIds: submissions.map(({ input }) => input.submissionId) })),
+      taskGroupId: groups[0]?.submissions[0]?.input.taskGroupId ?? '',
+      isTimedOut,
+    };
+  }
+
+  async #runLines({ prefix, state, count, concurrency, tolerated }: Extract<FlowStep, { kind: 'lines' }>): Promise<void> {
+    const { runId, generation, title } = this.input;
+    const input: FlowMapInput = { version: 1, runId, generation, title, prefix, state, count, concurrency, tolerated };
+    const child = await startChild<typeof flowMap>(FLOW_WORKFLOW.map, {
+      workflowId: `${flowWorkflowId(runId)}/${prefix}`,
+      args: [input],
+      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+      staticSummary: `${title}: ${state} x${count}`.slice(0, 200),
+      workflowTaskTimeout: '5 seconds',
+    });
+    await child.result();
+  }
+
+  #show(states: readonly ShownState[]): void {
+    for (const state of states) {
+      const last = this.#shown.at(-1);
+      if (last && last.state === 'running' && last.name === state.name)
+        Object.assign(last, { state: state.state, endedMs: state.sinceMs });
+      else this.#shown.push({ ...state });
+    }
+    this.#shown = this.#shown.slice(-MAX_SHOWN);
+    setCurrentDetails(describeRun(this.input.title, this.#shown));
+  }
+
+  #link(links: readonly string[]): void {
+    const last = this.#shown.at(-1);
+    if (last) last.links = links.slice(0, 3);
+    setCurrentDetails(describeRun(this.input.title, this.#shown));
+  }
+}
+
+/** A submission that was cancelled ends as cancelled, and so does its parent's wait for it. */
+export function isCancelled(error: unknown): boolean {
+  return isCancellation(error) || (error instanceof ApplicationFailure && error.type === 'Cancelled');
+}
