@@ -4,6 +4,7 @@ import { REFERENCE_KEY, type CallFailure, type ReferenceDocument } from '../cont
 import { raisedException } from '../contracts/exceptions';
 import type { CallResults } from '../contracts/activities';
 import { submissionIdOf } from '../contracts/ids';
+import { isExactInJavaScript } from '../contracts/json-text';
 import { BUFFER, JSON_RESULT_SERIALIZER } from '../contracts/packing';
 import type { Database } from '../platform/store/database';
 import { readOutcomes, type OutcomeRow } from '../platform/store/pipelines';
@@ -68,13 +69,9 @@ function failureOf(row: OutcomeRow, index: number): CallFailure {
   };
 }
 
-/** Python writes NaN and Infinity into its JSON; such a value is only good for another Python function. */
+/** NaN and integers beyond 2^53 would not reach a pipeline unchanged: such a value stays in the store, as a reference. */
 function parseJson(text: string): { json: unknown } | undefined {
-  try {
-    return { json: JSON.parse(text) as unknown };
-  } catch {
-    return undefined;
-  }
+  return isExactInJavaScript(text) ? { json: JSON.parse(text) as unknown } : undefined;
 }
 
 function referenceTo(row: OutcomeRow): ReferenceDocument {

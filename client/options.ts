@@ -12,6 +12,11 @@ export interface ClientOptions {
   clientSecret?: string;
   /** A private certificate authority: PEM text, or the path of a PEM file. Default: the file `FUNCX_CA`, if set. */
   ca?: string;
+  /**
+   * How integers beyond 2^53 in results are read: `refuse` throws an error that names the integer, `bigint` returns it as a
+   * bigint. Default: `refuse`.
+   */
+  integers?: 'refuse' | 'bigint';
   /** How long a request is retried when a retry is safe, in milliseconds. Default: 60,000. */
   retryForMs?: number;
   /** Timeout of one request, in milliseconds. Default: 60,000. */
@@ -39,6 +44,7 @@ export function resolveOptions(options: ClientOptions, env: NodeJS.ProcessEnv = 
     clientId: required('FUNCX_CLIENT_ID', 'clientId', options.clientId, env),
     clientSecret: required('FUNCX_CLIENT_SECRET', 'clientSecret', options.clientSecret, env),
     ca: readAuthority(options.ca ?? (env.FUNCX_CA || undefined)),
+    integers: options.integers ?? 'refuse',
     retryForMs: options.retryForMs ?? DEFAULT_RETRY_MS,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     ...(options.scope === undefined ? {} : { scope: options.scope }),

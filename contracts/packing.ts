@@ -1,3 +1,5 @@
+import { stringifyJsonText } from './json-text';
+
 /**
  * The text encoding of code and arguments in Globus Compute agents and clients (protocol/globus-compute-4, section 8).
  * A buffer is a 2-character identifier, a newline and a body. Packed buffers are a sequence of `<length>\n<buffer>`,
@@ -45,9 +47,17 @@ export function packBuffer(identifier: string, body: string): string {
   return `${codePoints(buffer)}\n${buffer}`;
 }
 
-/** The payload of a task with JSON arguments: positional, then keyword. Stock agents can decode it. */
+/**
+ * The payload of a task with JSON arguments: positional, then keyword. Stock agents can decode it.
+ * Throws INVALID_REQUEST for an argument that JSON cannot hold.
+ */
 export function packJsonArguments(args: readonly unknown[], kwargs: Readonly<Record<string, unknown>> = {}): string {
-  return packBuffer(BUFFER.json, JSON.stringify(args)) + packBuffer(BUFFER.json, JSON.stringify(kwargs));
+  return packJsonTexts(stringifyJsonText(args, 'argument list'), stringifyJsonText(kwargs, 'keyword arguments'));
+}
+
+/** As {@link packJsonArguments}, from JSON text that passes through verbatim: an array, and an object. */
+export function packJsonTexts(args: string, kwargs = '{}'): string {
+  return packBuffer(BUFFER.json, args) + packBuffer(BUFFER.json, kwargs);
 }
 
 /** Splits packed buffers; throws a `SyntaxError` that names the position of an error. */

@@ -3,22 +3,24 @@ import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { Broker, type BrokerAddress, type Consumer, type Delivery, type Publisher } from '../broker';
-import { commandSchema, decodeFrame, taskHeadersSchema, type Command, type TaskData } from '../contracts/frames';
+import { Broker, type BrokerAddress, type Delivery, type Publisher } from '../broker';
+import { commandSchema, type Command } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 import { assertNever } from '../contracts/states';
 
+import type { AgentLog } from './agent-log';
 import { Answers } from './answers';
-import { Attempts, type Attempt } from './attempts';
-import { Bodies, type FetchedBody } from './bodies';
+import { Attempts } from './attempts';
+import { Bodies } from './bodies';
 import type { AgentConfig } from './config';
 import { Heartbeat } from './heartbeat';
+import { Intake } from './intake';
 import { version } from './package.json';
 import { Registrar, RegistrationRefusedError } from './registration';
 import { createJavaScriptRunner } from './runners/javascript';
 import { ProcessGroups } from './runners/process-groups';
 import { createPythonRunner } from './runners/python';
-import { failure, type Outcome } from './runners/runner';
+import type { FunctionKind } from './runners/runner';
 import { ShellRunner } from './runners/shell';
 import { Slots } from './runners/slots';
 import { ServiceClient } from './service-client';
@@ -35,21 +37,17 @@ import { StateDir } from './state-dir';
  * | ended | | |
  *
  * Connected or not is the broker's state, not a phase: calls go on while the connection is away.
+ *
+ * The agent takes tasks only while a worker can be started. Until the first one is ready, and again when none can be
+ * started later, the service hears that the endpoint is offline, so that its tasks wait there.
  */
-
-export interface AgentLog {
-  debug(fields: object, text: string): void;
-  info(fields: object, text: string): void;
-  warn(fields: object, text: string): void;
-  error(fields: object, text: string): void;
-}
 
 type Phase = 'running' | 'draining' | 'ending' | 'ended';
 
 /** Why the agent ended, for the process's exit. */
 export interface AgentEnd {
   exitCode: number;
-  /** A sentence for the user, when it did not end by their own wish. */
+  /** Why, when the user did not ask for it. */
   sentence?: string;
 }
 
@@ -59,6 +57,8 @@ const CONFIRM_PREFETCH = 32;
 /** How long results and the last heartbeat may take at the end. */
 const GOODBYE_MS = 3_000;
 const STOP_GRACE_MS = 2_000;
+/** Pause before the next try to start a worker. */
+const START_RETRY_MS = 5_000;
 
 export class Agent {
   /** Resolves when everything is closed. */
@@ -73,13 +73,15 @@ export class Agent {
   readonly #slots: Slots;
   readonly #attempts = new Attempts();
   readonly #bodies: Bodies;
-  readonly #workerLogFd: number;
+  readonly #workerLog: { fd: number; file: string };
   #answers: Answers | undefined;
   #heartbeat: Heartbeat | undefined;
-  #taskConsumer: Consumer | undefined;
+  #intake: Intake | undefined;
   #ackTimer: NodeJS.Timeout | undefined;
-  #onIdle: (() => void) | undefined;
-  readonly #hurry = new AbortController();
+  /** Why no task is taken: no worker can be started. */
+  #problem: string | undefined = 'The first worker is starting.';
+  /** Aborted by a second drain: end without waiting. */
+  readonly #endNow = new AbortController();
   #resolveEnded: (end: AgentEnd) => void = () => undefined;
 
   /** Throws `DirectoryInUseError` when another agent has the directory. */
@@ -95,8 +97,7 @@ export class Agent {
       ...(config.caFile ? { ca: fs.readFileSync(config.caFile, 'utf8') } : {}),
     });
     this.#state = StateDir.open(config.dir);
-    const workerLog = this.#state.openWorkerLog();
-    this.#workerLogFd = workerLog.fd;
+    this.#workerLog = this.#state.openWorkerLog();
     this.#registrar = new Registrar({
       client: this.#client,
       state: this.#state,
@@ -124,8 +125,8 @@ export class Agent {
       cwd: config.workerEnv.FUNCX_RUN_DIR ?? config.dir,
       groups: this.#groups,
       hostname: hostname(),
-      logFd: workerLog.fd,
-      logPath: workerLog.file,
+      logFd: this.#workerLog.fd,
+      logPath: this.#workerLog.file,
       log,
     };
     this.#slots = new Slots(config.workers, () => ({
@@ -135,38 +136,78 @@ export class Agent {
     }));
   }
 
-  /** Begins; everything after is told by `ended`. */
+  /** Starts the agent. `ended` resolves when it has ended. */
   async start(): Promise<void> {
     this.#slots.warm('python');
     const publisher = await this.#broker.publisher();
-    // One running and one queued call a worker, and what waits for the broker's confirm: with less, workers idle meanwhile
-    // (measured with 2 workers: 4 -> 1,600 tasks/s, 16 -> 2,300, 64 -> 2,600). A neighbour does not wait longer for it: the
-    // broker's queue is first come, first served too, and the service bounds what is in both together.
-    const prefetch = 2 * this.config.workers + CONFIRM_PREFETCH;
-    // Queue names come with each registration, and the broker reads them at each connection.
-    const registered = (): AgentRegistration => this.#registration();
+    const registration = (): AgentRegistration => this.#registration();
     await this.#broker.consume({
+      // The name comes with each registration; the broker reads it at each connection.
       get queue() {
-        return registered().command_queue;
+        return registration().command_queue;
       },
       prefetch: COMMAND_PREFETCH,
       onDelivery: (delivery) => this.#onCommand(delivery),
     });
-    this.#taskConsumer = await this.#broker.consume({
-      get queue() {
-        return registered().task_queue;
-      },
-      prefetch,
-      onDelivery: (delivery) => this.#onTask(delivery),
+    this.#answers = new Answers({
+      client: this.#client,
+      publisher,
+      registration,
+      whenConnected: () => this.#broker.whenConnected(),
+      log: this.log,
+    });
+    this.#intake = new Intake({
+      broker: this.#broker,
+      answers: this.#answers,
+      attempts: this.#attempts,
+      bodies: this.#bodies,
+      slots: this.#slots,
+      registration,
+      // One running and one queued call a worker, and the results that wait for the broker's confirm; with less, workers
+      // idle meanwhile (measured with 2 workers: 4 -> 1,600 tasks/s, 16 -> 2,300, 64 -> 2,600).
+      prefetch: 2 * this.config.workers + CONFIRM_PREFETCH,
+      onCannotStart: (kind, reason) => this.#onCannotStart(kind, reason),
+      log: this.log,
     });
     this.#startReporting(publisher);
+    void this.#openWhenReady('python').catch((error: unknown) =>
+      this.log.error({ reason: String(error) }, 'cannot start to take tasks'),
+    );
     this.#broker.start().catch((error: unknown) => this.log.debug({ reason: String(error) }, 'never connected'));
   }
 
-  /** Takes no more tasks, lets running calls finish up to the configured time, ends. Called again: ends at once. */
+  /** Takes tasks once a worker is ready; until then the problem is in the agent's status. */
+  async #openWhenReady(kind: FunctionKind): Promise<void> {
+    for (;;) {
+      const problem = await this.#slots.whyNotReady(kind);
+      if (this.#phase !== 'running') return;
+      if (problem === undefined) break;
+      if (problem !== this.#problem) this.log.error({ reason: problem }, 'no worker can be started; the agent takes no tasks');
+      this.#report(problem);
+      await sleep(START_RETRY_MS, undefined, { ref: false });
+    }
+    await this.#intake?.open();
+    this.#report(undefined);
+  }
+
+  #onCannotStart(kind: FunctionKind, reason: string): void {
+    this.log.error({ reason }, 'no worker can be started; the agent takes no tasks');
+    this.#report(reason);
+    void this.#openWhenReady(kind).catch((error: unknown) =>
+      this.log.error({ reason: String(error) }, 'cannot start to take tasks'),
+    );
+  }
+
+  #report(problem: string | undefined): void {
+    this.#problem = problem;
+    this.#heartbeat?.beat();
+    this.#writeStatus();
+  }
+
+  /** Takes no more tasks, waits for running calls up to the configured time, then ends. A second call ends without waiting. */
   drain(why: string): void {
     if (this.#phase !== 'running') {
-      this.#hurry.abort();
+      this.#endNow.abort();
       return;
     }
     this.#phase = 'draining';
@@ -179,23 +220,10 @@ export class Agent {
   }
 
   async #drain(): Promise<void> {
-    await this.#taskConsumer?.pause().catch(() => undefined); // not connected: nothing to pause
-    for (const { taskId } of this.#attempts.giveBack((attempt) => attempt.state === 'queued')) this.#slots.withdraw(taskId);
-    await this.#idle(this.config.drainMs);
+    await this.#intake?.close();
+    const deadline = sleep(this.config.drainMs, undefined, { signal: this.#endNow.signal }).catch(() => undefined);
+    if (!this.#endNow.signal.aborted) await Promise.race([this.#intake?.whenIdle(), deadline]);
     this.#end({ exitCode: 0 }, true);
-  }
-
-  /** Resolves when nothing runs and every result is confirmed, at the deadline, or when somebody is in a hurry. */
-  async #idle(deadlineMs: number): Promise<void> {
-    if (this.#isIdle() || this.#hurry.signal.aborted) return;
-    const idle = new Promise<void>((resolve) => (this.#onIdle = resolve));
-    const deadline = sleep(deadlineMs, undefined, { signal: this.#hurry.signal }).catch(() => undefined);
-    await Promise.race([idle, deadline]);
-  }
-
-  #isIdle(): boolean {
-    const { running, answering } = this.#attempts.counts;
-    return running + answering === 0;
   }
 
   #end(end: AgentEnd, sayGoodbye: boolean): void {
@@ -211,9 +239,9 @@ export class Agent {
   }
 
   async #close(sayGoodbye: boolean): Promise<void> {
-    await this.#taskConsumer?.pause().catch(() => undefined); // not connected: nothing to pause
+    await this.#intake?.close();
     this.#attempts.giveBack(() => true);
-    await this.#slots.close(this.#hurry.signal.aborted ? 0 : STOP_GRACE_MS);
+    await this.#slots.close(this.#endNow.signal.aborted ? 0 : STOP_GRACE_MS);
     clearInterval(this.#ackTimer);
     await Promise.race([this.#heartbeat?.stop(sayGoodbye), sleep(GOODBYE_MS, undefined, { ref: false })]);
     this.#answers?.close();
@@ -221,18 +249,11 @@ export class Agent {
     await Promise.race([this.#broker.close(), sleep(GOODBYE_MS, undefined, { ref: false })]);
     this.#client.close();
     this.#groups.close();
-    fs.closeSync(this.#workerLogFd);
+    fs.closeSync(this.#workerLog.fd);
     this.#state.close();
   }
 
   #startReporting(publisher: Publisher): void {
-    this.#answers = new Answers({
-      client: this.#client,
-      publisher,
-      registration: () => this.#registration(),
-      whenConnected: () => this.#broker.whenConnected(),
-      log: this.log,
-    });
     this.#heartbeat = new Heartbeat({
       publisher,
       registration: () => this.#registrar.present,
@@ -240,8 +261,9 @@ export class Agent {
       attempts: this.#attempts,
       workers: () => ({ total: this.#slots.total, idle: this.#slots.idle }),
       incarnation: this.incarnation,
+      problem: () => this.#problem,
       log: this.log,
-      onTick: () => this.#writeStatus(),
+      onTick: () => this.#onTick(),
     });
     this.#heartbeat.start();
     this.#writeStatus();
@@ -272,6 +294,11 @@ export class Agent {
     return present;
   }
 
+  #onTick(): void {
+    this.#writeStatus();
+    this.#state.limitWorkerLog(this.#workerLog);
+  }
+
   #onConnected(): void {
     this.#heartbeat?.beat();
     this.#writeStatus();
@@ -279,9 +306,10 @@ export class Agent {
 
   #writeStatus(): void {
     if (this.#phase === 'ended') return;
-    const connection = this.#broker.isConnected ? 'connected' : 'connecting';
+    const running = !this.#broker.isConnected || this.#problem !== undefined ? 'connecting' : 'connected';
     this.#state.writeStatus({
-      state: this.#phase === 'running' ? connection : 'draining',
+      state: this.#phase === 'running' ? running : 'draining',
+      ...(this.#problem === undefined ? {} : { problem: this.#problem }),
       endpoint_id: this.#registrar.present?.endpoint_id ?? this.#state.endpointId,
       workers: this.config.workers,
       pid: process.pid,
@@ -290,86 +318,19 @@ export class Agent {
     });
   }
 
-  #onTask(delivery: Delivery): void {
-    if (this.#phase !== 'running') {
-      delivery.nack(true);
-      return;
-    }
-    let attempt: Attempt | undefined;
-    let data: TaskData;
-    try {
-      const frame = decodeFrame(delivery.body);
-      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame on the queue of tasks`);
-      data = frame.data;
-      const headers = taskHeadersSchema.parse(delivery.headers);
-      attempt = this.#attempts.receive(data.task_id, headers, delivery, Date.now());
-    } catch (error) {
-      // To the dead-letter queue: nobody could ever run it.
-      this.log.error({ reason: String(error), bytes: delivery.body.length }, 'a task message is not understood');
-      delivery.nack(false);
-      return;
-    }
-    if (attempt) void this.#accept(attempt, data).catch((error: unknown) => this.#onBug(error));
-  }
-
-  async #accept(attempt: Attempt, data: TaskData): Promise<void> {
-    const { taskId } = attempt;
-    if (this.#attempts.isCancelled(taskId)) {
-      this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
-      return;
-    }
-    let body: FetchedBody | undefined = { text: data.task_buffer, release: () => undefined };
-    if (data.claim) {
-      try {
-        body = await this.#bodies.fetch(data.claim, () => this.#attempts.open(taskId) === attempt);
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        this.#finish(attempt, failure('InvalidTask', `The body of task ${taskId} could not be fetched: ${reason}`));
-        return;
-      }
-      if (!body) return; // cancelled or given back
-    }
-    const place = body;
-    this.#slots.add({
-      taskId,
-      buffer: place.text,
-      resultSerializers: attempt.headers.result_serializers,
-      walltimeMs: attempt.headers['funcx-walltime-ms'],
-      maxResultChars: this.#registration().max_body_bytes,
-      onStart: () => {
-        place.release();
-        this.#attempts.start(attempt, Date.now());
-      },
-      onWithdrawn: () => place.release(),
-      onOutcome: (outcome) => this.#finish(attempt, outcome),
-    });
-  }
-
-  #finish(attempt: Attempt, outcome: Outcome): void {
-    if (!this.#attempts.finish(attempt, outcome)) return; // given back at the end of the agent
-    if (outcome.isLost) this.log.warn({ task: attempt.taskId, reason: outcome.data }, 'a worker was lost');
-    this.#answers?.send(attempt, outcome).then(
-      (isConfirmed) => {
-        if (isConfirmed) this.#attempts.answered(attempt);
-        if (this.#isIdle()) this.#onIdle?.();
-      },
-      (error: unknown) => this.#onBug(error),
-    );
-  }
-
   #onCommand(delivery: Delivery): void {
     let command: Command;
     try {
       command = commandSchema.parse(JSON.parse(delivery.body.toString('utf8')));
     } catch (error) {
-      this.log.error({ reason: String(error) }, 'a command is not understood');
+      this.log.error({ reason: String(error) }, 'a command is malformed');
       delivery.nack(false);
       return;
     }
     delivery.ack();
     switch (command.command) {
       case 'cancel':
-        for (const name of command.tasks) this.#cancel(name.split('/', 1)[0] ?? name);
+        for (const name of command.tasks) this.#intake?.cancel(name.split('/', 1)[0] ?? name);
         break;
       case 'drain':
         this.drain('the service asked for it');
@@ -382,22 +343,5 @@ export class Agent {
       default:
         assertNever(command);
     }
-  }
-
-  #cancel(taskId: string): void {
-    this.#attempts.cancel(taskId);
-    const attempt = this.#attempts.open(taskId);
-    if (!attempt) return; // not here yet, or answered
-    if (attempt.state === 'running') {
-      this.#slots.stop(taskId, 'Cancelled', `Task ${taskId} was cancelled while it ran.`);
-      return;
-    }
-    this.#slots.withdraw(taskId);
-    this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
-  }
-
-  /** A promise of ours that must not reject did: say it loudly, keep the other tasks going. */
-  #onBug(error: unknown): void {
-    this.log.error({ reason: error instanceof Error ? error.stack : String(error) }, 'unexpected error in the agent');
   }
 }

@@ -9,8 +9,8 @@ import type { Attempts } from './attempts';
 import { version } from './package.json';
 
 /**
- * Says regularly that the agent lives and what it holds: the service believes this, not acknowledgements.
- * Between two periods it speaks up, at most once a second, when another task has run for a while.
+ * Reports that the agent is alive and which attempts it holds. The service relies on these reports, not on acknowledgements.
+ * Between two periods another report is sent, at most once a second, when one more task has run for a while.
  */
 
 export interface HeartbeatOptions {
@@ -19,15 +19,17 @@ export interface HeartbeatOptions {
   isConnected: () => boolean;
   attempts: Attempts;
   workers: () => { total: number; idle: number };
+  /** Why the agent takes no tasks; the endpoint is then offline. */
+  problem: () => string | undefined;
   incarnation: string;
   log: { debug(fields: object, text: string): void };
-  /** Called with every tick that is due, connected or not. */
+  /** Called once a period, connected or not. */
   onTick: () => void;
 }
 
 const TICK_MS = 1_000;
 const DEFAULT_PERIOD_S = 5;
-/** A task that ran this long is worth telling. */
+/** A task that has run this long is reported before the period ends. */
 const NOTABLE_RUN_MS = 1_000;
 const DEADLINE_MS = 5_000;
 
@@ -35,7 +37,7 @@ export class Heartbeat {
   #timer: NodeJS.Timeout | undefined;
   #sentMs = 0;
   #tickedMs = 0;
-  #told = '';
+  #reported = '';
 
   constructor(private readonly options: HeartbeatOptions) {}
 
@@ -43,24 +45,31 @@ export class Heartbeat {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Speaks now. */
+  /** Sends a heartbeat without waiting for the period. */
   beat(): void {
     const registration = this.options.registration();
     if (!registration || !this.options.isConnected()) return;
     this.#sentMs = Date.now();
-    this.#told = this.#notable();
+    this.#reported = this.#notable();
+    const problem = this.options.problem();
     const { total, idle } = this.options.workers();
-    this.#publish(registration, {
+    const state: AgentState & { problem?: string } = {
       heartbeat_period: registration.heartbeat_period_s,
       active: true,
       total_workers: total,
       idle_workers: idle,
       held: this.options.attempts.heldNames(),
       running: this.options.attempts.runningNames(),
-    }).catch((error: unknown) => this.options.log.debug({ reason: String(error) }, 'a heartbeat was not sent'));
+    };
+    // Like the last heartbeat: what waits on the queue stays there, and nothing that still runs counts as lost.
+    const report =
+      problem === undefined ? state : { ...state, heartbeat_period: 0, active: false, problem: problem.slice(0, 2_000) };
+    this.#publish(registration, report).catch((error: unknown) =>
+      this.options.log.debug({ reason: String(error) }, 'a heartbeat was not sent'),
+    );
   }
 
-  /** Stops speaking. With `sayGoodbye`, the service hears that the agent is offline now. */
+  /** Sends no more heartbeats. With `sayGoodbye`, a last one tells the service that the agent is offline. */
   async stop(sayGoodbye: boolean): Promise<void> {
     clearInterval(this.#timer);
     const registration = this.options.registration();
@@ -74,7 +83,7 @@ export class Heartbeat {
     const periodMs = (this.options.registration()?.heartbeat_period_s ?? DEFAULT_PERIOD_S) * 1000;
     const nowMs = Date.now();
     // Half a tick early rather than half a tick late.
-    if (nowMs - this.#sentMs >= periodMs - TICK_MS / 2 || this.#notable() !== this.#told) this.beat();
+    if (nowMs - this.#sentMs >= periodMs - TICK_MS / 2 || this.#notable() !== this.#reported) this.beat();
     if (nowMs - this.#tickedMs >= periodMs - TICK_MS / 2) {
       this.#tickedMs = nowMs;
       this.options.onTick();

@@ -18,7 +18,7 @@ export class ServiceClient {
   readonly #http: ServiceHttp;
 
   constructor(options: ServiceClientOptions) {
-    this.#http = new ServiceHttp({ ...options, ca: options.ca, retryForMs: 0, timeoutMs: TIMEOUT_MS });
+    this.#http = new ServiceHttp({ ...options, ca: options.ca, integers: 'refuse', retryForMs: 0, timeoutMs: TIMEOUT_MS });
   }
 
   /** Registers this process and returns fresh broker credentials. With an id, creates or takes over that endpoint. */

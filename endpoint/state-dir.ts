@@ -7,7 +7,7 @@ import { z } from 'zod';
 
 import { isUuid } from '../contracts/ids';
 
-/** The agent's directory: whose endpoint it is, how it is, and that only one agent uses it. */
+/** The agent's directory: the endpoint's id, the agent's status, and a lock for one agent. */
 
 export type AgentPhase = 'connecting' | 'connected' | 'draining';
 
@@ -17,6 +17,8 @@ export interface AgentStatus {
   workers: number;
   pid: number;
   incarnation: string;
+  /** Why the agent takes no tasks. */
+  problem?: string;
   updated_ms: number;
 }
 
@@ -64,12 +66,25 @@ export class StateDir {
     this.#replace('status.json', status);
   }
 
-  /** Where the output of user code goes; an earlier file that grew large is kept as `.1`. */
+  /** Opens the log of user code, for appending: {@link limitWorkerLog} relies on it. */
   openWorkerLog(): { fd: number; file: string } {
     const file = path.join(this.dir, 'workers.log');
-    const size = fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-    if (size > MAX_LOG_BYTES) fs.renameSync(file, `${file}.1`);
-    return { fd: fs.openSync(file, 'a', 0o600), file };
+    const log = { fd: fs.openSync(file, 'a+', 0o600), file };
+    this.limitWorkerLog(log);
+    return log;
+  }
+
+  /**
+   * Moves the end of a log that grew large to `workers.log.1` and empties the log. Workers hold its descriptor open, so the
+   * file stays in place; they go on writing at its new end. Lines that are written in between may be lost.
+   */
+  limitWorkerLog({ fd, file }: { fd: number; file: string }): void {
+    const { size } = fs.fstatSync(fd);
+    if (size <= MAX_LOG_BYTES) return;
+    const end = Buffer.allocUnsafe(MAX_LOG_BYTES);
+    const read = fs.readSync(fd, end, 0, end.length, size - end.length);
+    fs.writeFileSync(`${file}.1`, end.subarray(0, read), { mode: 0o600 });
+    fs.ftruncateSync(fd);
   }
 
   close(): void {

@@ -85,11 +85,15 @@ const POLL_SLACK_MS = 15_000;
  * connections.
  */
 export class Client {
+  /** How integers beyond 2^53 in results are read. */
+  readonly integers: 'refuse' | 'bigint';
   readonly #http: ServiceHttp;
 
   /** Options that are not given come from FUNCX_API_URL, FUNCX_CLIENT_ID, FUNCX_CLIENT_SECRET and FUNCX_CA. */
   constructor(options: ClientOptions = {}) {
-    this.#http = new ServiceHttp(resolveOptions(options));
+    const resolved = resolveOptions(options);
+    this.integers = resolved.integers;
+    this.#http = new ServiceHttp(resolved);
   }
 
   /** Registers a function; every call makes a new id. */
@@ -203,7 +207,7 @@ export class Client {
       signal?.throwIfAborted();
       const task = await this.task(id, { waitS: LONG_POLL_S, ...(signal ? { signal } : {}) });
       if (!isEndState(task.state)) continue;
-      if (task.result !== undefined) return valueOf(task.result) as Result;
+      if (task.result !== undefined) return valueOf(task.result, this) as Result;
       throw taskErrorOf(id, task.error_code, task.exception ?? 'The task failed without saying why.');
     }
   }

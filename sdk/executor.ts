@@ -245,9 +245,11 @@ export class Executor {
       future.reject(taskErrorOf(taskId, delivered.errorCode, delivered.exception ?? 'The task failed without saying why.'));
     } else {
       try {
-        future.resolve(valueOf(delivered.result));
+        future.resolve(valueOf(delivered.result, this.#client));
       } catch (error) {
-        future.reject(new TerminalError('INTERNAL', `The result of task ${taskId} can not be read.`, { cause: error }));
+        const { message } = ensureError(error);
+        const code = error instanceof TerminalError ? error.code : 'INTERNAL';
+        future.reject(new TerminalError(code, `Cannot read the result of task ${taskId}. ${message}`, { cause: error }));
       }
     }
     if (this.#open.size === 0) this.#tellSettled();

@@ -1,3 +1,4 @@
+import { parseJsonText, type ParseOptions } from '../contracts/json-text';
 import { BUFFER, splitBuffer } from '../contracts/packing';
 
 /** A result that is not JSON, such as a pickled Python object: only a client of its language can read it. */
@@ -13,8 +14,8 @@ export class SerializedValue {
 /** What a task ended with. Exactly one of `value` and `error` is there. */
 export type Outcome = { value: unknown } | { errorCode: string | undefined; exception: string };
 
-/** The value of a result buffer. */
-export function valueOf(buffer: string): unknown {
+/** The value of a result buffer. Throws INVALID_REQUEST for an integer beyond 2^53, unless they are read as bigint. */
+export function valueOf(buffer: string, options: ParseOptions = {}): unknown {
   const { identifier, body } = splitBuffer(buffer);
-  return identifier === BUFFER.json ? (JSON.parse(body) as unknown) : new SerializedValue(identifier, body);
+  return identifier === BUFFER.json ? parseJsonText(body, options) : new SerializedValue(identifier, body);
 }

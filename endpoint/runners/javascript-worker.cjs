@@ -4,35 +4,68 @@
  * Runs JavaScript functions for the agent, one at a time, until its pipe closes.
  *
  * Frames on file descriptor 3 as in python-worker.py. In: {"task_id"} and a JSON body [code, args text, kwargs text], the
- * code as `name:source`. Out: first {"ready": true, "details"}, then {"start_ns", "end_ns", "error"?} and the result.
+ * code as `name:source`. Out: first {"ready": true, "details"}, then {"start_ns", "end_ns", "error"?, "last"?} and the
+ * result; after an answer with "last" the process ends.
  * The source is an expression that is a function, or statements that declare `name`; it is evaluated anew for each call.
+ *
+ * What ends a Node process (a rejection that nobody handles, a throw in a timer, process.exit) fails the call that caused
+ * it, and only that call: asynchronous context says which one it was.
  */
 
+const { AsyncLocalStorage } = require('node:async_hooks');
+
 const { createRequire } = require('node:module');
+const fs = require('node:fs');
 const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
 const util = require('node:util');
+const v8 = require('node:v8');
 const vm = require('node:vm');
+
+/** A process whose heap is fuller than this after a call is replaced: the function leaks memory. */
+const MAX_HEAP_SHARE = 0.5;
 
 const COMPILED_LIMIT = 256;
 const runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
 const requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
 const compiled = new Map();
+const current = new AsyncLocalStorage();
+// A function may replace these.
+const exitProcess = process.exit.bind(process);
+const { parse: parseJson, stringify: stringifyJson } = JSON;
+const environment = { ...process.env };
 
 const pipe = new net.Socket({ fd: 3, readable: true, writable: true });
-pipe.on('error', () => process.exit(0));
-pipe.on('end', () => process.exit(0));
-pipe.on('close', () => process.exit(0));
+pipe.on('error', () => exitProcess(0));
+pipe.on('end', () => exitProcess(0));
+pipe.on('close', () => exitProcess(0));
 
 function writeFrame(header, body) {
-  const head = Buffer.from(JSON.stringify(header));
+  const head = Buffer.from(stringifyJson(header));
   const text = Buffer.from(body);
   const lengths = Buffer.alloc(8);
   lengths.writeUInt32BE(head.length, 0);
   lengths.writeUInt32BE(text.length, 4);
-  pipe.write(Buffer.concat([lengths, head, text]));
+  pipe.write(Buffer.concat([lengths, head, text]), () => header.last && exitProcess(0));
 }
+
+class ProcessExit extends Error {}
+ProcessExit.prototype.name = 'ProcessExit';
+
+/** The call that an uncaught error belongs to fails with it; the error of a call that has ended is only logged. */
+function onUncaught(thrown) {
+  const call = current.getStore();
+  console.error('uncaught, in a function that %s: %o', call?.isOpen ? 'runs' : 'has ended', thrown);
+  call?.fail(thrown);
+}
+process.on('uncaughtException', onUncaught);
+process.on('unhandledRejection', onUncaught);
+process.exit = (code) => {
+  const error = new ProcessExit(`The function called process.exit(${code ?? ''}). A function ends when it returns or throws.`);
+  current.getStore()?.fail(error);
+  throw error;
+};
 
 let pending = Buffer.alloc(0);
 let isReading = true;
@@ -48,11 +81,12 @@ async function serveNext() {
     const headEnd = 8 + pending.readUInt32BE(0);
     const end = headEnd + pending.readUInt32BE(4);
     if (pending.length < end) break;
-    const header = JSON.parse(pending.toString('utf8', 8, headEnd));
+    const header = parseJson(pending.toString('utf8', 8, headEnd));
     const body = pending.toString('utf8', headEnd, end);
     pending = pending.subarray(end);
     const [answer, data] = await execute(header, body);
     writeFrame(answer, data);
+    if (answer.last) return; // reads no further: the process ends once the answer is written
   }
   isReading = true;
 }
@@ -61,20 +95,81 @@ const nowNs = () => Math.round((performance.timeOrigin + performance.now()) * 1e
 
 async function execute(header, body) {
   const startNs = nowNs();
+  const call = { isOpen: true, isBroken: false, fail: undefined };
+  const failed = new Promise((_resolve, reject) => {
+    call.fail = (thrown) => {
+      call.isBroken ||= call.isOpen; // what else the function left running is ended with the process
+      reject(thrown);
+    };
+  });
+  failed.catch(() => undefined); // it may reject after the call has ended
+  let answer;
+  let data;
   try {
-    const [code, argsText, kwargsText] = JSON.parse(body);
-    process.env.GC_TASK_UUID = header.task_id;
-    process.chdir(runDir);
-    const args = JSON.parse(argsText);
-    const kwargs = JSON.parse(kwargsText);
-    if (Object.keys(kwargs).length > 0) args.push(kwargs);
-    const value = await load(code)(...args);
-    const data = `11\n${JSON.stringify(value) ?? 'null'}`; // undefined and functions have no JSON
-    return [{ start_ns: startNs, end_ns: nowNs() }, data];
+    const value = await Promise.race([failed, current.run(call, () => run(header, body))]);
+    // A rejection without a handler is reported in the next turn of the event loop.
+    await Promise.race([failed, new Promise(setImmediate)]);
+    data = `11\n${write(value, 'result', []) ?? 'null'}`;
+    answer = { start_ns: startNs, end_ns: nowNs() };
   } catch (thrown) {
-    const error = { code: 'RemoteExecutionError', user_message: 'An error occurred during the execution of this task' };
-    return [{ start_ns: startNs, end_ns: nowNs(), error }, describe(thrown)];
+    const error = {
+      code: 'RemoteExecutionError',
+      user_message: 'An error occurred during the execution of this task',
+      exception: classNames(thrown),
+    };
+    data = describe(thrown);
+    answer = { start_ns: startNs, end_ns: nowNs(), error };
   }
+  call.isOpen = false;
+  restore();
+  const { used_heap_size: used, heap_size_limit: limit } = v8.getHeapStatistics();
+  if (call.isBroken || used > limit * MAX_HEAP_SHARE) answer.last = true;
+  return [answer, data];
+}
+
+async function run(header, body) {
+  const [code, argsText, kwargsText] = parseJson(body);
+  process.env.GC_TASK_UUID = header.task_id;
+  fs.mkdirSync(runDir, { recursive: true });
+  process.chdir(runDir);
+  const args = parseJson(argsText);
+  const kwargs = parseJson(kwargsText);
+  if (Object.keys(kwargs).length > 0) args.push(kwargs);
+  return load(code)(...args);
+}
+
+/** Undoes what a function changed in this process, as far as that is possible. */
+function restore() {
+  Object.assign(JSON, { parse: parseJson, stringify: stringifyJson });
+  for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
+  for (const [name, value] of Object.entries(environment)) if (process.env[name] !== value) process.env[name] = value;
+}
+
+/** JSON text; throws a TypeError for what JSON drops, instead of dropping it. A bigint becomes an integer. */
+function write(given, place, parents) {
+  const value = typeof given?.toJSON === 'function' && !ArrayBuffer.isView(given) ? given.toJSON() : given;
+  if (value === undefined) return undefined;
+  if (typeof value === 'bigint') return String(value);
+  const refuse = (what) => {
+    throw new TypeError(`The ${place} of the function ${what}, which JSON cannot hold. Convert it before you return it.`);
+  };
+  if (typeof value === 'function' || typeof value === 'symbol') refuse(`is a ${typeof value}`);
+  if (typeof value === 'number' && !Number.isFinite(value)) refuse(`is ${value}`);
+  if (typeof value !== 'object' || value === null) return stringifyJson(value);
+  if (parents.includes(value)) refuse('refers to itself');
+  const inside = [...parents, value];
+  if (Array.isArray(value))
+    return `[${Array.from(value, (item, at) => write(item, `${place}[${at}]`, inside) ?? 'null').join(',')}]`;
+  if (util.types.isBoxedPrimitive(value)) return stringifyJson(value);
+  const isOther = util.types.isMap(value) || util.types.isSet(value) || util.types.isPromise(value) || util.types.isRegExp(value);
+  if (isOther || util.types.isNativeError(value) || util.types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value)) {
+    refuse(`is of type ${value.constructor?.name}`);
+  }
+  const members = Object.entries(value).flatMap(([key, item]) => {
+    const text = write(item, `${place}.${key}`, inside);
+    return text === undefined ? [] : [`${stringifyJson(key)}:${text}`];
+  });
+  return `{${members.join(',')}}`;
 }
 
 function load(code) {
@@ -84,7 +179,7 @@ function load(code) {
     if (compiled.size >= COMPILED_LIMIT) compiled.clear();
     compiled.set(code, script);
   }
-  const loaded = script.runInThisContext()(requireFromRunDir);
+  const loaded = script.runInThisContext()(requireFromRunDir, keepName);
   if (typeof loaded !== 'function') throw new TypeError('the source does not define a function');
   return loaded;
 }
@@ -100,17 +195,33 @@ function compile(code) {
   };
   const wrap = (head, tail) => new vm.Script(head + source + tail, { ...options, columnOffset: -head.length });
   try {
-    return wrap('(function (require) { return (', '\n); })');
+    return wrap('(function (require, __name) { return (', '\n); })');
   } catch {
     // Not an expression: declarations, of which `name` is the one to call. Errors here are the user's.
-    return wrap('(function (require) { ', `\n;return ${name}; })`);
+    return wrap('(function (require, __name) { ', `\n;return ${name}; })`);
   }
+}
+
+/** esbuild, and tsx with it, wraps inner functions in `__name(fn, 'name')`, a helper of the module that stayed behind. */
+function keepName(target, value) {
+  return Object.defineProperty(target, 'name', { value, configurable: true });
+}
+
+/** The class of an error and its bases, as names: what a retry policy can name. */
+function classNames(thrown) {
+  if (!(thrown instanceof Error)) return undefined;
+  const names = [thrown.name];
+  for (let proto = Object.getPrototypeOf(thrown); proto && proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
+    names.push(proto.constructor?.name);
+  }
+  return [...new Set(names.filter((name) => typeof name === 'string' && name !== ''))].slice(0, 20);
 }
 
 function describe(thrown) {
   if (thrown instanceof Error || typeof thrown?.stack === 'string') {
     // Without the frames of this file.
     const lines = String(thrown.stack).split('\n');
+    if (thrown instanceof ProcessExit) return `${lines[0]}\n`;
     const own = lines.findIndex((line) => line.includes(__filename));
     return `${(own < 0 ? lines : lines.slice(0, own)).join('\n')}\n`;
   }

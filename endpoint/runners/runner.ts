@@ -1,4 +1,4 @@
-/** What the slots ask of a way to run functions, and how they hear of the outcome. */
+/** The interface between the slots and the three ways to run functions. */
 
 export const FUNCTION_KINDS = ['python', 'javascript', 'shell'] as const;
 export type FunctionKind = (typeof FUNCTION_KINDS)[number];
@@ -22,7 +22,7 @@ export interface Outcome {
   exitCode?: number;
   startedNs: number;
   endedNs: number;
-  /** What is known of where it ran: versions, operating system. */
+  /** Where the call ran: versions, operating system. */
   details?: Record<string, unknown>;
   /** The process died under the call: by itself, or because of `stop`. */
   isLost?: boolean;
@@ -34,11 +34,13 @@ export interface Outcome {
 
 /** Runs one call at a time. */
 export interface Runner {
-  /** Never rejects: every trouble is an outcome. */
+  /** Never rejects: every failure is an outcome. */
   run(call: Call): Promise<Outcome>;
-  /** Gets ready for the first call, where that takes time. */
+  /** Starts a worker before the first call needs it, where that takes time. */
   warm(): void;
-  /** Ends the process of the present call and all its children: term, then kill. Its outcome is a lost one. */
+  /** Why no worker can be started, or undefined when one is ready. */
+  whyNotReady(): Promise<string | undefined>;
+  /** Ends the process of the running call and all its children: SIGTERM, then SIGKILL. The call's outcome is lost. */
   stop(): void;
   /** Ends everything for good. Resolves when no process is left. */
   close(graceMs: number): Promise<void>;

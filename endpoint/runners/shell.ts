@@ -42,12 +42,16 @@ export class ShellRunner implements Runner {
     // a shell starts in a millisecond
   }
 
+  async whyNotReady(): Promise<undefined> {
+    return undefined;
+  }
+
   async run(call: Call): Promise<Outcome> {
     let cmd: string;
     try {
       cmd = commandOf(call.buffer);
     } catch (error) {
-      return failure('InvalidTask', `Task ${call.taskId} can not be run: ${String(error)}`);
+      return failure('InvalidTask', `Task ${call.taskId} cannot be run: ${String(error)}`);
     }
     return this.#execute(call, cmd);
   }

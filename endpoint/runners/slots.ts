@@ -48,6 +48,11 @@ export class Slots {
     for (const slot of this.#slots) slot.runners[kind].warm();
   }
 
+  /** Why no worker of this kind can be started, or undefined when one is ready. */
+  async whyNotReady(kind: FunctionKind): Promise<string | undefined> {
+    return (this.#free.at(-1) ?? this.#slots[0])?.runners[kind].whyNotReady();
+  }
+
   add(call: SlotCall): void {
     const slot = this.#free.pop();
     if (slot) void this.#run(slot, call);

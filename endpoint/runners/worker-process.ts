@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import fs from 'node:fs';
 import type { Duplex } from 'node:stream';
 
 import { z } from 'zod';
@@ -15,22 +16,24 @@ import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
  * | none | begin, exit of the process | `warm`, `run` -> starting |
  * | starting | spawn | its ready frame -> idle; exit -> none |
  * | idle | ready frame, an answer | a call -> busy; exit -> none |
- * | busy | a call | its answer -> idle; exit -> none, the call is lost |
- * | dying | `stop`, `close` | exit -> none; takes no call |
+ * | busy | a call | its answer -> idle, or dying when the answer says `last`; exit -> none, the call is lost |
+ * | dying | `stop`, `close`, a last answer | exit -> none; takes no call |
  */
 
 export interface WorkerProcessOptions {
-  /** For sentences: `Python worker`. */
+  /** Used in messages, such as `Python worker`. */
   title: string;
   command: string;
   args: string[];
   env: NodeJS.ProcessEnv;
   cwd: string;
-  /** File descriptor that takes the output of user code. */
+  /** File descriptor for the output of user code. */
   logFd: number;
   groups: ProcessGroups;
-  /** Where the user finds more when a worker can not start. */
+  /** Path of the file behind `logFd`; a message quotes it when a worker cannot start. */
   logPath: string;
+  /** Says why the function itself ended the process; undefined when the worker was lost for another reason. */
+  explainExit?: (code: number | null, signal: NodeJS.Signals | null) => string | undefined;
   hostname: string;
   log: { warn(fields: object, text: string): void };
 }
@@ -38,6 +41,9 @@ export interface WorkerProcessOptions {
 const START_TRIES = 3;
 const START_BACKOFF_MS = 300;
 const PIPE_FD = 3;
+/** Quoted of a worker's output when it does not start. */
+const QUOTE_BYTES = 4_096;
+const QUOTE_LINES = 4;
 
 const readySchema = z.object({ ready: z.literal(true), details: z.record(z.string(), z.unknown()) });
 const answerSchema = z.object({
@@ -45,6 +51,8 @@ const answerSchema = z.object({
   end_ns: z.number(),
   error: z.object({ code: z.string(), user_message: z.string(), exception: z.array(z.string()).optional() }).optional(),
   interrupted: z.boolean().optional(),
+  /** The process ends after this answer. */
+  last: z.boolean().optional(),
 });
 
 /** How a process ended, for people. */
@@ -68,6 +76,14 @@ export class WorkerProcess implements Runner {
     });
   }
 
+  async whyNotReady(): Promise<string | undefined> {
+    const process = await this.#available();
+    return process.ready.then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  }
+
   async run(call: Call, body = call.buffer): Promise<Outcome> {
     const startedNs = nowNs();
     this.#isStopped = false;
@@ -81,7 +97,7 @@ export class WorkerProcess implements Runner {
       if (!problem && process.hasExited) continue; // died while it was idle; this call is not harmed
       if (!problem) return process.call(call, body);
       if (tries >= START_TRIES || this.#isClosed) {
-        return failure('EndpointFailed', `${problem.message}. The log is ${this.options.logPath}`, startedNs);
+        return { ...failure('EndpointFailed', problem.message, startedNs), cannotStart: problem.message };
       }
       await new Promise((resolve) => setTimeout(resolve, START_BACKOFF_MS * tries));
     }
@@ -134,30 +150,37 @@ class Incarnation {
 
   constructor(private readonly options: WorkerProcessOptions) {
     const { command, args, env, cwd, logFd } = options;
+    const logStart = fs.fstatSync(logFd).size;
+    makeFolder(cwd);
     // detached: leads a group of its own, so that its children can be ended with it
     this.#child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', logFd, logFd, 'pipe'] });
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
     this.ready.catch(() => undefined); // whoever runs a call asks again
     this.exited = new Promise((resolve) => {
-      const onEnd = (sentence: string): void => {
+      const onEnd = (sentence: string, explained?: string): void => {
         if (this.hasExited) return;
         this.hasExited = true;
         this.isDying = true;
         this.#pipe?.destroy();
         if (this.#child.pid) options.groups.leaderExited(this.#child.pid);
-        this.#onReady?.(new Error(`The ${options.title} on ${options.hostname} ${sentence} before it was ready`));
-        this.#lose(sentence);
+        this.#onReady?.(
+          new Error(
+            `The ${options.title} on ${options.hostname} ${sentence} before it was ready.${quoteOf(options.logPath, logStart)}`,
+          ),
+        );
+        this.#lose(sentence, explained);
         resolve();
       };
       this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
       this.#child.once('exit', (code, signal) => {
         // Its last answer may still be in the pipe: read to the end first. A forked child may hold the pipe open: not for long.
-        if (!this.#pending || this.isDying) return onEnd(exitSentence(code, signal));
-        const timer = setTimeout(() => onEnd(exitSentence(code, signal)), 200);
+        const end = (): void => onEnd(exitSentence(code, signal), this.isDying ? undefined : options.explainExit?.(code, signal));
+        if (!this.#pending || this.isDying) return end();
+        const timer = setTimeout(end, 200);
         this.#pipe.once('close', () => {
           clearTimeout(timer);
-          onEnd(exitSentence(code, signal));
+          end();
         });
       });
     });
@@ -202,7 +225,9 @@ class Incarnation {
     }
     const pending = this.#pending;
     if (!pending) return; // the answer of a call that was given up
-    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted } = answerSchema.parse(frame.header);
+    const answer = answerSchema.parse(frame.header);
+    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted } = answer;
+    if (answer.last) this.isDying = true;
     this.#pending = undefined;
     pending.resolve({
       data: frame.body,
@@ -214,11 +239,35 @@ class Incarnation {
     });
   }
 
-  #lose(sentence: string): void {
+  #lose(sentence: string, explained: string | undefined): void {
     const pending = this.#pending;
     if (!pending) return;
     this.#pending = undefined;
+    if (explained !== undefined) {
+      pending.resolve({ ...failure('RemoteExecutionError', explained, pending.startedNs), details: this.#details });
+      return;
+    }
     const text = `The ${this.options.title} on ${this.options.hostname} ${sentence} while it ran task ${pending.call.taskId}.`;
     pending.resolve({ ...failure('WorkerLost', text, pending.startedNs), details: this.#details, isLost: true });
   }
+}
+
+/** A function may have removed the folder of an earlier worker. A failure shows when the process is spawned. */
+function makeFolder(dir: string): void {
+  try {
+    fs.mkdirSync(dir, { recursive: true });
+  } catch {
+    // 'error' of the child process says why
+  }
+}
+
+/** The last lines that were written to a file after `start`. */
+function quoteOf(file: string, start: number): string {
+  const fd = fs.openSync(file, 'r');
+  const { size } = fs.fstatSync(fd);
+  const bytes = Buffer.alloc(Math.min(Math.max(size - start, 0), QUOTE_BYTES));
+  fs.readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+  fs.closeSync(fd);
+  const lines = bytes.toString('utf8').trimEnd().split('\n').slice(-QUOTE_LINES);
+  return bytes.length === 0 ? ` See ${file}.` : ` From ${file}:\n${lines.map((line) => `  ${line}`).join('\n')}`;
 }

@@ -176,6 +176,20 @@ test('two agents can not use one directory, and the lock of a dead one is taken 
   expect(() => StateDir.open(dir)).toThrow(DirectoryInUseError);
 });
 
+test('a log of workers that grows while they write is cut, and its end is kept beside it', () => {
+  const log = state.openWorkerLog();
+  const line = `${'x'.repeat(1023)}\n`;
+  fs.writeSync(log.fd, line.repeat(11 * 1024));
+  fs.writeSync(log.fd, 'the end\n');
+  state.limitWorkerLog(log);
+  fs.writeSync(log.fd, 'and on\n');
+  expect(fs.readFileSync(log.file, 'utf8')).toBe('and on\n');
+  const kept = fs.readFileSync(`${log.file}.1`, 'utf8');
+  expect(kept.length).toBe(10 * 1024 * 1024);
+  expect(kept.endsWith('\nthe end\n')).toBe(true);
+  fs.closeSync(log.fd);
+});
+
 test('a worker group is killed when the agent dies without a word', async () => {
   const code = `
     const { spawn } = require('node:child_process');

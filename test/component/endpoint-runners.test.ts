@@ -41,10 +41,10 @@ afterEach(async () => {
   fs.rmSync(dir, { recursive: true, force: true });
 });
 
-function startSlots(count: number, pythonCommand = python): Slots {
+function startSlots(count: number, pythonCommand = python, env: NodeJS.ProcessEnv = {}): Slots {
   const shared = {
-    env: { ...process.env, FUNCX_RUN_DIR: path.join(dir, 'tasks'), FUNCX_SANDBOX: '0' },
-    cwd: dir,
+    env: { ...process.env, ...env, FUNCX_RUN_DIR: path.join(dir, 'tasks'), FUNCX_SANDBOX: '0' },
+    cwd: path.join(dir, 'tasks'),
     groups,
     hostname: 'testhost',
     logFd,
@@ -294,6 +294,26 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     expect(outcome.error?.code).toBe('EndpointFailed');
     expect(outcome.data).toContain('could not be started');
   });
+
+  test('a Python that ends before it is ready is quoted', async () => {
+    const broken = path.join(dir, 'python');
+    fs.writeFileSync(broken, '#!/bin/sh\necho "ModuleNotFoundError: No module named dill" >&2\nexit 1\n', { mode: 0o755 });
+    slots = startSlots(1, broken);
+    const reason = await slots.whyNotReady('python');
+    expect(reason).toMatch(
+      /exited with code 1 before it was ready\. From .*workers\.log:\n {2}ModuleNotFoundError: No module named dill$/,
+    );
+    expect(await run(source('st', 'f:def f():\n    pass\n'))).toMatchObject({ cannotStart: reason });
+    slots = startSlots(1);
+    expect(await slots.whyNotReady('python')).toBeUndefined();
+  });
+
+  test('a function that removes the folder of the workers and ends its own does not break the next', async () => {
+    slots = startSlots(1);
+    const code = 'f:def f(path):\n    import os, shutil\n    shutil.rmtree(path)\n    os._exit(1)\n';
+    expect((await run(source('st', code, [path.join(dir, 'tasks')]))).error?.code).toBe('WorkerLost');
+    expect((await run(source('st', 'f:def f():\n    import os\n    return len(os.listdir("."))\n'))).data).toBe('11\n0');
+  });
 });
 
 describe('JavaScript functions', () => {
@@ -316,8 +336,65 @@ describe('JavaScript functions', () => {
     expect(outcome.data).not.toContain('javascript-worker');
   });
 
-  test('a JavaScript process that ends is a lost worker, and an endless loop is stopped', async () => {
-    expect((await run(source('js', 'f:() => process.exit(4)'))).error?.code).toBe('WorkerLost');
+  test.each([
+    ['a rejection that nobody awaits', '() => { Promise.reject(new RangeError("lost")); return 1; }', 'RangeError: lost'],
+    ['a throw in a timer', '() => new Promise(() => setTimeout(() => { throw new RangeError("late"); }, 5))', 'RangeError: late'],
+    ['process.exit', '() => process.exit(4)', 'ProcessExit: The function called process.exit(4).'],
+    ['process.exit within try', '() => { try { process.exit(4); } catch { return 1; } }', 'ProcessExit: The function'],
+  ])('%s fails the call with that error, and the next call runs in a new process', async (_what, code, text) => {
+    slots = startSlots(1);
+    const pid = await run(source('js', 'f:() => process.pid'));
+    const outcome = await run(source('js', `f:${code}`));
+    expect(outcome.error).toMatchObject({ code: 'RemoteExecutionError', classes: expect.arrayContaining([text.split(':')[0]]) });
+    expect(outcome.isLost).toBeUndefined();
+    expect(outcome.data).toContain(text);
+    const next = await run(source('js', 'f:() => process.pid'));
+    expect(next.error).toBeUndefined();
+    expect(next.data).not.toBe(pid.data);
+  });
+
+  test('an error that a finished call left behind does not fail the one that runs', async () => {
+    slots = startSlots(1);
+    await run(source('js', 'f:() => { setTimeout(() => { throw new Error("left behind"); }, 50); return 1; }'));
+    const next = await run(source('js', 'f:() => new Promise((resolve) => setTimeout(() => resolve(2), 200))'));
+    expect(next.data).toBe('11\n2');
+  });
+
+  test('a function that fills the memory fails with a sentence, without a lost worker', async () => {
+    slots = startSlots(1, python, { NODE_OPTIONS: '--max-old-space-size=64' });
+    const outcome = await run(source('js', 'f:() => { const kept = []; for (;;) kept.push(new Array(1e5).fill(kept.length)); }'));
+    expect(outcome).toMatchObject({ error: { code: 'RemoteExecutionError' } });
+    expect(outcome.data).toMatch(/^OutOfMemory: /);
+    expect(outcome.isLost).toBeUndefined();
+  });
+
+  test('values that JSON cannot hold are refused by name, and what a function replaces is restored', async () => {
+    slots = startSlots(1);
+    const refused = await run(source('js', 'f:() => ({ seen: new Set([1]) })'));
+    expect(refused.data).toContain('TypeError: The result.seen of the function is of type Set, which JSON cannot hold.');
+    expect((await run(source('js', 'f:() => NaN'))).data).toContain('The result of the function is NaN');
+    const change = 'f:() => { JSON.stringify = () => "no"; process.env.LEFT = "1"; return { big: 2n ** 70n, left: undefined }; }';
+    expect((await run(source('js', change))).data).toBe('11\n{"big":1180591620717411303424}');
+    expect((await run(source('js', 'f:() => [JSON.stringify([1]), process.env.LEFT ?? null]'))).data).toBe('11\n["[1]",null]');
+  });
+
+  test('an integer that a JavaScript number cannot hold is refused as an argument', async () => {
+    const buffer = packBuffer('js', 'f:(n) => n') + packBuffer('11', '[3544790567247868102]') + packBuffer('11', '{}');
+    const outcome = await run(buffer);
+    expect(outcome.data).toContain('The integer 3544790567247868102 is too large for a JavaScript number.');
+  });
+
+  test.each([
+    ['esbuild and tsx', '(a) => { const twice = /* @__PURE__ */ __name((n) => n * 2, "twice"); return [twice(a), twice.name]; }'],
+    [
+      'declarations',
+      'function f(a) { var twice = __name(function (n) { return n * 2; }, "twice"); return [twice(a), twice.name]; }',
+    ],
+  ])('a function that was compiled by %s finds the helper __name', async (_what, code) => {
+    expect((await run(source('js', `f:${code}`, [4]))).data).toBe('11\n[8,"twice"]');
+  });
+
+  test('an endless loop is stopped', async () => {
     expect((await run(source('js', 'f:() => { for (;;); }'), { walltimeMs: 300 })).error?.code).toBe('WalltimeExceeded');
     expect((await run(source('js', 'f:() => 1'))).data).toBe('11\n1');
   });

@@ -1,0 +1,209 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Broker, Consumer, Delivery } from '../broker';
+import { decodeFrame, taskHeadersSchema, type TaskData } from '../contracts/frames';
+import type { AgentRegistration } from '../contracts/http/v1';
+
+import type { AgentLog } from './agent-log';
+import type { Answers } from './answers';
+import type { Attempt, Attempts } from './attempts';
+import type { Bodies, FetchedBody } from './bodies';
+import { failure, kindOf, type FunctionKind, type Outcome } from './runners/runner';
+import type { Slots } from './runners/slots';
+
+/**
+ * Takes tasks from the broker, runs them in slots and sends their results.
+ *
+ * | state | entered by | left by |
+ * |---|---|---|
+ * | paused | begin; no worker can be started | `open` -> open; `close` -> closed |
+ * | open | `open` | no worker can be started -> paused; `close` -> closed |
+ * | closed | `close`: the agent drains or ends | |
+ */
+
+export interface IntakeOptions {
+  broker: Broker;
+  answers: Answers;
+  attempts: Attempts;
+  bodies: Bodies;
+  slots: Slots;
+  registration: () => AgentRegistration;
+  /** Unacknowledged tasks at most. */
+  prefetch: number;
+  /** Called when no worker of a kind can be started; the intake is paused. */
+  onCannotStart: (kind: FunctionKind, reason: string) => void;
+  log: AgentLog;
+}
+
+/** How long a result after SIGINT waits: when the agent gets the signal too, the task is given back instead. */
+const INTERRUPT_GRACE_MS = 1_000;
+
+export class Intake {
+  #state: 'paused' | 'open' | 'closed' = 'paused';
+  #consumer: Consumer | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(private readonly options: IntakeOptions) {}
+
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
+  /** Starts to take tasks. */
+  async open(): Promise<void> {
+    if (this.#state !== 'paused') return;
+    this.#state = 'open';
+    const { broker, prefetch, registration } = this.options;
+    this.#consumer = await broker.consume({
+      // The name comes with each registration; the broker reads it at each connection.
+      get queue() {
+        return registration().task_queue;
+      },
+      prefetch,
+      onDelivery: (delivery) => this.#receive(delivery),
+    });
+  }
+
+  /** Takes no more tasks and gives back those that do not run yet. */
+  async close(): Promise<void> {
+    this.#state = 'closed';
+    await this.#stopConsuming();
+    this.#giveBackQueued();
+  }
+
+  /** Stops a task that waits or runs; remembers the cancellation of one that has not arrived yet. */
+  cancel(taskId: string): void {
+    const { attempts, slots } = this.options;
+    attempts.cancel(taskId);
+    const attempt = attempts.open(taskId);
+    if (!attempt) return;
+    if (attempt.state === 'running') {
+      slots.stop(taskId, 'Cancelled', `Task ${taskId} was cancelled while it ran.`);
+      return;
+    }
+    slots.withdraw(taskId);
+    this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
+  }
+
+  /** Resolves when nothing runs and every result is confirmed. */
+  async whenIdle(): Promise<void> {
+    if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+  }
+
+  #receive(delivery: Delivery): void {
+    if (this.#state !== 'open') {
+      delivery.nack(true);
+      return;
+    }
+    const { attempts, log } = this.options;
+    let attempt: Attempt | undefined;
+    let data: TaskData;
+    try {
+      const frame = decodeFrame(delivery.body);
+      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame on the task queue`);
+      data = frame.data;
+      attempt = attempts.receive(data.task_id, taskHeadersSchema.parse(delivery.headers), delivery, Date.now());
+    } catch (error) {
+      // To the dead-letter queue: no agent can ever run it.
+      log.error({ reason: String(error), bytes: delivery.body.length }, 'a task message is malformed');
+      delivery.nack(false);
+      return;
+    }
+    if (attempt) void this.#accept(attempt, data).catch((error: unknown) => this.#onBug(error));
+  }
+
+  async #accept(attempt: Attempt, data: TaskData): Promise<void> {
+    const { taskId } = attempt;
+    const { attempts, bodies, slots, registration } = this.options;
+    if (attempts.isCancelled(taskId)) {
+      this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
+      return;
+    }
+    let body: FetchedBody | undefined = { text: data.task_buffer, release: () => undefined };
+    if (data.claim) {
+      try {
+        body = await bodies.fetch(data.claim, () => attempts.open(taskId) === attempt);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.#finish(attempt, failure('InvalidTask', `Cannot fetch the body of task ${taskId}: ${reason}`));
+        return;
+      }
+      if (!body) return; // cancelled or given back
+    }
+    const fetched = body;
+    slots.add({
+      taskId,
+      buffer: fetched.text,
+      resultSerializers: attempt.headers.result_serializers,
+      walltimeMs: attempt.headers['funcx-walltime-ms'],
+      maxResultChars: registration().max_body_bytes,
+      onStart: () => {
+        fetched.release();
+        attempts.start(attempt, Date.now());
+      },
+      onWithdrawn: () => fetched.release(),
+      onOutcome: (outcome) =>
+        void this.#settle(attempt, kindOf(fetched.text), outcome).catch((error: unknown) => this.#onBug(error)),
+    });
+  }
+
+  async #settle(attempt: Attempt, kind: FunctionKind, outcome: Outcome): Promise<void> {
+    if (outcome.cannotStart !== undefined) {
+      await this.#pause(kind, outcome.cannotStart);
+      this.#giveBack(attempt);
+      return;
+    }
+    if (outcome.isInterrupted) {
+      // A signal to the whole process group of the agent, or to its control group, is not the function's own.
+      for (const endMs = Date.now() + INTERRUPT_GRACE_MS; this.#state !== 'closed' && Date.now() < endMs;) await sleep(20);
+      if (this.#state === 'closed') return this.#giveBack(attempt);
+    }
+    this.#finish(attempt, outcome);
+  }
+
+  async #pause(kind: FunctionKind, reason: string): Promise<void> {
+    if (this.#state !== 'open') return;
+    this.#state = 'paused';
+    await this.#stopConsuming();
+    this.#giveBackQueued();
+    this.options.onCannotStart(kind, reason);
+  }
+
+  async #stopConsuming(): Promise<void> {
+    await this.#consumer?.pause().catch(() => undefined); // not connected: nothing to pause
+    this.#consumer = undefined;
+  }
+
+  #giveBackQueued(): void {
+    const { attempts, slots } = this.options;
+    for (const { taskId } of attempts.giveBack((attempt) => attempt.state === 'queued')) slots.withdraw(taskId);
+  }
+
+  #giveBack(attempt: Attempt): void {
+    this.options.attempts.giveBack((one) => one === attempt);
+    if (this.#isIdle()) this.#onIdle?.();
+  }
+
+  #finish(attempt: Attempt, outcome: Outcome): void {
+    const { attempts, answers, log } = this.options;
+    if (!attempts.finish(attempt, outcome)) return; // given back when the agent ended
+    if (outcome.isLost) log.warn({ task: attempt.taskId, reason: outcome.data }, 'a worker was lost');
+    answers.send(attempt, outcome).then(
+      (isConfirmed) => {
+        if (isConfirmed) attempts.answered(attempt);
+        if (this.#isIdle()) this.#onIdle?.();
+      },
+      (error: unknown) => this.#onBug(error),
+    );
+  }
+
+  #isIdle(): boolean {
+    const { running, answering } = this.options.attempts.counts;
+    return running + answering === 0;
+  }
+
+  /** One task's unexpected error must not stop the others. */
+  #onBug(error: unknown): void {
+    this.options.log.error({ reason: error instanceof Error ? error.stack : String(error) }, 'unexpected error in the agent');
+  }
+}
