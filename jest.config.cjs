@@ -42,6 +42,11 @@ module.exports = {
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),
+    layer('flows', {
+      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
+      setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
+    }),
     layer('pipelines', {
       globalSetup: '<rootDir>/test/helpers/start-pipelines-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',

@@ -41,7 +41,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
 
   /** Throws with every mistake; returns what is worth knowing of a good one. */
   function check(definition: unknown, inputSchema: unknown): ReturnType<typeof validateDefinition> {
-    const analysis = validateDefinition(definition);
+    const analysis = validateDefinition(definition, { allowedUrls: config.FUNCX_FLOWS_HTTP_ALLOW });
     const problems = analysis.problems.map(({ loc, ...rest }) => ({ ...rest, loc: ['definition', ...loc] }));
     const others: FlowsErrorDetail[] = inputSchema === undefined ? [] : schemaProblems(inputSchema);
     const wrong = [...problems.filter(({ code }) => code === undefined), ...others];
