@@ -4,3 +4,4 @@ export { createFlowActivities } from './flows';
 export { createSubmissionActivities } from './submission';
 export type { AcceptingDeps } from './accept-calls';
 export type { ActivityDeps } from './deps';
+export { createScheduleActivities } from './flow-schedules';

@@ -7,6 +7,7 @@ import type { EndpointUsers } from '../platform/endpoint-users';
 import type { FlowStarts } from '../platform/flow-starts';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
+import type { Schedules } from '../platform/schedules';
 import type { Database } from '../platform/store/database';
 import type { Accept } from '../accepting/accept';
 import type { GroupWatch } from './group-watch';
@@ -31,6 +32,7 @@ export interface ApiDeps {
   cancel: Cancel;
   requeue: Requeue;
   flowStarts: FlowStarts;
+  schedules: Schedules;
   /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private certificate authority, if it has one. */

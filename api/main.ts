@@ -14,6 +14,7 @@ import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
+import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
 import { readLastSeqs } from '../platform/store/tasks';
@@ -84,6 +85,7 @@ async function main(): Promise<void> {
     cancel: createCancel(activityDeps),
     requeue: createRequeue(publisher),
     flowStarts: createFlowStarts({ db, temporal, config, log }),
+    schedules: createSchedules(temporal, config),
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,

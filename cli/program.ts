@@ -11,6 +11,7 @@ import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
 import { addRunCommand } from './run';
+import { addScheduleCommands } from './schedule';
 import { addSubmissionCommands } from './submission';
 import { addTaskCommands } from './task';
 import { addWatchCommand } from './watch';
@@ -33,6 +34,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addFunctionCommands(program);
   addEndpointCommands(program);
   addFlowCommands(program);
+  addScheduleCommands(program);
   addSubmissionCommands(program);
   addTaskCommands(program);
   addWatchCommand(program);

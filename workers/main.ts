@@ -2,6 +2,7 @@ import {
   createCallActivities,
   createEndpointActivities,
   createFlowActivities,
+  createScheduleActivities,
   createSubmissionActivities,
   type AcceptingDeps,
   type ActivityDeps,
@@ -18,6 +19,7 @@ import { createEndpointUsers } from '../platform/endpoint-users';
 import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
+import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { onStopSignal } from '../platform/shutdown';
@@ -87,7 +89,10 @@ async function main(): Promise<void> {
   const flows = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_FLOWS_QUEUE,
-    activities: createFlowActivities(accepting),
+    activities: {
+      ...createFlowActivities(accepting),
+      ...createScheduleActivities({ db, schedules: createSchedules(temporal, config) }),
+    },
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,
   });

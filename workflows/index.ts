@@ -4,3 +4,4 @@ export { endpoint } from './endpoint';
 export { flowMap } from './flow-map';
 export { flowLine, flowRun } from './flow-run';
 export { submission } from './submission';
+export { flowSchedule } from './flow-schedule';

@@ -6,6 +6,7 @@ import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
 import { identityRoutes } from './identities';
 import { pipelineRoutes } from './pipelines';
+import { scheduleRoutes } from './schedules';
 import { submissionRoutes } from './submissions';
 import { taskGroupRoutes } from './task-groups';
 import { taskRoutes } from './tasks';
@@ -21,4 +22,5 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...submissionRoutes(deps),
   ...deadLetterRoutes(deps),
   ...pipelineRoutes(deps),
+  ...scheduleRoutes(deps),
 ];

@@ -85,7 +85,13 @@ function runOf(flat: FlatRun): RunRow {
 }
 
 /** The run, the first entry of its log, and what is needed to know a repeat whose first answer is lost, in one transaction. */
-export async function insertRun(db: Database, run: NewRun, unanswered?: AnsweredLater): Promise<void> {
+export async function insertRun(
+  db: Database,
+  run: NewRun,
+  unanswered?: AnsweredLater,
+  /** The caller, itself a workflow, starts the workflow of the run. */
+  { startsItself = false } = {},
+): Promise<void> {
   const client = await db.connect();
   const details = {
     code: FLOW_CODE.starting,
@@ -95,8 +101,8 @@ export async function insertRun(db: Database, run: NewRun, unanswered?: Answered
   try {
     await client.query('begin');
     await client.query(
-      `insert into flow_runs (id, flow_id, flow_version, owner_id, label, tags, managers, monitors, details, input)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+      `insert into flow_runs (id, flow_id, flow_version, owner_id, label, tags, managers, monitors, details, input, workflow_started_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $11 then now() end)`,
       [
         run.id,
         run.flowId,
@@ -108,6 +114,7 @@ export async function insertRun(db: Database, run: NewRun, unanswered?: Answered
         run.monitors,
         JSON.stringify(details),
         JSON.stringify(run.input),
+        startsItself,
       ],
     );
     const started = {

@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto';
+
+import type { ScheduleActivities } from '../contracts/schedules';
+import { flowRoleOf, mayStart } from '../platform/flow-access';
+import type { Schedules } from '../platform/schedules';
+import type { Database } from '../platform/store/database';
+import { findRun, insertRun } from '../platform/store/flow-runs';
+import { findFlow } from '../platform/store/flows';
+import { findIdentity } from '../platform/store/pipelines';
+import { findSchedule } from '../platform/store/schedules';
+
+/** One time of a schedule. */
+
+const MAX_LABEL_CHARS = 64;
+
+export function createScheduleActivities({ db, schedules }: { db: Database; schedules: Schedules }): ScheduleActivities {
+  async function stop(scheduleId: string, why: string): Promise<undefined> {
+    await schedules.pause(scheduleId, true, why);
+    return undefined;
+  }
+
+  return {
+    async beginScheduledRun({ scheduleId, occurrence }) {
+      const schedule = await findSchedule(db, scheduleId);
+      if (!schedule) {
+        await schedules.delete(scheduleId);
+        return undefined;
+      }
+      const owner = await findIdentity(db, schedule.ownerId);
+      if (!owner) return stop(scheduleId, 'paused by the service: the identity of its owner was revoked');
+      const flow = await findFlow(db, schedule.flowId);
+      const role = flow && flowRoleOf(owner, flow);
+      if (!flow) return stop(scheduleId, 'paused by the service: its flow was deleted');
+      if (!role || !mayStart(role)) return stop(scheduleId, 'paused by the service: its owner may not start the flow any more');
+      const runId = idOf(occurrence);
+      if (!(await findRun(db, runId))) {
+        await insertRun(
+          db,
+          {
+            id: runId,
+            flowId: flow.id,
+            flowVersion: flow.version,
+            ownerId: owner.id,
+            label: schedule.name.slice(0, MAX_LABEL_CHARS),
+            tags: ['scheduled'],
+            managers: [],
+            monitors: [],
+            input: schedule.input,
+            shownInput: withoutPrivate(schedule.input),
+          },
+          undefined,
+          { startsItself: true },
+        );
+      }
+      return { version: 1, runId, flowId: flow.id, title: flow.title, ownerId: owner.id, generation: 0 };
+    },
+  };
+}
+
+const withoutPrivate = (input: unknown): unknown =>
+  Object.fromEntries(Object.entries(input as Record<string, unknown>).filter(([key]) => !key.startsWith('_private')));
+
+/** A UUID (version 8) from the name of the occurrence. */
+function idOf(occurrence: string): string {
+  const hex = createHash('sha256').update(occurrence).digest('hex').slice(0, 32);
+  const text = `${hex.slice(0, 12)}8${hex.slice(13, 16)}8${hex.slice(17)}`;
+  return [text.slice(0, 8), text.slice(8, 12), text.slice(12, 16), text.slice(16, 20), text.slice(20)].join('-');
+}

@@ -1,0 +1,257 @@
+import { randomUUID } from 'node:crypto';
+
+import { TerminalError } from '../../contracts/errors';
+import {
+  backfillSchema,
+  createScheduleSchema,
+  doneSchema,
+  pauseScheduleSchema,
+  scheduleListSchema,
+  scheduleSchema,
+  scheduleTimesSchema,
+  type CreateSchedule,
+  type ScheduleDocument,
+} from '../../contracts/http/schedules';
+import type { Identity } from '../../platform/access';
+import type { ScheduleState } from '../../platform/schedules';
+import { deleteFlow, insertFlow } from '../../platform/store/flows';
+import { deleteSchedule, findSchedule, insertSchedule, listSchedules, type ScheduleRow } from '../../platform/store/schedules';
+import { requireEndpoint, requireFunction } from '../checks';
+import type { ApiDeps } from '../deps';
+import { requireFlow } from '../flows/checks';
+import { FlowsError } from '../flows/errors';
+import { checkInput } from '../flows/input-schema';
+import { idParameter, route, type Route } from '../route';
+
+/** Runs of a flow, or calls of a function, at times. A function is scheduled as a flow of one state, so it has runs and logs. */
+
+const MAX_TIMES_DAYS = 400;
+const DAY_MS = 86_400_000;
+
+export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
+  async function requireSchedule(identity: Identity, call: { params: Record<string, string> }): Promise<ScheduleRow> {
+    const id = idParameter(call, 'id', 'NOT_FOUND');
+    const row = await findSchedule(db, id);
+    if (row?.ownerId === identity.id) return row;
+    throw new TerminalError('NOT_FOUND', `schedule ${id} does not exist; GET /v1/schedules lists yours`);
+  }
+
+  async function requireState(row: ScheduleRow): Promise<ScheduleState> {
+    const state = await schedules.read(row.id);
+    if (state) return state;
+    throw new TerminalError(
+      'CONFLICT',
+      `schedule ${row.id} was not made to its end, or was deleted in Temporal; delete it and make it again`,
+    );
+  }
+
+  /** The flow to run, and with what. */
+  async function targetOf(
+    identity: Identity,
+    { target, name }: CreateSchedule,
+  ): Promise<{ flowId: string; ownsFlow: boolean; input: unknown }> {
+    if ('flow' in target) {
+      const flow = await ownWords(async () => (await requireFlow(db, identity, target.flow, 'run')).flow);
+      await ownWords(async () => checkInput(flow.inputSchema, target.input));
+      return { flowId: flow.id, ownsFlow: false, input: target.input };
+    }
+    const fn = await requireFunction(db, identity, 'use', target.function);
+    const endpoint = await requireEndpoint(db, identity, 'use', target.endpoint);
+    const id = randomUUID();
+    await insertFlow(db, {
+      ...NOBODY,
+      id,
+      ownerId: identity.id,
+      title: `${fn.name} on ${endpoint.name}`.slice(0, 128),
+      subtitle: `made for schedule ${name}`.slice(0, 128),
+      definition: callDefinition(target.endpoint),
+      inputSchema: { type: 'object', required: ['tasks'] },
+    });
+    const tasks = [{ function_id: target.function, args: target.args, kwargs: target.kwargs }];
+    return { flowId: id, ownsFlow: true, input: { tasks } };
+  }
+
+  async function remove(row: Pick<ScheduleRow, 'id' | 'flowId' | 'ownsFlow'>): Promise<void> {
+    await schedules.delete(row.id); // first: a row without a schedule starts nothing
+    await deleteSchedule(db, row.id);
+    if (row.ownsFlow) await deleteFlow(db, row.flowId);
+  }
+
+  return [
+    route({
+      method: 'post',
+      path: '/v1/schedules',
+      summary: 'Runs a flow or calls a function at times, as you',
+      body: createScheduleSchema,
+      response: scheduleSchema,
+      status: 201,
+      errors: ['CONFLICT', 'NOT_FOUND', 'FORBIDDEN', 'FUNCTION_NOT_FOUND', 'ENDPOINT_NOT_FOUND'],
+      handle: async ({ identity, body }) => {
+        const row = { id: randomUUID(), ownerId: identity.id, name: body.name, ...(await targetOf(identity, body)) };
+        if (!(await insertSchedule(db, row))) {
+          if (row.ownsFlow) await deleteFlow(db, row.flowId);
+          throw new TerminalError('CONFLICT', `you have a schedule with the name ${body.name}; delete it or choose another name`);
+        }
+        try {
+          await schedules.create(row.id, body.name, body);
+        } catch (error) {
+          await remove(row);
+          throw error;
+        }
+        const made = (await findSchedule(db, row.id))!; // inserted above
+        return documentOf(made, await requireState(made));
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/schedules',
+      summary: 'Your schedules',
+      response: scheduleListSchema,
+      handle: async ({ identity }) => {
+        const rows = await listSchedules(db, identity.id);
+        return { schedules: await Promise.all(rows.map(async (row) => documentOf(row, await schedules.read(row.id)))) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/schedules/:id',
+      summary: 'A schedule with its next times',
+      response: scheduleSchema,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        return documentOf(row, await requireState(row));
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/schedules/:id/times',
+      summary: 'The times between two moments at which the schedule is due',
+      query: backfillSchema,
+      response: scheduleTimesSchema,
+      errors: ['NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        const times = await schedules.times(row.id, ...periodOf(call.query));
+        return { times: times.map((time) => time.toISOString()) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/schedules/:id/pause',
+      summary: 'Pauses a schedule, or lets it go on',
+      body: pauseScheduleSchema,
+      response: scheduleSchema,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        await requireState(row);
+        await schedules.pause(row.id, call.body.paused, call.body.note);
+        return documentOf(row, await requireState(row));
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/schedules/:id/trigger',
+      summary: 'Starts a run now, also while the schedule is paused',
+      response: doneSchema,
+      status: 202,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        await requireState(row);
+        await schedules.trigger(row.id);
+        return { schedule_id: row.id };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/schedules/:id/backfill',
+      summary: 'Starts the runs that were due between two moments, one after another',
+      body: backfillSchema,
+      response: doneSchema,
+      status: 202,
+      errors: ['NOT_FOUND', 'CONFLICT'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        await requireState(row);
+        await schedules.backfill(row.id, ...periodOf(call.body));
+        return { schedule_id: row.id };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/v1/schedules/:id',
+      summary: 'Deletes a schedule; its runs go on and stay',
+      response: doneSchema,
+      errors: ['NOT_FOUND'],
+      handle: async (call) => {
+        const row = await requireSchedule(call.identity, call);
+        await remove(row);
+        return { schedule_id: row.id };
+      },
+    }),
+  ];
+}
+
+const NOBODY = {
+  description: '',
+  keywords: [],
+  subscriptionId: null,
+  viewers: [],
+  starters: [],
+  administrators: [],
+  runManagers: [],
+  runMonitors: [],
+};
+const WAIT_S = 7 * 86_400;
+
+/** The tasks come from the input, so that nothing in their arguments is taken for a path. */
+const callDefinition = (endpoint: string): unknown => ({
+  StartAt: 'Call',
+  States: {
+    Call: {
+      Type: 'Action',
+      ActionUrl: 'https://compute.actions.globus.org/v3',
+      Parameters: { endpoint_id: endpoint, 'tasks.$': '$.tasks' },
+      ResultPath: '$.Call',
+      WaitTime: WAIT_S,
+      End: true,
+    },
+  },
+});
+
+/** Errors of the Flows wire in the words of this one. */
+async function ownWords<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof FlowsError)) throw error;
+    const code = error.code === 'NOT_FOUND' || error.code === 'FORBIDDEN' ? error.code : 'INVALID_REQUEST';
+    const details = typeof error.detail === 'string' ? [] : error.detail.map(({ loc, msg }) => `${loc.join('.')}: ${msg}`);
+    throw new TerminalError(code, [error.message, ...details].join(' '), { cause: error });
+  }
+}
+
+function periodOf({ from, to }: { from: string; to: string }): [Date, Date] {
+  const [start, end] = [new Date(from), new Date(to)];
+  if (end > start && end.getTime() - start.getTime() <= MAX_TIMES_DAYS * DAY_MS) return [start, end];
+  throw new TerminalError('INVALID_REQUEST', `"to" must be after "from", by at most ${MAX_TIMES_DAYS} days`);
+}
+
+function documentOf(row: ScheduleRow, state: ScheduleState | undefined): ScheduleDocument {
+  return {
+    schedule_id: row.id,
+    name: row.name,
+    flow_id: row.flowId,
+    flow_title: row.flowTitle,
+    cron: state?.cron ?? [],
+    every_s: state?.everyS ?? null,
+    time_zone: state?.timeZone ?? 'UTC',
+    overlap: state?.overlap ?? 'skip',
+    paused: state?.paused ?? true,
+    note: state ? state.note : 'the schedule is not known to Temporal; delete it and make it again',
+    next_times: (state?.nextTimes ?? []).map((time) => time.toISOString()),
+    created_at: row.createdAt.toISOString(),
+  };
+}

@@ -1,0 +1,2 @@
+def grow(n):
+    return n * 2

@@ -1,0 +1,41 @@
+import {
+  isCancellation,
+  ParentClosePolicy,
+  proxyActivities,
+  startChild,
+  workflowInfo,
+  WorkflowIdReusePolicy,
+} from '@temporalio/workflow';
+
+import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
+import type { ScheduleActivities, ScheduleInput } from '../contracts/schedules';
+
+/** One time of a schedule: the run is its child, so that the overlap policy sees how long the run goes on. */
+
+const { beginScheduledRun } = proxyActivities<ScheduleActivities>({
+  startToCloseTimeout: '30 seconds',
+  retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' },
+});
+
+export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ runId: string | null }> {
+  // The id names the time, so that a retried activity makes the same run.
+  const begun = await beginScheduledRun({ scheduleId, occurrence: workflowInfo().workflowId });
+  if (!begun) return { runId: null };
+  const { runId, title } = begun;
+  const run = await startChild(FLOW_WORKFLOW.run, {
+    workflowId: flowWorkflowId(runId),
+    workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+    parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+    workflowTaskTimeout: '5 seconds',
+    args: [begun],
+    staticSummary: title,
+    memo: { generation: 0 },
+  });
+  try {
+    await run.result();
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    // How the run ended is in its own record.
+  }
+  return { runId };
+}
