@@ -455,7 +455,7 @@ class Stepper {
   #ended(): Told {
     const { status, error, entered } = this.row;
     if (status === 'succeeded') return { kind: 'succeeded', entered };
-    return { kind: 'failed', error: error?.Error ?? FLOW_ERROR.runtime, cause: textOf(error?.Cause).slice(0, MAX_CAUSE_CHARS) };
+    return { kind: 'failed', error: error?.Error ?? FLOW_ERROR.runtime, cause: sentenceOf(error?.Cause) };
   }
 
   #show(name: string, state: State, how: ShownState['state'], nowMs: number): void {
@@ -464,6 +464,10 @@ class Stepper {
 }
 
 const pendingOf = (pending: Pending): Pending => pending;
+
+/** For the history of the workflow, which holds no values: what an action returned is in the log of the run. */
+const sentenceOf = (cause: unknown): string =>
+  typeof cause === 'string' ? cause.slice(0, MAX_CAUSE_CHARS) : 'the log of the run has the status of the action';
 
 const textOf = (cause: unknown): string => (typeof cause === 'string' ? cause : JSON.stringify(cause ?? ''));
 

@@ -1,0 +1,256 @@
+import fc from 'fast-check';
+
+import { FlowError } from '../../flows';
+import type { Definition } from '../../flows/definition';
+import { caught, enter, stateOf } from '../../flows/machine';
+import type { Json, JsonObject } from '../../flows/values';
+import { validateDefinition } from '../../flows';
+
+/** Definitions without actions, run by the machine and by a plain reading of the specification beside it. */
+
+const MAX_STEPS = 60;
+type End = { kind: 'done' | 'going'; data: Json } | { kind: 'failed'; error: string };
+
+function ours(definition: Definition, input: JsonObject): End {
+  let data: Json = input;
+  let name = definition.StartAt;
+  for (let n = 0; n < MAX_STEPS; n++) {
+    const state = stateOf(definition, name);
+    try {
+      const entered = enter(state, { data, context: {}, loaded: new Map() }, 0, []);
+      if (entered.kind === 'failed') return { kind: 'failed', error: entered.error };
+      if (entered.kind === 'wait') {
+        if (state.End) return { kind: 'done', data };
+        name = state.Next ?? '';
+      } else if (entered.kind === 'moved') {
+        data = entered.data;
+        if (entered.next === undefined) return { kind: 'done', data };
+        name = entered.next;
+      } else throw new Error(`unexpected ${entered.kind}`);
+    } catch (error) {
+      if (error instanceof FlowError) return { kind: 'failed', error: error.error };
+      throw error;
+    }
+  }
+  return { kind: 'going', data };
+}
+
+type Plain = { Type: string; [key: string]: any }; // eslint-disable-line @typescript-eslint/no-explicit-any -- as generated
+
+/** As the specification reads, for what the generator makes: one level of keys. */
+function reference(definition: { StartAt: string; States: Record<string, Plain> }, input: JsonObject): End {
+  let data: JsonObject = structuredClone(input);
+  let name = definition.StartAt;
+  for (let n = 0; n < MAX_STEPS; n++) {
+    const state = definition.States[name]!;
+    const read = (path: string): Json | undefined => data[path.slice(2)];
+    if (state.Type === 'Fail') return { kind: 'failed', error: state.Error };
+    if (state.Type === 'Choice') {
+      let next: string | undefined;
+      for (const rule of state.Choices) {
+        const value = read(rule.Variable);
+        if ('IsPresent' in rule) {
+          if ((value !== undefined) === rule.IsPresent) next = rule.Next;
+        } else {
+          if (value === undefined) return { kind: 'failed', error: 'States.ParameterPathFailure' };
+          if ('NumericLessThan' in rule && typeof value === 'number' && value < rule.NumericLessThan) next = rule.Next;
+          if ('StringEquals' in rule && value === rule.StringEquals) next = rule.Next;
+          if ('BooleanEquals' in rule && value === rule.BooleanEquals) next = rule.Next;
+        }
+        if (next) break;
+      }
+      next ??= state.Default;
+      if (!next) return { kind: 'failed', error: 'States.NoChoiceMatched' };
+      name = next;
+      continue;
+    }
+    if (state.Type !== 'Wait') {
+      let value: Json = data;
+      if (state.Parameters) {
+        const built: JsonObject = {};
+        for (const [key, given] of Object.entries<Json>(state.Parameters)) {
+          if (key.endsWith('.$')) {
+            const found = read(given as string);
+            if (found === undefined) return { kind: 'failed', error: 'States.ParameterPathFailure' };
+            built[key.slice(0, -2)] = found;
+          } else if (key.endsWith('.=')) {
+            const [, left = '', right = ''] = /^(\w+) \+ (\d+)$/.exec(given as string) ?? [];
+            const found = data[left];
+            if (typeof found !== 'number' && typeof found !== 'boolean')
+              return { kind: 'failed', error: 'States.IntrinsicFailure' };
+            built[key.slice(0, -2)] = Number(found) + Number(right);
+          } else built[key] = given;
+        }
+        value = built;
+      }
+      data = { ...data, [state.ResultPath.slice(2)]: structuredClone(value) };
+      if (JSON.stringify(data).length > 100_000) return { kind: 'going', data };
+    }
+    if (state.End) return { kind: 'done', data };
+    name = state.Next;
+  }
+  return { kind: 'going', data };
+}
+
+const NAMES = ['A', 'B', 'C', 'D', 'E'];
+const key = fc.constantFrom('a', 'b', 'c', 'd');
+const next = fc.constantFrom(...NAMES);
+const flowing = fc.oneof(
+  next.map((Next) => ({ Next })),
+  next.map((Next) => ({ Next })),
+  fc.constant({ End: true }),
+);
+const constant = fc.oneof(fc.integer({ min: -3, max: 9 }), fc.constantFrom('x', 'y', true, false, null));
+const parameter = fc.oneof(
+  fc.tuple(key, constant).map(([k, v]) => [k, v] as const),
+  fc.tuple(key, key).map(([k, from]) => [`${k}.$`, `$.${from}`] as const),
+  fc.tuple(key, key, fc.integer({ min: 0, max: 3 })).map(([k, from, n]) => [`${k}.=`, `${from} + ${n}`] as const),
+);
+const parameters = fc
+  .uniqueArray(parameter, { minLength: 1, maxLength: 3, selector: ([k]) => k.slice(0, 1) })
+  .map((pairs) => Object.fromEntries(pairs));
+const rule = fc
+  .tuple(
+    key,
+    next,
+    fc.oneof(
+      fc.record({ NumericLessThan: fc.integer({ min: 0, max: 9 }) }),
+      fc.constantFrom({ StringEquals: 'x' }, { BooleanEquals: true }, { IsPresent: true }, { IsPresent: false }),
+    ),
+  )
+  .map(([from, Next, test]) => ({ Variable: `$.${from}`, ...test, Next }));
+const state = fc.oneof(
+  fc
+    .tuple(key, flowing, fc.option(parameters, { nil: undefined }))
+    .map(([to, flow, Parameters]) => ({ Type: 'Pass', ResultPath: `$.${to}`, ...flow, ...(Parameters ? { Parameters } : {}) })),
+  fc
+    .tuple(key, flowing, parameters)
+    .map(([to, flow, Parameters]) => ({ Type: 'ExpressionEval', ResultPath: `$.${to}`, Parameters, ...flow })),
+  fc
+    .tuple(fc.array(rule, { minLength: 1, maxLength: 3 }), fc.option(next, { nil: undefined }))
+    .map(([Choices, Default]) => ({ Type: 'Choice', Choices, ...(Default ? { Default } : {}) })),
+  flowing.map((flow) => ({ Type: 'Wait', Seconds: 0, ...flow })),
+  fc.constant({ Type: 'Fail', Error: 'Given', Cause: 'as asked' }),
+);
+const definition = fc
+  .tuple(...NAMES.map(() => state))
+  .map((states) => ({ StartAt: 'A', States: Object.fromEntries(states.map((one, at) => [NAMES[at]!, one])) }));
+
+test('500 random definitions end as a plain reading of the specification says', () => {
+  const ends: Record<string, number> = {};
+  fc.assert(
+    fc.property(definition, fc.record({ a: constant, b: constant }), (given, input) => {
+      expect(validateDefinition(given).problems).toEqual([]);
+      const expected = reference(given, input);
+      const end = ours(given as never, input);
+      if (expected.kind === 'going') expect(end.kind).not.toBe('done');
+      else expect(end).toEqual(expected);
+      ends[end.kind] = (ends[end.kind] ?? 0) + 1;
+    }),
+    { numRuns: 500, seed: 18 },
+  );
+  for (const kind of ['done', 'failed', 'going']) expect(ends[kind]).toBeGreaterThan(20);
+});
+
+test('any JSON value is validated without an exception, and a wrong one is refused', () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
+      expect(validateDefinition(value).problems.length).toBeGreaterThan(0);
+    }),
+    { numRuns: 300, seed: 18 },
+  );
+});
+
+test('a definition with one field changed to anything is validated without an exception', () => {
+  fc.assert(
+    fc.property(
+      definition,
+      fc.constantFrom(...NAMES),
+      fc.string(),
+      fc.jsonValue({ maxDepth: 3 }),
+      (given, name, field, value) => {
+        const changed = structuredClone(given) as { States: Record<string, Record<string, unknown>> };
+        changed.States[name]![field] = value;
+        const known = validateDefinition(changed);
+        for (const { loc, msg } of known.problems) {
+          expect(loc[0]).toBe('States');
+          expect(msg.length).toBeGreaterThan(10);
+        }
+      },
+    ),
+    { numRuns: 300, seed: 18 },
+  );
+});
+
+const flow = (states: object): unknown => ({ StartAt: 'A', States: states });
+
+test.each([
+  [{ StartAt: 'B', States: { A: { Type: 'Pass', End: true } } }, ['StartAt'], 'there is no state "B"'],
+  [{ ...(flow({ A: { Type: 'Pass', End: true } }) as object), Version: '1' }, ['Version'], 'there is no field Version'],
+  [flow({ A: { Type: 'Succeed' } }), ['States', 'A', 'Type'], '"End": true'],
+  [flow({ A: { Type: 'Pass' } }), ['States', 'A'], 'needs Next'],
+  [flow({ A: { Type: 'Pass', End: true, 'InputPath.$': '$.a' } }), ['States', 'A', 'InputPath.$'], 'without the ending'],
+  [flow({ A: { Type: 'Pass', End: true, OutputPath: '$' } }), ['States', 'A', 'OutputPath'], 'use ResultPath'],
+  [flow({ A: { Type: 'Pass', End: true, InputPath: '$.a[*]' } }), ['States', 'A', 'InputPath'], 'not part of a reference path'],
+  [
+    flow({ A: { Type: 'ExpressionEval', End: true, ResultPath: '$.x', Parameters: { 'x.=': '1 +' } } }),
+    ['States', 'A', 'Parameters', 'x.='],
+    'a value is missing at the end',
+  ],
+  [
+    flow({ A: { Type: 'Choice', Choices: [{ Variable: '$.a', StringEqual: 'x', Next: 'A' }] } }),
+    ['States', 'A', 'Choices', 0, 'StringEqual'],
+    'there is no comparison',
+  ],
+  [flow({ A: { Type: 'Wait', End: true } }), ['States', 'A'], 'needs one of Seconds'],
+  [
+    flow({ A: { Type: 'Action', ActionUrl: 'https://compute.actions.globus.org/v3', End: true } }),
+    ['States', 'A'],
+    'needs one of Parameters',
+  ],
+  [
+    flow({ A: { Type: 'Action', ActionUrl: 'https://transfer.actions.globus.org/transfer/', Parameters: {}, End: true } }),
+    ['States', 'A', 'ActionUrl'],
+    'Globus Transfer',
+  ],
+  [
+    flow({ A: { Type: 'Pass', End: true, Parameters: { __Private_Parameters: ['gone'], a: 1 } } }),
+    ['States', 'A', 'Parameters', '__Private_Parameters', 0],
+    'nothing would be hidden',
+  ],
+])('mistake %# is refused at its place', (given, loc, message) => {
+  expect(validateDefinition(given).problems).toContainEqual(
+    expect.objectContaining({ loc, msg: expect.stringContaining(message) }),
+  );
+});
+
+test('what the hosted service would refuse is listed as not portable', () => {
+  const inner = { StartAt: 'X', States: { X: { Type: 'Pass', End: true } } };
+  const { problems, notPortable } = validateDefinition(
+    flow({
+      A: { Type: 'Map', ItemProcessor: inner, Next: 'B' },
+      B: { Type: 'Parallel', Branches: [inner], Next: 'C' },
+      C: {
+        Type: 'Action',
+        ActionUrl: 'https://compute.actions.globus.org/v3/',
+        Parameters: {},
+        Retry: [{ ErrorEquals: ['States.ALL'] }],
+        End: true,
+      },
+    }),
+  );
+  expect(problems).toEqual([]);
+  expect(notPortable.map(({ loc }) => loc.join('.'))).toEqual(['States.A', 'States.B', 'States.C.Retry']);
+});
+
+test('the first catcher that names the error gets error and cause', () => {
+  const given = {
+    Type: 'Action' as const,
+    Catch: [
+      { ErrorEquals: ['Other'], Next: 'X' },
+      { ErrorEquals: ['States.All'], Next: 'Y', ResultPath: '$.error' },
+    ],
+  };
+  expect(caught(given, { a: 1 }, 'Boom', 'why')).toEqual({ data: { a: 1, error: { Error: 'Boom', Cause: 'why' } }, next: 'Y' });
+  expect(caught({ ...given, Catch: [] }, {}, 'Boom', 'why')).toBeUndefined();
+});
