@@ -99,3 +99,15 @@ export function checkPayloads(target: SubmitTarget, payloads: readonly string[])
   if (target.kind !== 'funcx-1.0') return;
   payloads.forEach((payload, index) => requireReadableData(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
 }
+
+/** Throws for a resource specification that the endpoint would ignore: its tasks would run with other resources than asked for. */
+export function checkSpecification(target: SubmitTarget, specification: Record<string, unknown> | undefined): void {
+  if (specification === undefined || target.kind === 'globus') return;
+  throw new TerminalError(
+    'INVALID_REQUEST',
+    `endpoint ${target.name} (${target.id}) does not read a resource specification (${Object.keys(specification).join(', ').slice(0, 200)}): ` +
+      'it runs each call in one worker process on one machine. Submit without a resource specification, or to a Globus ' +
+      'Compute endpoint with GlobusMPIEngine.',
+    { subject: { kind: 'endpoint', ids: [target.id] } },
+  );
+}

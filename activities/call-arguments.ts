@@ -4,6 +4,7 @@ import type { ReferringPayload } from '../accepting/accept';
 import { referenceSchema } from '../contracts/call-schemas';
 import { REFERENCE_KEY } from '../contracts/calls';
 import { TerminalError } from '../contracts/errors';
+import { ExactNumber, stringifyJsonText } from '../contracts/json-text';
 import { BUFFER, packBuffer, packJsonArguments, unpackBuffers } from '../contracts/packing';
 import type { Identity } from '../platform/access';
 import { findFunction } from '../platform/store/functions';
@@ -81,7 +82,7 @@ export async function packCalls(
   }
   const [functionId, code] = await Promise.all([applyFunction(deps, identity), codeOf(deps, target.functionId)]);
   const payloads = parts.map((part) => {
-    const text = `${JSON.stringify([code, part.args, part.kwargs]).slice(0, -1)},[`;
+    const text = `${stringifyJsonText([code, part.args, part.kwargs]).slice(0, -1)},[`;
     const bytes = part.sources.reduce((sum, id) => sum + (bytesOf.get(id) ?? 0), text.length);
     requireFit(bytes, target.isAgent ? Math.max(maxChars, MAX_AGENT_BYTES) : maxChars);
     // A call without references among others that have some: its list of buffers stays empty.
@@ -114,7 +115,7 @@ function takeReferences(args: unknown[], kwargs: Record<string, unknown>): Taken
   const sources: string[] = [];
   const replace = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(replace);
-    if (typeof value !== 'object' || value === null) return value;
+    if (typeof value !== 'object' || value === null || value instanceof ExactNumber) return value;
     if (REFERENCE_KEY in value) {
       const parsed = referenceSchema.safeParse(value);
       if (!parsed.success)

@@ -114,6 +114,11 @@ export async function startAgent(
         `The agent of endpoint ${name} ended (${exit ?? 'at once'}). From ${agentLog(dir)}:\n  ${tailOf(agentLog(dir), 4)}`,
       );
     if (isAgentConnected(dir, identity.pid)) break;
+    const problem = problemOf(dir, identity.pid);
+    if (problem !== undefined) {
+      sendSignal(identity.pid, 'SIGTERM');
+      throw new UserError(`The agent of endpoint ${name} cannot run functions. ${problem}`);
+    }
     if (Date.now() > deadline) {
       sendSignal(identity.pid, 'SIGTERM');
       throw new UserError(`The agent of endpoint ${name} was not connected after ${READY_MS / 1000} s; see ${agentLog(dir)}.`);
@@ -122,6 +127,12 @@ export async function startAgent(
   }
   child.unref();
   return { agent: { name, dir, id: readEndpointId(dir), pid: identity.pid, isSystems: false }, isNew: true };
+}
+
+/** Why the agent takes no tasks, from its `status.json`. Its first worker may need a moment: that is no problem yet. */
+function problemOf(dir: string, pid: number): string | undefined {
+  const status = readJson(join(dir, 'status.json')) as { pid?: number; problem?: string; is_starting?: boolean } | undefined;
+  return status?.pid === pid && !status.is_starting ? status.problem : undefined;
 }
 
 /** Stops an agent: it finishes what runs; false when it did not run. */

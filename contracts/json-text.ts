@@ -46,12 +46,22 @@ export function isExactInJavaScript(text: string): boolean {
   }
 }
 
+/** The text of a number that JavaScript would write in another way: a long integer, 1.0, NaN, 1e400. */
+export class ExactNumber {
+  constructor(readonly text: string) {}
+}
+
+/** Parses JSON; each number that JavaScript would not write back as it is becomes an {@link ExactNumber}. */
+export function parseExactly(text: string): unknown {
+  return new JsonReader(text, 'exact').read();
+}
+
 class JsonReader {
   #at = 0;
 
   constructor(
     private readonly text: string,
-    private readonly integers: 'refuse' | 'bigint',
+    private readonly integers: 'refuse' | 'bigint' | 'exact',
   ) {}
 
   read(): unknown {
@@ -123,7 +133,7 @@ class JsonReader {
     for (const [literal, value] of LITERALS) {
       if (this.text.startsWith(literal, this.#at)) {
         this.#at += literal.length;
-        return value;
+        return this.integers === 'exact' && typeof value === 'number' ? new ExactNumber(literal) : value;
       }
     }
     const token = this.#match(NUMBER);
@@ -131,8 +141,9 @@ class JsonReader {
     return this.#number(token);
   }
 
-  #number(token: string): number | bigint {
+  #number(token: string): number | bigint | ExactNumber {
     const value = Number(token);
+    if (this.integers === 'exact') return String(value) === token ? value : new ExactNumber(token);
     const isInteger = /^-?[0-9]+$/.test(token);
     if (isInteger ? Number.isSafeInteger(value) : Number.isFinite(value)) return value;
     if (isInteger && this.integers === 'bigint') return BigInt(token);
@@ -168,27 +179,48 @@ class JsonReader {
  * NaN, Infinity, integers beyond 2^53, functions, symbols, Map, Set, binary data, errors, promises and cycles.
  * As in `JSON.stringify`, a property that is undefined is left out, and an undefined element of an array is null.
  */
-export function stringifyJsonText(value: unknown, place = 'value'): string {
-  return write(value, place, []) ?? 'null';
+export function stringifyJsonText(value: unknown, place = 'value', options: { bigints?: 'integer' | 'refuse' } = {}): string {
+  return new JsonWriter(options.bigints ?? 'integer').write(value, place, []) ?? 'null';
 }
 
-function write(given: unknown, place: string, parents: readonly unknown[]): string | undefined {
-  const value = hasToJson(given) ? given.toJSON() : given;
-  switch (typeof value) {
-    case 'undefined':
-      return undefined;
-    case 'bigint':
-      return value.toString();
-    case 'number':
-      return writeNumber(value, place);
-    case 'function':
-      return refuse(place, `is a function (${value.name || 'anonymous'})`);
-    case 'symbol':
-      return refuse(place, 'is a symbol');
-    case 'object':
-      return value === null ? 'null' : writeObject(value, place, parents);
-    default:
-      return JSON.stringify(value);
+class JsonWriter {
+  constructor(private readonly bigints: 'integer' | 'refuse') {}
+
+  write(given: unknown, place: string, parents: readonly unknown[]): string | undefined {
+    if (given instanceof ExactNumber) return given.text;
+    const value = hasToJson(given) ? given.toJSON() : given;
+    switch (typeof value) {
+      case 'undefined':
+        return undefined;
+      case 'bigint':
+        return this.bigints === 'integer' ? value.toString() : refuse(place, `is the bigint ${value}`);
+      case 'number':
+        return writeNumber(value, place);
+      case 'function':
+        return refuse(place, `is a function (${value.name || 'anonymous'})`);
+      case 'symbol':
+        return refuse(place, 'is a symbol');
+      case 'object':
+        return value === null ? 'null' : this.#writeObject(value, place, parents);
+      default:
+        return JSON.stringify(value);
+    }
+  }
+
+  #writeObject(value: object, place: string, parents: readonly unknown[]): string {
+    if (parents.includes(value)) return refuse(place, 'refers to itself');
+    const inside = [...parents, value];
+    if (Array.isArray(value)) {
+      return `[${Array.from(value as unknown[], (item, index) => this.write(item, `${place}[${index}]`, inside) ?? 'null').join(',')}]`;
+    }
+    const tag = Object.prototype.toString.call(value).slice(8, -1);
+    if (value instanceof Number || value instanceof String || value instanceof Boolean) return JSON.stringify(value);
+    if (NOT_JSON.has(tag) || ArrayBuffer.isView(value)) return refuse(place, `is of type ${value.constructor?.name || tag}`);
+    const members = Object.entries(value).flatMap(([key, item]) => {
+      const text = this.write(item, `${place}.${key}`, inside);
+      return text === undefined ? [] : [`${JSON.stringify(key)}:${text}`];
+    });
+    return `{${members.join(',')}}`;
   }
 }
 
@@ -199,22 +231,6 @@ function writeNumber(value: number, place: string): string {
     return refuse(place, `is an integer beyond 2^53 (${value}), which a JavaScript number does not hold exactly; pass a bigint`);
   }
   return JSON.stringify(value);
-}
-
-function writeObject(value: object, place: string, parents: readonly unknown[]): string {
-  if (parents.includes(value)) return refuse(place, 'refers to itself');
-  const inside = [...parents, value];
-  if (Array.isArray(value)) {
-    return `[${Array.from(value as unknown[], (item, index) => write(item, `${place}[${index}]`, inside) ?? 'null').join(',')}]`;
-  }
-  const tag = Object.prototype.toString.call(value).slice(8, -1);
-  if (value instanceof Number || value instanceof String || value instanceof Boolean) return JSON.stringify(value);
-  if (NOT_JSON.has(tag) || ArrayBuffer.isView(value)) return refuse(place, `is of type ${value.constructor?.name || tag}`);
-  const members = Object.entries(value).flatMap(([key, item]) => {
-    const text = write(item, `${place}.${key}`, inside);
-    return text === undefined ? [] : [`${JSON.stringify(key)}:${text}`];
-  });
-  return `{${members.join(',')}}`;
 }
 
 const NOT_JSON = new Set([

@@ -59,6 +59,7 @@ const GOODBYE_MS = 3_000;
 const STOP_GRACE_MS = 2_000;
 /** Pause before the next try to start a worker. */
 const START_RETRY_MS = 5_000;
+const STARTING = 'The first worker is starting.';
 
 export class Agent {
   /** Resolves when everything is closed. */
@@ -79,7 +80,7 @@ export class Agent {
   #intake: Intake | undefined;
   #ackTimer: NodeJS.Timeout | undefined;
   /** Why no task is taken: no worker can be started. */
-  #problem: string | undefined = 'The first worker is starting.';
+  #problem: string | undefined = STARTING;
   /** Aborted by a second drain: end without waiting. */
   readonly #endNow = new AbortController();
   #resolveEnded: (end: AgentEnd) => void = () => undefined;
@@ -309,7 +310,7 @@ export class Agent {
     const running = !this.#broker.isConnected || this.#problem !== undefined ? 'connecting' : 'connected';
     this.#state.writeStatus({
       state: this.#phase === 'running' ? running : 'draining',
-      ...(this.#problem === undefined ? {} : { problem: this.#problem }),
+      ...(this.#problem === undefined ? {} : { problem: this.#problem, is_starting: this.#problem === STARTING }),
       endpoint_id: this.#registrar.present?.endpoint_id ?? this.#state.endpointId,
       workers: this.config.workers,
       pid: process.pid,

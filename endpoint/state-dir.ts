@@ -19,6 +19,8 @@ export interface AgentStatus {
   incarnation: string;
   /** Why the agent takes no tasks. */
   problem?: string;
+  /** True until the first worker is ready, or cannot be started. */
+  is_starting?: boolean;
   updated_ms: number;
 }
 

@@ -40,20 +40,25 @@ export interface ShellResult {
  * the text must define exactly one function at its top level.
  */
 export function python<Result = unknown>(source: string, name?: string): FunctionSource<Result> {
-  const defined = [...source.matchAll(/^(?:async[ \t]+)?def[ \t]+([A-Za-z_]\w*)/gm)].map((match) => match[1] ?? '');
+  const text = source.replace(/^\uFEFF/, '');
+  const defined = [...text.matchAll(/^(?:async[ \t]+)?def[ \t]+([\p{ID_Start}_][\p{ID_Continue}]*)/gmu)].map(
+    (match) => match[1] ?? '',
+  );
   if (name !== undefined) {
-    if (!/^[A-Za-z_]\w*$/.test(name)) throw new TerminalError('INVALID_REQUEST', `"${name}" is no name of a Python function.`);
-    return { language: 'python', name, source };
+    if (!/^[\p{ID_Start}_][\p{ID_Continue}]*$/u.test(name)) {
+      throw new TerminalError('INVALID_REQUEST', `"${name}" is not the name of a Python function.`);
+    }
+    return { language: 'python', name, source: text };
   }
   const [only] = defined;
   if (only === undefined || defined.length > 1) {
     const found = defined.length === 0 ? 'none' : defined.join(', ');
     throw new TerminalError(
       'INVALID_REQUEST',
-      `Say which function of the Python source is meant; at its top level are: ${found}.`,
+      `Name the function of the Python source; the functions at its top level are: ${found}.`,
     );
   }
-  return { language: 'python', name: only, source };
+  return { language: 'python', name: only, source: text };
 }
 
 /** Python from a file; the whole file is sent. */
@@ -100,9 +105,9 @@ export function functionFile(path: string, name?: string): FunctionSource {
 
 function readSource(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readFileSync(path, 'utf8').replace(/^\uFEFF/, ''); // a byte order mark
   } catch (error) {
-    throw new TerminalError('INVALID_REQUEST', `The file ${path} can not be read.`, { cause: error });
+    throw new TerminalError('INVALID_REQUEST', `Cannot read the file ${path}.`, { cause: error });
   }
 }
 

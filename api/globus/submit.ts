@@ -21,7 +21,7 @@ import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
 import { acceptList } from '../submit-list';
-import { checkPayloads, checkTarget, placeTasks, splitSpecification } from '../../accepting/targets';
+import { checkPayloads, checkSpecification, checkTarget, placeTasks, splitSpecification } from '../../accepting/targets';
 import { idempotencyOf, traceparentOf } from '../submit-headers';
 
 /** Submit routes for Globus Compute clients: payloads by function, or a list of tasks. */
@@ -91,6 +91,7 @@ async function submitTable(
   if (!target) throw unknownEndpoint(endpointId);
   const checked = checkTarget(identity, target, functionIds, policy);
   checkPayloads(target, Object.values(body.tasks).flat());
+  checkSpecification(target, specification);
   // Return the keys as the client sent them, because the client looks them up.
   const respond = (accepted: Accepted): SubmitResponse => ({
     request_id: accepted.requestId,

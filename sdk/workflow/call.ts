@@ -1,6 +1,7 @@
-import { executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
+import { ApplicationFailure, executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
 
 import {
+  CALL_FAILURE,
   CALL_WORKFLOW,
   DEFAULT_CALLS_QUEUE,
   REFERENCE_KEY,
@@ -10,6 +11,7 @@ import {
   type MapInput,
   type MapResult,
 } from '../../contracts/calls';
+import { stringifyJsonText } from '../../contracts/json-text';
 import type { Policy } from '../../contracts/policy';
 import { failureOf } from './errors';
 import { registeredFunction, type Arguments, type Reference, type RemoteFunction } from './functions';
@@ -61,6 +63,7 @@ export async function call<A extends unknown[], R>(
 ): Promise<unknown> {
   const remote = asRemote(fn);
   const input: CallInput = { ...commonInput(remote, options), args: [...args] };
+  requirePlain(input.args, options.kwargs);
   return start(CALL_WORKFLOW.call, input, remote.name, options);
 }
 
@@ -93,6 +96,7 @@ export async function map<A extends unknown[], R>(
     args_list: argsList.map((args) => [...args]),
     failure: failurePolicy(failure),
   };
+  for (const args of input.args_list) requirePlain(args, options.kwargs);
   const label = argsList.length === 1 ? remote.name : `${remote.name} x${argsList.length}`;
   const { values, failures } = (await start(CALL_WORKFLOW.map, input, label, options)) as MapResult;
   if (failure === 'failFast') return values;
@@ -101,6 +105,20 @@ export async function map<A extends unknown[], R>(
     const reason = reasons.get(index);
     return reason ? { ok: false, failure: reason } : { ok: true, value };
   });
+}
+
+/** Throws FuncXRefused, with the place, for an argument that the pipeline cannot send unchanged. */
+function requirePlain(args: readonly unknown[] | undefined, kwargs: Readonly<Record<string, unknown>> = {}): void {
+  try {
+    stringifyJsonText(args ?? [], 'argument list', { bigints: 'refuse' });
+    stringifyJsonText(kwargs, 'keyword arguments', { bigints: 'refuse' });
+  } catch (error) {
+    throw ApplicationFailure.create({
+      message: error instanceof Error ? error.message : String(error),
+      type: CALL_FAILURE.refused,
+      nonRetryable: true,
+    });
+  }
 }
 
 /** True for what stands for a value in the store. */

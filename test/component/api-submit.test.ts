@@ -64,8 +64,17 @@ describe('submitting', () => {
 
   test('wishes come from the function, then from the submission, and do not reach the endpoint', async () => {
     db.on('submit-targets', [target(ENDPOINT, { functions: [fn(ADD, { policy: { walltime_s: 5, deadline_s: 60 } })] })]);
-    await submit('alice', { tasks: { [ADD]: [PAYLOAD] }, resource_specification: { num_nodes: 2, funcx: { deadline_s: 30 } } });
-    expect(api.accepted[0]).toMatchObject({ policy: { walltime_s: 5, deadline_s: 30 }, resourceSpecification: { num_nodes: 2 } });
+    await submit('alice', { tasks: { [ADD]: [PAYLOAD] }, resource_specification: { funcx: { deadline_s: 30 } } });
+    expect(api.accepted[0]).toMatchObject({ policy: { walltime_s: 5, deadline_s: 30 } });
+    expect(api.accepted[0]).not.toHaveProperty('resourceSpecification');
+  });
+
+  test('a resource specification for an agent that would ignore it is refused', async () => {
+    const specification = { num_nodes: 2, ranks_per_node: 4 };
+    const answer = await submit('alice', { tasks: { [ADD]: [PAYLOAD] }, resource_specification: specification });
+    expect(answer).toMatchObject({ status: 422, body: { code: 'INVALID_REQUEST' } });
+    expect(JSON.stringify(answer.body)).toContain('does not read a resource specification (num_nodes, ranks_per_node)');
+    expect(api.accepted).toHaveLength(0);
   });
 
   test("an unknown endpoint or function is 404, somebody else's is 403, and nothing is accepted", async () => {
