@@ -3,6 +3,8 @@ import fc from 'fast-check';
 import { BUFFER, packBuffer, packJsonArguments, splitBuffer, unpackBuffers } from '../../contracts/packing';
 
 const text = fc.string({ unit: 'binary', maxLength: 200 }); // astral characters and newlines included
+/** JSON values without integers that JavaScript cannot hold exactly; those are refused. */
+const jsonValue = (): fc.Arbitrary<fc.JsonValue> => fc.jsonValue().filter((value) => !/\d{16}|e\+/.test(JSON.stringify(value)));
 const identifier = fc.constantFrom(...Object.values(BUFFER));
 
 describe('packed buffers', () => {
@@ -22,7 +24,7 @@ describe('packed buffers', () => {
 
   test('of a call are its arguments and keyword arguments as JSON', () => {
     fc.assert(
-      fc.property(fc.array(fc.jsonValue()), fc.dictionary(fc.string(), fc.jsonValue()), (args, kwargs) => {
+      fc.property(fc.array(jsonValue()), fc.dictionary(fc.string(), jsonValue()), (args, kwargs) => {
         const [first, second, ...rest] = unpackBuffers(packJsonArguments(args, kwargs));
         expect(rest).toEqual([]);
         expect([first?.identifier, second?.identifier]).toEqual([BUFFER.json, BUFFER.json]);
