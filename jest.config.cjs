@@ -26,6 +26,8 @@ module.exports = {
   projects: [
     layer('unit'),
     layer('component'),
+    // Attacks on the service. They need a PostgreSQL of their own at most, and run with every `npm test`.
+    layer('security'),
     layer('system', {
       globalSetup: '<rootDir>/test/helpers/start-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',

@@ -64,7 +64,9 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
   const stage = await store(deps, answers);
   // Only now: a process that dies before the store must find the body again.
-  const uploaded = results.filter((result) => result.isStored).map((result) => result.data.task_id);
+  const uploaded = results.flatMap(({ data, isStored, endpointQueueId }, index) =>
+    isStored ? [{ taskId: data.task_id, attempt: answers[index]?.attempt ?? 1, endpointQueueId }] : [],
+  );
   if (uploaded.length > 0) await removeUploads(deps.db, uploaded);
   return stage;
 }

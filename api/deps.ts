@@ -13,6 +13,7 @@ import type { Accept } from '../accepting/accept';
 import type { GroupWatch } from './group-watch';
 import type { Requeue } from './requeue';
 import type { Repeats } from './repeats';
+import type { RevocationWatch } from './revocation-watch';
 import type { Placement } from '../accepting/placement';
 
 /** The dependencies of the routes. `api/main.ts` builds them; tests use fakes. */
@@ -38,6 +39,7 @@ export interface ApiDeps {
   /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
+  revocations: RevocationWatch;
   /** Ends the open tasks of a deleted endpoint. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;
   /** Publishes a command to the agent of an endpoint. */

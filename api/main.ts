@@ -27,6 +27,7 @@ import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from '../accepting/group-queues';
 import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
+import { createRevocationWatch } from './revocation-watch';
 import { createRequeue } from './requeue';
 import { createPlacement } from '../accepting/placement';
 
@@ -64,6 +65,8 @@ async function main(): Promise<void> {
   const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
 
+  const revocations = createRevocationWatch(identities, log);
+
   const authority = readBrokerAuthority(config);
   const stockQueues = createStockQueues(broker);
   const endpointUsers = createEndpointUsers(db, admin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY });
@@ -89,6 +92,7 @@ async function main(): Promise<void> {
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,
+    revocations,
     onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>
       publisher.publish('', commandQueueName(endpointId), Buffer.from(JSON.stringify(command)), {
@@ -110,6 +114,7 @@ async function main(): Promise<void> {
     log,
     identities,
     groupWatch,
+    revocations,
     taken: createTakenCursor(db, log),
     host: config.API_HOST,
     port: config.WS_PORT,
@@ -130,7 +135,13 @@ async function main(): Promise<void> {
         }),
     },
     { name: 'results socket', run: (signal) => resultsSocket.handOver(successorWithinMs(signal)) },
-    { name: 'group watch', run: async () => groupWatch.close() },
+    {
+      name: 'watches',
+      run: async () => {
+        groupWatch.close();
+        revocations.close();
+      },
+    },
     // Temporal's runtime stops the worker on the same signal; wait until it has stopped.
     { name: 'worker', run: () => running },
     { name: 'lease', run: async () => repeats.close() },

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { TerminalError, type ErrorCode } from '../contracts/errors';
 import { uuidSchema } from '../contracts/http/v1';
 import type { Identity } from '../platform/access';
+import { COMPUTE_RESOURCE_SERVER } from './auth/scopes';
 
 /** Describes a route once; mounting, validation and `/openapi.json` use the same description. */
 
@@ -14,6 +15,12 @@ export type RouteAccess = 'open' | 'user' | 'admin' | 'body';
 
 /** How to parse the request body. `none` ignores the body. */
 export type BodyKind = 'json' | 'form' | 'raw' | 'none';
+
+/** How large a JSON body may be. `small`: 1 MB. `large`: 16 MB. `submit`: FUNCX_MAX_REQUEST_BYTES. */
+export type BodySize = 'small' | 'large' | 'submit';
+
+/** A request before its body is read. */
+export type RequestHead = Pick<RouteRequest<unknown, unknown>, 'params' | 'query' | 'req'>;
 
 export interface RouteRequest<Body, Query> {
   /** The caller; an identity without permissions if the route is `open` or `body`. */
@@ -37,6 +44,7 @@ export interface RouteDescription {
   summary: string;
   access: RouteAccess;
   bodyKind: BodyKind;
+  bodySize: BodySize;
   body?: z.ZodType;
   query?: z.ZodType;
   response?: z.ZodType;
@@ -51,6 +59,10 @@ export interface RouteDescription {
 }
 
 export interface Route extends RouteDescription {
+  /** The resource servers whose tokens the route accepts. */
+  resourceServers: readonly string[];
+  /** Throws if the request is refused. Runs before the body is read. */
+  authorize(request: RequestHead): void;
   invoke(request: RouteRequest<unknown, unknown>): Promise<unknown>;
 }
 
@@ -60,6 +72,9 @@ interface RouteSpec<Body extends z.ZodType, Query extends z.ZodType> {
   summary: string;
   access?: RouteAccess;
   bodyKind?: BodyKind;
+  bodySize?: BodySize;
+  resourceServers?: readonly string[];
+  authorize?(request: RequestHead): void;
   body?: Body;
   query?: Query;
   response?: z.ZodType;
@@ -79,6 +94,9 @@ export function route<Body extends z.ZodType = z.ZodUndefined, Query extends z.Z
     summary: spec.summary,
     access: spec.access ?? 'user',
     bodyKind: spec.bodyKind ?? (spec.body ? 'json' : 'none'),
+    bodySize: spec.bodySize ?? 'small',
+    resourceServers: spec.resourceServers ?? [COMPUTE_RESOURCE_SERVER],
+    authorize: (request) => spec.authorize?.(request),
     ...(spec.body && { body: spec.body }),
     ...(spec.query && { query: spec.query }),
     ...(spec.response && { response: spec.response }),

@@ -26,6 +26,10 @@ export const ERROR_CATALOGUE = {
     status: 413,
     meaning: 'The request or one of its bodies exceeds a limit. Send less, or pass data by reference.',
   },
+  UNSUPPORTED_MEDIA_TYPE: {
+    status: 415,
+    meaning: 'The encoding of the request is not supported. The message names the supported encodings.',
+  },
   INVALID_REQUEST: { status: 422, meaning: 'The request is not valid. The message names the field to correct.' },
   ENDPOINT_LOCKED: { status: 423, meaning: 'The endpoint was stopped remotely. Register it again after Retry-After seconds.' },
   LIMIT_EXCEEDED: { status: 429, meaning: 'A limit on requests or tasks is reached. Wait for Retry-After seconds.' },

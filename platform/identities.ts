@@ -82,6 +82,7 @@ interface Cached {
 
 export function createIdentities(db: Database, now: () => number = Date.now): Identities {
   const verifySecret = createSecretVerifier();
+  const unknownHash = hashSecret(makeSecret());
   const cache = new Map<string, Cached>();
 
   async function readToken(hash: Buffer): Promise<Cached | undefined> {
@@ -178,7 +179,9 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
         [id],
       );
       const row = rows[0];
-      if (!row || !(await verifySecret(secret, row.secret_hash))) return undefined;
+      // An unknown identity costs as much time as a wrong secret, so that response times do not tell which identities exist.
+      const isRight = await verifySecret(secret, row?.secret_hash ?? (await unknownHash));
+      if (!row || !isRight) return undefined;
       return { id: row.id, name: row.name };
     },
 

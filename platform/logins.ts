@@ -8,6 +8,8 @@ import type { Database } from './store/database';
 const CODE_LIFETIME_S = 600;
 /** A client that is unused for this long must log in again. */
 const REFRESH_LIFETIME_S = 180 * 86_400;
+/** How long a refresh token stays valid after it was used. */
+const ROTATED_LIFETIME_S = 86_400;
 
 export interface LoginRequest {
   clientId: string;
@@ -33,7 +35,7 @@ export interface Logins {
   ): Promise<{ identityId: string; scope: string } | undefined>;
   /** One refresh token per resource server. */
   issueRefreshTokens(identityId: string, wanted: readonly Omit<RefreshGrant, 'identityId'>[]): Promise<string[]>;
-  /** Extends the token's lifetime. Undefined when it is unknown, expired or revoked. */
+  /** Undefined if unknown, expired or revoked. The token stays valid for a day: a client may fail to store its successor. */
   useRefreshToken(token: string): Promise<RefreshGrant | undefined>;
   /** Revokes an access or refresh token; its bearer may do that. False when the token is unknown. */
   revoke(token: string): Promise<boolean>;
@@ -84,10 +86,10 @@ export function createLogins(db: Database): Logins {
 
     async useRefreshToken(token) {
       const { rows } = await db.query<RefreshGrant>(
-        `update access_tokens t set expires_at = now() + $2::double precision * interval '1 second' from identities i
+        `update access_tokens t set expires_at = least(t.expires_at, now() + $2::double precision * interval '1 second') from identities i
           where t.hash = $1 and t.kind = 'refresh' and t.expires_at > now() and i.id = t.identity_id and i.revoked_at is null
         returning t.identity_id as "identityId", t.scope, t.resource_server as "resourceServer"`,
-        [hashToken(token), REFRESH_LIFETIME_S],
+        [hashToken(token), ROTATED_LIFETIME_S],
       );
       return rows[0];
     },

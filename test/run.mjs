@@ -12,7 +12,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const cut = process.argv.indexOf('--');
 const layers = process.argv.slice(2, cut < 0 ? undefined : cut);
 const extra = cut < 0 ? [] : process.argv.slice(cut + 1);
-const wanted = layers.length > 0 ? layers : ['unit', 'component', 'system', 'chaos'];
+const wanted = layers.length > 0 ? layers : ['unit', 'component', 'security', 'system', 'chaos'];
 
 if (!existsSync(join(root, 'node_modules', 'jest'))) run('npm', ['ci', '--no-audit', '--no-fund']);
 run(process.execPath, ['local/build.mjs']);
@@ -33,7 +33,7 @@ for (const layer of wanted) {
     ...extra,
   ];
   // Layers with real parts share one system: one test file at a time.
-  if (!['unit', 'component'].includes(layer)) args.push('--runInBand');
+  if (!['unit', 'component', 'security'].includes(layer)) args.push('--runInBand');
   const code = await jest(args);
   if (code !== 0) failedRuns++;
   if (existsSync(report)) {

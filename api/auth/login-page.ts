@@ -1,6 +1,14 @@
 import type { Response } from 'express';
 
+import { COMPUTE_RESOURCE_SERVER, FLOWS_RESOURCE_SERVER, AUTH_RESOURCE_SERVER, splitScopes } from './scopes';
+
 /** The pages of an interactive login: a form without scripts, and the code that it ends with. */
+
+const ACCESS: Readonly<Record<string, string>> = {
+  [COMPUTE_RESOURCE_SERVER]: 'your functions, endpoints, tasks and results',
+  [AUTH_RESOURCE_SERVER]: 'your name',
+  [FLOWS_RESOURCE_SERVER]: 'your flows and their runs',
+};
 
 export interface LoginFields {
   client_id: string;
@@ -21,7 +29,9 @@ export function sendForm(res: Response, fields: LoginFields, problem?: string): 
     problem === undefined ? 200 : 401,
     `<h1>Log in to funcX</h1>
 ${problem === undefined ? '' : `<p role="alert">${escapeHtml(problem)}</p>`}
-<p>A program asks to act in your name. If you did not just start one, close this page.</p>
+<p>The program <strong>${escapeHtml(programName(fields.client_id))}</strong> asks to act in your name. If you did not just start it, close this page.</p>
+<p>It asks for access to:</p>
+<ul>${scopesOf(fields.scope)}</ul>
 <form method="post" action="/v2/oauth2/authorize">
 ${hidden.join('\n')}
 <p><label>Identity (name or id)<br><input name="identity" autocomplete="username" required autofocus></label></p>
@@ -61,6 +71,18 @@ ${body}
 </body></html>
 `,
     );
+}
+
+const PROGRAMS: Readonly<Record<string, string>> = {
+  '4cf29807-cf21-49ec-9443-ff9a3fb9f81c': 'Globus Compute client',
+};
+
+const programName = (clientId: string): string => PROGRAMS[clientId.toLowerCase()] ?? clientId;
+
+/** List items that say which access the scopes give, and name scopes that are unknown. */
+function scopesOf(requested: string): string {
+  const wanted = splitScopes(requested);
+  return wanted.map(({ resourceServer, scope }) => `<li>${escapeHtml(ACCESS[resourceServer] ?? scope)}</li>`).join('');
 }
 
 function escapeHtml(text: string): string {

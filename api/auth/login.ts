@@ -3,6 +3,7 @@ import { authorizeFormSchema, authorizeQuerySchema } from '../../contracts/http/
 import type { Identities } from '../../platform/identities';
 import type { Logins } from '../../platform/logins';
 import { ANSWERED, route, type Route } from '../route';
+import type { GuessLimit } from './guess-limit';
 import { sendCode, sendForm, type LoginFields } from './login-page';
 
 /**
@@ -10,10 +11,12 @@ import { sendCode, sendForm, type LoginFields } from './login-page';
  * terminal. The service never redirects the browser, so nobody can divert a code to another address.
  */
 
+/** An ID that no identity has; checking its secret takes as long as for any other. */
+const NO_IDENTITY = '00000000-0000-0000-0000-000000000000';
 /** The page on which Globus shows the code; the clients send it as redirect_uri, relative to the address of the service. */
 const CODE_PAGE = /\/v2\/web\/auth-code$/;
 
-export function loginRoutes(identities: Identities, logins: Logins): Route[] {
+export function loginRoutes(identities: Identities, logins: Logins, guesses: GuessLimit): Route[] {
   return [
     route({
       method: 'get',
@@ -36,11 +39,15 @@ export function loginRoutes(identities: Identities, logins: Logins): Route[] {
       bodyKind: 'form',
       contentType: 'text/html',
       body: authorizeFormSchema,
-      handle: async ({ body, res }) => {
+      handle: async ({ body, req, res }) => {
         requireCodePage(body);
+        const [address, name] = [req.socket.remoteAddress ?? '', body.identity.trim().toLowerCase()];
+        guesses.check(address, name);
         const row = await identities.find(body.identity.trim());
-        const who = row && (await identities.authenticateClient(row.id, body.secret));
-        if (!who) {
+        const who = await identities.authenticateClient(row?.id ?? NO_IDENTITY, body.secret);
+        if (who) guesses.succeeded(address, name);
+        else {
+          guesses.failed(address, name);
           sendForm(res, fieldsOf(body), 'The identity or its secret is wrong, or the identity was revoked. Try again.');
           return ANSWERED;
         }

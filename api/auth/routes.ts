@@ -1,4 +1,4 @@
-import type { Response } from 'express';
+import type { Request, Response } from 'express';
 import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
@@ -19,16 +19,19 @@ import type { ApiDeps } from '../deps';
 import { errorBody } from '../middleware/error-handler';
 import { requestIdOf } from '../middleware/request-id';
 import { ANSWERED, route, type Route } from '../route';
-import { authenticateClient, readClientCredentials } from './client-credentials';
+import { authenticateClient, readClientCredentials, type ClientCredentials } from './client-credentials';
+import { createGuessLimit } from './guess-limit';
 import { loginRoutes } from './login';
-import { splitScopes } from './scopes';
+import { AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER, splitScopes } from './scopes';
 
 /** The subset of Globus Auth that the clients use (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
 
+type AuthenticatedClient = Awaited<ReturnType<typeof authenticateClient>>;
 type CodeForm = Extract<z.output<typeof tokenFormSchema>, { grant_type: 'authorization_code' }>;
 
 export function authRoutes({ db, identities }: ApiDeps): Route[] {
   const logins = createLogins(db);
+  const guesses = createGuessLimit();
 
   /** Exchanges a login code for tokens. Without refresh tokens the clients would ask for a login at every start. */
   async function exchangeCode(res: Response, form: CodeForm): Promise<TokenResponse | typeof ANSWERED> {
@@ -47,11 +50,24 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     const grant = await logins.useRefreshToken(token);
     if (!grant) return refuseGrant(res, 'the refresh token is unknown, expired or revoked; log in again');
     const issued = await identities.issueTokens(grant.identityId, [grant]);
-    return tokenResponse(issued.map((one) => ({ ...one, refreshToken: token })));
+    const [rotated] = await logins.issueRefreshTokens(grant.identityId, [grant]);
+    return tokenResponse(issued.map((one) => ({ ...one, refreshToken: rotated })));
+  }
+
+  async function authenticate(
+    req: Request,
+    credentials: ClientCredentials | undefined,
+  ): Promise<AuthenticatedClient | undefined> {
+    const [address, name] = [req.socket.remoteAddress ?? '', credentials?.id.toLowerCase() ?? ''];
+    guesses.check(address, name);
+    const client = await authenticateClient(identities, credentials);
+    if (client) guesses.succeeded(address, name);
+    else guesses.failed(address, name);
+    return client;
   }
 
   return [
-    ...loginRoutes(identities, logins),
+    ...loginRoutes(identities, logins, guesses),
     route({
       method: 'post',
       path: '/v2/oauth2/token',
@@ -65,7 +81,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
         res.setHeader('cache-control', 'no-store');
         if (body.grant_type === 'authorization_code') return exchangeCode(res, body);
         if (body.grant_type === 'refresh_token') return refresh(res, body.refresh_token);
-        const client = await authenticateClient(identities, readClientCredentials(req.headers.authorization, body));
+        const client = await authenticate(req, readClientCredentials(req.headers.authorization, body));
         if (!client) return refuseClient(res);
         return tokenResponse(await identities.issueTokens(client.id, splitScopes(body.scope)));
       },
@@ -85,7 +101,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
           if (await logins.revoke(body.token)) identities.forget();
           return { active: false };
         }
-        const client = await authenticateClient(identities, readClientCredentials(req.headers.authorization, {}));
+        const client = await authenticate(req, readClientCredentials(req.headers.authorization, {}));
         if (!client) return refuseClient(res);
         await identities.revokeToken(client.id, body.token);
         return { active: false };
@@ -94,6 +110,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/oauth2/userinfo',
+      resourceServers: [AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER],
       summary: 'Returns the identity of the token',
       response: userinfoResponseSchema,
       handle: ({ identity }) => {
@@ -119,6 +136,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     route({
       method: 'get',
       path: '/v2/api/identities',
+      resourceServers: [AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER],
       summary: 'Returns the names of identities, by ID',
       query: identityQuerySchema,
       response: identitiesResponseSchema,

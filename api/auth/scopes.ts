@@ -4,7 +4,7 @@ import { TerminalError } from '../../contracts/errors';
 
 export const COMPUTE_RESOURCE_SERVER = 'funcx_service';
 export const FLOWS_RESOURCE_SERVER = 'flows.globus.org';
-const AUTH_RESOURCE_SERVER = 'auth.globus.org';
+export const AUTH_RESOURCE_SERVER = 'auth.globus.org';
 /** The resource server of Globus Compute, as the clients name it in scopes. */
 const COMPUTE_ID = 'facd7ccc-c5f4-42aa-916b-a0e270e2c2a9';
 export const COMPUTE_SCOPE = `https://auth.globus.org/scopes/${COMPUTE_ID}/all`;

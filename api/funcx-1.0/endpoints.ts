@@ -32,6 +32,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
       path: '/v2/endpoints',
       summary: 'Registers a funcX 1.0 agent; every request creates new broker credentials',
       body: register1Schema,
+      bodySize: 'large' as const,
       response: registration1Schema,
       handle: async ({ identity, body, req, res }) => {
         const id = body.endpoint_uuid;

@@ -23,6 +23,8 @@ export interface ResultsSocketOptions extends ListenerDeps {
   identities: Identities;
 }
 
+/** Open connections of one address. Behind a proxy, all clients have one address. */
+const MAX_PER_ADDRESS = 1_000;
 const PATH = /^\/v2\/?(?:\?|$)/;
 /** Clients send only task group IDs and tokens. */
 const MAX_MESSAGE_BYTES = 4_096;
@@ -31,6 +33,7 @@ const POLL_INTERVAL_MS = 50;
 export function createResultsSocket(options: ResultsSocketOptions): ResultsSocket {
   const { host, port, identities, log } = options;
   const listeners = new Set<SocketListener>();
+  const perAddress = new Map<string, number>();
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, clientTracking: false });
   const server = createServer((_request, response) => {
     response.writeHead(426, { 'content-type': 'text/plain', connection: 'close' });
@@ -43,6 +46,18 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return;
     }
+    const address = socket.remoteAddress ?? '';
+    const open = perAddress.get(address) ?? 0;
+    if (open >= MAX_PER_ADDRESS) {
+      socket.end('HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+      return;
+    }
+    perAddress.set(address, open + 1);
+    socket.once('close', () => {
+      const left = (perAddress.get(address) ?? 1) - 1;
+      if (left === 0) perAddress.delete(address);
+      else perAddress.set(address, left);
+    });
     sockets.handleUpgrade(request, socket, head, (client) => {
       // Accept the handshake and refuse on the open connection: a refused handshake leaves the client's futures pending.
       const identity = identify(request.headers.authorization);

@@ -8,6 +8,7 @@ import type { Logger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { listGroupResults, type GroupResultRow } from '../../platform/store/tasks';
 import type { GroupWatch } from '../group-watch';
+import type { RevocationWatch } from '../revocation-watch';
 import { groupResult } from '../results';
 import type { TakenCursor } from './taken-cursor';
 
@@ -31,6 +32,7 @@ export interface ListenerDeps {
   log: Logger;
   groupWatch: GroupWatch;
   taken: TakenCursor;
+  revocations: RevocationWatch;
 }
 
 /** The client reconnects after these two codes; after any other code its futures stay pending forever. */
@@ -43,6 +45,9 @@ const PAUSE_MS = 500;
 const DRAIN_MS = 2_000;
 const CLOSE_MS = 2_000;
 const PING_INTERVAL_MS = 30_000;
+const MAX_GROUPS = 1_000;
+/** How long a client without a valid token may stay connected without a message. */
+const FIRST_MESSAGE_MS = 10_000;
 /** The client closes the connection when it receives a larger frame. */
 const MAX_FRAME_BYTES = 11 * 1024 * 1024;
 
@@ -52,6 +57,7 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   const sent = new Map<string, number>();
   const loops = new Set<Promise<void>>();
   const pings = new Map<number, { groupId: string; seq: number }>();
+  let unwatch = (): void => undefined;
   let lastPing = 0;
   let isClosing = false;
   let isAlive = true;
@@ -62,6 +68,18 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     isAlive = false;
     socket.ping();
   }, PING_INTERVAL_MS);
+
+  const firstMessage = setTimeout(() => {
+    void identity
+      .catch(() => undefined)
+      .then((who) => who || fail('The access token is missing, expired or revoked. Log in again.'));
+  }, FIRST_MESSAGE_MS);
+  void identity
+    .then((who) => {
+      if (!who || socket.readyState !== socket.OPEN) return;
+      unwatch = deps.revocations.watch(who.id, () => fail('Your identity was revoked. Ask an administrator of the service.'));
+    })
+    .catch(() => undefined); // The first message reports the failure.
 
   socket.on('error', (error) => deps.log.debug({ reason: error.message }, 'connection error on the results socket'));
   socket.on('pong', (data) => {
@@ -81,6 +99,8 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   });
   socket.once('close', (code) => {
     clearInterval(pinger);
+    clearTimeout(firstMessage);
+    unwatch();
     stopping.abort();
     // The client echoes our close frame after it has read everything before it.
     if (isClosing && (code === NORMAL || code === GOING_AWAY)) sent.forEach((seq, groupId) => deps.taken.advance(groupId, seq));
@@ -91,6 +111,7 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     const parsed = uuidSchema.safeParse(text.trim());
     if (!parsed.success) return fail('A message on the results socket must be a task group ID.');
     if (sent.has(parsed.data)) return;
+    if (sent.size >= MAX_GROUPS) return fail(`A connection of the results socket takes at most ${MAX_GROUPS} task groups.`);
     sent.set(parsed.data, 0);
     const loop: Promise<void> = deliver(who, parsed.data).finally(() => loops.delete(loop));
     loops.add(loop);
@@ -140,6 +161,7 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   function fail(text: string, cause?: unknown): void {
     deps.log.debug({ reason: text, err: cause }, 'refused a client of the results socket');
     const failure: SocketFailure = { exception: text };
+    stopping.abort(); // No more results.
     socket.send(JSON.stringify(failure), () => socket.close(NORMAL));
   }
 

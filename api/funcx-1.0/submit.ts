@@ -18,6 +18,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       path: '/v2/submit',
       summary: 'Submits tasks; each is accepted or refused on its own',
       body: submit1Schema,
+      bodySize: 'submit',
       response: submit1ResponseSchema,
       handle: async ({ identity, body, req, res }) => {
         const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {

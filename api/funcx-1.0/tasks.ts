@@ -12,6 +12,7 @@ export function taskRoutes({ db }: ApiDeps): Route[] {
       path: '/v2/batch_status',
       summary: 'Returns the states of many tasks, with an error for each unknown ID',
       body: batchStatusSchema,
+      bodySize: 'large' as const,
       handle: async ({ identity, body }) => {
         const known = new Map((await findTasks(db, identity.id, body.task_ids)).map((row) => [row.id, taskDocument(row)]));
         const unknown = (id: string): object => ({ task_id: id, status: 'Failed', reason: 'Unknown task id' });

@@ -19,6 +19,7 @@ type Registration = z.output<typeof registerCoreSchema>;
 export function coreEndpointRoutes(deps: ApiDeps): Route[] {
   const shared = {
     body: registerCoreSchema,
+    bodySize: 'large' as const,
     response: coreRegistrationSchema,
     errors: ['CONFLICT', 'ENDPOINT_LOCKED', 'ENDPOINT_NOT_FOUND'] as const,
   };

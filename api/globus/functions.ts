@@ -20,6 +20,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
       path,
       summary: 'Registers a function; every request creates a new ID',
       body: registerFunctionSchema,
+      bodySize: 'large' as const,
       response: functionIdSchema,
       errors: ['PAYLOAD_TOO_LARGE', 'FORBIDDEN'],
       handle: async ({ identity, body }) => {

@@ -48,6 +48,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       path: '/v3/endpoints/:id/submit',
       summary: 'Submits tasks to an endpoint, all or none; returns one ID per task, in order',
       body: submitSchema,
+      bodySize: 'submit',
       response: submitResponseSchema,
       errors: ERRORS,
       handle: (request) => submitTable(deps, request, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
@@ -57,6 +58,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       path: '/v2/submit',
       summary: 'Submits tasks in the formats of older clients',
       body: submitV2Schema,
+      bodySize: 'submit',
       response: submitV2ResponseSchema,
       errors: ERRORS,
       handle: (request) =>

@@ -23,6 +23,7 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
       path: '/v2/batch_status',
       summary: 'Returns the states of many tasks; omits unknown IDs',
       body: batchStatusSchema,
+      bodySize: 'large' as const,
       response: batchStatusResponseSchema,
       handle: async ({ identity, body }) => {
         const rows = await findTasks(db, identity.id, body.task_ids);

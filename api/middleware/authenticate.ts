@@ -30,6 +30,19 @@ export const authenticate = (identities: Identities): RequestHandler =>
     next();
   };
 
+/** Requires a token for one of these resource servers. Use after {@link authenticate}. */
+export const requireScope = (allowed: readonly string[]): RequestHandler =>
+  function requireResourceServer(_req, res, next) {
+    const { resourceServer } = identityOf(res);
+    if (resourceServer === undefined || !allowed.includes(resourceServer)) {
+      throw new TerminalError(
+        'FORBIDDEN',
+        `the access token is for ${resourceServer ?? 'no service'}, but this route needs a token for ${allowed.join(' or ')}; request its scope at POST /v2/oauth2/token`,
+      );
+    }
+    next();
+  };
+
 /** Requires an administrator. Use after {@link authenticate}. */
 export const requireAdmin = (): RequestHandler =>
   function requireAdministrator(_req, res, next) {

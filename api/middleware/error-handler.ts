@@ -68,9 +68,6 @@ export function translateError(thrown: unknown): FuncXError {
       );
     }
   }
-  if (error instanceof RangeError && error.message.startsWith('Maximum call stack')) {
-    return new TerminalError('INVALID_REQUEST', 'the JSON of the request is nested too deeply', { cause: error });
-  }
   if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not a valid URL path', { cause: error });
   if (ENGINE_ERRORS.has(error.name) || LOST_CONNECTION.test(error.message)) return unavailable(error);
   return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause: error });
@@ -91,8 +88,11 @@ function translateBodyError(type: string, status: number, cause: Error): FuncXEr
           cause,
         },
       );
-    case 'entity.parse.failed':
-      return new TerminalError('INVALID_REQUEST', 'the request body is not well-formed JSON', { cause });
+    case 'encoding.unsupported':
+    case 'charset.unsupported':
+      return new TerminalError('UNSUPPORTED_MEDIA_TYPE', `the encoding of the request is not supported: ${cause.message}`, {
+        cause,
+      });
     default:
       if (status >= 500) return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause });
       return new TerminalError('INVALID_REQUEST', `the request body cannot be read: ${type}`, { cause });

@@ -1,44 +1,93 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-import { json, raw, urlencoded, type RequestHandler } from 'express';
+import { urlencoded, type RequestHandler, type Response } from 'express';
 
-import type { BodyKind } from '../route';
-import { limitBodiesInFlight } from './limit-bodies-in-flight';
+import { TerminalError } from '../../contracts/errors';
+import type { BodySize, Route } from '../route';
+import type { LargeRequests } from './large-requests';
+import { parseJson, type JsonLimits } from './parse-json';
+import { readBytes } from './read-bytes';
 
-/** Bodies are read only after the caller is known, so that nobody else can make us hold 64 MiB. */
+/** Reads and parses request bodies. Runs after authentication, so that strangers cannot use memory. */
 
 const FORM_LIMIT_BYTES = 100_000;
+/** Deep enough for any metadata; recursive code of the service and of Postgres stays far from its limits. */
+const MAX_DEPTH = 100;
+const JSON_SIZES: Readonly<Record<BodySize, Omit<JsonLimits, 'maxDepth'> & { limitBytes: number }>> = {
+  small: { limitBytes: 1_000_000, maxStrings: 50_000, maxOthers: 20_000 },
+  large: { limitBytes: 16_000_000, maxStrings: 110_000, maxOthers: 50_000 },
+  submit: { limitBytes: Infinity, maxStrings: 1_000_000, maxOthers: 100_000 },
+};
+const MAY_REPEAT = /\/(submit|flows|run)(\?|$)/;
+const UTF8 = /^"?utf-?8"?$/i;
+
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-const MAY_REPEAT = /\/(submit|flows|run)(\?|$)/;
-
-/** Only requests that may be repeated pay for the hash: submits, new flows and runs, and whatever has a key. */
-function keepHash(req: IncomingMessage, _res: unknown, body: Buffer): void {
-  if (req.headers['idempotency-key'] === undefined && !MAY_REPEAT.test(req.url ?? '')) return;
-  hashes.set(
-    req,
-    createHash('sha256')
-      .update(req.url ?? '')
-      .update('\n')
-      .update(body)
-      .digest(),
-  );
-}
-
-/** What makes two requests the same: path and body. Only there for submits, and with an `Idempotency-Key`. */
+/** SHA-256 of path and body, which identifies equal requests. Only present for submits, new flows and runs, and with an `Idempotency-Key`. */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }
 
-export function bodyReaders(limits: { requestBytes: number; rawBytes: number }): Record<BodyKind, RequestHandler[]> {
-  // Whatever the content type says: the routes know what they expect.
-  const type = (): boolean => true;
-  const limit = limitBodiesInFlight({ maxBodyBytes: Math.max(limits.requestBytes, limits.rawBytes) });
-  return {
-    json: [limit, json({ limit: limits.requestBytes, type, verify: keepHash })],
-    form: [urlencoded({ extended: false, limit: FORM_LIMIT_BYTES, type })],
-    raw: [limit, raw({ limit: limits.rawBytes, type })],
-    none: [],
-  };
+export interface BodyLimits {
+  requestBytes: number;
+  rawBytes: number;
+  largeRequests: LargeRequests;
+  /** Makes large bodies of all owners wait while too many bytes are being read. */
+  inFlight: RequestHandler;
+  /** Whose large requests are counted together. */
+  ownerOf: (req: IncomingMessage, res: Response) => string;
+}
+
+export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
+  switch (route.bodyKind) {
+    case 'none':
+      return [];
+    case 'form':
+      return [urlencoded({ extended: false, limit: FORM_LIMIT_BYTES, type: () => true })];
+    case 'raw':
+      return [
+        limits.inFlight,
+        async function readRaw(req, res, next) {
+          req.body = await read(req, res, limits, limits.rawBytes);
+          next();
+        },
+      ];
+    case 'json': {
+      const { limitBytes, ...jsonLimits } = JSON_SIZES[route.bodySize];
+      return [
+        limits.inFlight,
+        async function readJson(req, res, next) {
+          requireUtf8(req);
+          const bytes = await read(req, res, limits, Math.min(limitBytes, limits.requestBytes));
+          req.body = bytes && (await parseJson(bytes, { ...jsonLimits, maxDepth: MAX_DEPTH }));
+          next();
+        },
+      ];
+    }
+  }
+}
+
+async function read(req: IncomingMessage, res: Response, limits: BodyLimits, limitBytes: number): Promise<Buffer | undefined> {
+  // Only requests that may be repeated pay for the hash.
+  const isRepeatable = req.headers['idempotency-key'] !== undefined || MAY_REPEAT.test(req.url ?? '');
+  const hash = isRepeatable ? createHash('sha256').update(`${req.url ?? ''}\n`) : undefined;
+  const bytes = await readBytes(req, {
+    limitBytes,
+    onLarge: async () => {
+      const leave = await limits.largeRequests.enter(limits.ownerOf(req, res));
+      if (res.closed) leave();
+      else res.once('close', leave);
+    },
+    onChunk: (chunk) => hash?.update(chunk),
+  });
+  if (hash) hashes.set(req, hash.digest());
+  return bytes;
+}
+
+function requireUtf8(req: IncomingMessage): void {
+  const charset = /;\s*charset=([^;\s]+)/i.exec(req.headers['content-type'] ?? '')?.[1];
+  if (charset === undefined || UTF8.test(charset)) return;
+  req.resume();
+  throw new TerminalError('UNSUPPORTED_MEDIA_TYPE', `JSON must be encoded in UTF-8, not ${charset.slice(0, 50)}`);
 }

@@ -27,6 +27,7 @@ type Registration = z.output<typeof registerAgentSchema>;
 export function agentRoutes(deps: ApiDeps): Route[] {
   const shared = {
     body: registerAgentSchema,
+    bodySize: 'large' as const,
     response: agentRegistrationSchema,
     errors: ['FORBIDDEN', 'CONFLICT', 'ENDPOINT_LOCKED', 'ENDPOINT_NOT_FOUND'] as const,
   };

@@ -19,14 +19,22 @@ export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
       path: '/v1/pipelines/:queue',
       summary: 'Lets calls from workflows on a Temporal task queue act as you, and registers their functions by name and version',
       body: registerPipelineSchema,
+      bodySize: 'large' as const,
       response: registeredPipelineSchema,
       errors: ['CONFLICT', 'PAYLOAD_TOO_LARGE'],
       handle: async ({ identity, body, params }) => {
         const taskQueue = params.queue ?? '';
-        if (!(await bindPipelineQueue(db, { namespace: body.namespace, taskQueue, identityId: identity.id }))) {
+        if (
+          !(await bindPipelineQueue(db, {
+            namespace: body.namespace,
+            taskQueue,
+            identityId: identity.id,
+            isAdmin: identity.isAdmin,
+          }))
+        ) {
           throw new TerminalError(
             'CONFLICT',
-            `the task queue ${taskQueue.slice(0, 200)} of namespace ${body.namespace} is registered by another identity; use another task queue`,
+            `the task queue ${taskQueue.slice(0, 200)} of namespace ${body.namespace} is registered by another identity; use another task queue, or ask an administrator to register it`,
           );
         }
         const functions = [];

@@ -22,7 +22,7 @@ const KEEP_ALIVE_MS = 15_000;
 const EVENTS_PAGE = 200;
 
 export function taskGroupRoutes(deps: ApiDeps): Route[] {
-  const { db, cancel, groupWatch, stopping } = deps;
+  const { db, cancel, groupWatch, stopping, revocations } = deps;
   return [
     route({
       method: 'get',
@@ -35,7 +35,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
         const { after, limit, wait_s } = request.query;
         const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
         if (group.lastSeq <= after) {
-          const closed = untilClosed(request.res, stopping);
+          const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity.id, end));
           await groupWatch.waitFor(group.id, after, wait_s * 1000, closed.signal);
           closed.release();
         }
@@ -54,7 +54,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       handle: async (request) => {
         const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
         const last = Number(request.req.headers['last-event-id'] ?? request.query.after ?? 0);
-        await streamEvents(deps, request.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
+        await streamEvents(deps, request.identity.id, request.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
         return ANSWERED;
       },
     }),
@@ -72,8 +72,14 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
   ];
 }
 
-async function streamEvents({ db, groupWatch, stopping }: ApiDeps, res: Response, groupId: string, after: number): Promise<void> {
-  const closed = untilClosed(res, stopping);
+async function streamEvents(
+  { db, groupWatch, stopping, revocations }: ApiDeps,
+  identityId: string,
+  res: Response,
+  groupId: string,
+  after: number,
+): Promise<void> {
+  const closed = untilClosed(res, stopping, (end) => revocations.watch(identityId, end));
   const { signal } = closed;
   res.writeHead(200, {
     'content-type': 'text/event-stream; charset=utf-8',

@@ -6,7 +6,7 @@ import { readLastSeqs, readTaskBody, saveUpload, type TaskRow } from '../../plat
 import type { ApiDeps } from '../deps';
 import { bearerToken } from '../middleware/authenticate';
 import { taskStateDocument } from '../results';
-import { ANSWERED, idParameter, route, type RouteRequest, type Route } from '../route';
+import { ANSWERED, idParameter, route, type RequestHead, type RouteRequest, type Route } from '../route';
 import { requireTask } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
@@ -15,7 +15,7 @@ import { untilClosed } from '../until-closed';
 export function taskRoutes(deps: ApiDeps): Route[] {
   const { db, config, cancel } = deps;
 
-  function requireAttempt(request: RouteRequest<unknown, unknown>, purpose: BodyPurpose): { taskId: string; attempt: number } {
+  function requireAttempt(request: RequestHead, purpose: BodyPurpose): { taskId: string; attempt: number } {
     const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
     const token = bearerToken(request.req.headers.authorization);
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
@@ -56,8 +56,9 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       access: 'body',
       contentType: 'text/plain',
       errors: ['UNAUTHENTICATED', 'TASK_NOT_FOUND'],
+      authorize: (request) => void requireAttempt(request, 'body'),
       handle: async (request) => {
-        const { taskId } = requireAttempt(request, 'body');
+        const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
         const body = await readTaskBody(db, taskId);
         if (!body)
           throw new TerminalError(
@@ -77,11 +78,15 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       query: uploadQuerySchema,
       response: uploadedSchema,
       errors: ['UNAUTHENTICATED', 'PAYLOAD_TOO_LARGE'],
-      handle: async (request) => {
+      authorize: (request) => {
         const { taskId, attempt } = requireAttempt(request, 'result');
-        if (request.query.attempt !== attempt) {
+        if (Number((request.query as { attempt?: unknown }).attempt) !== attempt) {
           throw new TerminalError('UNAUTHENTICATED', `the token is for attempt ${attempt} of task ${taskId}`);
         }
+      },
+      handle: async (request) => {
+        const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
+        const { attempt } = request.query;
         const body = Buffer.isBuffer(request.req.body) ? request.req.body : Buffer.alloc(0);
         const chars = countCodePoints(body);
         if (chars > config.FUNCX_MAX_BODY_CHARS) {
@@ -105,13 +110,13 @@ function countCodePoints(utf8: Buffer): number {
 }
 
 async function waitForAnswer(
-  { db, config, groupWatch, stopping }: ApiDeps,
+  { db, config, groupWatch, stopping, revocations }: ApiDeps,
   request: RouteRequest<unknown, unknown>,
   first: TaskRow,
   waitMs: number,
 ): Promise<TaskRow> {
   const deadlineMs = Date.now() + waitMs;
-  const closed = untilClosed(request.res, stopping);
+  const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity.id, end));
   let row = first;
   while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
     // Read the cursor before the task, so that an answer that arrives in between moves the cursor and ends the wait.

@@ -1,18 +1,19 @@
+import { TerminalError } from '../../contracts/errors';
 import type { Identity } from '../access';
 import type { Database } from './database';
 
 /** Reads and writes for pipeline calls: identities, names of endpoints and functions, outcomes of tasks. */
 
-/** False when the task queue belongs to another identity. */
+/** False if the task queue belongs to another identity. An administrator can take a task queue over. */
 export async function bindPipelineQueue(
   db: Database,
-  binding: { namespace: string; taskQueue: string; identityId: string },
+  binding: { namespace: string; taskQueue: string; identityId: string; isAdmin: boolean },
 ): Promise<boolean> {
   const { rowCount } = await db.query(
     `insert into pipeline_queues (namespace, task_queue, identity_id) values ($1, $2, $3)
-     on conflict (namespace, task_queue) do update set registered_at = now()
-       where pipeline_queues.identity_id = excluded.identity_id`,
-    [binding.namespace, binding.taskQueue, binding.identityId],
+     on conflict (namespace, task_queue) do update set registered_at = now(), identity_id = excluded.identity_id
+       where pipeline_queues.identity_id = excluded.identity_id or $4`,
+    [binding.namespace, binding.taskQueue, binding.identityId, binding.isAdmin],
   );
   return rowCount === 1;
 }
@@ -48,8 +49,24 @@ export async function savePipelineFunction(db: Database, id: string, fn: Pipelin
 const IDENTITY = `select i.id, i.name, i.is_admin as "isAdmin",
     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups from identities i`;
 
-/** The identity that calls of workflows on this Temporal task queue act as; undefined when it is not registered. */
+/**
+ * The identity as which calls from workflows on this task queue act; undefined if no identity registered the task queue.
+ * Throws FORBIDDEN if that identity was revoked: the calls must not act as the default identity instead.
+ */
 export async function findQueueIdentity(db: Database, namespace: string, taskQueue: string): Promise<Identity | undefined> {
+  const { rows } = await db.query<{ name: string; isRevoked: boolean }>(
+    `select i.name, i.revoked_at is not null as "isRevoked" from identities i join pipeline_queues q on q.identity_id = i.id
+      where q.namespace = $1 and q.task_queue = $2`,
+    [namespace, taskQueue],
+  );
+  const [bound] = rows;
+  if (!bound) return undefined;
+  if (bound.isRevoked) {
+    throw new TerminalError(
+      'FORBIDDEN',
+      `the task queue ${taskQueue} of namespace ${namespace} belongs to ${bound.name}, whose identity was revoked; use another task queue`,
+    );
+  }
   return oneIdentity(
     db,
     `${IDENTITY} join pipeline_queues q on q.identity_id = i.id
@@ -71,18 +88,27 @@ async function oneIdentity(db: Database, text: string, values: string[]): Promis
   return row && { ...row, groups: new Set(row.groups) };
 }
 
-/** Ids of visible endpoints with this name: the identity's own, or else those shared with it. */
+/**
+ * Whose object a name means: the identity's own, or with `owner/name` that of the owner, by name or ID. A bare name never
+ * means another owner's object; otherwise a newer public object of the same name would receive the calls.
+ */
+const OWNER_AND_NAME = `((owner_id = $2 and name = $1)
+  or (owner_id = (select i.id from identities i where i.name = split_part($1, '/', 1) or i.id::text = lower(split_part($1, '/', 1))
+                   order by i.name = split_part($1, '/', 1) desc limit 1)
+      and name = substr($1, strpos($1, '/') + 1) and strpos($1, '/') > 1
+      and (owner_id = $2 or is_public or group_id = any ($3))))`;
+
+/** IDs of the endpoints that a name means. */
 export async function findEndpointIds(db: Database, identity: Identity, name: string): Promise<string[]> {
-  const { rows } = await db.query<{ id: string; own: boolean }>(
-    `select id, owner_id = $2 as own from endpoints
-      where name = $1 and deleted_at is null and (owner_id = $2 or is_public or group_id = any ($3))`,
-    [name, identity.id, [...identity.groups]],
-  );
-  const own = rows.filter((row) => row.own);
-  return (own.length > 0 ? own : rows).map((row) => row.id);
+  const { rows } = await db.query<{ id: string }>(`select id from endpoints where deleted_at is null and ${OWNER_AND_NAME}`, [
+    name,
+    identity.id,
+    [...identity.groups],
+  ]);
+  return rows.map(({ id }) => id);
 }
 
-/** The newest visible function with this name, and with this version if given. Prefers the identity's own. */
+/** The newest function that a name means, with this version if given. */
 export async function findFunctionId(
   db: Database,
   identity: Identity,
@@ -90,10 +116,9 @@ export async function findFunctionId(
   version: string | undefined,
 ): Promise<string | undefined> {
   const { rows } = await db.query<{ id: string }>(
-    `select id from functions
-      where name = $1 and deleted_at is null and (owner_id = $2 or is_public or group_id = any ($3))
+    `select id from functions where deleted_at is null and ${OWNER_AND_NAME}
         and ($4::text is null or metadata ->> 'version' = $4)
-      order by owner_id = $2 desc, created_at desc limit 1`,
+      order by name = $1 desc, created_at desc limit 1`,
     [name, identity.id, [...identity.groups], version ?? null],
   );
   return rows[0]?.id;

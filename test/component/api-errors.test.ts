@@ -24,11 +24,11 @@ describe('errors of the API', () => {
     expect(answer).toMatchObject({ status: 422, body: { code: 'INVALID_REQUEST', status: 422 } });
   });
 
-  test('a body that is compressed badly is 422', async () => {
+  test('a body that is compressed badly is 422, and one in an unknown encoding 415', async () => {
     const broken = await api.request('alice', 'POST', '/v3/functions', '{}', { 'content-encoding': 'gzip' });
     expect(broken).toMatchObject({ status: 422, body: { code: 'INVALID_REQUEST' } });
     const unknown = await api.request('alice', 'POST', '/v3/functions', '{}', { 'content-encoding': 'nonsense' });
-    expect(unknown).toMatchObject({ status: 422, body: { code: 'INVALID_REQUEST' } });
+    expect(unknown).toMatchObject({ status: 415, body: { code: 'UNSUPPORTED_MEDIA_TYPE' } });
   });
 
   test('a wrong field is 422 and is named', async () => {

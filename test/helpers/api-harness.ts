@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 
 import type { AcceptRequest } from '../../accepting/accept';
 import { createApp } from '../../api/app';
+import { COMPUTE_RESOURCE_SERVER } from '../../api/auth/scopes';
 import type { ApiDeps } from '../../api/deps';
 import { createGroupWatch } from '../../api/group-watch';
 import type { Command } from '../../contracts/frames';
@@ -61,6 +62,7 @@ export const person = (name: string, extra: Partial<Identity> = {}): Identity =>
   name,
   isAdmin: false,
   groups: new Set(),
+  resourceServer: COMPUTE_RESOURCE_SERVER,
   ...extra,
 });
 
@@ -187,6 +189,7 @@ export async function startApi(options: {
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,
+    revocations: { watch: () => () => undefined, close: () => undefined },
     onEndpointDeleted: async () => undefined,
     sendCommand: async (endpointId, command) => void commands.push({ endpointId, command }),
     stopping: stop.signal,

@@ -1,0 +1,59 @@
+import { TerminalError } from '../../contracts/errors';
+
+/**
+ * Limits guesses of secrets: per address and identity, and per address. An attacker at another address cannot lock an
+ * identity out. Each process counts for itself.
+ */
+export interface GuessLimit {
+  /** Throws LIMIT_EXCEEDED after too many wrong secrets. Call before checking a secret. */
+  check(address: string, identity: string): void;
+  failed(address: string, identity: string): void;
+  succeeded(address: string, identity: string): void;
+}
+
+const PERIOD_MS = 60_000;
+const MAX_PER_IDENTITY = 10;
+const MAX_PER_ADDRESS = 100;
+const MAX_REMEMBERED = 10_000;
+
+export function createGuessLimit(now: () => number = Date.now): GuessLimit {
+  /** Failures in the current period, in the order of their start. */
+  const failures = new Map<string, { count: number; sinceMs: number }>();
+
+  const current = (key: string): { count: number; sinceMs: number } | undefined => {
+    const entry = failures.get(key);
+    if (entry && now() - entry.sinceMs < PERIOD_MS) return entry;
+    failures.delete(key);
+    return undefined;
+  };
+  const keysOf = (address: string, identity: string): [string, number][] => [
+    [`${address} ${identity}`, MAX_PER_IDENTITY],
+    [address, MAX_PER_ADDRESS],
+  ];
+
+  return {
+    check(address, identity) {
+      for (const [key, limit] of keysOf(address, identity)) {
+        const entry = current(key);
+        if (!entry || entry.count < limit) continue;
+        throw new TerminalError('LIMIT_EXCEEDED', 'too many wrong secrets; wait a minute before the next attempt', {
+          retryAfterS: Math.max(1, (entry.sinceMs + PERIOD_MS - now()) / 1_000),
+        });
+      }
+    },
+    failed(address, identity) {
+      for (const [key] of keysOf(address, identity)) {
+        const entry = current(key) ?? { count: 0, sinceMs: now() };
+        entry.count++;
+        failures.set(key, entry);
+      }
+      for (const [oldest] of failures) {
+        if (failures.size <= MAX_REMEMBERED) break;
+        failures.delete(oldest);
+      }
+    },
+    succeeded(address, identity) {
+      failures.delete(`${address} ${identity}`);
+    },
+  };
+}

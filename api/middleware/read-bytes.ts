@@ -1,0 +1,99 @@
+import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
+
+import { FuncXError, TerminalError } from '../../contracts/errors';
+
+/** Reads a request body within a limit on its decompressed size and on the compression ratio. */
+
+const DECODERS: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>> = {
+  gzip: createGunzip,
+  'x-gzip': createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+};
+/** Bodies of this size are large; below it, any compression ratio is allowed. */
+export const LARGE_BYTES = 1_000_000;
+/** Serialized data compresses by less. The ratio bounds the work that a small request can cause. */
+const MAX_RATIO = 100;
+
+export interface ReadOptions {
+  limitBytes: number;
+  /** Called once when the body becomes large. The body is not read further until the promise resolves. */
+  onLarge: () => Promise<void>;
+  onChunk?: (chunk: Buffer) => void;
+}
+
+/** Undefined if the request has no body. */
+export async function readBytes(
+  req: IncomingMessage,
+  { limitBytes, onLarge, onChunk }: ReadOptions,
+): Promise<Buffer | undefined> {
+  const length = Number(req.headers['content-length'] ?? 0);
+  if (length === 0 && req.headers['transfer-encoding'] === undefined) return undefined;
+  const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();
+  if (encoding === 'identity' && length > limitBytes) throw tooLarge(req, limitBytes);
+
+  let compressedBytes = 0;
+  const source = decode(req, encoding, (chunk) => (compressedBytes += chunk.length));
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let isLarge = false;
+  try {
+    for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > limitBytes) throw tooLarge(req, limitBytes);
+      if (bytes > LARGE_BYTES) {
+        if (source !== req && bytes > compressedBytes * MAX_RATIO) {
+          throw new TerminalError(
+            'PAYLOAD_TOO_LARGE',
+            `the request is compressed more than ${MAX_RATIO} times; send it uncompressed`,
+          );
+        }
+        if (!isLarge) {
+          isLarge = true;
+          await onLarge();
+        }
+      }
+      onChunk?.(chunk);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (source !== req) {
+      req.unpipe();
+      source.destroy();
+    }
+    req.resume(); // Discard the rest, so that the client can read the response.
+    if (error instanceof FuncXError) throw error;
+    throw new TerminalError('INVALID_REQUEST', 'the request body ends early or is not compressed as its Content-Encoding says', {
+      cause: error,
+    });
+  }
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+}
+
+function decode(req: IncomingMessage, encoding: string, count: (chunk: Buffer) => void): Readable {
+  if (encoding === 'identity') return req;
+  const createDecoder = Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined;
+  if (!createDecoder) {
+    req.resume();
+    throw new TerminalError(
+      'UNSUPPORTED_MEDIA_TYPE',
+      `Content-Encoding ${encoding.slice(0, 50)} is not supported; use gzip, deflate, br or none`,
+    );
+  }
+  const decoder = createDecoder();
+  req.on('data', count);
+  req.once('close', () => {
+    if (!req.complete) decoder.destroy(new Error('the client closed the connection'));
+  });
+  return req.pipe(decoder);
+}
+
+function tooLarge(req: IncomingMessage, limitBytes: number): TerminalError {
+  req.resume();
+  return new TerminalError(
+    'PAYLOAD_TOO_LARGE',
+    `the request has more than ${limitBytes} bytes, which is the limit of this route; send less in one request`,
+  );
+}

@@ -1,0 +1,117 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+
+import { WebSocket } from 'ws';
+
+import { createResultsSocket } from '../../api/funcx-1.0/results-socket';
+import { createGroupWatch } from '../../api/group-watch';
+import { createRevocationWatch } from '../../api/revocation-watch';
+import type { Identities, IdentityRow } from '../../platform/identities';
+import { createLogger } from '../../platform/log';
+import { FakeDatabase, person, startApi } from '../helpers/api-harness';
+
+/** Revoked identities stop receiving on the connections that they have open. */
+
+const log = createLogger('revoked-test', 'silent');
+const alice = person('alice');
+const GROUP = '11111111-2222-4333-8444-555555555555';
+
+function fakeRevocation() {
+  let revokedAt: Date | null = null;
+  const findMany: Identities['findMany'] = async (ids) =>
+    ids.map((id): IdentityRow => ({ id, name: 'alice', isAdmin: false, createdAt: new Date(), revokedAt }));
+  return { watch: createRevocationWatch({ findMany }, log), revoke: () => (revokedAt = new Date()) };
+}
+
+test('server-sent events end within 5 s of the revocation', async () => {
+  const { watch, revoke } = fakeRevocation();
+  const db = new FakeDatabase()
+    .on('find-task-group', [{ id: GROUP, lastSeq: 0 }])
+    .on('last-seqs', [])
+    .on('group-results', []);
+  const api = await startApi({ db: db.asDatabase(), deps: { revocations: watch } });
+  const response = await fetch(`${api.url}/v1/taskgroups/${GROUP}/events`, { headers: { authorization: 'Bearer token-alice' } });
+  expect(response.status).toBe(200);
+  const whole = response.text();
+  const start = Date.now();
+  revoke();
+  await whole;
+  expect(Date.now() - start).toBeLessThan(5_000);
+  watch.close();
+  await api.close();
+}, 15_000);
+
+describe('the results socket', () => {
+  async function listen() {
+    const { watch, revoke } = fakeRevocation();
+    const free = createServer().listen(0, '127.0.0.1');
+    await once(free, 'listening');
+    const { port } = free.address() as AddressInfo;
+    free.close();
+    await once(free, 'close');
+    const groupWatch = createGroupWatch(async () => new Map(), log);
+    const identities = { authenticate: async (token: string) => (token === 'token-alice' ? alice : undefined) } as Identities;
+    const socket = createResultsSocket({
+      db: new FakeDatabase().asDatabase(),
+      log,
+      identities,
+      groupWatch,
+      revocations: watch,
+      taken: { read: async () => undefined, advance: () => undefined, flush: async () => undefined },
+      host: '127.0.0.1',
+      port,
+    });
+    await socket.listen();
+    return {
+      revoke,
+      open: (token?: string) =>
+        new WebSocket(`ws://127.0.0.1:${port}/v2/`, token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
+      async close() {
+        socket.stopAccepting();
+        await socket.handOver(0);
+        groupWatch.close();
+        watch.close();
+      },
+    };
+  }
+
+  /** The last message, and the code with which the connection was closed. */
+  async function ending(client: WebSocket): Promise<{ text: string; code: number }> {
+    let text = '';
+    client.on('message', (data: Buffer) => (text = data.toString()));
+    const [code] = (await once(client, 'close')) as [number];
+    return { text, code };
+  }
+
+  test('says why and closes with 1000 within 5 s of the revocation', async () => {
+    const server = await listen();
+    const client = server.open('token-alice');
+    await once(client, 'open');
+    client.send(GROUP);
+    const start = Date.now();
+    server.revoke();
+    const { text, code } = await ending(client);
+    expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('revoked') });
+    expect(code).toBe(1000);
+    expect(Date.now() - start).toBeLessThan(5_000);
+    await server.close();
+  }, 15_000);
+
+  test('closes a connection without a token that sends nothing', async () => {
+    const server = await listen();
+    const { text, code } = await ending(server.open());
+    expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('access token') });
+    expect(code).toBe(1000);
+    await server.close();
+  }, 20_000);
+
+  test('refuses the 1,001st task group of one connection', async () => {
+    const server = await listen();
+    const client = server.open('token-alice');
+    await once(client, 'open');
+    for (let index = 0; index <= 1_000; index++) client.send(`${String(index).padStart(8, '0')}-2222-4333-8444-555555555555`);
+    const { text } = await ending(client);
+    expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('at most 1000 task groups') });
+    await server.close();
+  }, 15_000);
+});
