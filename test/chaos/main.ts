@@ -20,7 +20,7 @@ async function main(): Promise<boolean> {
   const system = prepareSystem(scale.pairs.some(({ fault }) => fault === 'full disk'));
   const pairs = scale.pairs.filter(({ fault }) => fault !== 'full disk' || system.disks !== undefined);
   if (pairs.length < scale.pairs.length) say('skipped: full disk (only root can mount a small file system)');
-  const plan = makePlan({ seed, tasks, pairs, delayMs: scale.delayMs, holdMs: scale.holdMs });
+  const plan = makePlan({ ...scale, seed, tasks, pairs });
   planLines(plan).forEach(say);
 
   let list: Submitter[] = [];

@@ -11,7 +11,9 @@ export interface Pair {
 export interface Step extends Pair {
   /** How many tasks are submitted just before the fault. */
   tasks: number;
-  /** From the submit to the fault. */
+  /** The delay begins once a call of this step is accepted, so that the fault meets work under way; else with the submit. */
+  meetsWork: boolean;
+  /** Before the fault. */
   delayMs: number;
   /** How long the fault lasts. Killed and restarted parts come back as soon as they can. */
   holdMs: number;
@@ -34,19 +36,22 @@ export interface PlanOptions {
   seed: number;
   tasks: number;
   pairs: readonly Pair[];
+  /** How many of the faults wait until a call of their step is accepted, from 0 to 1. */
+  meetsWork: number;
   /** Longest delay before a fault, and shortest and longest duration of a fault. */
   delayMs: number;
   holdMs: readonly [number, number];
 }
 
 /** Every pair once, in a seeded order; with 1,000 tasks and more, twice for each 1,000 tasks. */
-export function makePlan({ seed, tasks, pairs, delayMs, holdMs: [shortest, longest] }: PlanOptions): Step[] {
+export function makePlan({ seed, tasks, pairs, meetsWork, delayMs, holdMs: [shortest, longest] }: PlanOptions): Step[] {
   const random = seededRandom(seed);
   const rounds = tasks < 1_000 ? 1 : Math.ceil(tasks / 1_000) * 2;
   const chosen = Array.from({ length: rounds }, () => shuffle(pairs, random)).flat();
   return chosen.map((pair, index) => ({
     ...pair,
     tasks: Math.floor(((index + 1) * tasks) / chosen.length) - Math.floor((index * tasks) / chosen.length),
+    meetsWork: random() < meetsWork,
     delayMs: Math.floor(random() * delayMs),
     holdMs: Math.floor(shortest + random() * (longest - shortest)),
   }));

@@ -9,9 +9,9 @@ import { readEvents } from './submitter-log';
 const SHOWN = 5;
 
 export function planLines(plan: readonly Step[]): string[] {
-  return plan.map(({ part, fault, tasks, delayMs, holdMs }, index) => {
+  return plan.map(({ part, fault, tasks, meetsWork, delayMs, holdMs }, index) => {
     const lasts = ['stop', 'memory alarm', 'disk alarm', 'full disk'].includes(fault) ? ` for ${holdMs} ms` : '';
-    return `  ${String(index + 1).padStart(3)}. ${tasks} tasks, ${delayMs} ms later ${part} ${fault}${lasts}`;
+    return `  ${String(index + 1).padStart(3)}. ${tasks} tasks, ${delayMs} ms after ${meetsWork ? 'the first is accepted' : 'their submit'} ${part} ${fault}${lasts}`;
   });
 }
 

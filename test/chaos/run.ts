@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { openStore, openTemporal } from '../helpers/system';
+import { until } from '../helpers/until';
 import { keyOf } from './calls';
 import { checkAnswers, checkRepeats, type SubmitterRecord, type Violation } from './check-answers';
 import { checkBroker, countConnectionsAtStart } from './check-broker';
@@ -17,6 +18,8 @@ import type { ChaosSystem } from './system';
 
 const LOOK_MS = 1_000;
 const REATTACH_MS = 90_000;
+const ACCEPTED_WITHIN_MS = 5_000;
+const WARM_WITHIN_MS = 90_000;
 
 export interface Outcome {
   violations: Violation[];
@@ -34,10 +37,13 @@ export async function runPlan(
   say: (line: string) => void,
 ): Promise<Outcome> {
   const connections = await countConnectionsAtStart();
+  await warmUp(submitters);
   const agentFaults: Span[] = [];
   const startedMs = Date.now();
   for (const [index, step] of plan.entries()) {
+    const before = acceptedBy(submitters);
     share(step.tasks, submitters);
+    if (step.meetsWork) await untilAccepted(submitters, before);
     await delay(step.delayMs);
     const fromMs = Date.now();
     await inflict(step, system.disks);
@@ -64,6 +70,24 @@ export async function runPlan(
   } finally {
     await store.end();
   }
+}
+
+/** One call each: a fault that meets clients which are still starting meets no work. */
+async function warmUp(submitters: readonly Submitter[]): Promise<void> {
+  submitters.forEach((submitter) => submitter.submit(1));
+  await until('every submitter has its first answer', () => submitters.every((one) => one.unsettled().length === 0), {
+    deadlineMs: WARM_WITHIN_MS,
+  });
+}
+
+/** A submitter may be starting, or wait for a part that was just away: then the fault meets that. */
+async function untilAccepted(submitters: readonly Submitter[], before: number): Promise<void> {
+  const deadlineMs = Date.now() + ACCEPTED_WITHIN_MS;
+  while (acceptedBy(submitters) === before && Date.now() < deadlineMs) await delay(20);
+}
+
+function acceptedBy(submitters: readonly Submitter[]): number {
+  return submitters.reduce((sum, { log }) => sum + readEvents(log).filter(({ event }) => event === 'accepted').length, 0);
 }
 
 /** Shares tasks out by weight; what does not divide goes to the first. */
