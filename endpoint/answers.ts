@@ -25,6 +25,10 @@ const MAX_BACKOFF_MS = 15_000;
 /** A failure's text beyond this loses its middle. */
 const MAX_TEXT_CHARS = 64 * 1024;
 
+/** Services of earlier versions send the number under its old name only. */
+export const maxResultCharsOf = ({ max_body_chars, max_body_bytes }: AgentRegistration): number =>
+  max_body_chars ?? max_body_bytes;
+
 export class Answers {
   readonly #aborted = new AbortController();
 
@@ -32,7 +36,7 @@ export class Answers {
 
   /** True when the broker confirmed the result; false when `close` came first. */
   async send(attempt: Attempt, outcome: Outcome): Promise<boolean> {
-    const limited = limitOutcome(outcome, this.options.registration().max_body_bytes);
+    const limited = limitOutcome(outcome, maxResultCharsOf(this.options.registration()));
     for (let backoffMs = FIRST_BACKOFF_MS; !this.#aborted.signal.aborted; backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
       try {
         await this.options.whenConnected();

@@ -5,7 +5,7 @@ import { decodeFrame, taskHeadersSchema, type TaskData } from '../contracts/fram
 import type { AgentRegistration } from '../contracts/http/v1';
 
 import type { AgentLog } from './agent-log';
-import type { Answers } from './answers';
+import { maxResultCharsOf, type Answers } from './answers';
 import type { Attempt, Attempts } from './attempts';
 import type { Bodies, FetchedBody } from './bodies';
 import { failure, kindOf, type FunctionKind, type Outcome } from './runners/runner';
@@ -136,7 +136,7 @@ export class Intake {
       buffer: fetched.text,
       resultSerializers: attempt.headers.result_serializers,
       walltimeMs: attempt.headers['funcx-walltime-ms'],
-      maxResultChars: registration().max_body_bytes,
+      maxResultChars: maxResultCharsOf(registration()),
       onStart: () => {
         fetched.release();
         attempts.start(attempt, Date.now());

@@ -87,6 +87,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     heartbeat_period_s: config.FUNCX_HEARTBEAT_PERIOD_S,
     ack_within_ms: config.FUNCX_ACK_WITHIN_MS,
     inline_body_bytes: config.FUNCX_INLINE_BODY_BYTES,
+    max_body_chars: config.FUNCX_MAX_BODY_CHARS,
     max_body_bytes: config.FUNCX_MAX_BODY_CHARS,
   };
 }

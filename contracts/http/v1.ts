@@ -47,7 +47,9 @@ export const agentRegistrationSchema = z.object({
   ack_within_ms: z.number(),
   /** The agent uploads results with more serialized characters over HTTP. Counts characters, despite its name. */
   inline_body_bytes: z.number(),
-  /** Maximum number of serialized characters of a result. Counts characters, despite its name. */
+  /** The most serialized characters that a result may have. */
+  max_body_chars: z.number().optional(),
+  /** The same number, under the name that agents of earlier versions read. */
   max_body_bytes: z.number(),
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;

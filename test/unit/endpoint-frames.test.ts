@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 
 import { packBuffer, packJsonArguments } from '../../contracts/packing';
-import { limitOutcome } from '../../endpoint/answers';
+import type { AgentRegistration } from '../../contracts/http/v1';
+import { limitOutcome, maxResultCharsOf } from '../../endpoint/answers';
 import { readConfig } from '../../endpoint/config';
 import { encodeWorkerFrame, FrameReader, type WorkerFrame } from '../../endpoint/runners/frames';
 import { failure, kindOf } from '../../endpoint/runners/runner';
@@ -77,4 +78,10 @@ test('user code does not inherit the credentials of the agent', () => {
 
 test('a wrong environment of the agent names every variable', () => {
   expect(() => readConfig({ FUNCX_WORKERS: 'many' })).toThrow(/FUNCX_API_URL[\s\S]*FUNCX_WORKERS/);
+});
+
+test('the limit of a result is read under both names that services give it', () => {
+  const registration = (limits: object) => limits as AgentRegistration;
+  expect(maxResultCharsOf(registration({ max_body_bytes: 10 }))).toBe(10);
+  expect(maxResultCharsOf(registration({ max_body_chars: 20, max_body_bytes: 10 }))).toBe(20);
 });
