@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 
@@ -80,24 +78,23 @@ function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
 
 /** The task queue of the pipeline's workflow says whom it acts as; see docs/pipelines.md for what that does and does not protect. */
 async function identityOf({ db, config, temporal }: ActivityDeps, { pipeline }: CallOrigin): Promise<Identity> {
-  if (pipeline) {
-    const taskQueue = await temporal.taskQueueOf(pipeline);
+  const taskQueue = pipeline && (await temporal.taskQueueOf(pipeline));
+  if (pipeline && taskQueue) {
     const bound = await findQueueIdentity(db, pipeline.namespace, taskQueue);
     if (bound) return bound;
   }
-  const wanted = config.FUNCX_PIPELINE_IDENTITY ?? bootstrapIdentity(config.FUNCX_BOOTSTRAP_IDENTITY_FILE);
-  const identity = wanted === undefined || wanted === 'none' ? undefined : await findIdentity(db, wanted);
+  const wanted = config.FUNCX_PIPELINE_IDENTITY;
+  const identity = wanted === 'none' ? undefined : await findIdentity(db, wanted);
   if (identity) return identity;
+  const caller =
+    pipeline && taskQueue
+      ? `nobody registered the task queue "${taskQueue}" of workflow ${pipeline.workflowId} in namespace ${pipeline.namespace}`
+      : 'the call names no workflow as its origin';
   throw new TerminalError(
     'UNAUTHENTICATED',
-    'nobody registered the task queue of this pipeline, and the service has no default identity for calls; ' +
-      'give the worker of the pipeline the plugin, or PUT /v1/pipelines/<task queue> once',
+    `${caller}, so the service does not know whom the call acts as; run "funcx pipeline register <task queue>" once, ` +
+      'or give the worker of the pipeline the plugin (FUNCX_PIPELINE_IDENTITY names an identity for all such calls)',
   );
-}
-
-function bootstrapIdentity(file: string | undefined): string | undefined {
-  if (file === undefined) return undefined;
-  return z.object({ client_id: z.string() }).parse(JSON.parse(readFileSync(file, 'utf8'))).client_id;
 }
 
 /** Errors of the service as failures of the call: what the author must change is final, the rest is tried again. */

@@ -10,7 +10,7 @@ import { releaseErrors } from './funcx-1.0/errors';
 import { closeConnections, onlyThisRelease, releaseRoutes } from './funcx-1.0/routes';
 import { globusRoutes } from './globus/routes';
 import { acceptAbsoluteForm } from './middleware/absolute-form';
-import { authenticate, identityOf, requireAdmin, requireScope } from './middleware/authenticate';
+import { authenticate, identityOf, refuseAgents, requireAdmin, requireScope } from './middleware/authenticate';
 import { errorHandler, unknownRoute } from './middleware/error-handler';
 import { limitBodiesInFlight } from './middleware/limit-bodies-in-flight';
 import { createLargeRequests } from './middleware/large-requests';
@@ -48,7 +48,8 @@ export function createApp(deps: ApiDeps): Express {
   const guards: Record<RouteAccess, RequestHandler[]> = {
     open: [],
     body: [], // The token is for one attempt; `authorize` of the route checks it.
-    user: [authenticate(deps.identities)],
+    user: [authenticate(deps.identities), refuseAgents()],
+    agent: [authenticate(deps.identities)],
     admin: [authenticate(deps.identities), requireAdmin()],
   };
   const limits: BodyLimits = {
@@ -76,7 +77,7 @@ export function createApp(deps: ApiDeps): Express {
 
 /** Routes of Globus Flows check the scope themselves, because they report a missing one in their own format. */
 function scopeOf({ access, wire, resourceServers }: Route): RequestHandler[] {
-  const hasIdentity = access === 'user' || access === 'admin';
+  const hasIdentity = access === 'user' || access === 'agent' || access === 'admin';
   return hasIdentity && wire !== 'flows' ? [requireScope(resourceServers)] : [];
 }
 
@@ -88,7 +89,7 @@ function authorize(route: Route): RequestHandler {
 }
 
 function answer(route: Route): RequestHandler {
-  const hasIdentity = route.access === 'user' || route.access === 'admin';
+  const hasIdentity = route.access === 'user' || route.access === 'agent' || route.access === 'admin';
   return async function answerRoute(req, res) {
     const value = await route.invoke({
       identity: hasIdentity ? identityOf(res) : NOBODY,

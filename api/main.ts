@@ -61,7 +61,9 @@ async function main(): Promise<void> {
   await broker.start();
 
   const identities = createIdentities(db);
-  if (config.FUNCX_BOOTSTRAP_IDENTITY_FILE) await identities.ensureBootstrap(config.FUNCX_BOOTSTRAP_IDENTITY_FILE);
+  if (config.FUNCX_BOOTSTRAP_IDENTITY_FILE) {
+    await identities.ensureBootstrap(config.FUNCX_BOOTSTRAP_IDENTITY_FILE, config.FUNCX_BOOTSTRAP_AGENT_FILE);
+  }
   const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
 

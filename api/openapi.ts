@@ -8,7 +8,13 @@ import { route, type Route, type RouteDescription } from './route';
 /** Generates `/openapi.json` from the routes, so that the schemas that validate requests also document them. */
 
 const JSON_TYPE = 'application/json';
-const SECURITY = { open: [], user: [{ token: [] }], admin: [{ token: [] }], body: [{ bodyToken: [] }] } as const;
+const SECURITY = {
+  open: [],
+  user: [{ token: [] }],
+  agent: [{ token: [] }],
+  admin: [{ token: [] }],
+  body: [{ bodyToken: [] }],
+} as const;
 
 type Json = Record<string, unknown>;
 

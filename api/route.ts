@@ -10,8 +10,11 @@ import { COMPUTE_RESOURCE_SERVER } from './auth/scopes';
 
 export type Method = 'get' | 'post' | 'put' | 'delete';
 
-/** Required token. `open`: none. `user`: any identity. `admin`: an administrator. `body`: the signed token of one attempt. */
-export type RouteAccess = 'open' | 'user' | 'admin' | 'body';
+/**
+ * `open`: no token. `user`: any identity but those of agents. `agent`: any identity. `admin`: administrators.
+ * `body`: the signed token of one attempt.
+ */
+export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'body';
 
 /** How to parse the request body. `none` ignores the body. */
 export type BodyKind = 'json' | 'form' | 'raw' | 'none';

@@ -13,6 +13,7 @@ import {
   readEndpointId,
   SERVICE_VARIABLES,
 } from '../local/setup/agent-folder';
+import { confinementVariables, findSeparation, isSameUserWanted } from '../local/setup/separation';
 import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/processes/process-identity';
 import { ProcessRegistry } from '../local/processes/process-registry';
 import { readState } from '../local/setup/state';
@@ -174,7 +175,25 @@ async function variablesOf(
     ...(options.groupId === undefined ? {} : { FUNCX_ENDPOINT_GROUP: options.groupId }),
     ...(options.functionIds === undefined ? {} : { FUNCX_ENDPOINT_FUNCTIONS: options.functionIds.join(',') }),
     ...(options.id === undefined ? {} : { FUNCX_ENDPOINT_ID: options.id }),
+    ...confinementOf(layout, name, options),
   };
+}
+
+/**
+ * Beside a service on this machine, function code that runs as the service's user can read the service's secrets: it runs
+ * apart where the agent is root, and an agent that others may submit to does not start otherwise.
+ */
+function confinementOf(layout: Layout, name: string, { isPublic, groupId }: StartOptions): Record<string, string> {
+  if (readState(layout) === undefined) return {};
+  const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');
+  if (!isShared && (process.getuid?.() !== 0 || isSameUserWanted())) return {};
+  const found = findSeparation(layout, cacheDirOf(layout));
+  if (!('reason' in found)) return confinementVariables(found);
+  if (!isShared) return {};
+  throw new UserError(
+    `Endpoint ${name} was not shared: its functions would run as the user of the service in ${layout.dataDir} and could read ` +
+      `its secrets, because ${found.reason}. Start the agent as another user, or install bubblewrap.`,
+  );
 }
 
 /** The Python of the system in this data folder; on a machine without one, an environment is made. */

@@ -10,6 +10,7 @@ import { addFlowCommands } from './flow';
 import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
+import { addPipelineCommands } from './pipeline';
 import { addRunCommand } from './run';
 import { addScheduleCommands } from './schedule';
 import { addSubmissionCommands } from './submission';
@@ -38,6 +39,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addSubmissionCommands(program);
   addTaskCommands(program);
   addWatchCommand(program);
+  addPipelineCommands(program);
   addIdentityCommands(program);
   addGroupCommands(program);
   addDeadLetterCommands(program);

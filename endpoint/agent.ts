@@ -97,7 +97,7 @@ export class Agent {
       clientSecret: config.clientSecret,
       ...(config.caFile ? { ca: fs.readFileSync(config.caFile, 'utf8') } : {}),
     });
-    this.#state = StateDir.open(config.dir);
+    this.#state = StateDir.open(config.dir, config.confinement.user);
     this.#workerLog = this.#state.openWorkerLog();
     this.#registrar = new Registrar({
       client: this.#client,
@@ -124,6 +124,7 @@ export class Agent {
     const shared = {
       env: config.workerEnv,
       cwd: config.workerEnv.FUNCX_RUN_DIR ?? config.dir,
+      confinement: config.confinement,
       groups: this.#groups,
       hostname: hostname(),
       logFd: this.#workerLog.fd,

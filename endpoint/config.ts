@@ -3,6 +3,8 @@ import path from 'node:path';
 
 import { z } from 'zod';
 
+import type { Confinement } from './runners/confinement';
+
 /** The agent's environment, read here only. */
 
 const configSchema = z.object({
@@ -42,6 +44,12 @@ const configSchema = z.object({
   FUNCX_DRAIN_MS: z.coerce.number().int().min(0).default(30_000),
   /** Each Python call gets a directory of its own, as `run_in_sandbox` of the stock agent. */
   FUNCX_SANDBOX: z.enum(['0', '1']).default('0'),
+  /** `uid:gid` of the user that runs function code, where the agent is root; `same` is the agent's own user. */
+  FUNCX_WORKER_USER: z
+    .union([z.literal('same').transform(() => undefined), z.string().regex(/^\d+:\d+$/, 'uid:gid, as numbers')])
+    .optional(),
+  /** Folders, with colons between, that function code must not see: it runs in a sandbox of bubblewrap then. */
+  FUNCX_WORKER_HIDES: z.string().min(1).optional(),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 
@@ -62,6 +70,7 @@ export interface AgentConfig {
   logLevel: string;
   /** What user code inherits: everything but the agent's own secrets. */
   workerEnv: NodeJS.ProcessEnv;
+  confinement: Confinement;
 }
 
 /** Reads the environment; throws an error that names each variable that is wrong. */
@@ -71,6 +80,8 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
   const parsed = configSchema.safeParse(given);
   if (!parsed.success) throw new Error(`the agent's environment is not complete:\n${z.prettifyError(parsed.error)}`);
   const values = parsed.data;
+  const runDir = path.join(values.FUNCX_ENDPOINT_DIR, 'tasks');
+  const user = parseUser(values.FUNCX_WORKER_USER);
   const { FUNCX_CLIENT_ID: _id, FUNCX_CLIENT_SECRET: _secret, ...workerEnv } = env;
   return {
     apiUrl: values.FUNCX_API_URL,
@@ -92,8 +103,17 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
     logLevel: values.LOG_LEVEL,
     workerEnv: {
       ...workerEnv,
-      FUNCX_RUN_DIR: path.join(values.FUNCX_ENDPOINT_DIR, 'tasks'),
+      // The home of the agent's user is not the worker's to read.
+      ...(user === undefined ? {} : { HOME: runDir }),
+      FUNCX_RUN_DIR: runDir,
       FUNCX_SANDBOX: values.FUNCX_SANDBOX,
     },
+    confinement: { user, hidden: values.FUNCX_WORKER_HIDES?.split(':'), runDir },
   };
+}
+
+function parseUser(text: string | undefined): Confinement['user'] {
+  if (text === undefined) return undefined;
+  const [uid, gid] = text.split(':').map(Number);
+  return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }

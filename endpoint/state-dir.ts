@@ -43,10 +43,15 @@ export class DirectoryInUseError extends Error {
 export class StateDir {
   private constructor(readonly dir: string) {}
 
-  /** Makes the directory and takes its lock; throws {@link DirectoryInUseError}. */
-  static open(dir: string): StateDir {
+  /** Makes the directory, with a folder for the user that runs function code, and takes its lock; throws {@link DirectoryInUseError}. */
+  static open(dir: string, workerUser?: { uid: number; gid: number }): StateDir {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
-    fs.mkdirSync(path.join(dir, 'tasks'), { recursive: true });
+    const tasks = path.join(dir, 'tasks');
+    fs.mkdirSync(tasks, { recursive: true });
+    if (workerUser !== undefined) {
+      fs.chmodSync(dir, 0o711); // a way through; the files in it have modes of their own
+      fs.chownSync(tasks, workerUser.uid, workerUser.gid);
+    }
     takeLock(dir);
     return new StateDir(dir);
   }

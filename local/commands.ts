@@ -33,6 +33,7 @@ export function addLocalCommands(program: Command): void {
   up.option('--private-ports', 'take any free ports, of which none is usual')
     .option('--no-endpoint', 'start no local endpoint')
     .option('--endpoint-name <name>', 'name of the local endpoint', DEFAULT_UP.endpointName)
+    .option('--public-tutorial', 'let every identity use the local endpoint; its function code runs apart from the service')
     .option('--only <what>', 'only "engines": nothing of ours')
     .action((values: Record<string, unknown>) => runUp(values));
   program
@@ -61,6 +62,7 @@ async function runUp(values: Record<string, unknown>): Promise<void> {
     ports,
     endpoint: values.endpoint !== false,
     endpointName: String(values.endpointName),
+    publicTutorial: values.publicTutorial === true,
     onlyEngines: values.only === 'engines',
   };
   if (values.detach === true) await upDetached(options, argumentsOf(options));
@@ -77,6 +79,7 @@ function argumentsOf(options: UpOptions): string[] {
     ...['--data-dir', options.dataDir, '--endpoint-name', options.endpointName],
     ...ports,
     ...(options.endpoint ? [] : ['--no-endpoint']),
+    ...(options.publicTutorial ? ['--public-tutorial'] : []),
     ...(options.onlyEngines ? ['--only', 'engines'] : []),
   ];
 }

@@ -8,6 +8,8 @@ export interface Identity {
   isAdmin: boolean;
   /** Ids of the groups that the identity is a member of. */
   groups: ReadonlySet<string>;
+  /** Set for the identity of an agent, which may register this endpoint and do nothing else. */
+  agentOf?: { endpointId: string; ownerId: string; mayBePublic: boolean };
   /** The resource server of the access token; only Flows checks it. */
   resourceServer?: string;
 }
@@ -52,6 +54,7 @@ const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> =
 
 /** Decides on one action of an identity on a resource. A denial carries the error code of the response. */
 export function decide(identity: Identity, action: Action, resource: Resource): Decision {
+  if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' };
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
   if (resource.ownerId === identity.id) return 'allow';
   if (resource.kind === 'function' || resource.kind === 'endpoint') return decideShared(identity, action, resource);

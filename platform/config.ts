@@ -25,10 +25,10 @@ export const configSchema = z.object({
   /** Nexus endpoint of pipeline calls. Its name is unique in the Temporal cluster. */
   TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
   /**
-   * Name or id of the identity that pipeline calls act as when the task queue of the pipeline is not registered. Default:
-   * the bootstrap administrator; `none` refuses such calls.
+   * Name or id of the identity that calls act as when nobody registered the task queue of their pipeline. `none` refuses
+   * such calls.
    */
-  FUNCX_PIPELINE_IDENTITY: z.string().min(1).optional(),
+  FUNCX_PIPELINE_IDENTITY: z.string().min(1).default('none'),
   AMQP_URL: z.string().min(1),
   AMQP_MANAGEMENT_URL: z.string().min(1),
   /** The broker address for clients and agents; each gets credentials of its own. */
@@ -45,6 +45,8 @@ export const configSchema = z.object({
   FUNCX_TOKEN_KEY: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits'),
   /** JSON {client_id, client_secret, name} of an administrator that is created at start. */
   FUNCX_BOOTSTRAP_IDENTITY_FILE: z.string().optional(),
+  /** JSON {client_id, client_secret, endpoint_id, public}: the identity of an agent that serves an endpoint of that administrator. */
+  FUNCX_BOOTSTRAP_AGENT_FILE: z.string().optional(),
   FUNCX_HEARTBEAT_PERIOD_S: positive.default(5),
   FUNCX_ACK_WITHIN_MS: positive.default(600_000),
   FUNCX_MAX_BODY_CHARS: positive.default(10_485_760),

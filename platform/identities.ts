@@ -50,8 +50,11 @@ export interface IssuedToken {
 }
 
 export interface Identities {
-  /** Creates or updates the administrator of the file {client_id, client_secret, name}. */
-  ensureBootstrap(file: string): Promise<void>;
+  /**
+   * Makes sure that the administrator of the file {client_id, client_secret, name} exists, and the identity of the agent
+   * in the second file, {client_id, client_secret, endpoint_id, public}, which serves an endpoint of that administrator.
+   */
+  ensureBootstrap(file: string, agentFile?: string): Promise<void>;
   /** Throws CONFLICT when the name or the id is taken. */
   create(wanted: NewIdentity): Promise<{ id: string; name: string; secret: string }>;
   list(): Promise<IdentityRow[]>;
@@ -72,6 +75,12 @@ export interface Identities {
 }
 
 const bootstrapSchema = z.object({ client_id: z.uuid(), client_secret: z.string().min(16), name: z.string().min(1) });
+const bootstrapAgentSchema = z.object({
+  client_id: z.uuid(),
+  client_secret: z.string().min(16),
+  endpoint_id: z.uuid(),
+  public: z.boolean().default(false),
+});
 const COLUMNS = 'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt"';
 
 interface Cached {
@@ -93,18 +102,27 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       expiresAt: Date;
       server: string;
       groups: string[];
+      agentEndpointId: string | null;
+      agentOwnerId: string | null;
+      mayBePublic: boolean;
     }>({
       name: 'read-token',
       text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt", t.resource_server as server,
+                    i.agent_endpoint_id as "agentEndpointId", i.agent_owner_id as "agentOwnerId", i.agent_may_be_public as "mayBePublic",
                     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
                from access_tokens t join identities i on i.id = t.identity_id
-              where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null`,
+              where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null
+                and not exists (select from identities o where o.id = i.agent_owner_id and o.revoked_at is not null)`,
       values: [hash],
     });
     const row = rows[0];
     if (!row) return undefined;
-    const { id, name, isAdmin, groups, server: resourceServer } = row;
-    const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer };
+    const { id, name, isAdmin, groups, server: resourceServer, agentEndpointId, agentOwnerId, mayBePublic } = row;
+    const agentOf =
+      agentEndpointId === null || agentOwnerId === null
+        ? undefined
+        : { endpointId: agentEndpointId, ownerId: agentOwnerId, mayBePublic };
+    const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer, agentOf };
     return { identity, expiresAtMs: row.expiresAt.getTime(), readAtMs: now() };
   }
 
@@ -124,21 +142,33 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
     }
   }
 
+  /** The stored hash where it is of this secret already, so that a restart does not change the row's hash. */
+  async function hashOf(id: string, secret: string): Promise<string> {
+    const { rows } = await db.query<{ secret_hash: string }>('select secret_hash from identities where id = $1', [id]);
+    const present = rows[0]?.secret_hash;
+    return present !== undefined && (await verifySecret(secret, present)) ? present : hashSecret(secret);
+  }
+
   return {
-    async ensureBootstrap(file) {
+    async ensureBootstrap(file, agentFile) {
       const wanted = bootstrapSchema.parse(JSON.parse(await readFile(file, 'utf8')));
       const id = wanted.client_id.toLowerCase();
-      const { rows } = await db.query<{ secret_hash: string }>('select secret_hash from identities where id = $1', [id]);
-      const present = rows[0]?.secret_hash;
-      const hash =
-        present !== undefined && (await verifySecret(wanted.client_secret, present))
-          ? present
-          : await hashSecret(wanted.client_secret);
       await db.query(
         `insert into identities (id, name, secret_hash, is_admin) values ($1, $2, $3, true)
          on conflict (id) do update set name = excluded.name, secret_hash = excluded.secret_hash, is_admin = true, revoked_at = null`,
-        [id, wanted.name, hash],
+        [id, wanted.name, await hashOf(id, wanted.client_secret)],
       );
+      if (agentFile === undefined) return;
+      const agent = bootstrapAgentSchema.parse(JSON.parse(await readFile(agentFile, 'utf8')));
+      const agentId = agent.client_id.toLowerCase();
+      await db.query(
+        `insert into identities (id, name, secret_hash, agent_endpoint_id, agent_owner_id, agent_may_be_public)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (id) do update set secret_hash = excluded.secret_hash, agent_endpoint_id = excluded.agent_endpoint_id,
+             agent_owner_id = excluded.agent_owner_id, agent_may_be_public = excluded.agent_may_be_public, is_admin = false`,
+        [agentId, `agent-${agentId}`, await hashOf(agentId, agent.client_secret), agent.endpoint_id, id, agent.public],
+      );
+      cache.clear();
     },
 
     async create({ name, id = randomUUID(), secret = makeSecret(), isAdmin = false }) {

@@ -69,7 +69,9 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
   });
 
   async function identify(authorization: string | undefined): Promise<Identity | undefined> {
-    return authorization === undefined ? undefined : identities.authenticate(bearerToken(authorization));
+    if (authorization === undefined) return undefined;
+    const identity = await identities.authenticate(bearerToken(authorization));
+    return identity?.agentOf ? undefined : identity; // an agent has no results to wait for
   }
 
   return {

@@ -43,6 +43,19 @@ export const requireScope = (allowed: readonly string[]): RequestHandler =>
     next();
   };
 
+/** Refuses the identities of agents. Use after {@link authenticate}. */
+export const refuseAgents = (): RequestHandler =>
+  function refuseAgentIdentities(_req, res, next) {
+    const { agentOf } = identityOf(res);
+    if (agentOf) {
+      throw new TerminalError(
+        'FORBIDDEN',
+        `this identity may only serve endpoint ${agentOf.endpointId}; use an identity of your own for everything else`,
+      );
+    }
+    next();
+  };
+
 /** Requires an administrator. Use after {@link authenticate}. */
 export const requireAdmin = (): RequestHandler =>
   function requireAdministrator(_req, res, next) {

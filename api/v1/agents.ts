@@ -43,10 +43,27 @@ export function agentRoutes(deps: ApiDeps): Route[] {
       ...shared,
       method: 'put',
       path: '/v1/endpoints/:id',
+      access: 'agent',
       summary: 'Registers the agent of an existing endpoint again, or a new endpoint with a chosen ID',
-      handle: (request) => registerAgent(deps, request.identity, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
+      handle: (request) => {
+        const id = idParameter(request, 'id', 'ENDPOINT_NOT_FOUND');
+        return registerAgent(deps, registrant(request.identity, id, request.body), id, request.body);
+      },
     }),
   ];
+}
+
+/** Who registers: the identity of an agent does so for the owner of its endpoint, and cannot share the endpoint. */
+function registrant(identity: Identity, id: string, wanted: Registration): Identity {
+  const { agentOf } = identity;
+  if (!agentOf) return identity;
+  if (agentOf.endpointId !== id) {
+    throw new TerminalError('FORBIDDEN', `this identity may only serve endpoint ${agentOf.endpointId}, not ${id}`);
+  }
+  if ((wanted.public === true && !agentOf.mayBePublic) || wanted.group) {
+    throw new TerminalError('FORBIDDEN', `the agent of endpoint ${id} may not share it; its owner starts an agent that does`);
+  }
+  return { id: agentOf.ownerId, name: identity.name, isAdmin: false, groups: new Set() };
 }
 
 async function registerAgent(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<AgentRegistration> {

@@ -6,6 +6,7 @@ import { z } from 'zod';
 
 import { BUFFER, unpackBuffers } from '../../contracts/packing';
 
+import { confine, type Confinement } from './confinement';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
 
@@ -28,6 +29,7 @@ const kwargsSchema = z.record(z.string(), z.unknown());
 export interface ShellRunnerOptions {
   env: NodeJS.ProcessEnv;
   cwd: string;
+  confinement: Confinement;
   groups: ProcessGroups;
   hostname: string;
 }
@@ -74,7 +76,9 @@ export class ShellRunner implements Runner {
     const startedNs = nowNs();
     this.#isStopped = false;
     mkdirSync(this.options.cwd, { recursive: true });
-    const child = spawn('/bin/sh', ['-c', cmd], {
+    const { command, args, ...user } = confine(this.options.confinement, '/bin/sh', ['-c', cmd], this.options.cwd);
+    const child = spawn(command, args, {
+      ...user,
       cwd: this.options.cwd,
       env: { ...this.options.env, GC_TASK_UUID: call.taskId },
       detached: true,

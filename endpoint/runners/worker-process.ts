@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 
 import { z } from 'zod';
 
+import { confine, type Confinement } from './confinement';
 import { encodeWorkerFrame, FrameReader, type WorkerFrame } from './frames';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
@@ -27,6 +28,7 @@ export interface WorkerProcessOptions {
   args: string[];
   env: NodeJS.ProcessEnv;
   cwd: string;
+  confinement: Confinement;
   /** File descriptor for the output of user code. */
   logFd: number;
   groups: ProcessGroups;
@@ -149,11 +151,12 @@ class Incarnation {
   #pending: { call: Call; startedNs: number; resolve: (outcome: Outcome) => void } | undefined;
 
   constructor(private readonly options: WorkerProcessOptions) {
-    const { command, args, env, cwd, logFd } = options;
+    const { env, cwd, logFd, confinement } = options;
+    const { command, args, ...user } = confine(confinement, options.command, options.args, cwd);
     const logStart = fs.fstatSync(logFd).size;
     makeFolder(cwd);
     // detached: leads a group of its own, so that its children can be ended with it
-    this.#child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', logFd, logFd, 'pipe'] });
+    this.#child = spawn(command, args, { ...user, cwd, env, detached: true, stdio: ['ignore', logFd, logFd, 'pipe'] });
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
     this.ready.catch(() => undefined); // whoever runs a call asks again

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -22,7 +21,7 @@ import { UserError } from '../machine/user-error';
 import { ManagedProcess } from '../processes/managed-process';
 import { commandLineOf, identify } from '../processes/process-identity';
 import { runCommand } from '../processes/run-command';
-import { ensureSystemUser } from './system-user';
+import { canReach, ensurePostgresUser } from './system-user';
 
 import type { Layout } from '../machine/layout';
 import type { StartContext } from '../processes/start-context';
@@ -139,7 +138,7 @@ function packagePrograms(): string {
 function choosePlace({ layout, say }: StartContext): Place {
   const programs = packagePrograms();
   if (process.getuid?.() !== 0) return { programs, data: layout.postgresDir };
-  const user = ensureSystemUser();
+  const user = ensurePostgresUser();
   const isReachable = canReach(user, join(programs, 'bin', 'postgres')) && canReach(user, layout.dataDir);
   if (isReachable && !existsSync(farPlaceFile(layout))) return { programs, data: layout.postgresDir, user };
   const elsewhere = farPlace(layout);
@@ -155,10 +154,6 @@ const farPlaceFile = (layout: Layout): string => join(layout.secretsDir, 'postgr
  */
 function farPlace(layout: Layout): string {
   return join('/var/lib/funcx', `${layout.hash}-${keepSecret(farPlaceFile(layout), 4)}`);
-}
-
-function canReach({ uid, gid }: SystemUser, path: string): boolean {
-  return spawnSync('/bin/sh', ['-c', 'test -x "$1"', 'sh', path], { uid, gid, cwd: '/' }).status === 0;
 }
 
 function copyPrograms(from: string, into: string): string {

@@ -2,13 +2,13 @@ import { spawnSync } from 'node:child_process';
 
 import { UserError } from '../machine/user-error';
 
+const POSTGRES = 'funcx-postgres';
+
 export interface SystemUser {
   name: string;
   uid: number;
   gid: number;
 }
-
-const NAME = 'funcx-postgres';
 
 function numberOf(flag: '-u' | '-g', name: string): number | undefined {
   const { status, stdout } = spawnSync('id', [flag, name], { encoding: 'utf8' });
@@ -21,23 +21,33 @@ function find(name: string): SystemUser | undefined {
   return uid === undefined || gid === undefined ? undefined : { name, uid, gid };
 }
 
-/** The user, without a shell or a home, that root runs PostgreSQL as; made at the first time. */
-export function ensureSystemUser(): SystemUser {
-  const known = find(NAME);
+/** A user of the system without a shell or a home, made at the first time; undefined where that is not possible. */
+export function ensureSystemUser(name: string): SystemUser | undefined {
+  const known = find(name);
   if (known !== undefined) return known;
   const ways: [string, string[]][] = [
     [
       'useradd',
-      ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', NAME],
+      ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', name],
     ],
-    ['adduser', ['-S', '-D', '-H', '-s', '/sbin/nologin', NAME]], // busybox
+    ['adduser', ['-S', '-D', '-H', '-s', '/sbin/nologin', name]], // busybox
   ];
   for (const [command, args] of ways) {
     if (spawnSync(command, args, { stdio: 'ignore' }).status === 0) break;
   }
-  const made = find(NAME) ?? find('postgres');
-  if (made !== undefined) return made;
+  return find(name);
+}
+
+/** The user that root runs PostgreSQL as, because PostgreSQL refuses to be root. */
+export function ensurePostgresUser(): SystemUser {
+  const user = ensureSystemUser(POSTGRES) ?? find('postgres');
+  if (user !== undefined) return user;
   throw new UserError(
-    `PostgreSQL cannot run as root and the user ${NAME} could not be made; add it ("useradd --system ${NAME}") or run as an ordinary user.`,
+    `PostgreSQL cannot run as root and the user ${POSTGRES} could not be made; add it ("useradd --system ${POSTGRES}") or run as an ordinary user.`,
   );
+}
+
+/** True when this user may enter the folder, or execute the file. */
+export function canReach({ uid, gid }: SystemUser, path: string): boolean {
+  return spawnSync('/bin/sh', ['-c', 'test -x "$1"', 'sh', path], { uid, gid, cwd: '/' }).status === 0;
 }

@@ -51,6 +51,8 @@ export function makeFolders(layout: Layout): void {
     mkdirSync(folder, { recursive: true, mode: PRIVATE });
   }
   mkdirSync(layout.endpointsDir, { recursive: true, mode: PRIVATE });
+  // The user that runs function code passes through to its own folder.
+  if (process.getuid?.() === 0) chmodSync(layout.endpointsDir, PASSABLE);
   // The certificate of the authority is for everybody; the private keys in there have mode 600.
   mkdirSync(layout.tlsDir, { recursive: true, mode: PASSABLE });
 }

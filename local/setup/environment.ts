@@ -4,12 +4,14 @@ import { join } from 'node:path';
 
 import { databaseUrl } from '../engines/postgres';
 import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from '../engines/rabbitmq';
-import { keepSecret, readJson, writeJson } from '../machine/files';
+import { keepSecret, writeJson } from '../machine/files';
 import { identify } from '../processes/process-identity';
 import { defaultWorkers } from './agent-folder';
+import { confinementVariables, type Separation } from './separation';
 
 import type { Layout } from '../machine/layout';
 import type { Ports } from '../machine/ports';
+import type { AgentIdentity, Credentials } from './agent-identity';
 import type { Externals } from './options';
 import type { SystemState } from './state';
 
@@ -17,9 +19,6 @@ import type { SystemState } from './state';
 
 const LOOPBACK = '127.0.0.1';
 const KEY_BYTES = 32;
-
-/** The endpoint that tutorials and talks name: on a system of one's own it is the local one, for everybody who may log in. */
-const TUTORIAL = { FUNCX_ENDPOINT_ID: '4b116d3c-1703-4f8f-9f6f-39921e5864df', FUNCX_ENDPOINT_PUBLIC: '1' };
 
 /** The state at the begin of a start: every address is known, nothing runs. Makes the administrator's identity. */
 export function initialState(layout: Layout, ports: Ports, externals: Externals): SystemState {
@@ -57,7 +56,12 @@ export function initialState(layout: Layout, ports: Ports, externals: Externals)
 }
 
 /** What `api` and `workers` get; platform/config reads exactly these. */
-export function serviceVariables(layout: Layout, state: SystemState, externals: Externals): Record<string, string> {
+export function serviceVariables(
+  layout: Layout,
+  state: SystemState,
+  externals: Externals,
+  agentFile?: string,
+): Record<string, string> {
   const { ports } = state;
   return {
     DATABASE_URL: externals.databaseUrl ?? databaseUrl(layout, ports.postgres),
@@ -74,22 +78,32 @@ export function serviceVariables(layout: Layout, state: SystemState, externals: 
     API_PUBLIC_URL: state.api_url,
     FUNCX_TOKEN_KEY: keepSecret(join(layout.secretsDir, 'token-key'), KEY_BYTES),
     FUNCX_BOOTSTRAP_IDENTITY_FILE: state.identity_file,
+    ...(agentFile === undefined ? {} : { FUNCX_BOOTSTRAP_AGENT_FILE: agentFile }),
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
     NODE_ENV: process.env.NODE_ENV ?? 'production',
   };
 }
 
+export interface AgentSettings {
+  name: string;
+  dir: string;
+  python: string;
+  identity: Credentials & Partial<AgentIdentity>;
+  separation?: Separation;
+}
+
 /** What the agent gets: the address and an identity, and nothing of the engines. */
-export function agentVariables(state: SystemState, name: string, dir: string, python: string): Record<string, string> {
-  const identity = readJson(state.identity_file) as { client_id: string; client_secret: string };
+export function agentVariables(state: SystemState, settings: AgentSettings): Record<string, string> {
+  const { name, dir, python, identity, separation } = settings;
   return {
     FUNCX_API_URL: state.api_url,
     FUNCX_CLIENT_ID: identity.client_id,
     FUNCX_CLIENT_SECRET: identity.client_secret,
     ...(state.ca_file === null ? {} : { FUNCX_CA: state.ca_file }),
     FUNCX_ENDPOINT_NAME: name,
-    // A service that others share as well may have that endpoint already.
-    ...(process.env.DATABASE_URL ? {} : TUTORIAL),
+    ...(identity.endpoint_id === undefined ? {} : { FUNCX_ENDPOINT_ID: identity.endpoint_id }),
+    FUNCX_ENDPOINT_PUBLIC: identity.public === true ? '1' : '0',
+    ...confinementVariables(separation ?? {}),
     FUNCX_ENDPOINT_DIR: dir,
     FUNCX_PYTHON: python,
     FUNCX_WORKERS: defaultWorkers(),

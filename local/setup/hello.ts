@@ -1,8 +1,9 @@
-import { Client, python, TaskError } from '../../sdk';
+import { Client, FuncXError, python, TaskError } from '../../sdk';
 
 import { readJson } from '../machine/files';
 import { UserError } from '../machine/user-error';
 
+import type { Credentials } from './agent-identity';
 import type { SystemState } from './state';
 
 const WAIT_MS = 60_000;
@@ -10,17 +11,10 @@ const HELLO = python<string>('def hello():\n    import platform\n    return "Hel
 
 /** Runs a real function on the local endpoint through every part; the time is from the submission to its value. */
 export async function sayHello(state: SystemState, stopping: AbortSignal): Promise<NonNullable<SystemState['hello']>> {
-  const identity = readJson(state.identity_file) as { client_id: string; client_secret: string };
-  const apiUrl = `http://127.0.0.1:${state.ports.api}`;
   const endpointId = state.endpoint?.id;
   if (endpointId === undefined || endpointId === null)
     throw new UserError('The local endpoint is connected but has written no id.');
-  const client = new Client({
-    apiUrl,
-    clientId: identity.client_id,
-    clientSecret: identity.client_secret,
-    ca: state.ca_file ?? undefined,
-  });
+  const client = createClient(state);
   const deadline = AbortSignal.timeout(WAIT_MS);
   let taskId = '';
   try {
@@ -36,4 +30,23 @@ export async function sayHello(state: SystemState, stopping: AbortSignal): Promi
   } finally {
     client.close();
   }
+}
+
+/** True when everybody may use this endpoint. */
+export async function isPublic(state: SystemState, endpointId: string): Promise<boolean> {
+  const client = createClient(state);
+  try {
+    return (await client.endpoint(endpointId)).public;
+  } catch (error) {
+    if (error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND') return false; // it is about to be registered
+    throw error;
+  } finally {
+    client.close();
+  }
+}
+
+/** A client of the administrator. */
+function createClient(state: SystemState): Client {
+  const { client_id: clientId, client_secret: clientSecret } = readJson(state.identity_file) as Credentials;
+  return new Client({ apiUrl: `http://127.0.0.1:${state.ports.api}`, clientId, clientSecret, ca: state.ca_file ?? undefined });
 }

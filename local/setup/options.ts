@@ -11,6 +11,8 @@ export interface UpOptions {
   ports: Partial<Record<PortName, number>>;
   endpoint: boolean;
   endpointName: string;
+  /** Everybody who has an identity may use the local endpoint; function code then needs a user or a sandbox of its own. */
+  publicTutorial: boolean;
   /** Start PostgreSQL, Temporal and RabbitMQ, and nothing of ours. */
   onlyEngines: boolean;
 }
@@ -37,6 +39,7 @@ export const DEFAULT_UP: UpOptions = {
   ports: {},
   endpoint: true,
   endpointName: 'local',
+  publicTutorial: false,
   onlyEngines: false,
 };
 

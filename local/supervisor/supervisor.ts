@@ -9,10 +9,12 @@ import { messageOf, UserError } from '../machine/user-error';
 import { ProcessRegistry } from '../processes/process-registry';
 import { ENGINE_PORTS, SERVICE_NAMES } from '../processes/start-context';
 import { ensureAgentPython, isAgentConnected, makeEndpointDir, readEndpointId } from '../setup/agent-folder';
+import { ensureAgentIdentity } from '../setup/agent-identity';
 import { choosePorts, moveTakenPorts } from '../setup/choose-ports';
 import { agentVariables, initialState, serviceVariables } from '../setup/environment';
-import { sayHello } from '../setup/hello';
+import { isPublic, sayHello } from '../setup/hello';
 import { readExternals } from '../setup/options';
+import { findSeparation, isSameUserWanted, type Separation } from '../setup/separation';
 import { writeState } from '../setup/state';
 import * as ours from './our-services';
 
@@ -20,11 +22,18 @@ import type { Layout } from '../machine/layout';
 import type { PortName } from '../machine/ports';
 import type { ManagedProcess } from '../processes/managed-process';
 import type { ServiceName, StartContext } from '../processes/start-context';
+import type { AgentIdentity } from '../setup/agent-identity';
 import type { ChosenPorts } from '../setup/choose-ports';
 import type { Externals, UpOptions } from '../setup/options';
 import type { SystemState } from '../setup/state';
 
 type EngineName = keyof typeof ENGINE_PORTS;
+
+interface PreparedAgent {
+  file: string;
+  identity: AgentIdentity;
+  separation: Separation | undefined;
+}
 
 const PORT_TRIES = 3;
 
@@ -46,6 +55,7 @@ export class Supervisor {
   #state: SystemState | undefined;
   #starting: Promise<unknown> = Promise.resolve();
   #isStopAsked = false;
+  #agent: PreparedAgent | undefined;
 
   constructor(layout: Layout, options: UpOptions, say: (line: string) => void) {
     this.#layout = layout;
@@ -85,6 +95,7 @@ export class Supervisor {
   async #start(): Promise<SystemState> {
     this.#externals = readExternals();
     makeFolders(this.#layout);
+    if (this.#needsPython()) this.#prepareAgent();
     await this.#registry.stopLeftBehind(this.#say);
     const chosen = await choosePorts(this.#layout, this.#options, this.#externalPorts());
     this.#chosen = chosen;
@@ -109,6 +120,29 @@ export class Supervisor {
 
   #needsPython(): boolean {
     return this.#options.endpoint && !this.#options.onlyEngines;
+  }
+
+  /** Makes the agent's identity, and finds out how its function code is kept away from the secrets of the service. */
+  #prepareAgent(): void {
+    const { endpointName, publicTutorial } = this.#options;
+    const found = findSeparation(this.#layout, cacheDirOf(this.#layout));
+    const isApart = !('reason' in found);
+    if (publicTutorial && !isApart) {
+      throw new UserError(
+        `--public-tutorial needs functions to run apart from the service, and ${found.reason}: run "up" as root in a folder ` +
+          'that every user can reach, or install bubblewrap and run it as an ordinary user.',
+      );
+    }
+    const isRoot = process.getuid?.() === 0;
+    const isWanted = publicTutorial || (isRoot && !isSameUserWanted());
+    if (isWanted && !isApart) this.#say(`functions run as root, because ${found.reason}; share the endpoint with nobody`);
+    const { file, identity } = ensureAgentIdentity(this.#layout, endpointName, publicTutorial);
+    this.#agent = { file, identity, separation: isWanted && isApart ? found : undefined };
+  }
+
+  #requireAgent(): PreparedAgent {
+    if (this.#agent === undefined) throw new Error('the identity of the agent was not made');
+    return this.#agent;
   }
 
   #externalPorts(): Set<PortName> {
@@ -185,7 +219,7 @@ export class Supervisor {
   async #startService(context: StartContext): Promise<void> {
     await allOrAbort([this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)], this.#abort);
     if (this.#options.onlyEngines) return;
-    const variables = serviceVariables(this.#layout, this.#current, this.#externals);
+    const variables = serviceVariables(this.#layout, this.#current, this.#externals, this.#agent?.file);
     const { api, workersHealth } = context.ports;
     const health = { HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(workersHealth) };
     const isApiReady = (): Promise<boolean> => ours.answersReady(api);
@@ -203,7 +237,14 @@ export class Supervisor {
     const name = this.#options.endpointName;
     const dir = makeEndpointDir(this.#layout, name);
     const isConnected = (pid: number): Promise<boolean> => Promise.resolve(isAgentConnected(dir, pid));
-    await this.#startOne('endpoint', agentVariables(this.#current, name, dir, python), isConnected, ` as "${name}"`, context);
+    const { identity, separation } = this.#requireAgent();
+    if (!identity.public && (await isPublic(this.#current, identity.endpoint_id))) {
+      this.#say(
+        `endpoint "${name}" was public and is private from now on; "npm run up -- --public-tutorial" lets every identity use it`,
+      );
+    }
+    const variables = agentVariables(this.#current, { name, dir, python, identity, separation });
+    await this.#startOne('endpoint', variables, isConnected, ` as "${name}"`, context);
     this.#current.python = python;
     this.#current.endpoint = { name, dir, id: readEndpointId(dir) };
     this.#current.hello = await sayHello(this.#current, this.#abort.signal);

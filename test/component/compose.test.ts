@@ -115,6 +115,13 @@ describe('docker-compose.yml', () => {
     expect(config).toMatchObject({ apiUrl: 'http://api:5000', name: 'local', workers: 2 });
     const identity = JSON.parse(readFileSync(join(prepared, 'deploy', 'secrets', 'identity.json'), 'utf8')) as object;
     expect(identity).toEqual({ client_id: made.FUNCX_CLIENT_ID, client_secret: made.FUNCX_CLIENT_SECRET, name: 'admin' });
+    const agent = JSON.parse(readFileSync(join(prepared, 'deploy', 'secrets', 'agent.json'), 'utf8')) as object;
+    expect(agent).toEqual({
+      client_id: made.AGENT_CLIENT_ID,
+      client_secret: made.AGENT_CLIENT_SECRET,
+      endpoint_id: made.AGENT_ENDPOINT_ID,
+    });
+    expect(made.AGENT_CLIENT_ID).not.toBe(made.FUNCX_CLIENT_ID);
   });
 
   test('addresses between containers name a service and a port on which it listens', () => {

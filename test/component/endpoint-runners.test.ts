@@ -45,6 +45,7 @@ function startSlots(count: number, pythonCommand = python, env: NodeJS.ProcessEn
   const shared = {
     env: { ...process.env, ...env, FUNCX_RUN_DIR: path.join(dir, 'tasks'), FUNCX_SANDBOX: '0' },
     cwd: path.join(dir, 'tasks'),
+    confinement: { runDir: path.join(dir, 'tasks') },
     groups,
     hostname: 'testhost',
     logFd,

@@ -60,7 +60,7 @@ export class OwnSystem {
     mkdirSync(dir, { recursive: true });
     const given =
       name === 'endpoint'
-        ? agentVariables(this.state, 'own', dir, this.#python)
+        ? agentVariables(this.state, { name: 'own', dir, python: this.#python, identity: this.credentials })
         : { ...this.variables, HEALTH_HOST: '127.0.0.1', HEALTH_PORT: String(this.state.ports.workersHealth) };
     const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', name, 'main.js')], {
       env: { ...process.env, ...given, FUNCX_HEARTBEAT_PERIOD_S: '1', ...env },

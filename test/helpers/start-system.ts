@@ -13,8 +13,17 @@ export default function startSystem(): void {
   const { status } = spawnSync(
     process.execPath,
     [join(root, 'dist', 'local', 'main.js'), 'up', '--detach', '--private-ports', '--data-dir', dataDir],
-    // Large enough that tests can rely on it, small enough that a lost heartbeat is noticed soon.
-    { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, FUNCX_HEARTBEAT_PERIOD_S: '1' } },
+    {
+      cwd: root,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: {
+        ...process.env,
+        // Large enough that tests can rely on it, small enough that a lost heartbeat is noticed soon.
+        FUNCX_HEARTBEAT_PERIOD_S: '1',
+        // Functions of tests write into private folders of the tests; agent-rights.test.ts has a system with the default.
+        FUNCX_WORKER_USER: 'same',
+      },
+    },
   );
   process.env.FUNCX_TEST_DATA_DIR = dataDir;
   process.env.FUNCX_TEST_OWNS_SYSTEM = '1';

@@ -1,0 +1,69 @@
+import { spawnSync } from 'node:child_process';
+import { realpathSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+import { canReach, ensureSystemUser, type SystemUser } from '../engines/system-user';
+import { REPOSITORY } from '../machine/layout';
+import { findBasePython } from '../processes/python';
+
+import type { Layout } from '../machine/layout';
+
+/**
+ * How the function code of an agent on this machine is kept away from the secrets of the service: as another user, where
+ * the agent is root, else in a sandbox of bubblewrap.
+ */
+
+const WORKER_USER = 'funcx-worker';
+const PROBE_MS = 5_000;
+
+/** One of the two, or both. */
+export interface Separation {
+  workerUser?: SystemUser;
+  /** Folders that the sandbox hides. */
+  hidden?: string[];
+}
+
+/** `reason` says why function code cannot run apart on this machine. */
+export function findSeparation(layout: Layout, cacheDir: string): Separation | { reason: string } {
+  const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
+  if (process.getuid?.() !== 0) {
+    const refusal = sandboxRefusal(['true']);
+    return refusal === undefined ? { hidden } : { reason: refusal };
+  }
+  const user = ensureSystemUser(WORKER_USER);
+  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be made` };
+  const python = realpathSync(findBasePython().path);
+  const needed = [join(REPOSITORY, 'endpoint'), cacheDir, layout.dataDir, process.execPath, python];
+  const unreachable = needed.find((path) => !canReach(user, path));
+  if (unreachable === undefined) return { workerUser: user };
+  const refusal = sandboxRefusal([
+    '--cap-add',
+    'CAP_SETUID',
+    '--cap-add',
+    'CAP_SETGID',
+    'setpriv',
+    `--reuid=${user.uid}`,
+    'true',
+  ]);
+  if (refusal === undefined) return { workerUser: user, hidden };
+  return { reason: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
+}
+
+function sandboxRefusal(program: string[]): string | undefined {
+  const mounts = ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc'];
+  const { status, error } = spawnSync('bwrap', [...mounts, ...program], { timeout: PROBE_MS });
+  if (status === 0) return undefined;
+  return error ? 'bubblewrap is not installed' : 'the kernel refuses the sandbox of bubblewrap';
+}
+
+/** What the agent is told about it. */
+export function confinementVariables({ workerUser, hidden }: Separation): Record<string, string> {
+  return {
+    ...(workerUser === undefined ? {} : { FUNCX_WORKER_USER: `${workerUser.uid}:${workerUser.gid}` }),
+    ...(hidden === undefined ? {} : { FUNCX_WORKER_HIDES: hidden.join(':') }),
+  };
+}
+
+/** FUNCX_WORKER_USER=same: function code runs as the agent's own user, also where the agent is root. */
+export const isSameUserWanted = (): boolean => process.env.FUNCX_WORKER_USER === 'same';
