@@ -1,5 +1,3 @@
-import type { Channel, ChannelModel } from 'amqplib';
-
 import type { Broker } from '../broker';
 import { RetryableError } from '../contracts/errors';
 import { groupQueueName } from '../contracts/names';
@@ -13,25 +11,11 @@ export interface GroupQueues {
 const REMEMBER_MS = 600_000;
 const MAX_REMEMBERED = 20_000;
 
-export function createGroupQueues(broker: Broker, expiryS: number): GroupQueues {
+export async function createGroupQueues(broker: Broker, expiryS: number): Promise<GroupQueues> {
   const known = new Map<string, number>();
-  let channel: Channel | undefined;
-
-  broker.onSetup(async (model: ChannelModel) => {
-    channel = undefined;
-    known.clear(); // the broker may have come back without its data
-    await open(model);
-  });
-
-  async function open(model: ChannelModel): Promise<Channel> {
-    const opened = await model.createChannel();
-    opened.on('error', () => undefined); // the declare that failed rejects as well
-    opened.on('close', () => {
-      if (channel === opened) channel = undefined;
-    });
-    channel = opened;
-    return opened;
-  }
+  const channel = await broker.keepChannel();
+  // The broker may have come back without its data.
+  broker.onSetup(async () => known.clear());
 
   return {
     async ensure(ownerId, groupId) {
@@ -39,8 +23,7 @@ export function createGroupQueues(broker: Broker, expiryS: number): GroupQueues 
       const now = Date.now();
       if ((known.get(name) ?? 0) > now - REMEMBER_MS) return;
       try {
-        const current = channel ?? (await broker.withChannel(open));
-        await current.assertQueue(name, { durable: true, expires: expiryS * 1_000 });
+        await channel.use((open) => open.declareQueue(name, { expiresMs: expiryS * 1_000 }));
       } catch (error) {
         throw new RetryableError('The message broker does not answer; repeat the submission in a moment.', { cause: error });
       }

@@ -5,55 +5,70 @@ import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
 
-const HEARTBEAT_MS = 2_000;
-/** How often a pump with a full window looks for places. Also how long it lingers at each empty look. */
-const LOOK_MS = 10;
-/** After a claim of fewer tasks the pump waits for that long as well: a claim costs as much as the messages of many tasks. */
-const FEW = 100;
-/** Empty looks before the pump asks whether anything waits at all. */
-const LOOKS_BEFORE_END = 20;
+/** Well below the heartbeat timeout of the workflow. */
+const HEARTBEAT_MS = 1_000;
+const CHECK_MS = 2_000;
+/** The pause of a pump whose endpoint has no free place. */
+const POLL_INTERVAL_MS = 10;
+/** While the message broker accepts no messages. */
+const BLOCKED_POLL_INTERVAL_MS = 500;
+/** After a smaller claim the pump pauses as well: a claim costs as much as the messages of many tasks. */
+const MIN_BATCH = 100;
+/** Empty claims before the pump checks whether any task waits. */
+const EMPTY_CLAIMS_BEFORE_CHECK = 20;
 
 export function createEndpointActivities(deps: ActivityDeps): EndpointActivities {
   return {
     async pump({ taskQueueId: endpointQueueId }) {
       const context = Context.current();
-      const stopping = context.cancellationSignal;
-      // New ids for each try. The store remembers the latest one, until the pump ends well.
-      const claimPrefix = `pump/${context.info.workflowExecution?.runId ?? ''}/${context.info.activityId}/${context.info.attempt}`;
-      let dispatched = 0;
-      let emptyLooks = 0;
-      let beatAt = 0;
-      let claim = 0;
-      const ended = async (): Promise<PumpOutcome> => ({ dispatched, isGone: await isQueueGone(deps.db, endpointQueueId) });
-      // Before anything else, also before asking whether anything waits: a pump that died after its claim left tasks that
-      // count as dispatched and that nobody has.
-      const unfinished = await findUnfinishedClaim(deps.db, endpointQueueId);
-      if (unfinished !== undefined) dispatched += (await dispatchClaim(deps, endpointQueueId, unfinished)).length;
-      if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
-      while (!stopping.aborted) {
-        const now = Date.now();
-        if (now - beatAt >= HEARTBEAT_MS) {
-          if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
-          context.heartbeat(claim);
-          beatAt = now;
-        }
-        const published = await dispatchClaim(deps, endpointQueueId, `${claimPrefix}/${claim}`);
-        if (published.length > 0) {
-          dispatched += published.length;
-          claim++;
-          emptyLooks = 0;
-          if (published.length < FEW) await pause(LOOK_MS, stopping);
-          continue;
-        }
-        if (++emptyLooks >= LOOKS_BEFORE_END) {
-          if (!(await keepPumping(deps.db, endpointQueueId))) return await ended();
-          emptyLooks = 0;
-        }
-        await pause(LOOK_MS, stopping);
+      // A timer of its own: publishing may last as long as the message broker is blocked.
+      const heartbeat = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
+      try {
+        return await runPump(deps, endpointQueueId, context);
+      } finally {
+        clearInterval(heartbeat);
       }
-      throw stopping.reason instanceof Error ? stopping.reason : new Error('the worker shuts down');
     },
   };
+}
+
+async function runPump(deps: ActivityDeps, endpointQueueId: string, { info, cancellationSignal }: Context): Promise<PumpOutcome> {
+  // Each try uses new claim ids. The store remembers the latest one until the pump ends well.
+  const claimPrefix = `pump/${info.workflowExecution?.runId ?? ''}/${info.activityId}/${info.attempt}`;
+  let dispatched = 0;
+  let emptyClaims = 0;
+  let checkedAt = 0;
+  let claim = 0;
+
+  async function isDone(): Promise<boolean> {
+    checkedAt = Date.now();
+    emptyClaims = 0;
+    return !(await keepPumping(deps.db, endpointQueueId));
+  }
+
+  // First: a pump that died after its claim left tasks that count as dispatched and that nobody published.
+  const unfinished = await findUnfinishedClaim(deps.db, endpointQueueId);
+  if (unfinished !== undefined) {
+    dispatched += (await dispatchClaim(deps, endpointQueueId, unfinished, { isRepeated: true })).length;
+  }
+  while (!cancellationSignal.aborted) {
+    const isCheckDue = Date.now() - checkedAt >= CHECK_MS || emptyClaims >= EMPTY_CLAIMS_BEFORE_CHECK;
+    if (isCheckDue && (await isDone())) return { dispatched, isGone: await isQueueGone(deps.db, endpointQueueId) };
+    if (deps.publisher.isBlocked) {
+      await pause(BLOCKED_POLL_INTERVAL_MS, cancellationSignal);
+      continue;
+    }
+    const published = await dispatchClaim(deps, endpointQueueId, `${claimPrefix}/${claim}`, { isRepeated: false });
+    if (published.length > 0) {
+      dispatched += published.length;
+      claim++;
+      emptyClaims = 0;
+    } else {
+      emptyClaims++;
+    }
+    if (published.length < MIN_BATCH) await pause(POLL_INTERVAL_MS, cancellationSignal);
+  }
+  throw cancellationSignal.reason instanceof Error ? cancellationSignal.reason : new Error('the worker shuts down');
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

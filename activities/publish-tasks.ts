@@ -1,7 +1,7 @@
-import { encodeFrame, type TaskHeaders } from '../contracts/frames';
+import { attemptName, encodeFrame, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
-import { claimTasks, type ClaimedTask } from '../platform/store/claims';
+import { claimTasks, settleClaim, type ClaimedTask } from '../platform/store/claims';
 import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
@@ -13,11 +13,28 @@ const CLAIM_TASKS = 500;
 /** Bodies of one claim at most; the first task is always taken. */
 const CLAIM_BYTES = 32 * 1024 * 1024;
 
+/** Publishing for longer than this, an activity may have been given up and its claim be repeated elsewhere. */
+const LATE_MS = 5_000;
+
+export interface DispatchOptions {
+  /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
+  isRepeated: boolean;
+}
+
 /**
- * Claims waiting tasks of a queue, publishes them (or ends those whose references lead nowhere) and returns their ids. When
- * it throws, the claimed tasks stay dispatched; calling it again with the same claim id publishes them again.
+ * Claims waiting tasks of a queue, publishes them and returns their ids. Tasks whose references no longer exist end instead.
+ * While the message broker is blocked, nothing is claimed. When it throws, the claimed tasks stay dispatched; calling it
+ * again with the same claim id publishes those that have no answer.
  */
-export async function dispatchClaim(deps: ActivityDeps, endpointQueueId: string, claimId: string): Promise<string[]> {
+export async function dispatchClaim(
+  deps: ActivityDeps,
+  endpointQueueId: string,
+  claimId: string,
+  { isRepeated }: DispatchOptions,
+): Promise<string[]> {
+  if (deps.publisher.isBlocked) return [];
+  // Another process's first write may wait in its socket until the broker's alarm ends.
+  if (isRepeated) await deps.publisher.requireFlowing();
   const tasks = await claimTasks(deps.db, endpointQueueId, claimId, {
     tasks: CLAIM_TASKS,
     bytes: CLAIM_BYTES,
@@ -25,6 +42,7 @@ export async function dispatchClaim(deps: ActivityDeps, endpointQueueId: string,
   });
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
+  const startedMs = Date.now();
   const published = tasks.map(async (task, index) => {
     if (task.missingSource === null) await publishTask(deps, endpointQueueId, task);
     else await endIncomplete(deps, endpointQueueId, task, task.missingSource);
@@ -33,7 +51,9 @@ export async function dispatchClaim(deps: ActivityDeps, endpointQueueId: string,
   const failed = (await Promise.allSettled(published)).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
   await failPoint('last-publish');
-  return tasks.map((task) => task.id);
+  const ids = tasks.map((task) => task.id);
+  if (Date.now() - startedMs > LATE_MS) await settleClaim(deps.db, claimId, ids);
+  return ids;
 }
 
 /** Its arguments can't be put together any more: an answer, not something to try again. */
@@ -87,6 +107,8 @@ async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: Cl
   await deps.publisher.publish('', tasksQueueName(endpointQueueId), body, {
     headers,
     mandatory: true,
-    messageId: `${task.id}/${task.attempt}`,
+    messageId: attemptName(task.id, task.attempt),
+    writeKey: attemptName(task.id, task.attempt),
+    waitsWhileBlocked: true,
   });
 }

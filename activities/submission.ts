@@ -1,3 +1,4 @@
+import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 
 import type { SubmissionActivities } from '../contracts/activities';
@@ -23,7 +24,8 @@ async function unlessGone<T>(read: Promise<T>): Promise<T> {
 export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
   return {
     async dispatch({ submissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore }) {
-      const published = await dispatchClaim(deps, endpointQueueId, claimId);
+      const { attempt, isLocal } = activityInfo();
+      const published = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: attempt > 1 || !isLocal });
       const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
       if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
       if (await askForPump(deps.db, endpointQueueId)) {

@@ -48,7 +48,7 @@ async function main(): Promise<void> {
   const activityDeps: ActivityDeps = { config, log, db, publisher, temporal };
   const stopping = new AbortController();
 
-  const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
   const worker = await createWorker({
     connection: temporal.connection,
     namespace: config.TEMPORAL_NAMESPACE,

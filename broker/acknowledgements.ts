@@ -1,12 +1,13 @@
 import { IllegalOperationError, type Channel, type ConsumeMessage } from 'amqplib';
 
 /**
- * The deliveries of a channel that wait for their acknowledgement. Those of one turn of the event loop are sent together:
- * where everything up to one delivery is acknowledged, the broker gets one frame for all, which is one command for a quorum
- * queue, instead of one for each.
+ * The messages of a channel that wait for their acknowledgement. One frame acknowledges everything up to a message, so the
+ * acknowledgements of one turn of the event loop are sent together: for a quorum queue each frame is a command of its own.
+ *
+ * A channel that is being closed accepts no acknowledgement. The broker then delivers its messages again.
  */
 export class Acknowledgements {
-  /** In the order of delivery; true once acknowledged. */
+  /** In the order of their arrival; true once acknowledged. */
   readonly #open = new Map<ConsumeMessage, boolean>();
   #turn: ConsumeMessage[] = [];
 
@@ -16,7 +17,7 @@ export class Acknowledgements {
     this.#open.set(message, false);
   }
 
-  /** Once for each message; what follows for it is left out. */
+  /** A second acknowledgement of the same message does nothing. */
   ack(message: ConsumeMessage): void {
     if (this.#open.get(message) !== false) return;
     this.#open.set(message, true);
@@ -24,16 +25,16 @@ export class Acknowledgements {
   }
 
   nack(message: ConsumeMessage, requeue: boolean): void {
-    if (this.#open.delete(message)) this.channel.nack(message, false, requeue);
+    if (this.#open.delete(message)) unlessClosing(() => this.channel.nack(message, false, requeue));
   }
 
-  /** The channel is gone, and with it what it delivered. */
+  /** Forgets every message, because the channel is gone. */
   drop(): void {
     this.#turn = [];
     this.#open.clear();
   }
 
-  /** Sends what was acknowledged; also to be called before the channel is closed. */
+  /** Sends the acknowledgements of this turn. Call it also before the channel is closed. */
   flush(): void {
     const turn = this.#turn;
     this.#turn = [];
@@ -43,12 +44,17 @@ export class Acknowledgements {
       this.#open.delete(message);
       last = message;
     }
-    try {
+    unlessClosing(() => {
       if (last) this.channel.ack(last, true);
       for (const message of turn) if (this.#open.delete(message)) this.channel.ack(message);
-    } catch (error) {
-      // The channel is being closed: the broker delivers what it has no acknowledgement of again.
-      if (!(error instanceof IllegalOperationError)) throw error;
-    }
+    });
+  }
+}
+
+function unlessClosing(send: () => void): void {
+  try {
+    send();
+  } catch (error) {
+    if (!(error instanceof IllegalOperationError)) throw error;
   }
 }

@@ -2,16 +2,22 @@ import type { Writable } from 'node:stream';
 
 import { connect, type ChannelModel } from 'amqplib';
 
+import { KeptChannel, withChannelOf, type BrokerChannel } from './channel';
 import { coalesceWrites } from './coalesce-writes';
 import { Consumer, type ConsumerOptions } from './consumer';
+import type { BrokerLog } from './log';
 import { Publisher } from './publisher';
 
 /**
- * One AMQP connection that is made again for as long as its owner wants it. amqplib's own recovery keeps one address;
- * an agent must be able to register anew for each connection, so the loop is here.
+ * The way to the message broker, which is connected again until its owner closes it. amqplib's own recovery keeps one
+ * address; an agent must be able to register anew for each connection, so the loop is here.
+ *
+ * There is one connection to consume and declare, and one to publish where somebody publishes: a broker that lacks memory
+ * or disk stops reading from connections that publish, and acknowledgements must still reach it. Both are opened and lost
+ * together.
  *
  * States: `idle` -start-> `connecting` -ok-> `connected` -lost-> `connecting` ...; `close()` from any state ends in `closed`.
- * Everything that lives on the connection (publishers, consumers, topology) is set up again by its own `attach`.
+ * Everything that lives on a connection is set up again by its own `attach`.
  */
 
 export interface BrokerAddress {
@@ -20,23 +26,20 @@ export interface BrokerAddress {
   ca?: string;
 }
 
-export interface BrokerLog {
-  info(fields: object, text: string): void;
-  warn(fields: object, text: string): void;
-}
-
 export interface BrokerOptions {
-  /** Asked before every connection; may register somewhere first. A rejection counts as a failed try. */
+  /** Called before each connection; may register somewhere first. A rejection counts as a failed connection. */
   address: () => Promise<BrokerAddress>;
   /** Shown in RabbitMQ's list of connections. */
   name: string;
   log: BrokerLog;
   /** AMQP heartbeat. Default 20 s. */
   heartbeatS?: number;
-  /** Longest pause between tries. Default 5 s. */
+  /** Longest pause between attempts to connect. Default 5 s. */
   maxBackoffMs?: number;
-  /** Told after each connection, when everything on it is set up. */
+  /** Called after each connection, when everything on it is set up. */
   onConnected?: () => void;
+  /** Called when the broker stops reading from publishers, and when it goes on. */
+  onBlocked?: (isBlocked: boolean) => void;
 }
 
 type State = 'idle' | 'connecting' | 'connected' | 'closed';
@@ -48,17 +51,27 @@ interface Attached {
   close(): Promise<void>;
 }
 
+/** The connections of one registration. */
+interface Session {
+  control: ChannelModel;
+  publishing: ChannelModel | undefined;
+  /** Resolves when the first of them is gone. */
+  lost: Promise<Error | undefined>;
+}
+
 const FIRST_BACKOFF_MS = 100;
 const CONNECT_DEADLINE_MS = 10_000;
 
 export class Broker {
   #state: State = 'idle';
-  #model: ChannelModel | undefined;
-  readonly #attached: Attached[] = [];
-  readonly #setups: ((model: ChannelModel) => Promise<void>)[] = [];
+  #session: Session | undefined;
+  readonly #publishers: Publisher[] = [];
+  readonly #others: Attached[] = [];
+  readonly #setups: ((channel: BrokerChannel) => Promise<void>)[] = [];
   #loop: Promise<void> = Promise.resolve();
   #wake: (() => void) | undefined;
-  readonly #onConnected = new Set<() => void>();
+  #isBlocked = false;
+  readonly #waiters = new Set<() => void>();
 
   constructor(private readonly options: BrokerOptions) {}
 
@@ -66,14 +79,25 @@ export class Broker {
     return this.#state === 'connected';
   }
 
-  /** Declares topology; runs on every connection before anything publishes or consumes on it. */
-  onSetup(setup: (model: ChannelModel) => Promise<void>): void {
+  /** True while the broker does not read what is published, because it lacks memory or disk. */
+  get isBlocked(): boolean {
+    return this.#isBlocked;
+  }
+
+  /** Runs on every connection before anything publishes or consumes. */
+  onSetup(setup: (channel: BrokerChannel) => Promise<void>): void {
     this.#setups.push(setup);
   }
 
-  /** A channel in confirm mode. May be asked for before or after `start`. */
+  /** A channel in confirm mode. Ask for it before `start`. */
   async publisher(): Promise<Publisher> {
-    return this.#add(new Publisher());
+    const publisher = new Publisher();
+    this.#publishers.push(publisher);
+    if (this.#session) {
+      if (!this.#session.publishing) throw new Error('ask for the publisher before the connection starts');
+      await publisher.attach(this.#session.publishing);
+    }
+    return publisher;
   }
 
   /** Consumes until closed; rebuilt when its channel or the connection goes. */
@@ -81,16 +105,21 @@ export class Broker {
     return this.#add(new Consumer(options, this.options.log));
   }
 
+  /** A channel for declarations that is kept between calls. */
+  async keepChannel(): Promise<KeptChannel> {
+    return this.#add(new KeptChannel());
+  }
+
   async #add<T extends Attached>(part: T): Promise<T> {
-    this.#attached.push(part);
-    if (this.#model && this.#state === 'connected') await part.attach(this.#model);
+    this.#others.push(part);
+    if (this.#session) await part.attach(this.#session.control);
     return part;
   }
 
-  /** A short-lived channel for one administrative step. */
-  async withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T> {
-    if (!this.#model || this.#state !== 'connected') throw new Error('the message broker is not connected');
-    return use(this.#model);
+  /** Runs `use` on a channel of its own. */
+  async withChannel<T>(use: (channel: BrokerChannel) => Promise<T>): Promise<T> {
+    if (!this.#session) throw new Error('the message broker is not connected');
+    return withChannelOf(this.#session.control, use);
   }
 
   /** Resolves at the first connection; rejects only when closed before. */
@@ -104,93 +133,122 @@ export class Broker {
   async whenConnected(): Promise<void> {
     if (this.#state === 'connected') return;
     if (this.#state === 'closed') throw new Error('the broker connection is closed');
-    await new Promise<void>((resolve) => this.#onConnected.add(resolve));
-    if (this.isClosed()) throw new Error('the broker connection is closed');
+    await new Promise<void>((resolve) => this.#waiters.add(resolve));
+    if (this.#isClosed()) throw new Error('the broker connection is closed');
   }
 
-  private isClosed(): boolean {
+  #isClosed(): boolean {
     return this.#state === 'closed';
   }
 
   /** Drops the present connection, if any, so that the next one asks for a new address. */
   reconnect(): void {
-    void this.#model?.close().catch(() => undefined); // already closing: the loop notices either way
+    if (this.#session) void disconnect(this.#session);
   }
 
-  /** Stops consumers, lets publishers flush, closes the connection. */
+  /** Stops consumers, lets publishers flush, closes the connections. */
   async close(): Promise<void> {
-    const model = this.#model;
-    for (const part of this.#attached) await part.close();
+    const session = this.#session;
+    for (const part of [...this.#others, ...this.#publishers]) await part.close();
     this.#state = 'closed';
+    this.#session = undefined;
     this.#wake?.();
     this.#settleWaiters();
-    await model?.close().catch(() => undefined); // a connection that is already gone is closed
+    if (session) await disconnect(session);
     await this.#loop;
   }
 
   #settleWaiters(): void {
-    for (const resolve of this.#onConnected) resolve();
-    this.#onConnected.clear();
+    for (const resolve of this.#waiters) resolve();
+    this.#waiters.clear();
   }
 
   async #run(): Promise<void> {
+    const { name, log } = this.options;
     let backoffMs = FIRST_BACKOFF_MS;
-    while (!this.isClosed()) {
+    while (!this.#isClosed()) {
       try {
-        const { model, closed } = await this.#connectOnce();
+        const session = await this.#connectOnce();
         backoffMs = FIRST_BACKOFF_MS;
         this.#settleWaiters();
         if (this.#state === 'connected') this.options.onConnected?.();
-        this.options.log.info({ broker: this.options.name }, 'connected to the message broker');
-        const reason = await closed;
-        if (this.isClosed()) return;
+        log.info({ broker: name }, 'connected to the message broker');
+        const reason = await session.lost;
+        if (this.#isClosed()) return;
         this.#state = 'connecting';
-        this.#model = undefined;
-        for (const part of this.#attached) part.detach();
-        this.options.log.warn({ broker: this.options.name, reason: reason?.message }, 'lost the message broker');
-        void model;
+        this.#session = undefined;
+        this.#detachAll();
+        void disconnect(session);
+        log.warn({ broker: name, reason: reason?.message }, 'lost the message broker');
       } catch (error) {
-        if (this.isClosed()) return;
-        this.options.log.warn(
-          { broker: this.options.name, reason: error instanceof Error ? error.message : String(error), retryMs: backoffMs },
-          'can not reach the message broker',
-        );
+        if (this.#isClosed()) return;
+        const reason = error instanceof Error ? error.message : String(error);
+        log.warn({ broker: name, reason, retryMs: backoffMs }, 'cannot reach the message broker');
       }
       await this.#pause(backoffMs * (0.75 + Math.random() / 2));
       backoffMs = Math.min(backoffMs * 2, this.options.maxBackoffMs ?? 5_000);
     }
   }
 
-  async #connectOnce(): Promise<{ model: ChannelModel; closed: Promise<Error | undefined> }> {
-    const { url, ca } = await this.options.address();
+  async #connectOnce(): Promise<Session> {
+    const address = await this.options.address();
+    const control = await this.#open(address, this.options.name);
+    let session: Session = { control: control.model, publishing: undefined, lost: control.lost };
+    try {
+      if (this.#publishers.length > 0) {
+        const publishing = await this.#open(address, `${this.options.name} (publishing)`);
+        publishing.model.on('blocked', (reason: unknown) => this.#setBlocked(true, reason));
+        publishing.model.on('unblocked', () => this.#setBlocked(false));
+        session = { ...session, publishing: publishing.model, lost: Promise.race([control.lost, publishing.lost]) };
+      }
+      for (const setup of this.#setups) await withChannelOf(control.model, setup);
+      for (const publisher of this.#publishers) if (session.publishing) await publisher.attach(session.publishing);
+      for (const part of this.#others) await part.attach(control.model);
+    } catch (error) {
+      this.#detachAll();
+      await disconnect(session);
+      throw error;
+    }
+    if (this.#isClosed()) {
+      await disconnect(session); // closed while connecting
+      return session;
+    }
+    this.#session = session;
+    this.#state = 'connected';
+    return session;
+  }
+
+  async #open({ url, ca }: BrokerAddress, name: string): Promise<{ model: ChannelModel; lost: Promise<Error | undefined> }> {
     const address = new URL(url);
     address.searchParams.set('heartbeat', String(this.options.heartbeatS ?? 20));
     const model = await connect(address.toString(), {
-      noDelay: true, // Nagle costs 40 ms a round trip
+      noDelay: true, // Nagle's algorithm costs 40 ms a round trip
       timeout: CONNECT_DEADLINE_MS,
       servername: address.hostname,
       ...(ca === undefined ? {} : { ca: [ca] }),
-      clientProperties: { connection_name: this.options.name },
+      clientProperties: { connection_name: name },
     });
     coalesceWrites(streamOf(model));
     let lastError: Error | undefined;
     model.on('error', (error: Error) => (lastError = error));
-    const closed = new Promise<Error | undefined>((resolve) => model.on('close', (e?: Error) => resolve(e ?? lastError)));
-    try {
-      for (const setup of this.#setups) await setup(model);
-      for (const part of this.#attached) await part.attach(model);
-    } catch (error) {
-      for (const part of this.#attached) part.detach();
-      await model.close().catch(() => undefined); // the first error is the one that matters
-      throw error;
-    }
-    if (this.isClosed()) {
-      await model.close().catch(() => undefined); // closed while connecting
-      return { model, closed };
-    }
-    this.#model = model;
-    this.#state = 'connected';
-    return { model, closed };
+    const lost = new Promise<Error | undefined>((resolve) => model.on('close', (e?: Error) => resolve(e ?? lastError)));
+    return { model, lost };
+  }
+
+  #detachAll(): void {
+    this.#setBlocked(false);
+    for (const part of [...this.#publishers, ...this.#others]) part.detach();
+  }
+
+  #setBlocked(isBlocked: boolean, reason?: unknown): void {
+    if (isBlocked === this.#isBlocked) return;
+    this.#isBlocked = isBlocked;
+    for (const publisher of this.#publishers) publisher.setBlocked(isBlocked);
+    const { name, log } = this.options;
+    if (isBlocked)
+      log.warn({ broker: name, reason }, 'the message broker is blocked: it accepts no messages until its alarm ends');
+    else log.info({ broker: name }, 'the message broker is not blocked any more');
+    this.options.onBlocked?.(isBlocked);
   }
 
   async #pause(ms: number): Promise<void> {
@@ -205,7 +263,12 @@ export class Broker {
   }
 }
 
-/** The socket of a connection; amqplib has it and does not name it in its types. */
+async function disconnect({ control, publishing }: Session): Promise<void> {
+  // A connection that is gone is closed.
+  await Promise.all([control.close().catch(() => undefined), publishing?.close().catch(() => undefined)]);
+}
+
+/** The socket of a connection; amqplib does not name it in its types. */
 function streamOf(model: ChannelModel): Writable {
   return (model.connection as unknown as { stream: Writable }).stream;
 }

@@ -1,28 +1,28 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 
 import { Acknowledgements } from './acknowledgements';
-import type { BrokerLog } from './broker';
+import type { BrokerLog } from './log';
 
-/** A delivery that is acknowledged by whoever made its effect durable. */
-export interface Delivery {
+/** A message that a consumer received. Whoever makes its effect durable acknowledges it. */
+export interface ReceivedMessage {
   readonly body: Buffer;
   readonly routingKey: string;
-  readonly redelivered: boolean;
-  readonly properties: ConsumeMessage['properties'];
   readonly headers: Record<string, unknown>;
-  /** Does nothing when the channel of the delivery is gone: the broker delivers again. */
+  /** Does nothing when the channel of the message is gone: the broker delivers the message again. */
   ack(): void;
-  /** Gives it back: to the queue, or to nobody. */
+  /** Rejects the message: back to its queue, or to the dead letters. */
   nack(requeue: boolean): void;
 }
 
 export interface ConsumerOptions {
-  queue: string;
-  /** Unacknowledged deliveries at most. */
+  /** A function is called at each connection. */
+  queue: string | (() => string);
+  /** Unacknowledged messages at most. */
   prefetch: number;
   exclusive?: boolean;
-  onDelivery: (delivery: Delivery) => void;
-  /** The channel closed (406 of a consumer timeout, queue deleted ...); it is rebuilt. */
+  /** `pause` and `close` wait for the returned promise, which must not reject. */
+  onMessage: (message: ReceivedMessage) => void | Promise<void>;
+  /** The channel closed (a consumer timeout, a deleted queue). The consumer opens another one. */
   onInterrupted?: () => void;
 }
 
@@ -33,36 +33,36 @@ export class Consumer {
   #acknowledgements: Acknowledgements | undefined;
   #tag: string | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #closed = false;
+  #isClosed = false;
   #isPaused = false;
+  readonly #inHand = new Set<Promise<void>>();
 
   constructor(
     private readonly options: ConsumerOptions,
     private readonly log: BrokerLog,
   ) {}
 
-  /** False while nothing is consumed; belongs into health checks. */
+  /** False while nothing is consumed; health checks report it. */
   get isConsuming(): boolean {
     return this.#tag !== undefined;
   }
 
   async attach(model: ChannelModel): Promise<void> {
-    if (this.#closed || this.#isPaused) return;
+    if (this.#isClosed || this.#isPaused) return;
     const channel = await model.createChannel();
-    channel.on('error', (error: Error) => {
-      this.log.warn({ queue: this.options.queue, reason: error.message }, 'a consumer lost its channel');
-    });
+    const queue = this.#queueName();
+    channel.on('error', (error: Error) => this.log.warn({ queue, reason: error.message }, 'a consumer lost its channel'));
     channel.on('close', () => this.#onChannelClosed(model, channel));
     const acknowledgements = new Acknowledgements(channel);
     this.#acknowledgements = acknowledgements;
     this.#channel = channel;
     await channel.prefetch(this.options.prefetch);
     const { consumerTag } = await channel.consume(
-      this.options.queue,
+      queue,
       (message) => {
-        // null: the broker cancelled the consumer, because the queue was deleted or moved
-        if (message) this.options.onDelivery(deliveryOf(message, acknowledgements, () => this.#channel === channel));
-        else void channel.close().catch(() => undefined); // 'close' rebuilds
+        // null: the broker cancelled the consumer because the queue was deleted or moved; 'close' opens another channel
+        if (!message) void channel.close().catch(() => undefined);
+        else this.#receive(received(message, acknowledgements, () => this.#channel === channel));
       },
       { exclusive: this.options.exclusive ?? false },
     );
@@ -78,29 +78,47 @@ export class Consumer {
     if (wasConsuming) this.options.onInterrupted?.();
   }
 
-  /** Takes no more deliveries, also after a reconnect; those handed out can still be acknowledged until `close`. */
+  /**
+   * Receives no more messages, also after a reconnect, and waits for those in hand. Their acknowledgements are accepted
+   * until `close`.
+   */
   async pause(): Promise<void> {
     this.#isPaused = true;
     const tag = this.#tag;
     this.#tag = undefined;
-    if (tag && this.#channel) await this.#channel.cancel(tag);
+    if (tag && this.#channel) await this.#channel.cancel(tag).catch(() => undefined); // a lost channel consumes nothing
+    while (this.#inHand.size > 0) await Promise.all(this.#inHand);
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#isClosed = true;
     clearTimeout(this.#timer);
     const channel = this.#channel;
     this.#acknowledgements?.flush();
     this.#channel = undefined;
     this.#tag = undefined;
-    await channel?.close().catch(() => undefined); // already gone is closed
+    await channel?.close().catch(() => undefined); // a lost channel is closed
+  }
+
+  #queueName(): string {
+    const { queue } = this.options;
+    return typeof queue === 'string' ? queue : queue();
+  }
+
+  #receive(message: ReceivedMessage): void {
+    const work = this.options.onMessage(message);
+    if (!work) return;
+    const tracked: Promise<void> = work
+      .catch((error: unknown) => this.log.warn({ err: error }, 'the handler of a message failed'))
+      .finally(() => this.#inHand.delete(tracked));
+    this.#inHand.add(tracked);
   }
 
   #onChannelClosed(model: ChannelModel, channel: Channel): void {
-    if (this.#channel !== channel || this.#closed) return;
+    if (this.#channel !== channel || this.#isClosed) return;
     this.detach();
     this.#timer = setTimeout(() => {
-      // On a lost connection this fails, and the next connection attaches.
+      // Fails on a lost connection; the next connection attaches.
       this.attach(model).catch(() => {
         if (this.#channel) this.#onChannelClosed(model, this.#channel);
       });
@@ -108,13 +126,11 @@ export class Consumer {
   }
 }
 
-function deliveryOf(message: ConsumeMessage, acknowledgements: Acknowledgements, isCurrent: () => boolean): Delivery {
+function received(message: ConsumeMessage, acknowledgements: Acknowledgements, isCurrent: () => boolean): ReceivedMessage {
   acknowledgements.add(message);
   return {
     body: message.content,
     routingKey: message.fields.routingKey,
-    redelivered: message.fields.redelivered,
-    properties: message.properties,
     headers: message.properties.headers ?? {},
     ack: () => {
       if (isCurrent()) acknowledgements.ack(message);

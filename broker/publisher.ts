@@ -1,13 +1,16 @@
-import type { ChannelModel, ConfirmChannel, Message, Options } from 'amqplib';
+import type { ChannelModel, ConfirmChannel, Message } from 'amqplib';
 
 /**
- * A publish settles on confirm, on return (no such queue), when the channel goes, or at its deadline; never silently.
- * There is no resend queue: who publishes decides whether to try again.
+ * A publish settles when the broker confirms it, when no queue takes it, when the channel goes, or at its deadline. There
+ * is no queue for resending: the caller decides whether to publish again.
+ *
+ * The broker stops reading from publishers while it lacks memory or disk ("blocked"). What was written before that stays in
+ * the socket and is processed later, so a second write would be a second message.
  */
 
 export class PublishError extends Error {
   constructor(
-    readonly reason: 'returned' | 'refused' | 'disconnected' | 'timeout',
+    readonly reason: 'returned' | 'refused' | 'disconnected' | 'timeout' | 'blocked',
     message: string,
   ) {
     super(message);
@@ -15,55 +18,72 @@ export class PublishError extends Error {
   }
 }
 
-export interface PublishOptions extends Options.Publish {
+export interface PublishOptions {
   /** Milliseconds until the publish counts as failed. Default 10,000. */
   deadlineMs?: number;
+  /** True: a publish that is under way when the broker blocks waits for its confirm, without a deadline. Default: it fails. */
+  waitsWhileBlocked?: boolean;
+  messageId?: string;
+  /** While the first write with this key is unconfirmed, publishing again joins that write instead of writing twice. */
+  writeKey?: string;
+  /** A message that no queue takes fails with `returned`. Needs a `messageId`. */
+  mandatory?: boolean;
+  headers?: Record<string, unknown>;
+  contentType?: string;
+  /** Unix seconds. */
+  timestamp?: number;
+  userId?: string;
+  /** False: the message may be lost when the broker restarts. Default true. */
+  isPersistent?: boolean;
 }
 
-interface Pending {
+/** What was written and not confirmed yet. */
+interface Write {
   messageId: string | undefined;
+  settled: Promise<void>;
   settle(error?: PublishError): void;
 }
 
 const DEFAULT_DEADLINE_MS = 10_000;
+/** How long a probe may take before the broker counts as blocked. */
+const PROBE_MS = 2_000;
 
 export class Publisher {
   #channel: ConfirmChannel | undefined;
-  readonly #pending = new Set<Pending>();
+  readonly #writes = new Set<Write>();
+  readonly #byKey = new Map<string, Write>();
+  #isBlocked = false;
 
-  get isOpen(): boolean {
-    return this.#channel !== undefined;
+  /** True while the broker does not read what this process publishes. */
+  get isBlocked(): boolean {
+    return this.#isBlocked;
   }
 
-  /** Publishes persistently. With `mandatory`, give a `messageId`: a return is matched by it. */
+  /** Rejects with a {@link PublishError}. A blocked broker gets nothing new: the error is `blocked`. */
   async publish(exchange: string, key: string, body: Uint8Array, options: PublishOptions = {}): Promise<void> {
-    const channel = this.#channel;
-    if (!channel) throw new PublishError('disconnected', 'the message broker is not connected');
-    const { deadlineMs = DEFAULT_DEADLINE_MS, ...properties } = options;
-    await new Promise<void>((resolve, reject) => {
-      const pending: Pending = {
-        messageId: properties.messageId,
-        settle: (error) => {
-          clearTimeout(timer);
-          if (!this.#pending.delete(pending)) return;
-          if (error) reject(error);
-          else resolve();
-        },
-      };
-      const timer = setTimeout(
-        () => pending.settle(new PublishError('timeout', `no confirm from the broker within ${deadlineMs} ms`)),
-        deadlineMs,
-      );
-      this.#pending.add(pending);
-      try {
-        channel.publish(exchange, key, toBuffer(body), { deliveryMode: 2, ...properties }, (error: unknown) => {
-          if (error) pending.settle(new PublishError('refused', 'the broker did not take the message'));
-          else pending.settle();
-        });
-      } catch (error) {
-        pending.settle(new PublishError('disconnected', error instanceof Error ? error.message : String(error)));
-      }
-    });
+    const earlier = options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);
+    const write = earlier ?? this.#write(exchange, key, body, options);
+    await this.#confirmed(write, options);
+  }
+
+  /**
+   * Rejects with `blocked` when the broker does not confirm soon. The broker tells a connection that it is blocked only
+   * after that connection published; call this before publishing again what another process may have published.
+   */
+  async requireFlowing(): Promise<void> {
+    if (this.#isBlocked) throw blocked();
+    try {
+      // No queue has this name: the broker drops the message and confirms it.
+      await this.publish('', 'funcx.probe', Buffer.alloc(0), { deadlineMs: PROBE_MS, isPersistent: false });
+    } catch (error) {
+      if (error instanceof PublishError && error.reason === 'timeout') throw blocked();
+      throw error;
+    }
+  }
+
+  /** The connection's own news. */
+  setBlocked(isBlocked: boolean): void {
+    this.#isBlocked = isBlocked;
   }
 
   async attach(model: ChannelModel): Promise<void> {
@@ -73,16 +93,16 @@ export class Publisher {
     channel.on('close', () => {
       if (this.#channel !== channel) return;
       this.detach();
-      // A channel alone was closed (a publish to a missing exchange, say): the connection may still be good.
-      void this.attach(model).catch(() => undefined); // else the next connection attaches
+      // The broker may have closed the channel alone. On a lost connection this fails, and the next connection attaches.
+      void this.attach(model).catch(() => undefined);
     });
     this.#channel = channel;
   }
 
   detach(): void {
     this.#channel = undefined;
-    for (const pending of [...this.#pending]) {
-      pending.settle(new PublishError('disconnected', 'the connection to the broker was lost before the confirm'));
+    for (const write of [...this.#writes]) {
+      write.settle(new PublishError('disconnected', 'the connection to the message broker was lost before the confirm'));
     }
   }
 
@@ -90,20 +110,69 @@ export class Publisher {
     const channel = this.#channel;
     this.#channel = undefined;
     if (!channel) return;
-    await channel.waitForConfirms().catch(() => undefined); // each publish has its own outcome
-    await channel.close().catch(() => undefined); // already gone is closed
+    if (!this.#isBlocked) await channel.waitForConfirms().catch(() => undefined); // each publish reports its own outcome
+    await channel.close().catch(() => undefined); // a lost channel is closed
     this.detach();
+  }
+
+  #write(exchange: string, key: string, body: Uint8Array, options: PublishOptions): Write {
+    const channel = this.#channel;
+    if (!channel) throw new PublishError('disconnected', 'the message broker is not connected');
+    if (this.#isBlocked) throw blocked();
+    const { deadlineMs: _d, waitsWhileBlocked: _w, writeKey, isPersistent = true, ...properties } = options;
+    let settle!: Write['settle']; // assigned before the constructor of the promise returns
+    const settled = new Promise<void>((resolve, reject) => {
+      settle = (error) => {
+        if (!this.#writes.delete(write)) return;
+        if (writeKey !== undefined) this.#byKey.delete(writeKey);
+        if (error) reject(error);
+        else resolve();
+      };
+    });
+    settled.catch(() => undefined); // a caller whose deadline passed does not listen any more
+    const write: Write = { messageId: options.messageId, settled, settle };
+    this.#writes.add(write);
+    if (writeKey !== undefined) this.#byKey.set(writeKey, write);
+    try {
+      channel.publish(exchange, key, toBuffer(body), { ...properties, persistent: isPersistent }, (error: unknown) => {
+        write.settle(error ? new PublishError('refused', 'the message broker refused the message') : undefined);
+      });
+    } catch (error) {
+      write.settle(new PublishError('disconnected', error instanceof Error ? error.message : String(error)));
+    }
+    return write;
+  }
+
+  /** Waits for the confirm until the deadline. */
+  async #confirmed(write: Write, { deadlineMs = DEFAULT_DEADLINE_MS, waitsWhileBlocked = false }: PublishOptions): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const check = (): void => {
+        if (!this.#isBlocked) reject(new PublishError('timeout', `the message broker sent no confirm within ${deadlineMs} ms`));
+        else if (waitsWhileBlocked) timer = setTimeout(check, deadlineMs);
+        else reject(blocked());
+      };
+      timer = setTimeout(check, deadlineMs);
+    });
+    try {
+      await Promise.race([write.settled, late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #onReturn(message: Message): void {
     const messageId: unknown = message.properties.messageId;
-    for (const pending of [...this.#pending]) {
-      if (pending.messageId !== undefined && pending.messageId === messageId) {
-        pending.settle(new PublishError('returned', `no queue takes messages for ${message.fields.routingKey}`));
+    for (const write of [...this.#writes]) {
+      if (write.messageId !== undefined && write.messageId === messageId) {
+        write.settle(new PublishError('returned', `no queue takes messages for ${message.fields.routingKey}`));
       }
     }
   }
 }
+
+const blocked = (): PublishError =>
+  new PublishError('blocked', 'the message broker accepts no messages: it lacks memory or disk space; see its log for the alarm');
 
 function toBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

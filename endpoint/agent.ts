@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { Broker, type BrokerAddress, type Delivery, type Publisher } from '../broker';
+import { Broker, type BrokerAddress, type Publisher, type ReceivedMessage } from '../broker';
 import { commandSchema, type Command } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 import { assertNever } from '../contracts/states';
@@ -144,12 +144,9 @@ export class Agent {
     const publisher = await this.#broker.publisher();
     const registration = (): AgentRegistration => this.#registration();
     await this.#broker.consume({
-      // The name comes with each registration; the broker reads it at each connection.
-      get queue() {
-        return registration().command_queue;
-      },
+      queue: () => registration().command_queue,
       prefetch: COMMAND_PREFETCH,
-      onDelivery: (delivery) => this.#onCommand(delivery),
+      onMessage: (message) => this.#onCommand(message),
     });
     this.#answers = new Answers({
       client: this.#client,
@@ -259,7 +256,7 @@ export class Agent {
     this.#heartbeat = new Heartbeat({
       publisher,
       registration: () => this.#registrar.present,
-      isConnected: () => this.#broker.isConnected,
+      isConnected: () => this.#broker.isConnected && !this.#broker.isBlocked,
       attempts: this.#attempts,
       workers: () => ({ total: this.#slots.total, idle: this.#slots.idle }),
       incarnation: this.incarnation,
@@ -320,7 +317,7 @@ export class Agent {
     });
   }
 
-  #onCommand(delivery: Delivery): void {
+  #onCommand(delivery: ReceivedMessage): void {
     let command: Command;
     try {
       command = commandSchema.parse(JSON.parse(delivery.body.toString('utf8')));
@@ -338,6 +335,8 @@ export class Agent {
         this.drain('the service asked for it');
         break;
       case 'stop':
+        // Agents of other incarnations read the same queue.
+        if (command.incarnation !== undefined && command.incarnation !== this.incarnation) break;
         this.log.warn({ reason: command.reason }, 'the service ended this agent');
         // Without a goodbye: another agent may speak for the endpoint already.
         this.#end({ exitCode: 0, sentence: command.reason }, false);

@@ -78,6 +78,8 @@ export class Answers {
       {
         mandatory: true,
         messageId: attempt.taskId,
+        writeKey: `${attempt.taskId}/${attempt.number}`,
+        waitsWhileBlocked: true,
         userId: userOf(registration),
         timestamp: Math.floor(Date.now() / 1000),
         headers: {

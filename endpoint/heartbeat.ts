@@ -16,6 +16,7 @@ import { version } from './package.json';
 export interface HeartbeatOptions {
   publisher: Publisher;
   registration: () => AgentRegistration | undefined;
+  /** Whether a heartbeat can be sent: there is a connection, and the broker is not blocked. */
   isConnected: () => boolean;
   attempts: Attempts;
   workers: () => { total: number; idle: number };
@@ -112,7 +113,7 @@ export class Heartbeat {
     });
     // Transient: an old heartbeat is worth nothing after a restart of the broker.
     await this.options.publisher.publish(registration.status.exchange, registration.status.routing_key, frame, {
-      deliveryMode: 1,
+      isPersistent: false,
       deadlineMs: DEADLINE_MS,
       userId: userOf(registration),
     });

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { Broker, Consumer, Delivery } from '../broker';
+import type { Broker, Consumer, ReceivedMessage } from '../broker';
 import { decodeFrame, taskHeadersSchema, type TaskData } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 
@@ -55,12 +55,9 @@ export class Intake {
     this.#state = 'open';
     const { broker, prefetch, registration } = this.options;
     this.#consumer = await broker.consume({
-      // The name comes with each registration; the broker reads it at each connection.
-      get queue() {
-        return registration().task_queue;
-      },
+      queue: () => registration().task_queue,
       prefetch,
-      onDelivery: (delivery) => this.#receive(delivery),
+      onMessage: (message) => this.#receive(message),
     });
   }
 
@@ -90,7 +87,7 @@ export class Intake {
     if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  #receive(delivery: Delivery): void {
+  #receive(delivery: ReceivedMessage): void {
     if (this.#state !== 'open') {
       delivery.nack(true);
       return;

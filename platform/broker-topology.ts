@@ -1,38 +1,24 @@
-import type { Channel, ChannelModel } from 'amqplib';
-
+import type { Broker, BrokerChannel, QueueOptions } from '../broker';
 import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/names';
 
 /** Exchanges and queues on the broker. Declared only here: the broker refuses a declaration with other arguments (406). */
 
-const TO_DEAD_LETTERS = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE.deadLetters };
-const TASK_QUEUE = { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } };
-/** An older command is stale: the agent that it was sent to is gone. */
+const SAFE_QUEUE: QueueOptions = { isQuorum: true, deadLetterQueue: QUEUE.deadLetters };
+/** A command that nobody took is stale: the agent that it was meant for is gone. */
 const COMMAND_TTL_MS = 150_000;
 /** An older status report says nothing about the present. */
 const STATUS_TTL_MS = 60_000;
 
-async function onChannel<T>(model: ChannelModel, use: (channel: Channel) => Promise<T>): Promise<T> {
-  const channel = await model.createChannel();
-  channel.on('error', () => undefined); // the call that failed rejects as well
-  try {
-    return await use(channel);
-  } finally {
-    await channel.close().catch(() => undefined); // closed by the broker together with the error
-  }
-}
-
 /** Exchanges and queues of the service itself. */
-export async function declareService(model: ChannelModel): Promise<void> {
-  await onChannel(model, async (channel) => {
-    await channel.assertQueue(QUEUE.deadLetters, { durable: true });
-    await channel.assertExchange(EXCHANGE.results, 'topic', { durable: true });
-    await channel.assertExchange(EXCHANGE.status, 'topic', { durable: true });
-    await channel.assertQueue(QUEUE.results, { durable: true, arguments: { 'x-queue-type': 'quorum', ...TO_DEAD_LETTERS } });
-    await channel.bindQueue(QUEUE.results, EXCHANGE.results, '*.results');
-    await channel.assertQueue(QUEUE.status, { durable: true, messageTtl: STATUS_TTL_MS });
-    await channel.bindQueue(QUEUE.status, EXCHANGE.status, '*.status');
-  });
+export async function declareService(channel: BrokerChannel): Promise<void> {
+  await channel.declareQueue(QUEUE.deadLetters, {});
+  await channel.declareTopicExchange(EXCHANGE.results);
+  await channel.declareTopicExchange(EXCHANGE.status);
+  await channel.declareQueue(QUEUE.results, SAFE_QUEUE);
+  await channel.bindQueue(QUEUE.results, EXCHANGE.results, '*.results');
+  await channel.declareQueue(QUEUE.status, { messageTtlMs: STATUS_TTL_MS });
+  await channel.bindQueue(QUEUE.status, EXCHANGE.status, '*.status');
 }
 
 /**
@@ -43,21 +29,10 @@ export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy
   return admin.setQueuePolicy('funcx-no-delivery-limit', '^(ep[.].*[.]tasks|funcx[.]results)$', { 'delivery-limit': -1 });
 }
 
-/** The queues of one endpoint. They must exist before their names are given out. */
-async function declareEndpointQueues(model: ChannelModel, endpointQueueId: string): Promise<void> {
-  await onChannel(model, async (channel) => {
-    await declareTasksQueue(channel, endpointQueueId);
-    await declareCommandQueue(channel, endpointQueueId);
-  });
-}
-
-async function declareTasksQueue(channel: Channel, endpointQueueId: string): Promise<void> {
-  await channel.assertQueue(tasksQueueName(endpointQueueId), TASK_QUEUE);
-}
-
-async function declareCommandQueue(channel: Channel, endpointId: string): Promise<{ consumerCount: number }> {
-  return channel.assertQueue(commandQueueName(endpointId), { durable: true, messageTtl: COMMAND_TTL_MS });
-}
+const declareTasks = (channel: BrokerChannel, endpointQueueId: string) =>
+  channel.declareQueue(tasksQueueName(endpointQueueId), SAFE_QUEUE);
+const declareCommands = (channel: BrokerChannel, endpointId: string) =>
+  channel.declareQueue(commandQueueName(endpointId), { messageTtlMs: COMMAND_TTL_MS });
 
 /** The queues of endpoints. */
 export interface EndpointQueues {
@@ -69,35 +44,21 @@ export interface EndpointQueues {
   delete(endpointQueueId: string): Promise<void>;
 }
 
-export function createEndpointQueues(broker: {
-  withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T>;
-}): EndpointQueues {
+export function createEndpointQueues(broker: Pick<Broker, 'withChannel'>): EndpointQueues {
   return {
-    declare: (id) => broker.withChannel((model) => declareEndpointQueues(model, id)),
-
-    hasListener: (id) =>
-      broker.withChannel((model) =>
-        onChannel(model, async (channel) => {
-          const { consumerCount } = await declareCommandQueue(channel, id);
-          return consumerCount > 0;
-        }),
-      ),
-
-    hasConsumer: (id) =>
-      broker.withChannel((model) =>
-        onChannel(model, async (channel) => {
-          const { consumerCount } = await channel.assertQueue(tasksQueueName(id), TASK_QUEUE);
-          return consumerCount > 0;
-        }),
-      ),
-
+    // The queues exist before anybody learns their names.
+    declare: (id) =>
+      broker.withChannel(async (channel) => {
+        await declareTasks(channel, id);
+        await declareCommands(channel, id);
+      }),
+    hasListener: (id) => broker.withChannel(async (channel) => (await declareCommands(channel, id)).consumerCount > 0),
+    hasConsumer: (id) => broker.withChannel(async (channel) => (await declareTasks(channel, id)).consumerCount > 0),
     delete: (id) =>
-      broker.withChannel((model) =>
-        onChannel(model, async (channel) => {
-          await channel.deleteQueue(tasksQueueName(id));
-          await channel.deleteQueue(commandQueueName(id));
-        }),
-      ),
+      broker.withChannel(async (channel) => {
+        await channel.deleteQueue(tasksQueueName(id));
+        await channel.deleteQueue(commandQueueName(id));
+      }),
   };
 }
 
@@ -111,16 +72,15 @@ export interface StockQueues {
   countResults(): Promise<number>;
 }
 
-export function createStockQueues(broker: { withChannel<T>(use: (model: ChannelModel) => Promise<T>): Promise<T> }): StockQueues {
-  const use = <T>(work: (channel: Channel) => Promise<T>): Promise<T> => broker.withChannel((model) => onChannel(model, work));
+export function createStockQueues(broker: Pick<Broker, 'withChannel'>): StockQueues {
   return {
-    declareCommands: (id) => use(async (channel) => void (await declareCommandQueue(channel, id))),
-    declareTasks: (id) => use((channel) => declareTasksQueue(channel, id)),
+    declareCommands: (id) => broker.withChannel(async (channel) => void (await declareCommands(channel, id))),
+    declareTasks: (id) => broker.withChannel(async (channel) => void (await declareTasks(channel, id))),
     emptyTasks: (id) =>
-      use(async (channel) => {
-        await declareTasksQueue(channel, id); // purging a queue that does not exist is an error
+      broker.withChannel(async (channel) => {
+        await declareTasks(channel, id); // purging a missing queue is an error
         await channel.purgeQueue(tasksQueueName(id));
       }),
-    countResults: () => use(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
+    countResults: () => broker.withChannel(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
   };
 }

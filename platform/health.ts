@@ -9,6 +9,8 @@ import type { Temporal } from './temporal';
 export interface EngineState {
   ok: boolean;
   reason?: string;
+  /** The message broker lacks memory or disk and accepts no messages. The process is ready all the same: it accepts and stores. */
+  blocked?: true;
 }
 
 const ENGINE_DEADLINE_MS = 2_000;
@@ -34,16 +36,13 @@ export function createReadiness(parts: {
       within('postgres', Promise.all([askNewConnection(parts.db), askPool()])),
       within(
         'rabbitmq',
-        parts.broker.withChannel(async (model) => {
-          const channel = await model.createChannel();
-          await channel.close();
-        }),
+        parts.broker.withChannel(async () => undefined),
       ),
       within('temporal', parts.temporal.check(CLIENT_DEADLINE_MS)),
     ]);
     const state = parts.worker();
     const worker = state === 'RUNNING' ? { ok: true } : { ok: false, reason: `the Temporal worker is ${state}` };
-    return { postgres, rabbitmq, temporal, worker };
+    return { postgres, rabbitmq: parts.broker.isBlocked ? { ...rabbitmq, blocked: true } : rabbitmq, temporal, worker };
   };
 }
 

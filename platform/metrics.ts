@@ -24,3 +24,8 @@ const PARTITION_DAYS = 'funcx_partition_days_ahead';
 export const partitionDaysAhead =
   (register.getSingleMetric(PARTITION_DAYS) as Gauge | undefined) ??
   new Gauge({ name: PARTITION_DAYS, help: 'Days after today for which the partitions of the store exist.' });
+
+const BLOCKED = 'funcx_broker_blocked';
+export const brokerBlocked =
+  (register.getSingleMetric(BLOCKED) as Gauge | undefined) ??
+  new Gauge({ name: BLOCKED, help: '1 while the message broker accepts no messages because it lacks memory or disk space.' });

@@ -2,6 +2,7 @@ import { Broker, type Publisher } from '../broker';
 import { declareService } from './broker-topology';
 import type { Config } from './config';
 import type { Logger } from './log';
+import { brokerBlocked } from './metrics';
 import { openDatabase, type Database } from './store/database';
 import { migrate, UnsupportedDatabaseError } from './store/migrations';
 import { connectTemporal, type Temporal } from './temporal';
@@ -23,7 +24,12 @@ export async function connectService(name: string, config: Config, log: Logger, 
   const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
   await retryUntilConnected('postgres', log, () => migrate(db, Date.now()));
   const temporal = await retryUntilConnected('temporal', log, () => connectTemporal(config, log, options));
-  const broker = new Broker({ name, log, address: () => Promise.resolve({ url: config.AMQP_URL }) });
+  const broker = new Broker({
+    name,
+    log,
+    address: () => Promise.resolve({ url: config.AMQP_URL }),
+    onBlocked: (isBlocked) => brokerBlocked.set(isBlocked ? 1 : 0),
+  });
   broker.onSetup(declareService);
   const publisher = await broker.publisher();
   return {

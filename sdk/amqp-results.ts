@@ -1,8 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { ChannelModel } from 'amqplib';
-
-import { Broker, type Delivery } from '../broker';
+import { Broker, BrokerRefusal, type BrokerChannel, type ReceivedMessage } from '../broker';
 import { decodeFrame } from '../contracts/frames';
 
 import type { Client } from './client';
@@ -46,7 +44,7 @@ export class AmqpResults implements ResultSource {
       },
       onConnected: () => this.options.onConnection(true),
     });
-    this.#broker.onSetup((model) => this.#requireQueue(model));
+    this.#broker.onSetup((channel) => this.#requireQueue(channel));
   }
 
   start(): void {
@@ -59,23 +57,19 @@ export class AmqpResults implements ResultSource {
   }
 
   async #run(): Promise<void> {
-    const queueName = (): string => this.#queue;
     await this.#broker.consume({
-      // Known only with the address, and the broker reads it at each connection.
-      get queue() {
-        return queueName();
-      },
+      queue: () => this.#queue,
       prefetch: PREFETCH,
-      onDelivery: (delivery) => this.#take(delivery),
+      onMessage: (message) => this.#take(message),
       onInterrupted: () => this.#onInterrupted(),
     });
     await this.#broker.start();
   }
 
-  #take(delivery: Delivery): void {
-    const result = parse(delivery.body);
+  #take(message: ReceivedMessage): void {
+    const result = parse(message.body);
     if (result) this.options.onResult(result);
-    delivery.ack(); // also what can't be read: no other try would
+    message.ack(); // also what can't be read: no other try would
   }
 
   #onInterrupted(): void {
@@ -85,17 +79,13 @@ export class AmqpResults implements ResultSource {
     this.#broker.reconnect();
   }
 
-  /** Asks on a channel of its own, because a refusal closes the channel. */
-  async #requireQueue(model: ChannelModel): Promise<void> {
-    const channel = await model.createChannel();
-    channel.on('error', () => undefined); // the check rejects as well
+  async #requireQueue(channel: BrokerChannel): Promise<void> {
     try {
       await channel.checkQueue(this.#queue);
     } catch (error) {
-      if ((error as { code?: unknown }).code === 404 && !this.#isClosed) this.options.onGone();
+      if (error instanceof BrokerRefusal && error.code === 404 && !this.#isClosed) this.options.onGone();
       throw error;
     }
-    await channel.close();
   }
 }
 

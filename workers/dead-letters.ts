@@ -1,60 +1,55 @@
 import { z } from 'zod';
 
 import type { ActivityDeps } from '../activities';
-import type { Broker, Delivery } from '../broker';
+import type { Broker, ReceivedMessage } from '../broker';
 import { DEAD_LETTER_REASON_HEADER, QUEUE } from '../contracts/names';
 import { deadLetters } from '../platform/metrics';
 import { insertDeadLetter, type NewDeadLetter } from '../platform/store/dead-letters';
 
-/** Puts a message that can not be understood on the dead-letter queue, with the reason, and takes it off its own queue. */
-export async function putAside(deps: ActivityDeps, queue: string, delivery: Delivery, reason: string): Promise<void> {
+/** Moves a malformed message to the dead-letter queue, with the reason. */
+export async function putAside(deps: ActivityDeps, queue: string, message: ReceivedMessage, reason: string): Promise<void> {
   deadLetters.inc({ queue });
-  deps.log.warn({ queue, reason, routingKey: delivery.routingKey }, 'a message was put aside as a dead letter');
+  deps.log.warn({ queue, reason, routingKey: message.routingKey }, 'a malformed message was moved to the dead letters');
   try {
-    await deps.publisher.publish('', QUEUE.deadLetters, delivery.body, {
-      headers: { [DEAD_LETTER_REASON_HEADER]: reason.slice(0, 1_000), 'funcx-queue': queue, 'funcx-key': delivery.routingKey },
+    await deps.publisher.publish('', QUEUE.deadLetters, message.body, {
+      headers: { [DEAD_LETTER_REASON_HEADER]: reason.slice(0, 1_000), 'funcx-queue': queue, 'funcx-key': message.routingKey },
     });
-    delivery.ack();
+    message.ack();
   } catch (error) {
-    deps.log.warn({ err: error, queue }, 'a dead letter could not be put aside; it stays on its queue');
-    delivery.nack(true);
+    deps.log.warn({ err: error, queue }, 'a malformed message could not be moved to the dead letters; it stays on its queue');
+    message.nack(true);
   }
 }
 
-/** In hand at most; they are rare, and may be large. */
+/** Dead letters are rare, and may be large. */
 const PREFETCH = 20;
 const RETRY_MS = 2_000;
 
 /**
- * Moves dead letters to the store, where they can be listed, looked into, dropped and replayed: those that we put aside, and
- * those that agents refused (the broker notes which queue they were on, and that they were rejected).
+ * Moves dead letters to the store, where people list, read, delete and requeue them. They come from `putAside`, and from
+ * agents that rejected a task: there the broker's headers say from which queue and why.
  */
 export async function startDeadLetterLoop(broker: Broker, deps: ActivityDeps): Promise<{ close(): Promise<void> }> {
-  const inHand = new Set<Promise<void>>();
   const consumer = await broker.consume({
     queue: QUEUE.deadLetters,
     prefetch: PREFETCH,
-    onDelivery: (delivery) => {
-      const work = keep(delivery).finally(() => inHand.delete(work));
-      inHand.add(work);
-    },
+    onMessage: keep,
   });
 
-  async function keep(delivery: Delivery): Promise<void> {
+  async function keep(message: ReceivedMessage): Promise<void> {
     try {
-      await insertDeadLetter(deps.db, letterOf(delivery));
-      delivery.ack();
+      await insertDeadLetter(deps.db, letterOf(message));
+      message.ack();
     } catch (error) {
-      deps.log.warn({ err: error }, 'a dead letter could not be stored yet');
+      deps.log.warn({ err: error }, 'a dead letter could not be stored; it is requeued');
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      delivery.nack(true);
+      message.nack(true);
     }
   }
 
   return {
     async close() {
       await consumer.pause();
-      await Promise.all(inHand);
       await consumer.close();
     },
   };
@@ -64,14 +59,14 @@ const deathSchema = z.array(
   z.object({ queue: z.string(), reason: z.string(), 'routing-keys': z.array(z.string()).optional() }).loose(),
 );
 
-function letterOf(delivery: Delivery): NewDeadLetter {
-  const { [DEAD_LETTER_REASON_HEADER]: reason, 'funcx-queue': queue, 'funcx-key': key, ...headers } = delivery.headers;
-  const [death] = deathSchema.safeParse(delivery.headers['x-death']).data ?? [];
+function letterOf(message: ReceivedMessage): NewDeadLetter {
+  const { [DEAD_LETTER_REASON_HEADER]: reason, 'funcx-queue': queue, 'funcx-key': key, ...headers } = message.headers;
+  const [death] = deathSchema.safeParse(message.headers['x-death']).data ?? [];
   return {
     queue: text(queue) ?? death?.queue ?? 'unknown',
-    routingKey: text(key) ?? death?.['routing-keys']?.[0] ?? delivery.routingKey,
+    routingKey: text(key) ?? death?.['routing-keys']?.[0] ?? message.routingKey,
     reason: text(reason) ?? (death ? `${death.reason} by whoever read the queue` : 'unknown'),
-    body: delivery.body,
+    body: message.body,
     headers,
   };
 }

@@ -1,6 +1,6 @@
 import type { ActivityDeps } from '../activities';
 import { requeueLostAttempts } from '../activities/lost-attempts';
-import type { Broker } from '../broker';
+import { BrokerRefusal, type Broker } from '../broker';
 import { QUEUE, tasksQueueName } from '../contracts/names';
 import { listSuspects, noteMissing, oldestDispatchMs, type Suspect } from '../platform/store/presence';
 
@@ -30,7 +30,7 @@ export async function detectLosses(
   const suspects = await listSuspects(deps.db, beat.endpointQueueId, held, minAgeMs, MAX_AT_ONCE);
   if (suspects.length === 0) return;
   const found = suspects.filter((suspect) => suspect.isHeld);
-  const gone = await thatRestNowhere(
+  const gone = await findInNoQueue(
     broker,
     deps,
     beat.endpointQueueId,
@@ -50,8 +50,8 @@ export async function detectLosses(
   });
 }
 
-/** Those that are neither in the endpoint's queue nor, answered, in ours. */
-async function thatRestNowhere(
+/** Suspects that are neither in the endpoint's queue of tasks nor, with their result, in the queue of results. */
+async function findInNoQueue(
   broker: Broker,
   deps: ActivityDeps,
   endpointQueueId: string,
@@ -66,16 +66,10 @@ async function thatRestNowhere(
 
 /** Messages ready in a queue; a queue that does not exist holds none. */
 async function depth(broker: Broker, queue: string): Promise<number> {
-  return broker.withChannel(async (model) => {
-    const channel = await model.createChannel();
-    channel.on('error', () => undefined); // a missing queue closes the channel; the check rejects as well
-    try {
-      const { messageCount } = await channel.checkQueue(queue);
-      await channel.close();
-      return messageCount;
-    } catch (error) {
-      if (error instanceof Error && /NOT_FOUND/.test(error.message)) return 0;
-      throw error;
-    }
-  });
+  try {
+    return await broker.withChannel(async (channel) => (await channel.checkQueue(queue)).messageCount);
+  } catch (error) {
+    if (error instanceof BrokerRefusal && error.code === 404) return 0;
+    throw error;
+  }
 }

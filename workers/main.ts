@@ -66,7 +66,7 @@ async function main(): Promise<void> {
     authority: readBrokerAuthority(config),
   });
   const placement = createPlacement(db, userEndpoints, log);
-  const groupQueues = createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
   const nexusEndpoint = {
     name: config.TEMPORAL_NEXUS_ENDPOINT,
     namespace: config.TEMPORAL_NAMESPACE,

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ActivityDeps } from '../activities';
-import { deliverAndNudge, storeResults, type ReceivedResult } from '../activities/complete';
-import type { Broker, Consumer, Delivery } from '../broker';
+import { deliverAndNudge, storeResults, type ReceivedResult, type Stage } from '../activities/complete';
+import type { Broker, ReceivedMessage } from '../broker';
 import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
 import { isUuid } from '../contracts/ids';
 import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
@@ -12,29 +12,30 @@ import { putAside } from './dead-letters';
 import { createLateNudges } from './late-nudges';
 
 /**
- * Feeds results to `activities/complete`. While one batch is stored the next one gathers, and while they keep coming for a
- * few milliseconds more: so a single result is stored at once and a flood in large batches. Delivery of a batch runs beside
- * the store of the next. The broker is acknowledged last.
+ * Feeds results to `activities/complete`. While one batch is stored, the next one gathers: a single result is stored at
+ * once, many results in large batches. Delivering a batch overlaps with storing the next. The acknowledgement comes last.
  */
 
 const PREFETCH = 2_000;
-const BATCH = 500;
-/** Bodies of one batch at most; the first result is always taken. */
-const BATCH_BYTES = 32 * 1024 * 1024;
-/** In a flood, how long fewer results than these wait for more. */
+const BATCH_LIMIT = 500;
+/** Bodies of one batch; the first result is always taken. */
+const BATCH_LIMIT_BYTES = 32 * 1024 * 1024;
+/** While results keep coming, a batch of fewer than MIN_BATCH waits this long for more. */
 const LINGER_MS = 5;
-const FEW = 50;
+const MIN_BATCH = 50;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
 interface Waiting {
-  delivery: Delivery;
+  message: ReceivedMessage;
   result: ReceivedResult;
+  /** The message is acknowledged, given back, or gone with its channel. */
+  settle(): void;
 }
 
 export interface ResultLoop {
   isConsuming(): boolean;
-  /** Takes no more results and resolves when those in hand are done. */
+  /** Receives no more results and resolves when those in hand are done. */
   close(): Promise<void>;
 }
 
@@ -42,45 +43,39 @@ export interface ResultLoop {
 export async function startResultLoop(
   broker: Broker,
   deps: ActivityDeps,
-  onStatus: (delivery: Delivery) => void,
+  onStatus: (message: ReceivedMessage) => Promise<void>,
 ): Promise<ResultLoop> {
-  let waiting: Waiting[] = [];
+  const waiting: Waiting[] = [];
   let isStoring = false;
   let isBusy = false;
   let pauseMs = FIRST_PAUSE_MS;
-  const delivering = new Set<Promise<void>>();
-  const idle: (() => void)[] = [];
   const lateNudges = createLateNudges(deps);
 
-  const consumer: Consumer = await broker.consume({
+  const consumer = await broker.consume({
     queue: QUEUE.results,
     prefetch: PREFETCH,
-    onDelivery: (delivery) => {
-      const result = parse(delivery);
-      if (result === 'status') {
-        onStatus(delivery);
-        return;
-      }
-      if (typeof result === 'string') {
-        void putAside(deps, QUEUE.results, delivery, result);
-        return;
-      }
-      waiting.push({ delivery, result });
-      void work();
+    onMessage: (message) => {
+      const result = parse(message);
+      if (result === 'status') return onStatus(message);
+      if (typeof result === 'string') return putAside(deps, QUEUE.results, message, result);
+      return new Promise<void>((settle) => {
+        waiting.push({ message, result, settle });
+        void work();
+      });
     },
-    // What waits here is delivered again on the next channel.
-    onInterrupted: () => (waiting = []),
+    // The next channel delivers them again.
+    onInterrupted: () => {
+      for (const { settle } of waiting.splice(0)) settle();
+    },
   });
 
   async function work(): Promise<void> {
     if (isStoring) return;
     isStoring = true;
     while (waiting.length > 0) {
-      if (isBusy && waiting.length < FEW) {
-        await delay(LINGER_MS);
-        if (waiting.length === 0) break; // the channel went meanwhile, and they come again
-      }
+      if (isBusy && waiting.length < MIN_BATCH) await delay(LINGER_MS);
       const batch = takeBatch();
+      if (batch.length === 0) break; // the channel closed meanwhile
       isBusy = batch.length > 1;
       try {
         const stage = await storeResults(
@@ -88,15 +83,13 @@ export async function startResultLoop(
           batch.map((item) => item.result),
         );
         for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
-        const done = finish(batch, stage).finally(() => delivering.delete(done));
-        delivering.add(done);
+        void finish(batch, stage);
       } catch (error) {
         if (isAboutData(error)) await storeSingly(batch, error);
         else await giveBack(batch, error, 'results could not be stored');
       }
     }
     isStoring = false;
-    for (const resolve of idle.splice(0)) resolve();
   }
 
   /** The store refuses something in the batch: one bad result must neither block the others nor come back for ever. */
@@ -106,8 +99,11 @@ export async function startResultLoop(
       try {
         await finish([item], await storeResults(deps, [item.result]));
       } catch (single) {
-        if (isAboutData(single)) await putAside(deps, QUEUE.results, item.delivery, `the store refuses it: ${single.message}`);
-        else await giveBack([item], single, 'results could not be stored');
+        if (!isAboutData(single)) await giveBack([item], single, 'results could not be stored');
+        else {
+          await putAside(deps, QUEUE.results, item.message, `the store refuses it: ${single.message}`);
+          item.settle();
+        }
       }
     }
   }
@@ -115,39 +111,43 @@ export async function startResultLoop(
   function takeBatch(): Waiting[] {
     let bytes = 0;
     let n = 0;
-    while (n < waiting.length && n < BATCH && (n === 0 || bytes < BATCH_BYTES)) {
+    while (n < waiting.length && n < BATCH_LIMIT && (n === 0 || bytes < BATCH_LIMIT_BYTES)) {
       bytes += waiting[n]?.result.body.length ?? 0;
       n++;
     }
     return waiting.splice(0, n);
   }
 
-  async function finish(batch: readonly Waiting[], stage: Awaited<ReturnType<typeof storeResults>>): Promise<void> {
+  async function finish(batch: readonly Waiting[], stage: Stage): Promise<void> {
     try {
       await deliverAndNudge(deps, stage);
       lateNudges.note(stage.completed);
       await failPoint('before-ack');
-      for (const { delivery } of batch) delivery.ack();
+      for (const { message, settle } of batch) {
+        message.ack();
+        settle();
+      }
       pauseMs = FIRST_PAUSE_MS;
     } catch (error) {
       await giveBack(batch, error, 'answers could not be delivered');
     }
   }
 
-  /** Back to the queue after a pause: an engine is away, and the results are safe with the broker. */
+  /** Requeues results after a pause: the store is away, and the broker keeps them. */
   async function giveBack(batch: readonly Waiting[], error: unknown, text: string): Promise<void> {
     deps.log.warn({ err: error, results: batch.length, pauseMs }, text);
-    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    await delay(pauseMs);
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
-    for (const { delivery } of batch) delivery.nack(true);
+    for (const { message, settle } of batch) {
+      message.nack(true);
+      settle();
+    }
   }
 
   return {
     isConsuming: () => consumer.isConsuming,
     async close() {
       await consumer.pause();
-      if (isStoring) await new Promise<void>((resolve) => idle.push(resolve));
-      await Promise.all(delivering);
       lateNudges.close();
       await consumer.close();
     },
@@ -160,18 +160,18 @@ function isAboutData(error: unknown): error is Error {
 }
 
 /** The result; `status` for a status report; or why the message is neither. */
-function parse(delivery: Delivery): ReceivedResult | string {
+function parse(message: ReceivedMessage): ReceivedResult | string {
   try {
-    const frame = decodeFrame(delivery.body);
+    const frame = decodeFrame(message.body);
     if (frame.message_type === 'ep_status_report') return 'status';
     if (frame.message_type !== 'result') return `a ${frame.message_type} message on the result queue`;
-    const headers = resultHeadersSchema.parse(delivery.headers);
-    const endpointQueueId = endpointQueueIdOfKey(delivery.routingKey);
-    if (!isUuid(endpointQueueId)) return `the routing key ${delivery.routingKey.slice(0, 100)} names no endpoint queue`;
+    const headers = resultHeadersSchema.parse(message.headers);
+    const endpointQueueId = endpointQueueIdOfKey(message.routingKey);
+    if (!isUuid(endpointQueueId)) return `the routing key ${message.routingKey.slice(0, 100)} names no endpoint queue`;
     return {
       endpointQueueId,
       data: frame.data,
-      body: delivery.body,
+      body: message.body,
       attempt: headers['funcx-attempt'],
       isStored: headers['funcx-stored'] ?? false,
       exitCode: headers['funcx-exit-code'],

@@ -107,7 +107,19 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
   return rows[0]?.more ?? false;
 }
 
-/** Lowest and highest id of rows that are ordered by id, for partition pruning. */
+/** The broker has every task of the claim: repeating the claim must not publish them again. */
+export async function settleClaim(db: Database, claimId: string, taskIds: readonly string[]): Promise<void> {
+  await db.query({
+    name: 'settle-claim',
+    text: `with settled as (
+             select id from tasks where id = any ($2) and id >= $3 and id <= $4 and claim_id = $1 order by id for no key update
+           )
+           update tasks task set claim_id = null from settled where task.id = settled.id and task.id >= $3 and task.id <= $4`,
+    values: [claimId, taskIds, taskIds[0], taskIds.at(-1)],
+  });
+}
+
+/** Lowest and highest id: what leads a statement to its partitions. The rows come ordered. */
 function rangeOf(claimed: readonly { id: string }[]): [string | undefined, string | undefined] {
   return [claimed[0]?.id, claimed.at(-1)?.id];
 }

@@ -1,0 +1,131 @@
+import type { Channel, ChannelModel } from 'amqplib';
+
+/** Declarations and questions to the broker. Each call rejects with a {@link BrokerRefusal} where the broker refuses it. */
+export interface BrokerChannel {
+  declareQueue(name: string, options: QueueOptions): Promise<QueueState>;
+  /** Rejects with code 404 when the queue does not exist. */
+  checkQueue(name: string): Promise<QueueState>;
+  deleteQueue(name: string): Promise<void>;
+  /** Removes the messages that no consumer has received. */
+  purgeQueue(name: string): Promise<void>;
+  declareTopicExchange(name: string): Promise<void>;
+  bindQueue(queue: string, exchange: string, pattern: string): Promise<void>;
+}
+
+export interface QueueOptions {
+  /** Replicated, on disk. Default: a classic queue. */
+  isQuorum?: boolean;
+  /** Messages are removed after this time. */
+  messageTtlMs?: number;
+  /** The queue is removed when nobody used it for this time. */
+  expiresMs?: number;
+  /** Where rejected messages go. */
+  deadLetterQueue?: string;
+}
+
+export interface QueueState {
+  /** Messages that are ready to be delivered. */
+  messageCount: number;
+  consumerCount: number;
+}
+
+/** The broker refused a declaration or a question; `code` is the AMQP reply code. */
+export class BrokerRefusal extends Error {
+  constructor(
+    readonly code: number,
+    cause: Error,
+  ) {
+    super(cause.message, { cause });
+    this.name = 'BrokerRefusal';
+  }
+}
+
+/** Runs `use` on a channel that is closed afterwards. */
+export async function withChannelOf<T>(model: ChannelModel, use: (channel: BrokerChannel) => Promise<T>): Promise<T> {
+  const channel = await openQuietly(model);
+  try {
+    return await use(wrap(channel));
+  } finally {
+    await channel.close().catch(() => undefined); // the broker closes a channel whose request it refuses
+  }
+}
+
+/** A channel that is opened when it is needed and kept for further calls on the same connection. */
+export class KeptChannel {
+  #model: ChannelModel | undefined;
+  #channel: Promise<BrokerChannel> | undefined;
+
+  async use<T>(work: (channel: BrokerChannel) => Promise<T>): Promise<T> {
+    if (!this.#model) throw new Error('the message broker is not connected');
+    this.#channel ??= this.#open(this.#model);
+    return work(await this.#channel);
+  }
+
+  async attach(model: ChannelModel): Promise<void> {
+    this.#model = model;
+    this.#channel = undefined;
+  }
+
+  detach(): void {
+    this.#model = undefined;
+    this.#channel = undefined;
+  }
+
+  async close(): Promise<void> {
+    this.detach(); // the connection closes its channels
+  }
+
+  async #open(model: ChannelModel): Promise<BrokerChannel> {
+    const forget = (): void => {
+      if (this.#channel === opening) this.#channel = undefined;
+    };
+    const opening = openQuietly(model, forget).then(wrap);
+    this.#channel = opening;
+    opening.catch(forget);
+    return opening;
+  }
+}
+
+async function openQuietly(model: ChannelModel, onClose: () => void = () => undefined): Promise<Channel> {
+  const channel = await model.createChannel();
+  channel.on('error', () => undefined); // the refused call rejects as well
+  channel.on('close', onClose);
+  return channel;
+}
+
+function wrap(channel: Channel): BrokerChannel {
+  return {
+    declareQueue: (name, options) => refusable(channel.assertQueue(name, { durable: true, ...argumentsOf(options) })),
+    checkQueue: (name) => refusable(channel.checkQueue(name)),
+    deleteQueue: async (name) => void (await refusable(channel.deleteQueue(name))),
+    purgeQueue: async (name) => void (await refusable(channel.purgeQueue(name))),
+    declareTopicExchange: async (name) => void (await refusable(channel.assertExchange(name, 'topic', { durable: true }))),
+    bindQueue: async (queue, exchange, pattern) => void (await refusable(channel.bindQueue(queue, exchange, pattern))),
+  };
+}
+
+/** The broker compares these with those of an existing queue: the same options must give the same arguments in every release. */
+function argumentsOf({ isQuorum, messageTtlMs, expiresMs, deadLetterQueue }: QueueOptions): {
+  messageTtl?: number;
+  expires?: number;
+  arguments?: Record<string, unknown>;
+} {
+  return {
+    ...(messageTtlMs === undefined ? {} : { messageTtl: messageTtlMs }),
+    ...(expiresMs === undefined ? {} : { expires: expiresMs }),
+    arguments: {
+      ...(isQuorum ? { 'x-queue-type': 'quorum' } : {}),
+      ...(deadLetterQueue === undefined ? {} : { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue }),
+    },
+  };
+}
+
+async function refusable<T>(call: PromiseLike<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    const code = (error as { code?: unknown }).code;
+    if (error instanceof Error && typeof code === 'number') throw new BrokerRefusal(code, error);
+    throw error;
+  }
+}
