@@ -68,8 +68,6 @@ export interface AcceptDeps {
   groupQueues: GroupQueues;
 }
 
-const START_TRIES = 3;
-
 export function createAccept(deps: AcceptDeps): Accept {
   const limit = createOpenTaskLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
   return async function accept(request) {
@@ -177,7 +175,7 @@ function nameOf(names: ReadonlySet<string>): string {
   return names.size > 1 ? `${first} and ${names.size - 1} more` : first;
 }
 
-/** True when the workflow runs. An unknown outcome is repeated with the same id: "already started" is success. */
+/** True when the workflow runs. Otherwise the sweep starts it: "already started" is success there. */
 async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSubmission): Promise<boolean> {
   const input = submissionInputOf({
     ...submission,
@@ -185,16 +183,14 @@ async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSu
     endpointName: request.endpoint.name,
     total: submission.tasks.length,
   });
-  for (let attempt = 1; attempt <= START_TRIES; attempt++) {
-    try {
-      const { wasEager } = await deps.temporal.startSubmission(input, request.owner.name);
-      workflowStarts.inc({ eager: String(wasEager) });
-      return true;
-    } catch (error) {
-      deps.log.warn({ err: error, submissionId: submission.id, attempt }, 'the workflow of a submission did not start');
-    }
+  try {
+    const { wasEager } = await deps.temporal.startSubmission(input, request.owner.name);
+    workflowStarts.inc({ eager: String(wasEager) });
+    return true;
+  } catch (error) {
+    deps.log.warn({ err: error, submissionId: submission.id }, 'the workflow of a submission did not start; the sweep starts it');
+    return false;
   }
-  return false;
 }
 
 /** Only tells the sweep that it need not look; a failure costs one look. */

@@ -18,6 +18,7 @@ import {
 } from '../platform/store/answers';
 import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/open-tasks';
 import type { ActivityDeps } from './deps';
+import { missedNudges } from './missed-nudges';
 
 /**
  * Completion: store (first answer wins), deliver (confirmed, then marked), nudge the submission. The broker is
@@ -39,8 +40,7 @@ export interface ReceivedResult {
 
 /** Failures that say that the attempt was lost, not that the function failed. */
 const LOSS_CODES: ReadonlySet<string> = new Set(['WorkerLost', 'AgentLost']);
-/** Signals to Temporal under way at once. */
-const NUDGES_AT_ONCE = 32;
+const MAX_CONCURRENT_NUDGES = 32;
 
 export type Stage = { completed: Completed[]; deliver: Delivery[] };
 
@@ -99,32 +99,61 @@ export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise
   await failPoint('nudge');
 }
 
-/** Publishes answers to the queues of their task groups and marks them once the broker has confirmed. */
-export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<void> {
-  if (deliveries.length === 0) return;
+/**
+ * Publishes answers to the queues of their task groups. Each one settles by itself: an answer whose queue refuses it is not
+ * marked as delivered, and the sweep delivers it later. Returns the ids of those.
+ */
+export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<string[]> {
+  if (deliveries.length === 0) return [];
+  const delivered: string[] = [];
+  const failed: string[] = [];
+  let lastError: unknown;
   await Promise.all(
-    deliveries.map(async ({ taskId, ownerId, taskGroupId, frame }) => {
+    deliveries.map(async (delivery) => {
       try {
-        await deps.publisher.publish('', groupQueueName(ownerId, taskGroupId), frame, {
-          messageId: taskId,
-          mandatory: true,
-          timestamp: Math.floor(Date.now() / 1000),
-        });
+        await publishAnswer(deps, delivery);
+        delivered.push(delivery.taskId);
       } catch (error) {
-        // The queue expired because its reader stayed away; the answer is read from the store.
-        if (!(error instanceof PublishError && error.reason === 'returned')) throw error;
+        lastError = error;
+        failed.push(delivery.taskId);
       }
     }),
   );
-  await markDelivered(
-    deps.db,
-    deliveries.map((delivery) => delivery.taskId),
-  );
+  if (failed.length > 0) {
+    deps.log.warn({ err: lastError, answers: failed.length }, 'the message broker did not take answers; the sweep delivers them');
+  }
+  if (delivered.length > 0) await markDelivered(deps.db, delivered);
+  return failed;
 }
 
+async function publishAnswer(deps: ActivityDeps, { taskId, ownerId, taskGroupId, frame }: Delivery): Promise<void> {
+  try {
+    await deps.publisher.publish('', groupQueueName(ownerId, taskGroupId), frame, {
+      messageId: taskId,
+      writeKey: taskId,
+      mandatory: true,
+      timestamp: Math.floor(Date.now() / 1000),
+    });
+  } catch (error) {
+    // The queue expired because nobody read it; the submitter reads the answer from the store.
+    if (!(error instanceof PublishError && error.reason === 'returned')) throw error;
+  }
+}
+
+/** A nudge that Temporal does not take is left to the sweep: results must not be received again because of it. */
 async function nudgeAll(deps: ActivityDeps, submissionIds: readonly string[]): Promise<void> {
-  for (let at = 0; at < submissionIds.length; at += NUDGES_AT_ONCE) {
-    await Promise.all(submissionIds.slice(at, at + NUDGES_AT_ONCE).map((id) => deps.temporal.nudge(id)));
+  for (let at = 0; at < submissionIds.length; at += MAX_CONCURRENT_NUDGES) {
+    const batch = submissionIds.slice(at, at + MAX_CONCURRENT_NUDGES);
+    await Promise.all(
+      batch.map(async (id) => {
+        try {
+          if (!(await deps.temporal.nudge(id))) missedNudges.add(id);
+        } catch (error) {
+          missedNudges.add(id);
+          deps.log.debug({ err: error, submissionId: id }, 'Temporal did not take a nudge; the sweep repeats it');
+        }
+      }),
+    );
   }
 }
 
@@ -212,8 +241,8 @@ export function errorFrame(taskId: string, code: string, text: string): Uint8Arr
   });
 }
 
-/** Tasks that one statement ends; the rest follow in further ones. */
-const ENDS_AT_ONCE = 1_000;
+/** Tasks that one statement ends. */
+const END_BATCH_LIMIT = 1_000;
 
 /**
  * Ends open tasks without a result of their own: cancelled, expired, lost. Tells the agent to stop what it holds. With
@@ -226,10 +255,10 @@ export async function endTasks(
   reason: EndReason & { onlyThisAttempt?: boolean },
 ): Promise<number> {
   let ended = 0;
-  for (let at = 0; at < tasks.length; at += ENDS_AT_ONCE) {
+  for (let at = 0; at < tasks.length; at += END_BATCH_LIMIT) {
     const stage = await store(
       deps,
-      tasks.slice(at, at + ENDS_AT_ONCE).map((task) => ({
+      tasks.slice(at, at + END_BATCH_LIMIT).map((task) => ({
         taskId: task.id,
         ...(reason.onlyThisAttempt ? { attempt: task.attempt } : {}),
         state: reason.state,

@@ -2,11 +2,11 @@
  * Limits `send` to one call per key and `gapMs`. A request joins a call that is scheduled. A request that arrives while a
  * call is in progress gets the next call, because the one in progress may have read older state.
  */
-export function paced(gapMs: number, send: (key: string) => Promise<void>): (key: string) => Promise<void> {
+export function paced<T>(gapMs: number, send: (key: string) => Promise<T>): (key: string) => Promise<T> {
   const lastMs = new Map<string, number>();
-  const due = new Map<string, Promise<void>>();
+  const due = new Map<string, Promise<T>>();
 
-  async function sendDue(key: string, waitMs: number): Promise<void> {
+  async function sendDue(key: string, waitMs: number): Promise<T> {
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
     due.delete(key);
     const sentMs = Date.now();
@@ -14,7 +14,7 @@ export function paced(gapMs: number, send: (key: string) => Promise<void>): (key
     setTimeout(() => {
       if (lastMs.get(key) === sentMs) lastMs.delete(key);
     }, gapMs).unref();
-    await send(key);
+    return send(key);
   }
 
   return (key) => {

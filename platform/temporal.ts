@@ -1,4 +1,9 @@
-import { Client, WorkflowExecutionAlreadyStartedError, type WorkflowStartOptions } from '@temporalio/client';
+import {
+  Client,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+  type WorkflowStartOptions,
+} from '@temporalio/client';
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
@@ -19,6 +24,7 @@ import {
   type PresenceSignal,
   type SubmissionInput,
 } from '../contracts/submission';
+import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
@@ -32,9 +38,11 @@ export interface Temporal {
   readonly hasSearchAttributes: boolean;
   /** Starts the workflow of a submission. Succeeds if it is already started. */
   startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
-  /** Idempotent and rate-limited. Does nothing if the workflow is closed. */
-  nudge(submissionId: string): Promise<void>;
-  /** False when no workflow runs: it was not started or has ended. */
+  /** Idempotent and paced. False when no workflow of the submission runs. */
+  nudge(submissionId: string): Promise<boolean>;
+  /** What became of the workflow of a submission; `missing` when the server does not know it. */
+  stateOfSubmission(submissionId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
+  /** False when no workflow runs: it was not started yet, or has ended. */
   cancelSubmission(submissionId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
@@ -55,6 +63,9 @@ export interface Temporal {
 const WORKFLOW_TASK_TIMEOUT = '2 seconds';
 /** Bounds how long a silent server delays accepts and results. The sweeps repeat calls that failed. */
 const CALL_DEADLINE_MS = 4_000;
+/** A submission is durable before its start: the submitter does not wait for a Temporal that is away. */
+const START_DEADLINE_MS = 2_000;
+const CIRCUIT_RETRY_MS = 1_000;
 /**
  * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
  * often that it cannot continue as new.
@@ -66,10 +77,12 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
-  const withDeadline = <T>(call: () => Promise<T>): Promise<T> => client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
+  const circuit = createCircuit({ engine: 'Temporal', outages: 3, retryMs: CIRCUIT_RETRY_MS, isOutage });
+  const withDeadline = <T>(call: () => Promise<T>, deadlineMs = CALL_DEADLINE_MS): Promise<T> =>
+    circuit(() => client.withDeadline(Date.now() + deadlineMs, call));
   const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
     const handle = client.workflow.getHandle(submissionWorkflowId(submissionId));
-    await signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
+    return signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
   });
 
   return {
@@ -95,10 +108,21 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
               }
             : {}),
         };
-        const handle = await withDeadline(() => client.workflow.start(WORKFLOW.submission, options));
+        const handle = await withDeadline(() => client.workflow.start(WORKFLOW.submission, options), START_DEADLINE_MS);
         return { wasEager: handle.eagerlyStarted };
       } catch (error) {
         if (error instanceof WorkflowExecutionAlreadyStartedError) return { wasEager: false };
+        throw error;
+      }
+    },
+
+    async stateOfSubmission(submissionId) {
+      try {
+        const { status } = await withDeadline(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).describe());
+        if (status.name === 'RUNNING') return 'running';
+        return status.name === 'TERMINATED' ? 'terminated' : 'ended';
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return 'missing';
         throw error;
       }
     },
@@ -163,13 +187,24 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   }
 }
 
-/** False when the workflow is closed: signals and cancels race with its end. */
+/** gRPC codes of a server that is away, or does not answer in time. */
+const OUTAGE_CODES: ReadonlySet<unknown> = new Set([4 /* DEADLINE_EXCEEDED */, 14 /* UNAVAILABLE */, 1 /* CANCELLED */]);
+
+/** The client wraps the gRPC error. */
+function isOutage(error: unknown): boolean {
+  for (let inner: unknown = error; inner instanceof Error; inner = inner.cause) {
+    if ('code' in inner && OUTAGE_CODES.has(inner.code)) return true;
+  }
+  return false;
+}
+
+/** Signals and cancels race with the end of a workflow; a closed one needs neither. */
 async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   try {
     await send();
     return true;
   } catch (error) {
-    if (error instanceof Error && error.name === 'WorkflowNotFoundError') return false;
+    if (error instanceof WorkflowNotFoundError) return false;
     throw error;
   }
 }

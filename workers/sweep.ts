@@ -1,49 +1,146 @@
 import type { ActivityDeps } from '../activities';
-import { deliver } from '../activities/complete';
-import { submissionInputOf } from '../contracts/submission';
-import { listUndelivered } from '../platform/store/answers';
-import { listUnstarted, markStarted } from '../platform/store/submissions';
+import { deliver, endTasks } from '../activities/complete';
+import { missedNudges } from '../activities/missed-nudges';
+import { submissionInputOf, type SubmissionStart } from '../contracts/submission';
+import { listUndelivered, type UndeliveredPosition } from '../platform/store/answers';
+import { listOpenTasks } from '../platform/store/open-tasks';
+import { setSubmissionState } from '../platform/store/submission-progress';
+import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } from '../platform/store/submissions';
 import { repeat, type Repeating } from './repeat';
 
 /**
- * Finishes what a dead process left half done: submissions whose bodies are stored but whose workflow was never seen to
- * start, and stored answers that were not delivered. Each step is idempotent, so several processes may sweep.
+ * Finishes what a dead process or an absent engine left half done: submissions whose workflow did not start, submissions
+ * whose workflow vanished or missed its last nudge, and stored answers that were not delivered. Each step is idempotent, so
+ * several processes may sweep.
  */
 
-const SWEEP_MS = 3_000;
-/** Younger ones are most likely in the hands of the process that accepted them. */
-const MIN_AGE_MS = 6_000;
-const AT_ONCE = 200;
+const SWEEP_MS = 2_000;
+/** A younger submission is most likely still in the hands of the process that accepted it. */
+const MIN_UNSTARTED_AGE_MS = 3_000;
+const MIN_UNDELIVERED_AGE_MS = 6_000;
+/** How long a submission may stay open after its deadline or its last answer before the sweep asks for its workflow. */
+const OVERDUE_MS = 10_000;
+const BATCH_LIMIT = 1_000;
+const DELIVERY_BATCH_LIMIT = 200;
+/** Batches of one run. */
+const MAX_BATCHES = 50;
+const MAX_CONCURRENT_CALLS = 32;
 
 export function startSweep(deps: ActivityDeps): Repeating {
-  return repeat(SWEEP_MS, sweep, (error) => deps.log.warn({ err: error }, 'the sweep failed; the next run tries again'));
+  const loops = [
+    repeat(SWEEP_MS, startMissing, failed('submissions could not be started')),
+    repeat(SWEEP_MS, deliverMissing, failed('answers could not be delivered')),
+    repeat(SWEEP_MS, finishMissing, failed('submissions could not be finished')),
+  ];
+  /** Overdue submissions of the run before: only those that are still overdue get a call to Temporal. */
+  let overdueBefore = new Set<string>();
 
-  async function sweep(): Promise<void> {
-    try {
-      await deliver(deps, await listUndelivered(deps.db, MIN_AGE_MS, AT_ONCE));
-    } catch (error) {
-      deps.log.warn({ err: error }, 'answers could not be delivered by the sweep; it runs again');
-    }
-    try {
-      await startMissing();
-    } catch (error) {
-      deps.log.warn({ err: error }, 'submissions could not be started by the sweep; it runs again');
-    }
+  function failed(text: string): (error: unknown) => void {
+    return (error) => deps.log.warn({ err: error }, `${text}; the next sweep tries again`);
   }
 
   async function startMissing(): Promise<void> {
-    // Each by itself: one that can not be started must not keep the others waiting.
-    const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE);
-    for (const start of unstarted) {
-      try {
-        await deps.temporal.startSubmission(submissionInputOf(start), start.ownerName);
-        await markStarted(deps.db, [start.id]);
-      } catch (error) {
-        deps.log.warn(
-          { err: error, submissionId: start.id },
-          'a submission could not be started by the sweep; it is tried again',
-        );
-      }
+    for (let batch = 0; batch < MAX_BATCHES; batch++) {
+      const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_UNSTARTED_AGE_MS), BATCH_LIMIT);
+      if (unstarted.length === 0) return;
+      // Several processes sweep: in random order they seldom start the same submission.
+      const started = await start(shuffled(unstarted));
+      if (started < unstarted.length) return;
     }
   }
+
+  /** Starts each submission by itself; returns how many now run. */
+  async function start(starts: readonly SubmissionStart[]): Promise<number> {
+    const started: string[] = [];
+    await concurrently(starts, async (one) => {
+      try {
+        await deps.temporal.startSubmission(submissionInputOf(one), one.ownerName);
+        started.push(one.id);
+      } catch (error) {
+        deps.log.debug({ err: error, submissionId: one.id }, 'a submission could not be started');
+      }
+    });
+    if (started.length > 0) await markStarted(deps.db, started);
+    if (started.length < starts.length) {
+      deps.log.warn(
+        { submissions: starts.length - started.length },
+        'submissions could not be started; the next sweep tries again',
+      );
+    }
+    return started.length;
+  }
+
+  /** From the oldest answer to the newest: an answer that the broker refuses does not hold up those behind it. */
+  async function deliverMissing(): Promise<void> {
+    let after: UndeliveredPosition | undefined;
+    for (let batch = 0; batch < MAX_BATCHES && !deps.publisher.isBlocked; batch++) {
+      const undelivered = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_BATCH_LIMIT, after);
+      if (undelivered.length === 0) return;
+      // Another process's first write may wait in its socket.
+      await deps.publisher.requireFlowing();
+      await deliver(deps, undelivered);
+      after = undelivered.at(-1);
+    }
+  }
+
+  async function finishMissing(): Promise<void> {
+    const overdue = await listOverdueSubmissions(deps.db, OVERDUE_MS, BATCH_LIMIT);
+    const wasSeen = overdueBefore;
+    overdueBefore = new Set(overdue.map(({ id }) => id));
+    const missed = await readUnfinished(deps.db, missedNudges.take(BATCH_LIMIT));
+    const candidates = new Map([...missed, ...overdue.filter(({ id }) => wasSeen.has(id))].map((one) => [one.id, one]));
+    await concurrently([...candidates.values()], finish);
+  }
+
+  async function finish(submission: SubmissionStart): Promise<void> {
+    const { id } = submission;
+    try {
+      if (await deps.temporal.nudge(id)) return;
+      switch (await deps.temporal.stateOfSubmission(id)) {
+        case 'running':
+          return;
+        case 'missing':
+          deps.log.warn({ submissionId: id }, 'the workflow of a submission is missing; it starts again');
+          await deps.temporal.startSubmission(submissionInputOf(submission), submission.ownerName);
+          return;
+        case 'terminated':
+          return await endWithoutWorkflow(submission, 'was terminated');
+        case 'ended':
+          return await endWithoutWorkflow(submission, 'ended');
+      }
+    } catch (error) {
+      missedNudges.add(id);
+      deps.log.debug({ err: error, submissionId: id }, 'a submission could not be finished');
+    }
+  }
+
+  /** A workflow that a person terminated is not started again. */
+  async function endWithoutWorkflow({ id, endpointQueueId }: SubmissionStart, what: string): Promise<void> {
+    const open = await listOpenTasks(deps.db, id);
+    const text = `The workflow of the submission ${what} before the task had an answer.`;
+    await endTasks(deps, endpointQueueId, open, { state: 'cancelled', code: 'Cancelled', text });
+    await setSubmissionState(deps.db, id, open.length > 0 ? 'cancelled' : 'done');
+  }
+
+  return {
+    async close() {
+      await Promise.all(loops.map((loop) => loop.close()));
+    },
+  };
+}
+
+async function concurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  await Promise.all(
+    Array.from({ length: MAX_CONCURRENT_CALLS }, async () => {
+      for (const item of rest) await work(item);
+    }),
+  );
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, key: Math.random() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
 }

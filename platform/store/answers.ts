@@ -130,21 +130,32 @@ export async function removeUploads(
   );
 }
 
-export interface UndeliveredAnswer {
+/** Where a listing of undelivered answers goes on. */
+export interface UndeliveredPosition {
   taskId: string;
+  answeredAt: string;
+}
+
+export interface UndeliveredAnswer extends UndeliveredPosition {
   frame: Buffer;
   ownerId: string;
   taskGroupId: string;
 }
 
-/** Answers that are not marked delivered: a process died between storing and delivering them. */
-export async function listUndelivered(db: Database, olderThanMs: number, limit: number): Promise<UndeliveredAnswer[]> {
+/** Stored answers that no confirm was written for: the process died between store and deliver. */
+export async function listUndelivered(
+  db: Database,
+  olderThanMs: number,
+  limit: number,
+  after?: UndeliveredPosition,
+): Promise<UndeliveredAnswer[]> {
   const { rows } = await db.query<UndeliveredAnswer>(
-    `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId"
+    `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId", t.answered_at::text as "answeredAt"
        from tasks t join results r on r.id = t.id join task_groups g on g.id = t.task_group_id
       where t.answered_at < now() - ($1::double precision * interval '1 millisecond') and t.delivered_at is null and g.has_queue
-      order by t.answered_at limit $2`,
-    [olderThanMs, limit],
+        and ($3::timestamptz is null or (t.answered_at, t.id) > ($3::timestamptz, $4::uuid))
+      order by t.answered_at, t.id limit $2`,
+    [olderThanMs, limit, after?.answeredAt ?? null, after?.taskId ?? null],
   );
   return rows;
 }

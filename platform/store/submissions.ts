@@ -199,3 +199,27 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
   );
   return rows;
 }
+
+/**
+ * Submissions without an end whose tasks are all answered, or whose deadline passed more than `graceMs` ago. A workflow ends
+ * its submission within a moment, so a submission that is listed twice in a row has lost its workflow, or its nudge.
+ */
+export async function listOverdueSubmissions(db: Database, graceMs: number, limit: number): Promise<SubmissionStart[]> {
+  const { rows } = await db.query<SubmissionStart>({
+    name: 'list-overdue-submissions',
+    text: `(${SUBMISSION_STARTS} where s.finished_at is null and s.open = 0 order by s.id limit $2)
+           union
+           (${SUBMISSION_STARTS}
+             where s.finished_at is null and s.open > 0 and s.deadline_at < now() - $1::double precision * interval '1 millisecond'
+             order by s.deadline_at limit $2)`,
+    values: [graceMs, limit],
+  });
+  return rows;
+}
+
+/** Those of these submissions that have no end. */
+export async function readUnfinished(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
+  if (ids.length === 0) return [];
+  const { rows } = await db.query<SubmissionStart>(`${SUBMISSION_STARTS} where s.id = any ($1) and s.finished_at is null`, [ids]);
+  return rows;
+}

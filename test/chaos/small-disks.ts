@@ -11,8 +11,6 @@ import type { Part } from './plan';
  */
 
 const LARGE = '3g';
-const FILL_TRIES = 20;
-const SLACK = 64 * 1024;
 
 export interface SmallDisks {
   fill(part: Part): void;
@@ -52,12 +50,8 @@ export function mountSmallDisks(dataDir: string): SmallDisks | undefined {
   return {
     fill(part) {
       const folder = folderOf(part);
-      // The engine writes meanwhile, and what is in use cannot be taken away.
-      for (let tries = 0; tries < FILL_TRIES; tries++) {
-        const { blocks, bfree, bsize } = statfsSync(folder);
-        if (mount(`remount,size=${(blocks - bfree) * bsize + tries * SLACK}`, folder)) return;
-      }
-      throw new Error(`the disk of ${part} could not be filled`);
+      const { blocks, bfree, bsize } = statfsSync(folder);
+      if (!mount(`remount,size=${(blocks - bfree) * bsize}`, folder)) throw new Error(`the disk of ${part} could not be filled`);
     },
     empty(part) {
       if (!mount(`remount,size=${LARGE}`, folderOf(part))) throw new Error(`the disk of ${part} could not be emptied`);

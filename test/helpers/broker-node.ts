@@ -1,7 +1,6 @@
-import { execFile } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 
 import type { Layout } from '../../local/machine/layout';
 import type { SystemState } from '../../local/setup/state';
@@ -16,10 +15,12 @@ export interface BrokerNode {
   state: SystemState;
 }
 
-/** Runs `rabbitmqctl` with these arguments. */
-export async function rabbitmqctl({ layout, state }: BrokerNode, ...args: readonly string[]): Promise<void> {
+/** Runs `rabbitmqctl` with these arguments; returns what it printed. */
+export function rabbitmqctl({ layout, state }: BrokerNode, ...args: string[]): string {
   const program = PROGRAMS.find((path) => existsSync(path)) ?? 'rabbitmqctl';
-  await promisify(execFile)(program, ['--node', `funcx-${layout.hash}@localhost`, ...args], {
+  const node = `funcx-${layout.hash}@localhost`;
+  const { status, stdout, stderr } = spawnSync(program, ['--node', node, ...args], {
+    encoding: 'utf8',
     env: {
       ...process.env,
       HOME: join(layout.rabbitmqDir, 'home'),
@@ -27,7 +28,11 @@ export async function rabbitmqctl({ layout, state }: BrokerNode, ...args: readon
       ERL_EPMD_ADDRESS: '127.0.0.1',
     },
   });
+  if (status !== 0) throw new Error(`rabbitmqctl ${args.join(' ')} failed: ${stdout}${stderr}`);
+  return stdout;
 }
 
 /** Evaluates an Erlang expression in the broker's node: for settings that have no key in its configuration. */
-export const evaluateInBroker = (node: BrokerNode, expression: string): Promise<void> => rabbitmqctl(node, 'eval', expression);
+export function evaluateInBroker(node: BrokerNode, expression: string): void {
+  rabbitmqctl(node, 'eval', expression);
+}

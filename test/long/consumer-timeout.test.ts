@@ -16,7 +16,7 @@ let system: OwnSystem;
 beforeAll(async () => {
   system = await OwnSystem.start({ FUNCX_RABBITMQ_CONSUMER_TIMEOUT_MS: String(CONSUMER_TIMEOUT_MS) });
   // Channels look at their deliveries once a minute; those that are opened from now on, every second.
-  await evaluateInBroker(system, 'application:set_env(rabbit, channel_tick_interval, 1000).');
+  evaluateInBroker(system, 'application:set_env(rabbit, channel_tick_interval, 1000).');
   await Promise.all([system.run('api'), system.run('workers')]);
   await system.run('endpoint');
 }, 120_000);

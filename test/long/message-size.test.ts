@@ -12,7 +12,7 @@ let system: OwnSystem;
 let client: Client;
 beforeAll(async () => {
   system = await OwnSystem.start();
-  await evaluateInBroker(system, `persistent_term:put(max_message_size, ${MAX_MESSAGE_BYTES}).`);
+  evaluateInBroker(system, `persistent_term:put(max_message_size, ${MAX_MESSAGE_BYTES}).`);
   await Promise.all([system.run('api'), system.run('workers')]);
   await system.run('endpoint');
   const { client_id: clientId, client_secret: clientSecret } = system.credentials;

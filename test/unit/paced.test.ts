@@ -18,7 +18,7 @@ test('a wish that comes while a sending is under way gets one of its own', async
   let finishFirst = (): void => undefined;
   const send = paced(GAP_MS, () => {
     if (++begun > 1) return Promise.resolve();
-    return new Promise((resolve) => (finishFirst = resolve));
+    return new Promise<void>((resolve) => (finishFirst = resolve));
   });
   const first = send('a');
   const second = send('a');

@@ -1,9 +1,8 @@
 """A submitter with the released globus_compute_sdk, or, as `reattach`, a fresh process that reads its answers.
 
 Reads calls from standard input, a JSON list a line; at the end of the input it waits for every answer. When the service
-refuses a request for too long, the SDK ends its executor (protocol/globus-compute-4, section 5); after five failed
-connections to the broker it fails every open future. Then this process ends with 3, and another one goes on with the same
-task group.
+refuses a request for too long, the SDK ends its executor (protocol/globus-compute-4, section 5): then this process ends
+with 3, and another one goes on with the same task group.
 """
 
 import json
@@ -13,7 +12,6 @@ import threading
 import time
 
 from globus_compute_sdk import Client, Executor
-from globus_compute_sdk.errors import TaskExecutionFailed
 
 mode, log_file, endpoint_id, group_id = sys.argv[1:5]
 lock = threading.Lock()
@@ -59,7 +57,7 @@ class Submitter:
         self.function_id = retried(lambda: client.register_function(chaos))
         self.calls = {}
         self.accepted = set()
-        self.is_given_up = False
+        self.is_refused = False
 
     def submit(self, key, kind):
         try:
@@ -80,11 +78,9 @@ class Submitter:
     def settled(self, key, future):
         self.note_accepted(key, future)
         if future.task_id is None:
-            self.is_given_up = True
+            self.is_refused = True
             write(event="refused", key=key, error=str(future.cancelled() or future.exception()))
-        elif future.cancelled() or not isinstance(future.exception(), (TaskExecutionFailed, type(None))):
-            self.is_given_up = True  # by the client: the task has another answer, or gets one
-        else:
+        elif not future.cancelled():
             write(event="settled", key=key, **outcome(future))
 
     def watch(self):
@@ -93,8 +89,8 @@ class Submitter:
                 self.note_accepted(key, future)
                 if future.done():
                     self.calls.pop(key)
-            if self.executor._stopped or self.is_given_up:
-                self.end("the SDK gave up")
+            if self.executor._stopped or self.is_refused:
+                self.end("the SDK ended its executor")
             time.sleep(0.02)
 
     def end(self, reason):
@@ -111,7 +107,7 @@ def submit_all():
     for line in sys.stdin:
         for call in json.loads(line):
             submitter.submit(call["key"], call["kind"])
-    while submitter.calls or submitter.is_given_up:
+    while submitter.calls or submitter.is_refused:
         time.sleep(0.05)
     os._exit(0)
 
