@@ -1,17 +1,20 @@
 import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
-import type { Broker, Consumer, Delivery } from '../broker';
+import type { Broker, ReceivedMessage } from '../broker';
 import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
 import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import {
   listQueuesWithoutPump,
+  listUnsignalled,
   markRunning,
+  markSignalled,
   recordHeartbeat,
   sweepOffline,
   type PresenceChange,
 } from '../platform/store/presence';
 import { putAside } from './dead-letters';
+import { Lateness } from './lateness';
 import { detectLosses } from './loss-detector';
 import { repeat } from './repeat';
 
@@ -22,64 +25,66 @@ import { repeat } from './repeat';
 
 const PREFETCH = 200;
 const SWEEP_MS = 1_000;
+/** Two sweeps further apart than this: the process, or its machine, stood still. */
+const MAX_SWEEP_GAP_MS = 5_000;
+/** A later heartbeat is good for presence, and not for finding lost attempts. */
+const MAX_LATE_MS = 2_000;
+/** A bound on the signals that a returning Temporal gets. */
+const SIGNALS_PER_SWEEP = 50;
+/** A younger change is most likely being signalled. */
+const SIGNAL_GRACE_MS = 5_000;
 
 export interface PresenceLoop {
   isConsuming(): boolean;
-  /** Takes a status report that came over another queue, and acknowledges it. */
-  receive(delivery: Delivery): void;
+  /** Applies and acknowledges a status report that arrived on another queue. */
+  receive(message: ReceivedMessage): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, userEndpoints: UserEndpoints): Promise<PresenceLoop> {
-  const inHand = new Set<Promise<void>>();
+  const lateness = new Lateness();
+  let heardSinceMs = Date.now();
+  let sweptAtMs = Date.now();
+  const consumer = await broker.consume({ queue: QUEUE.status, prefetch: PREFETCH, onMessage: receive });
 
-  const consumer: Consumer = await broker.consume({
-    queue: QUEUE.status,
-    prefetch: PREFETCH,
-    onDelivery: receive,
-  });
-
-  function receive(delivery: Delivery): void {
-    const work: Promise<void> = handle(delivery).finally(() => inHand.delete(work));
-    inHand.add(work);
-  }
-
-  async function handle(delivery: Delivery): Promise<void> {
+  async function receive(message: ReceivedMessage): Promise<void> {
     let status: StatusData;
     try {
-      const frame = decodeFrame(delivery.body);
+      const frame = decodeFrame(message.body);
       if (frame.message_type !== 'ep_status_report') throw new SyntaxError(`a ${frame.message_type} message on the status queue`);
       status = frame.data;
     } catch (error) {
-      await putAside(deps, QUEUE.status, delivery, error instanceof Error ? error.message : String(error));
+      await putAside(deps, QUEUE.status, message, error instanceof Error ? error.message : String(error));
       return;
     }
     try {
-      await apply(endpointQueueIdOfKey(delivery.routingKey), status);
+      await apply(endpointQueueIdOfKey(message.routingKey), status);
     } catch (error) {
-      // The next heartbeat says the same; keeping this one would only make it old.
-      deps.log.warn({ err: error, routingKey: delivery.routingKey }, 'a heartbeat could not be applied');
+      // The next heartbeat says the same: this one is not requeued.
+      deps.log.warn({ err: error, routingKey: message.routingKey }, 'a heartbeat could not be applied');
     }
-    delivery.ack();
+    message.ack();
   }
 
   async function apply(endpointQueueId: string, status: StatusData): Promise<void> {
     const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
-    // Told once, by whoever could not start; says nothing about presence.
+    // A user endpoint that could not start says so once; its presence is not affected.
     if (state?.error !== undefined) return userEndpoints.onStartFailure(endpointQueueId, state.error);
+    const incarnation = incarnationOf(state) ?? null;
+    const lateMs = lateness.measure(`${endpointQueueId}/${incarnation ?? ''}`, state?.sent_ms, Date.now());
     const beat = await recordHeartbeat(deps.db, {
       endpointQueueId,
-      incarnation: incarnationOf(state) ?? null,
+      incarnation,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
       workers: state?.total_workers ?? null,
       report: state ?? status.ep_status_report ?? {},
+      lateMs,
     });
     if (!beat) return;
     if (beat.isReplaced) await userEndpoints.onReplaced(endpointQueueId);
-    // Told late is better than not judged: the sweep asks for the pump, and the next transition tells the rest.
-    if (beat.changed) await tell(beat).catch((error: unknown) => deps.log.warn({ err: error }, 'a presence change was not told'));
+    if (beat.changed) await signalPresence(beat);
     if (beat.changed && beat.isOnline) await userEndpoints.onAlive(endpointQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
@@ -88,18 +93,28 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    if (!state || periodS <= 0) return;
+    // What an agent held when it sent a late report says nothing about now.
+    if (!state || periodS <= 0 || lateMs > MAX_LATE_MS) return;
     if (state.held) await detectLosses(broker, deps, { endpointQueueId, held: state.held, periodS });
     else if (isIdleReport(state)) await detectLosses(broker, deps, { endpointQueueId, held: [], periodS });
   }
 
-  async function tell(change: PresenceChange): Promise<void> {
-    const { endpointQueueId, endpointId, endpointName, isOnline, changedAt } = change;
+  /** A change that Temporal does not take stays unsignalled in the store, and the sweep repeats it. */
+  async function signalPresence({
+    endpointQueueId,
+    endpointId,
+    endpointName,
+    isOnline,
+    changedAt,
+  }: PresenceChange): Promise<void> {
     deps.log.info({ endpointQueueId, isOnline }, isOnline ? 'an endpoint came online' : 'an endpoint went offline');
-    await deps.temporal.signalPresence(
-      { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName },
-      { isOnline, sinceMs: changedAt.getTime() },
-    );
+    try {
+      const input = { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName } as const;
+      await deps.temporal.signalPresence(input, { isOnline, sinceMs: changedAt.getTime() });
+      await markSignalled(deps.db, endpointQueueId, changedAt);
+    } catch (error) {
+      deps.log.warn({ err: error, endpointQueueId }, 'a presence change was not signalled; the sweep repeats it');
+    }
   }
 
   const sweeper = repeat(SWEEP_MS, sweep, (error) =>
@@ -107,7 +122,8 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
   );
 
   async function sweep(): Promise<void> {
-    for (const change of await sweepOffline(deps.db)) await tell(change);
+    await Promise.all((await sweepOffline(deps.db, await heardForMs())).map(signalPresence));
+    await Promise.all((await listUnsignalled(deps.db, SIGNAL_GRACE_MS, SIGNALS_PER_SWEEP)).map(signalPresence));
     // Requests the pump again when its signal was lost because the process died between the store and the signal.
     for (const { endpointQueueId, endpointId, endpointName } of await listQueuesWithoutPump(deps.db)) {
       try {
@@ -119,13 +135,27 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     }
   }
 
+  /**
+   * For how long heartbeats have been heard without a break. The silence of an endpoint means nothing while nobody reads the
+   * status queue, while this process is stopped, or while the broker takes no messages.
+   */
+  async function heardForMs(): Promise<number> {
+    const wasStopped = Date.now() - sweptAtMs > MAX_SWEEP_GAP_MS;
+    sweptAtMs = Date.now();
+    const isFlowing = await deps.publisher.requireFlowing().then(
+      () => true,
+      () => false,
+    );
+    if (wasStopped || !isFlowing || !consumer.isConsuming) heardSinceMs = Date.now();
+    return Date.now() - heardSinceMs;
+  }
+
   return {
     isConsuming: () => consumer.isConsuming,
     receive,
     async close() {
       await sweeper.close();
       await consumer.pause();
-      await Promise.all(inHand);
       await consumer.close();
     },
   };

@@ -11,6 +11,8 @@ export interface Heartbeat {
   isActive: boolean;
   workers: number | null;
   report: unknown;
+  /** How long the heartbeat was under way: it counts as heard when it was sent. Default 0. */
+  lateMs?: number;
 }
 
 export interface PresenceChange {
@@ -40,7 +42,7 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
       ),
       updated as (
         update endpoint_queues q set
-            is_online = $4, last_heartbeat_at = now(), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
+            is_online = $4, last_heartbeat_at = greatest(q.last_heartbeat_at, now() - $7::double precision * interval '1 millisecond'), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
             incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
            -- Our agent registers each incarnation; a user endpoint of a stock agent does not.
@@ -56,26 +58,38 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
       select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
              u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced"
         from updated u join endpoints e on e.id = u.endpoint_id`,
-    values: [beat.endpointQueueId, beat.incarnation, beat.periodS, beat.isActive, beat.workers, JSON.stringify(beat.report)],
+    values: [
+      beat.endpointQueueId,
+      beat.incarnation,
+      beat.periodS,
+      beat.isActive,
+      beat.workers,
+      JSON.stringify(beat.report),
+      beat.lateMs ?? 0,
+    ],
   });
   return rows[0];
 }
 
-/** Marks queues offline whose heartbeats stopped, and returns them. Safe to run in several processes at the same time. */
-export async function sweepOffline(db: Database): Promise<PresenceChange[]> {
+/**
+ * Marks queues offline whose heartbeats stopped, and returns them. `heardForMs`: for how long heartbeats have been read without
+ * a break; a shorter silence than that means nothing. Safe when several processes do it at the same time.
+ */
+export async function sweepOffline(db: Database, heardForMs: number): Promise<PresenceChange[]> {
   const { rows } = await db.query<PresenceChange>({
     name: 'sweep-offline',
     // Skips locked rows: the next sweep takes them, and waiting here could deadlock with a store or a claim.
     text: `with silent as (
              select id from endpoint_queues
               where is_online and last_heartbeat_at < now() - heartbeat_period_s * $1::double precision * interval '1 second'
+                and heartbeat_period_s * $1::double precision * 1000 < $2::double precision
               order by id for no key update skip locked
            )
            update endpoint_queues q set is_online = false, changed_at = now() from endpoints e, silent s
             where q.id = s.id and e.id = q.endpoint_id
         returning q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
                   q.is_online as "isOnline", q.changed_at as "changedAt"`,
-    values: [MISSED_HEARTBEAT_PERIODS],
+    values: [MISSED_HEARTBEAT_PERIODS, heardForMs],
   });
   return rows;
 }
@@ -179,6 +193,31 @@ export async function listQueuesWithoutPump(
              join endpoints e on e.id = q.endpoint_id
             where q.is_online and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')
               and ask_for_pump(q.id)`,
+  });
+  return rows;
+}
+
+/** The endpoint's workflow took this change. */
+export async function markSignalled(db: Database, endpointQueueId: string, changedAt: Date): Promise<void> {
+  await db.query({
+    name: 'mark-signalled',
+    // A change within the same millisecond counts as the same one.
+    text: `update endpoint_queues set signalled_at = changed_at where id = $1 and date_trunc('milliseconds', changed_at) = $2`,
+    values: [endpointQueueId, changedAt],
+  });
+}
+
+/** Queues whose last change is older than `olderThanMs` and was not taken by the endpoint's workflow. */
+export async function listUnsignalled(db: Database, olderThanMs: number, limit: number): Promise<PresenceChange[]> {
+  const { rows } = await db.query<PresenceChange>({
+    name: 'list-unsignalled',
+    text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
+                  q.is_online as "isOnline", q.changed_at as "changedAt"
+             from endpoint_queues q join endpoints e on e.id = q.endpoint_id
+            where q.changed_at is distinct from q.signalled_at and e.deleted_at is null
+              and q.changed_at < now() - $1::double precision * interval '1 millisecond'
+            order by q.changed_at limit $2`,
+    values: [olderThanMs, limit],
   });
   return rows;
 }
