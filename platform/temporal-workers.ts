@@ -18,6 +18,8 @@ export interface WorkerSetup {
 
 /** The delay of a workflow task when the process that cached its workflow died. The default is 10 s. */
 const STICKY_TIMEOUT = '1 second';
+/** A third of the shortest heartbeat timeout. */
+const HEARTBEAT_THROTTLE = '1 second';
 const SHUTDOWN_GRACE = '5 seconds';
 
 export async function createWorker(setup: WorkerSetup): Promise<Worker> {
@@ -33,6 +35,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     maxConcurrentLocalActivityExecutions: 100,
     stickyQueueScheduleToStartTimeout: STICKY_TIMEOUT,
     shutdownGraceTime: SHUTDOWN_GRACE,
+    maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE,
   });
 }
 

@@ -1,6 +1,6 @@
 import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
 
-/** One timer that can be set anew; each setting shows in the Temporal UI with its own summary. */
+/** A timer that can be set again; the Temporal UI shows each setting with its own summary. */
 export class Alarm {
   #scope: CancellationScope | undefined;
   #atMs: number | undefined;
@@ -11,7 +11,7 @@ export class Alarm {
     return this.#atMs !== undefined;
   }
 
-  /** Rings at this time (Unix milliseconds). A setting to the same time keeps the running timer. */
+  /** Unix milliseconds. Setting the same time again keeps the existing timer. */
   set(atMs: number, summary: string): void {
     if (this.#atMs === atMs) return;
     this.clear();

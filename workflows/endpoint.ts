@@ -3,6 +3,7 @@ import {
   continueAsNew,
   defineQuery,
   defineSignal,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
@@ -14,28 +15,33 @@ import { QUERY, SIGNAL } from '../contracts/names';
 import type { EndpointInput, PresenceSignal } from '../contracts/submission';
 
 /**
- * The life of one endpoint queue: shows its presence, and runs at most one pump while anything waits. It is
- * signalled on transitions only; nobody who waits is woken one by one.
+ * The life of one endpoint queue. It shows the endpoint's presence and runs at most one pump while tasks wait. It is
+ * signalled on transitions only, never once for each task.
  */
 
 const { pump } = proxyActivities<EndpointActivities>({
   startToCloseTimeout: '1 day',
-  heartbeatTimeout: '10 seconds',
+  // A pump whose worker was killed goes on elsewhere after this time.
+  heartbeatTimeout: '3 seconds',
   retry: { initialInterval: '200 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
 
-/** A pump that ended by a lost signal is started again after this time at the latest. */
-const LOOK_INTERVAL = '1 hour';
+/** A lost signal delays the pump by this at most. */
+const PUMP_INTERVAL = '1 hour';
 const MAX_HISTORY_EVENTS = 2_000;
+const CARRIES_PUMP = 'endpoint-carries-pump';
 
 export const presenceSignal = defineSignal<[PresenceSignal]>(SIGNAL.presence);
 export const waitingSignal = defineSignal(SIGNAL.waiting);
 export const presenceQuery = defineQuery<PresenceSignal & { dispatched: number; isPumping: boolean }>(QUERY.presence);
 
-export async function endpoint(input: EndpointInput & { carried?: PresenceSignal & { dispatched: number } }): Promise<void> {
+/** What one run hands to the next. Runs of earlier releases do not say whether a pump is wanted: they have just pumped. */
+type Carried = PresenceSignal & { dispatched: number; isPumpWanted?: boolean };
+
+export async function endpoint(input: EndpointInput & { carried?: Carried }): Promise<void> {
   let presence: PresenceSignal = input.carried ?? { isOnline: false, sinceMs: Date.now() };
   let dispatched = input.carried?.dispatched ?? 0;
-  let isPumpWanted = false;
+  let isPumpWanted = input.carried?.isPumpWanted ?? false;
   let isPumping = false;
 
   const show = (): void => {
@@ -63,7 +69,7 @@ export async function endpoint(input: EndpointInput & { carried?: PresenceSignal
   show();
 
   while (workflowInfo().historyLength < MAX_HISTORY_EVENTS) {
-    await condition(() => isPumpWanted, LOOK_INTERVAL);
+    await condition(() => isPumpWanted, PUMP_INTERVAL);
     isPumpWanted = false;
     isPumping = true;
     show();
@@ -76,6 +82,7 @@ export async function endpoint(input: EndpointInput & { carried?: PresenceSignal
     }
     show();
   }
-  if (isPumpWanted) dispatched += (await pump({ taskQueueId: input.taskQueueId })).dispatched;
-  await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched } });
+  // Earlier releases pumped once more here, and lost a signal that arrived meanwhile.
+  if (!patched(CARRIES_PUMP) && isPumpWanted) dispatched += (await pump({ taskQueueId: input.taskQueueId })).dispatched;
+  await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched, isPumpWanted } });
 }

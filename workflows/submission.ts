@@ -27,19 +27,19 @@ import {
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
 
-// Local activities first: a round trip through the server's task queues would cost more than the work itself.
+// Local activities first: a round trip through the server costs more than the work itself.
 const local = proxyLocalActivities<SubmissionActivities>({
   startToCloseTimeout: '15 seconds',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 });
-// When an engine is away, the same step as an ordinary activity: the server repeats it for hours or days without an event
-// in the history, where a local one would keep a workflow task alive every 1.6 s. The deadline ends a submission, not an outage.
+// While an engine is away, the same step runs as an ordinary activity: the server retries it for days without an event in
+// the history. A local activity would keep a workflow task alive every 1.6 s.
 const patient = proxyActivities<SubmissionActivities>({
   startToCloseTimeout: '2 minutes',
   summary: 'an engine is away; repeated until it answers',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
 });
-// May have thousands of tasks to end, and is rare.
+// May end thousands of tasks.
 const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
   startToCloseTimeout: '5 minutes',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' },
@@ -59,18 +59,17 @@ async function durably<S extends Step>(
   }
 }
 
-const FIRST_LOOK_MS = 60_000;
-/** While the endpoint is offline nothing of the submission changes; what comes back is told by signal. */
-const FIRST_LOOK_OFFLINE_MS = 600_000;
-const LONGEST_LOOK_MS = 3_600_000;
+const FIRST_POLL_MS = 60_000;
+/** While the endpoint is offline, nothing of the submission changes. */
+const FIRST_POLL_OFFLINE_MS = 600_000;
+const LONGEST_POLL_MS = 3_600_000;
 /**
- * A run ends before its history is long; the deadline and the open tasks are in the store. A nudge is five events, and a
- * worker that has to replay the run must do so within the workflow task timeout of 2 s: at a millisecond an event, and at ten
- * on a machine that is busy with other things.
+ * A nudge adds five events. Another worker must replay the run within the workflow task timeout of 2 s: an event takes 1 ms,
+ * and 10 ms on a busy machine.
  */
 const MAX_HISTORY_EVENTS = 150;
-/** After the walltime and the store's own grace: an attempt that its agent did not stop is ended. */
-const WALLTIME_LOOK_MS = 16_000;
+/** After the walltime and the store's grace: then the service ends an attempt that its agent did not stop. */
+const WALLTIME_POLL_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
 
 export const nudgeSignal = defineSignal(SIGNAL.nudge);
@@ -83,16 +82,16 @@ export async function submission(input: SubmissionInput): Promise<SubmissionSumm
 }
 
 /**
- * A submission sleeps until a nudge, a timer or a cancellation; then it reads the store and decides. The store counts
- * open tasks, so nothing here is needed to know when it is done, and a lost nudge only delays.
+ * A submission sleeps until a nudge, a timer or a cancellation. Then it reads the store and decides. The store counts the
+ * open tasks, so a lost nudge only delays the submission.
  */
 class SubmissionRun {
   readonly #ref: SubmissionRef;
   #progress: SubmissionProgress;
   #isNudged = false;
   #dispatches: number;
-  #lookMs = FIRST_LOOK_MS;
-  /** As the search attribute shows it, which goes from one run to the next. */
+  #pollMs = FIRST_POLL_MS;
+  /** The search attribute, which continue-as-new keeps. */
   #state: string;
   readonly #look = new Alarm(() => (this.#isNudged = true));
   readonly #deadline = new Alarm(() => (this.#isNudged = true));
@@ -120,7 +119,7 @@ class SubmissionRun {
 
   async run(): Promise<SubmissionSummary> {
     try {
-      if (this.input.carried) this.#goOn();
+      if (this.input.carried) this.#resume();
       else await this.#dispatch();
       while (this.#progress.open > 0) {
         await this.#sleep();
@@ -133,15 +132,17 @@ class SubmissionRun {
       return await this.#finish('done');
     } catch (error) {
       if (!isCancellation(error)) throw error;
-      await CancellationScope.nonCancellable(() =>
+      const summary = await CancellationScope.nonCancellable(() =>
         this.#end('cancelled', { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' }),
       );
+      // Every task had its answer before the cancellation.
+      if (summary.state === 'done') return summary;
       throw error; // the Temporal UI shows the run as cancelled
     }
   }
 
-  /** A run that follows another one looks at once: its timers are made from what the store says. */
-  #goOn(): void {
+  /** The run after continue-as-new reads the store first and sets its timers from there. */
+  #resume(): void {
     this.#isNudged = true;
     this.#deadline.set(this.input.deadlineMs, 'deadline');
   }
@@ -151,7 +152,7 @@ class SubmissionRun {
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
     const outcome = await durably('dispatch', { ...this.#ref, claimId, openBefore });
     const { waiting, endpointOnline, endpointSinceMs } = outcome;
-    // A pump was faster than the start of this workflow (its accept died, and the sweep started it).
+    // The sweep started this workflow late, and a pump dispatched its tasks before.
     if (outcome.isStartedElsewhere) this.#isNudged = true;
     const dispatched = this.input.total - waiting;
     this.#show({
@@ -160,32 +161,32 @@ class SubmissionRun {
       endpointSinceMs,
       counts: { ...(waiting > 0 ? { waiting } : {}), ...(dispatched > 0 ? { dispatched } : {}) },
     });
-    this.#lookMs = endpointOnline ? FIRST_LOOK_MS : FIRST_LOOK_OFFLINE_MS;
+    this.#pollMs = endpointOnline ? FIRST_POLL_MS : FIRST_POLL_OFFLINE_MS;
     if (dispatched > 0) this.#watchWalltime();
-    // What waits may wait for days: its deadline is a timer that the watcher sees.
+    // Waiting tasks may wait for days: people see the deadline as a timer.
     if (waiting > 0) this.#deadline.set(this.input.deadlineMs, 'deadline');
   }
 
-  /** An attempt that nobody is known to run yet is looked at again after a whole walltime. */
+  /** An attempt that is not known to run yet is checked again after a whole walltime. */
   #watchWalltime(): void {
     const { walltimeMs } = this.input;
     if (walltimeMs === undefined) return;
-    const at = this.#progress.nextOverdueMs ?? Date.now() + walltimeMs + WALLTIME_LOOK_MS;
+    const at = this.#progress.nextOverdueMs ?? Date.now() + walltimeMs + WALLTIME_POLL_MS;
     if (this.#progress.nextOverdueMs !== undefined || !this.#walltime.isSet) {
       this.#walltime.set(at, `walltime of ${walltimeMs / 1000} s`);
     }
   }
 
-  /** Until a nudge or a timer. Both timers are only made for a submission that is open longer than a moment. */
+  /** Until a nudge or a timer. */
   async #sleep(): Promise<void> {
-    const look = Date.now() + this.#lookMs;
+    const look = Date.now() + this.#pollMs;
     if (this.input.deadlineMs <= look) this.#deadline.set(this.input.deadlineMs, 'deadline');
-    // One that runs already is left: an early look costs less than two events for each nudge.
+    // A running timer is kept: an early poll costs less than two events for each nudge.
     else if (!this.#look.isSet) this.#look.set(look, 'look again, in case a nudge was lost');
     await condition(() => this.#isNudged);
     if (this.input.deadlineMs > look && !this.#look.isSet) {
-      this.#lookMs = Math.min(this.#lookMs * 2, LONGEST_LOOK_MS);
-      // Still open after the first look: from now on the deadline itself is a timer that the watcher sees.
+      this.#pollMs = Math.min(this.#pollMs * 2, LONGEST_POLL_MS);
+      // Still open after the first poll: from now on people see the deadline as a timer.
       this.#deadline.set(this.input.deadlineMs, 'deadline');
     }
   }
@@ -196,7 +197,7 @@ class SubmissionRun {
     this.#show(await durably('observe', { ...this.#ref, ...(walltimeMs === undefined ? {} : { walltimeMs }) }));
   }
 
-  /** What only a workflow may decide: when a delayed task goes on, and that an attempt is overdue. */
+  /** Releases delayed tasks and ends overdue attempts. */
   async #decide(): Promise<void> {
     const { nextDueMs, nextOverdueMs } = this.#progress;
     if (nextDueMs !== undefined) {
@@ -204,7 +205,7 @@ class SubmissionRun {
         await durably('releaseDueTasks', this.#ref);
         await this.#dispatch();
         await this.#observe();
-        // That may have read, and used up the nudge of, an attempt that has failed already: decide about it, too.
+        // The attempt may have failed already, and this read used up its nudge: decide again.
         this.#isNudged ||= this.#progress.nextDueMs !== undefined;
       } else {
         this.#retry.set(nextDueMs, 'pause before the next attempt');
@@ -228,10 +229,10 @@ class SubmissionRun {
     };
   }
 
-  async #end(state: SubmissionState, reason: EndReason): Promise<SubmissionSummary> {
+  async #end(state: 'cancelled' | 'expired', reason: EndReason): Promise<SubmissionSummary> {
     await endOpenTasks({ ...this.#ref, reason });
     await this.#observe();
-    return this.#finish(state);
+    return this.#finish(this.#progress.counts[state] ? state : 'done');
   }
 
   async #finish(state: SubmissionState): Promise<SubmissionSummary> {
@@ -250,13 +251,16 @@ class SubmissionRun {
   #setState(state: SubmissionState): void {
     if (state === this.#state) return;
     this.#state = state;
-    // Without the attribute (a server that refused it) there is nothing to keep up to date.
+    // A server that refused the attribute has nothing to update.
     if (workflowInfo().typedSearchAttributes.get(STATE_ATTRIBUTE) !== undefined) {
       upsertSearchAttributes([{ key: STATE_ATTRIBUTE, value: state }]);
     }
   }
 
-  /** Before a look and not after it: a nudge that comes in the meantime makes the server refuse, and the try is made again. */
+  /**
+   * Continue-as-new before reading the store. If a signal arrives meanwhile, the server rejects the command and retries the
+   * workflow task, so no nudge is lost.
+   */
   async #startAnewWhenLong(): Promise<void> {
     const { historyLength, continueAsNewSuggested } = workflowInfo();
     if (historyLength < MAX_HISTORY_EVENTS && !continueAsNewSuggested) return;
