@@ -77,7 +77,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
-  const circuit = createCircuit({ engine: 'Temporal', outages: 3, retryMs: CIRCUIT_RETRY_MS, isOutage });
+  const circuit = createCircuit({ engine: 'Temporal', outages: 2, retryMs: CIRCUIT_RETRY_MS, isOutage });
   const withDeadline = <T>(call: () => Promise<T>, deadlineMs = CALL_DEADLINE_MS): Promise<T> =>
     circuit(() => client.withDeadline(Date.now() + deadlineMs, call));
   const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
