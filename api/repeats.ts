@@ -41,6 +41,8 @@ export interface Repeats {
 
 const LEASE_RENEWAL_MS = 1_000;
 const POLL_INTERVAL_MS = 200;
+const FORGET_TRIES = 60;
+const FORGET_RETRY_MS = 1_000;
 
 export function createRepeats(db: Database, log: Logger): Repeats {
   const process = randomUUID();
@@ -68,6 +70,16 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       .finally(() => (isRenewing = false));
   }
 
+  /** The work is durable: a store that fails now must not turn its response into an error, which clients would repeat. */
+  async function forget(entryId: string, triesLeft = FORGET_TRIES): Promise<void> {
+    try {
+      await forgetUnanswered(db, entryId);
+    } catch (error) {
+      log.warn({ err: error, triesLeft }, 'the record of an answered request could not be removed');
+      if (triesLeft > 0) setTimeout(() => void forget(entryId, triesLeft - 1), FORGET_RETRY_MS).unref();
+    }
+  }
+
   return {
     close: () => clearInterval(renewals),
 
@@ -92,7 +104,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
 
     async beforeAnswer(res, entry, request) {
       if (res.closed || res.destroyed) return lose(entry, request);
-      await forgetUnanswered(db, entry.id);
+      await forget(entry.id);
       if (res.closed || res.destroyed) return lose(entry, request);
       res.once('close', () => {
         if (!res.writableFinished) void lose(entry, request);
