@@ -76,7 +76,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const { idempotency, owner } = request;
     const count = submissions.reduce((sum, submission) => sum + submission.tasks.length, 0);
-    // A repeat is no further work, and is answered also at the limit.
+    // A repeat adds no work: it gets its response even at the limit.
     const earlier = await limit.check(owner.id, count).catch(async (error: unknown) => {
       const repeated = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
       if (!repeated) throw error;
@@ -84,7 +84,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     });
     if (earlier) return sameAnswer(request, earlier);
 
-    // The queue first: nothing may be stored for a caller who is then told that the broker is away.
+    // Declare the queue first: nothing is stored when the broker is away.
     if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
     const outcome = await insertSubmissions(
       deps.db,
@@ -117,7 +117,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   };
 }
 
-/** What was answered to the request that this one repeats. */
+/** The response of the request that this one repeats. */
 function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {
   if (!idempotency || !earlier.bodyHash.equals(idempotency.bodyHash)) {
     throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
@@ -125,7 +125,7 @@ function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer;
   return earlier.response as Accepted; // written by this file
 }
 
-/** Cuts a request into submissions of bounded size and gives every task its id. */
+/** Splits a request into submissions of bounded size and gives every task its ID. */
 function split(
   config: Config,
   request: AcceptRequest,
@@ -193,7 +193,7 @@ async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSu
   }
 }
 
-/** Only tells the sweep that it need not look; a failure costs one look. */
+/** The sweep skips submissions with this mark. Without it, the sweep starts the workflow once more, which does nothing. */
 async function noteStarted(deps: AcceptDeps, ids: readonly string[]): Promise<void> {
   try {
     if (ids.length > 0) await markStarted(deps.db, ids);

@@ -37,7 +37,7 @@ function hasOtherDill(version: string): boolean {
 const unreadable = (fact: string, endpointId: string): TerminalError =>
   new TerminalError(
     'INVALID_REQUEST',
-    `${fact}, which the agent of endpoint ${endpointId} (funcx-endpoint 1.0) can not read; ${INSTEAD}`,
+    `${fact}, which the agent of endpoint ${endpointId} (funcx-endpoint 1.0) cannot read; ${INSTEAD}`,
     {
       subject: { kind: 'endpoint', ids: [endpointId] },
     },

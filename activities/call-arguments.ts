@@ -77,7 +77,7 @@ export async function packCalls(
   if (missing !== undefined) {
     throw new TerminalError(
       'TASK_NOT_FOUND',
-      `the reference to task ${missing} leads nowhere: its result was removed after its retention time, or belongs to another identity`,
+      `the referenced result of task ${missing} no longer exists, or it belongs to another identity; call the function that made it again`,
     );
   }
   const [functionId, code] = await Promise.all([applyFunction(deps, identity), codeOf(deps, target.functionId)]);

@@ -21,9 +21,9 @@ import type { ActivityDeps } from './deps';
 import { missedNudges } from './missed-nudges';
 
 /**
- * Completion: store (first answer wins), deliver (confirmed, then marked), nudge the submission. The broker is
- * acknowledged by the caller, last. Every step may be done again after a crash: a redelivered result is a duplicate only
- * if its answer is marked delivered, otherwise delivery and nudge are repeated from the stored bytes.
+ * Completion: store the result (the first one of a task is its answer), deliver the answer (mark it after the confirm), nudge
+ * the submission. The caller acknowledges the broker last. A crash repeats every step: unless the answer of a redelivered
+ * result is marked delivered, it is delivered again from the stored bytes.
  */
 
 /** A result message as it came from an agent. */
@@ -33,7 +33,7 @@ export interface ReceivedResult {
   /** The message body, kept byte for byte for the submitter. */
   body: Buffer;
   attempt: number | undefined;
-  /** True when the body was left over HTTP before. */
+  /** True when the agent uploaded the body over HTTP. */
   isStored: boolean;
   exitCode: number | undefined;
 }
@@ -63,7 +63,7 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
       : new Map<string, RetryFacts>();
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
   const stage = await store(deps, answers);
-  // Only now: a process that dies before the store must find the body again.
+  // Not earlier: after a crash before the store, the body is needed again.
   const uploaded = results.flatMap(({ data, isStored, endpointQueueId }, index) =>
     isStored ? [{ taskId: data.task_id, attempt: answers[index]?.attempt ?? 1, endpointQueueId }] : [],
   );
@@ -78,9 +78,9 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
   completed.forEach((row, index) => {
     const answer = answers[index];
     if (!answer || row.ownerId === null || row.taskGroupId === null) return;
-    // Of a result that was left over HTTP only the store has the whole message.
+    // For results uploaded over HTTP, only the store has the complete message.
     const frame = row.verdict === 'stored' ? (row.frame ?? answer.frame) : row.frame;
-    // Without a queue of the group nobody is published to: the store is where its answers are read.
+    // A group without a queue reads its answers from the store.
     if (frame && row.hasQueue) deliver.push({ taskId: row.taskId, ownerId: row.ownerId, taskGroupId: row.taskGroupId, frame });
   });
   return { completed, deliver };
@@ -171,7 +171,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const code = data.error_details.code;
   if (LOSS_CODES.has(code)) return { ...base, ...lossOf(deps, facts, result.body) };
   const failure = { code, exception: raisedException(data.details, data.data), exitCode: result.exitCode };
-  // The numbers of lost attempts are not the user's.
+  // Lost attempts do not count as the user's attempts.
   const usersAttempt = Math.max(1, Math.min(attempt, facts?.attempt ?? attempt) - (facts?.losses ?? 0));
   const retryMs = retryDelayMs(facts?.policy ?? {}, usersAttempt, failure);
   return {
@@ -194,7 +194,7 @@ function lossOf(
 
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
-/** Undefined when nothing was left there. */
+/** Undefined when nothing was uploaded. */
 async function outcomeOfUpload(
   deps: ActivityDeps,
   data: ResultData,
@@ -204,7 +204,7 @@ async function outcomeOfUpload(
   const bytes = await sizeOfUpload(deps.db, data.task_id, attempt);
   if (bytes === undefined) return undefined;
   const frame = openFrame(data);
-  // Without a queue it stays in the store, and is as large as the store's limit allows.
+  // An answer without a queue is never a message: only the store's limit counts.
   const refusal = hasQueue ? tooLarge(deps, data.task_id, frame.length + bytes + 2) : undefined;
   return refusal ?? { state: 'succeeded', frame };
 }
@@ -215,7 +215,7 @@ function openFrame({ data: _value, ...rest }: ResultData): Uint8Array {
   return whole.subarray(0, whole.length - '""}}'.length);
 }
 
-/** Agents check the limit as well; this is for those that do not. */
+/** Stock agents do not check the limit. */
 function limited(deps: ActivityDeps, result: ReceivedResult): Outcome {
   const limit = deps.config.FUNCX_MAX_BODY_CHARS;
   if (result.data.data.length <= limit) {
@@ -225,7 +225,7 @@ function limited(deps: ActivityDeps, result: ReceivedResult): Outcome {
   return { state: 'failed', frame: errorFrame(result.data.task_id, 'MaxResultSizeExceeded', text) };
 }
 
-/** The broker would close the channel on such a message, again and again, and with it end the delivery of others. */
+/** A larger message closes the channel, and with it fails the other publishes. */
 function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | undefined {
   const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
   if (bytes <= limit) return undefined;
@@ -233,7 +233,7 @@ function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | 
   return { state: 'failed', frame: errorFrame(taskId, 'MaxResultSizeExceeded', text) };
 }
 
-/** A failed answer made by the service: an ordinary result message. */
+/** A failure that the service itself gives as the answer. */
 export function errorFrame(taskId: string, code: string, text: string): Uint8Array {
   return encodeFrame({
     message_type: 'result',
@@ -265,7 +265,7 @@ export async function endTasks(
         frame: errorFrame(task.id, reason.code, reason.text),
       })),
     );
-    // By the states at the end, not those at the look: a dispatch may have come in between.
+    // Use the states of the store, not of the listing: a dispatch may have happened in between.
     const stored = stage.completed.filter((row) => row.verdict === 'stored');
     const inHand = stored.filter((row) => row.oldState === 'dispatched' || row.oldState === 'running');
     if (inHand.length > 0) {

@@ -56,7 +56,7 @@ export async function dispatchClaim(
   return ids;
 }
 
-/** Its arguments can't be put together any more: an answer, not something to try again. */
+/** A referenced result no longer exists: trying again cannot help. */
 async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, source: string): Promise<void> {
   await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], {
     state: 'failed',
@@ -98,7 +98,7 @@ async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: Cl
   });
   const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
   if (body.length > limit) {
-    // No try of it could succeed, and each would end the channel for the tasks beside it.
+    // Every publish of it would fail and close the channel for the other tasks.
     const text = `The message of the task has ${body.length} bytes; the message broker takes ${limit}. Pass large data by reference.`;
     const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
     await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], reason);

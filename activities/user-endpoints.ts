@@ -18,9 +18,9 @@ import type { ActivityDeps } from './deps';
 import { requeueLostAttempts } from './lost-attempts';
 
 /**
- * User endpoints of stock core endpoints: started by a command when tasks wait for them, started again when they are gone,
- * and what they held is dispatched again (protocol/globus-compute-4, sections 9 and 10). A stock agent does not say what
- * it holds, so a process that is gone, or was replaced, counts as having lost everything that has no answer.
+ * User endpoints of stock core endpoints (protocol/globus-compute-4, sections 9 and 10). A command starts one when tasks wait
+ * for it. A stock agent does not say which tasks it holds: when its process vanishes or is replaced, all its open tasks count
+ * as lost and are dispatched again.
  */
 
 export interface UserEndpointDeps extends ActivityDeps {
@@ -31,30 +31,30 @@ export interface UserEndpointDeps extends ActivityDeps {
 }
 
 export interface UserEndpoints {
-  /** Sends a start command if the core endpoint is online. Cheap where one was sent a moment ago. */
+  /** Sends a start command if the core endpoint is online and none was sent a moment ago. */
   wake(endpointQueueId: string): Promise<void>;
-  /** A start failed: its open tasks fail with the endpoint's own words, unless the reason passes by itself. */
+  /** A start failed: its open tasks fail with the endpoint's text, unless the reason is temporary. */
   onStartFailure(endpointQueueId: string, text: string): Promise<void>;
-  /** It reports: what kept it from starting is over. */
+  /** The user endpoint reports: it starts again. */
   onAlive(endpointQueueId: string): Promise<void>;
-  /** Its process is another one than before: what the earlier one held is lost. */
+  /** Another process of the user endpoint reports: the tasks of the earlier one are lost. */
   onReplaced(endpointQueueId: string): Promise<void>;
-  /** Looks after those that are gone while tasks wait. Safe in several processes at once. */
-  tend(): Promise<void>;
+  /** Requeues what vanished user endpoints held, and starts those for which tasks wait. Safe in several processes. */
+  maintain(): Promise<void>;
 }
 
 /**
- * A command for a running user endpoint keeps it from ending idle within its grace of 30 s, so one every 5 s is plenty.
- * One that does not run yet is told again sooner: a command may have met the very end of the process before.
+ * A command keeps a running user endpoint from its idle end, for 30 s. A user endpoint that does not run gets the command
+ * again sooner: the one before may have reached a process that was just ending.
  */
 const WAKE_PAUSE_S = { online: 5, offline: 2 };
-/** A start takes seconds, on a loaded machine many. */
+/** A start takes seconds, and more on a busy machine. */
 const RETRY_PAUSE_S = { online: 5, offline: 10 };
-/** Results of a process that ended may still be on their way. */
+/** Results of a process that ended may still arrive. */
 const GONE_S = 2;
-/** ... and so long as results wait to be stored, some may be of theirs; but not for ever. */
+/** While results wait to be stored, some may come from that process: it gets this much longer. */
 const GONE_LONG_S = 20;
-const AT_ONCE = 1_000;
+const BATCH_LIMIT = 1_000;
 /** The largest window. */
 const MAX_IN_HAND = 50_000;
 
@@ -76,9 +76,9 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
     });
   }
 
-  /** Back to waiting what was in hand; after too many losses it fails. */
+  /** Requeues the tasks that the user endpoint held. */
   async function recover(endpointQueueId: string, why: string): Promise<void> {
-    // In this order: what is dispatched after the look is on the queue and stays there.
+    // Empty the queue first: a task that is dispatched after this read stays on the queue.
     await deps.queues.emptyTasks(endpointQueueId);
     const inHand = await listInHand(deps.db, endpointQueueId, MAX_IN_HAND);
     await requeueLostAttempts(deps, endpointQueueId, inHand, {
@@ -92,17 +92,17 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
 
     async onStartFailure(endpointQueueId, text) {
       if (STILL_RUNNING.test(text)) {
-        // The next command may follow when the pause of those that do not run is over but for these seconds.
+        // Back-date the last command so that the next start is allowed after STILL_RUNNING_AGAIN_S.
         const refused = await noteStartRefused(deps.db, endpointQueueId, STILL_RUNNING_AGAIN_S - RETRY_PAUSE_S.offline);
         if (!refused || refused.isOnline || refused.forS < STILL_RUNNING_LONGEST_S) return;
       }
       await deps.queues.emptyTasks(endpointQueueId);
       deps.log.info({ endpointQueueId, text: text.slice(0, 500) }, 'a user endpoint could not start');
       for (;;) {
-        const open = await listOpenOfQueue(deps.db, endpointQueueId, AT_ONCE);
+        const open = await listOpenOfQueue(deps.db, endpointQueueId, BATCH_LIMIT);
         if (open.length === 0) break;
         const ended = await endTasks(deps, endpointQueueId, open, { state: 'failed', code: 'EndpointFailed', text });
-        if (ended === 0) break; // somebody else ends them
+        if (ended === 0) break; // another process ends them
       }
       await clearStartRefused(deps.db, endpointQueueId);
     },
@@ -111,7 +111,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
 
     onReplaced: (endpointQueueId) => recover(endpointQueueId, 'a user endpoint was replaced while it held tasks'),
 
-    async tend() {
+    async maintain() {
       for (const { id, goneS } of await listGoneWithTasks(deps.db, GONE_S)) {
         if (goneS < GONE_LONG_S && (await deps.queues.countResults()) > 0) continue;
         await recover(id, 'a user endpoint is gone that held tasks');
@@ -147,7 +147,7 @@ function startCommand(facts: StartFacts, login: { name: string; url: string }): 
     ],
     args: [],
     kwargs: {
-      // Stable: results that a process could not send are kept under this name and sent by the next one.
+      // Stable: the next process with this name sends the results that the one before could not send.
       name: `uep.${endpointId}.${endpointQueueId}`,
       user_opts: facts.config,
       user_runtime: facts.runtime,

@@ -3,16 +3,16 @@ import type { UserEndpoints } from '../activities/user-endpoints';
 import { removeOldUnanswered } from '../platform/store/unanswered-requests';
 import { repeat } from './repeat';
 
-/** Looks after user endpoints of stock agents (what it does lives in `activities/user-endpoints`), and sweeps after clients. */
+/** Restarts user endpoints of stock agents, and removes records of requests that no client repeats any more. */
 
-const TEND_MS = 1_000;
+const MAINTAIN_MS = 1_000;
 const SWEEP_MS = 600_000;
-/** The clients give up repeating a submit long before. */
+/** Clients give up repeating a submit long before. */
 const UNANSWERED_S = 3_600;
 
-export function startTending(deps: ActivityDeps, userEndpoints: UserEndpoints): { close(): Promise<void> } {
+export function startClientUpkeep(deps: ActivityDeps, userEndpoints: UserEndpoints): { close(): Promise<void> } {
   const repeats = [
-    repeat(TEND_MS, () => userEndpoints.tend(), warn('user endpoints could not be looked after')),
+    repeat(MAINTAIN_MS, () => userEndpoints.maintain(), warn('user endpoints could not be maintained')),
     repeat(SWEEP_MS, () => removeOldUnanswered(deps.db, UNANSWERED_S), warn('unanswered requests could not be removed')),
   ];
 

@@ -2,17 +2,16 @@ import type { ActivityDeps } from '../activities';
 import type { Completed } from '../platform/store/answers';
 
 /**
- * The store nudges a submission at most every 5 s while it only makes progress. When nothing follows within that time, the
- * last progress would show in the Temporal UI a minute later, at the workflow's own look; so it is nudged once more.
- * Kept in memory only: a lost one delays what a watcher sees, and nothing else.
+ * The store asks for a nudge at most every 5 s while a submission only makes progress. Without a late nudge, the Temporal UI
+ * would show the last progress a minute later. Late nudges are in memory only: losing one delays what the UI shows.
  */
 
 const QUIET_MS = 5_000;
-/** Submissions in progress at once, beyond which a watcher waits for the workflow's own look. */
+/** Submissions with a late nudge at the same time. */
 const MAX_WAITING = 10_000;
 
 export interface LateNudges {
-  /** To be told of everything that was stored. */
+  /** Call with everything that was stored. */
   note(completed: readonly Completed[]): void;
   close(): void;
 }
@@ -34,7 +33,7 @@ export function createLateNudges(deps: ActivityDeps): LateNudges {
             timers.delete(submissionId);
             deps.temporal
               .nudge(submissionId)
-              .catch((error: unknown) => deps.log.debug({ err: error, submissionId }, 'a late nudge was not taken'));
+              .catch((error: unknown) => deps.log.debug({ err: error, submissionId }, 'a late nudge was not sent'));
           }, QUIET_MS);
           timers.set(submissionId, timer);
         }

@@ -5,19 +5,19 @@ import { QUEUE, tasksQueueName } from '../contracts/names';
 import { listSuspects, noteMissing, oldestDispatchMs, type Suspect } from '../platform/store/presence';
 
 /**
- * The loss detector: an attempt that its agent does not name in its heartbeats, and that rests in no queue, is gone. The
- * broker's acknowledgement proves nothing, so nothing else may be believed. One heartbeat is not enough: a result may be in
- * the hands of a process of ours that waits for the store; so the first one only notes that the attempt is missing.
+ * Finds lost attempts: an attempt is lost when its agent's heartbeats do not name it and no queue holds it. An acknowledgement
+ * proves nothing, because agents acknowledge early. The first heartbeat only marks the attempt as missing: its result may be
+ * in a process of ours that waits for the store.
  */
 
-/** An attempt younger than this many periods may be on its way to the agent. */
+/** A younger attempt may be on its way to the agent. */
 const MIN_PERIODS = 2;
 const MIN_AGE_MS = 4_000;
-const MAX_AT_ONCE = 1_000;
-/** How long an attempt must have been missing, over several heartbeats. */
+const BATCH_LIMIT = 1_000;
+/** How long an attempt is missing before it counts as lost. */
 const CONFIRM_PERIODS = 1.5;
 const MIN_CONFIRM_MS = 3_000;
-/** A queue is first in, first out: what was dispatched this much before something that the agent has, has left the queue. */
+/** A queue is first in, first out: an attempt that was dispatched this much before one that the agent holds has left it. */
 const PASSED_BY_MS = 2_000;
 
 export async function detectLosses(
@@ -27,7 +27,7 @@ export async function detectLosses(
 ): Promise<void> {
   const minAgeMs = Math.max(beat.periodS * 1_000 * MIN_PERIODS, MIN_AGE_MS);
   const held = beat.held.map((name) => name.slice(0, 36));
-  const suspects = await listSuspects(deps.db, beat.endpointQueueId, held, minAgeMs, MAX_AT_ONCE);
+  const suspects = await listSuspects(deps.db, beat.endpointQueueId, held, minAgeMs, BATCH_LIMIT);
   if (suspects.length === 0) return;
   const found = suspects.filter((suspect) => suspect.isHeld);
   const gone = await findInNoQueue(

@@ -31,7 +31,7 @@ import { createNexusService } from './nexus-service';
 import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
-import { startTending } from './stock-endpoints';
+import { startClientUpkeep } from './client-upkeep';
 import { createWorker } from '../platform/temporal-workers';
 
 /** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
@@ -101,7 +101,7 @@ async function main(): Promise<void> {
   await broker.start();
   const presence = await startPresenceLoop(broker, deps, userEndpoints);
   const results = await startResultLoop(broker, deps, presence.receive);
-  const tending = startTending(deps, userEndpoints);
+  const upkeep = startClientUpkeep(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
   const flowSweep = startFlowSweep({ db, log, flowStarts: createFlowStarts({ db, temporal, config, log }) });
@@ -134,7 +134,7 @@ async function main(): Promise<void> {
           results.close(),
           presence.close(),
           deadLetters.close(),
-          tending.close(),
+          upkeep.close(),
           sweep.close(),
           flowSweep.close(),
           maintenance.close(),

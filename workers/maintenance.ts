@@ -12,9 +12,9 @@ import { setSubmissionState } from '../platform/store/submission-progress';
 import { repeat, type Repeating } from './repeat';
 
 /**
- * The slow chores: retention, orphans of deleted endpoints, submissions whose workflow somebody terminated, and the
- * comparison of counts. Any number of processes may run it, one at a time does the work (by a lock in the store). Not a
- * Temporal schedule, because it must also run where the given server lets us make none, and while Temporal is away.
+ * The slow chores: retention, deleted endpoints, submissions whose workflow somebody terminated, and the comparison of counts.
+ * A lock in the store lets one process at a time do them. They are not a Temporal schedule, because they also run while
+ * Temporal is away, and where the server refuses schedules.
  */
 
 export interface MaintenanceDeps extends ActivityDeps {
@@ -27,8 +27,8 @@ const RECONCILE_MS = 60_000;
 const RETENTION_MS = 600_000;
 const DAY_MS = 86_400_000;
 const UPLOADS_KEPT_MS = 7 * DAY_MS;
-const ENDPOINTS_AT_ONCE = 20;
-/** How far back workflows that ended wrongly are looked for: longer than any pause of this process is likely to be. */
+const ENDPOINT_BATCH_LIMIT = 20;
+/** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
 
 export function startMaintenance(deps: MaintenanceDeps): Repeating {
@@ -53,17 +53,17 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     return true;
   }
 
-  /** One that fails must not keep the others from being done. */
+  /** A chore that fails does not stop the others. */
   async function chore(name: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      deps.log.warn({ err: error, chore: name }, 'a chore failed; it is done again');
+      deps.log.warn({ err: error, chore: name }, 'a chore failed; the next run tries again');
     }
   }
 
   async function sweepDeletedEndpoints(): Promise<void> {
-    for (const { id, endpointQueueIds } of await listDeletedEndpoints(deps.db, ENDPOINTS_AT_ONCE)) {
+    for (const { id, endpointQueueIds } of await listDeletedEndpoints(deps.db, ENDPOINT_BATCH_LIMIT)) {
       await endTasksOfEndpoint(deps, id);
       await deps.brokerUsers.revokeEndpoint(id);
       for (const endpointQueueId of endpointQueueIds) await deps.queues.delete(endpointQueueId);
@@ -71,7 +71,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     }
   }
 
-  /** Without its workflow nobody would ever end the tasks of a submission. */
+  /** Without its workflow, nothing ends the tasks of a submission. */
   async function endTerminated(): Promise<void> {
     const from = Date.now();
     for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince))) {
@@ -87,9 +87,9 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
 
   async function reconcile(): Promise<void> {
     const { queues, submissions } = await reconcileCounts(deps.db);
-    for (const queue of queues) deps.log.error(queue, 'a bug: the places in flight of a queue were counted wrongly; repaired');
+    for (const queue of queues) deps.log.error(queue, 'bug: the in-flight count of an endpoint queue was wrong; repaired');
     for (const one of submissions) {
-      deps.log.error(one, 'a bug: the open tasks of a submission were counted wrongly; repaired');
+      deps.log.error(one, 'bug: the count of open tasks of a submission was wrong; repaired');
       await deps.temporal.nudge(one.id);
     }
   }
@@ -102,7 +102,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     if (days < 1) deps.log.error({ missing }, 'the partitions of tomorrow are missing; submits fail from midnight UTC');
     const cutoff = new Date(Date.now() - deps.config.FUNCX_RETENTION_DAYS * DAY_MS);
     const removed = await removeExpired(deps.db, cutoff);
-    if (Object.values(removed).some((n: number) => n > 0)) deps.log.info(removed, 'removed what is past its retention time');
+    if (Object.values(removed).some((n: number) => n > 0)) deps.log.info(removed, 'removed data past its retention time');
     await removeLeftovers(deps.db, cutoff);
     await sweepUploads(deps.db, UPLOADS_KEPT_MS);
     await deps.brokerUsers.sweepExpired();

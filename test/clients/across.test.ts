@@ -16,7 +16,7 @@ test('the Globus SDK 4.19 on the released agent 1.0.4: source code runs, and wha
   const seen = (await client.script('on_released_agent.py', [agent.id], { timeoutMs: 240_000 })) as Record<string, unknown>;
   const refused = (what: RegExp): unknown =>
     expect.stringMatching(
-      new RegExp(`^ComputeAPIError: .* 422, .*${what.source}.*can not read; serialize code with DillCodeSource`, 's'),
+      new RegExp(`^ComputeAPIError: .* 422, .*${what.source}.*cannot read; serialize code with DillCodeSource`, 's'),
     );
   const byDill = refused(/the code of function \S+ was serialized by the dill of globus-compute-sdk 4\.19\.0/);
   expect(seen).toEqual({
