@@ -201,8 +201,9 @@ export async function listQueuesWithoutPump(
 export async function markSignalled(db: Database, endpointQueueId: string, changedAt: Date): Promise<void> {
   await db.query({
     name: 'mark-signalled',
-    // A change within the same millisecond counts as the same one.
-    text: `update endpoint_queues set signalled_at = changed_at where id = $1 and date_trunc('milliseconds', changed_at) = $2`,
+    // The caller's time has milliseconds, the store's has microseconds.
+    text: `update endpoint_queues set signalled_at = changed_at
+            where id = $1 and abs(extract(epoch from changed_at - $2::timestamptz)) < 0.002`,
     values: [endpointQueueId, changedAt],
   });
 }
