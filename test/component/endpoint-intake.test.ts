@@ -1,4 +1,4 @@
-import type { Broker, ConsumerOptions, Delivery } from '../../broker';
+import type { Broker, ConsumerOptions, ReceivedMessage } from '../../broker';
 import { encodeFrame } from '../../contracts/frames';
 import type { AgentRegistration } from '../../contracts/http/v1';
 import type { Answers } from '../../endpoint/answers';
@@ -8,7 +8,7 @@ import { Intake } from '../../endpoint/intake';
 import { failure, type Outcome, type Runner } from '../../endpoint/runners/runner';
 import { Slots } from '../../endpoint/runners/slots';
 
-/** An intake with a runner whose outcomes the test decides, and deliveries that count what happens to them. */
+/** An intake with a runner whose outcomes the test decides, and messages that count what happens to them. */
 
 const taskId = (index: number): string => `00000000-0000-8000-8000-${String(index).padStart(12, '0')}`;
 const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -39,12 +39,12 @@ beforeEach(async () => {
       deliver = (index) => {
         const counts = { acks: 0, requeues: 0 };
         const headers = { function_uuid: taskId(0), task_uuid: taskId(index) };
-        options.onDelivery({
+        void options.onMessage({
           body: Buffer.from(encodeFrame({ message_type: 'task', data: { task_id: taskId(index), task_buffer: '4\nst\nf' } })),
           headers,
           ack: () => counts.acks++,
           nack: (requeue: boolean) => (counts.requeues += requeue ? 1 : 0),
-        } as unknown as Delivery);
+        } as unknown as ReceivedMessage);
         return counts;
       };
       return Promise.resolve({ pause: () => Promise.resolve(paused++) });
