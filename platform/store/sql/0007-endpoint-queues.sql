@@ -1,3 +1,4 @@
+-- incompatible: earlier versions read the tables under their old names
 -- "Task queue" is Temporal's word; ours are endpoint queues.
 alter table task_queues rename to endpoint_queues;
 alter table broker_users rename column task_queue_id to endpoint_queue_id;
