@@ -29,8 +29,8 @@ export function confine({ user, hidden, runDir }: Confinement, command: string, 
     ...['--die-with-parent', '--unshare-pid', '--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc'],
     ...['--perms', '1777', '--tmpfs', '/tmp'],
     ...[...hidden].sort().flatMap((folder) => ['--tmpfs', folder]),
-    // The ways to what is mounted, which the other user must be able to pass.
-    ...hidden
+    // The ways to what is mounted, which the other user must be able to pass: bubblewrap makes them for root alone.
+    ...['/tmp', ...hidden]
       .flatMap((folder) => [...needed, runDir].flatMap((inner) => waysBetween(folder, inner)))
       .flatMap((way) => ['--perms', '0755', '--dir', way]),
     ...needed.flatMap((folder) => ['--ro-bind', folder, folder]),

@@ -10,8 +10,11 @@ import { join } from 'node:path';
 /** `test`, or one that is skipped and says why in its title. */
 export function testUnless(missing: string | undefined): (title: string, run: () => Promise<void>, timeoutMs?: number) => void {
   if (missing === undefined) return test;
-  return (title, run, timeoutMs) => test.skip(`${title} [skipped: ${missing}]`, run, timeoutMs);
+  return (title, run, timeoutMs) => test.skip(title + skipReason(missing), run, timeoutMs);
 }
+
+/** What the title of a skipped test or group ends with. */
+export const skipReason = (missing: string | undefined): string => (missing === undefined ? '' : ` [skipped: ${missing}]`);
 
 function whyNoOwnLoopback(): string | undefined {
   const { status } = spawnSync('unshare', ['-rn', 'ip', 'link', 'set', 'lo', 'up'], { stdio: 'ignore' });
@@ -44,3 +47,11 @@ function whyNoOwnUnits(): string | undefined {
 
 /** A folder of the service manager that is the test's own. Undefined: there is. */
 export const NO_OWN_UNITS = whyNoOwnUnits();
+
+function whyNoSandbox(): string | undefined {
+  const { status } = spawnSync('bwrap', ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc', 'true'], { stdio: 'ignore' });
+  return status === 0 ? undefined : 'bubblewrap is not installed, or the kernel refuses its sandbox';
+}
+
+/** A sandbox for functions, which endpoints beside a service need before others may submit to them. */
+export const NO_SANDBOX = whyNoSandbox();

@@ -5,14 +5,13 @@ import { join } from 'node:path';
 
 import { layoutOf } from '../../local/machine/layout';
 import { readState } from '../../local/setup/state';
+import { NO_SANDBOX, skipReason } from '../helpers/conditions';
 
 /** What the agent of `up`, the functions that it runs and other identities may do; on a system with the default settings. */
 
 const ROOT = join(__dirname, '..', '..');
 const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 const isRoot = process.getuid?.() === 0;
-const hasBubblewrap = spawnSync('bwrap', ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc', 'true']).status === 0;
-const describeApart = isRoot || hasBubblewrap ? describe : describe.skip;
 
 const SPY = `
 def spy(data_dir):
@@ -36,7 +35,7 @@ def spy(data_dir):
     return seen
 `;
 
-describeApart('the endpoint that up starts', () => {
+(NO_SANDBOX === undefined ? describe : describe.skip)(`the endpoint that up starts${skipReason(NO_SANDBOX)}`, () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'funcx-rights-'));
   const source = join(dataDir, 'spy.py');
   let other: Record<string, string> = {};

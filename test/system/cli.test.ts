@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { identify } from '../../local/processes/process-identity';
 import type { Client } from '../../sdk';
+import { NO_SANDBOX, testUnless } from '../helpers/conditions';
 import { sdkClient } from '../helpers/sdk';
 import { admin, funcx, localEndpoint, state } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -105,7 +106,7 @@ describe('the command line', () => {
     expect(failed.stderr).toMatch(/Traceback[^]*KeyError: 'gone'/);
   });
 
-  test('two agents of this machine are started, listed, asked, stopped and deleted', async () => {
+  testUnless(NO_SANDBOX)('two agents of this machine are started, listed, asked, stopped and deleted', async () => {
     const names = [`one-${unique}`, `two-${unique}`];
     const wished = crypto.randomUUID();
     const [one] = json('endpoint', 'start', names[0] ?? '', '--id', wished, '--workers', '1', '--public').endpoints;
@@ -128,30 +129,43 @@ describe('the command line', () => {
     expect(funcx(['endpoint', 'start', '..'])).toMatchObject({ status: 1 });
   });
 
-  test('an endpoint is shared with a group and with two functions of it, stays so, and is made private again', async () => {
-    const name = `shared-${unique}`;
-    const dora = json('identity', 'create', `dora-${unique}`);
-    json('group', 'create', `lab-${unique}`);
-    json('group', 'add', `lab-${unique}`, `dora-${unique}`);
-    const member = sdkClient(dora);
-    const own = await member.registerFunction({ language: 'python', name: 'own', source: 'def own():\n    return 1\n' });
-    const other = await member.registerFunction({ language: 'python', name: 'other', source: 'def other():\n    return 2\n' });
-    const [started] = json('endpoint', 'start', name, '--group', `lab-${unique}`, '--functions', own, '--workers', '1').endpoints;
-    try {
-      const { taskIds } = await member.submit(started.id, [{ functionId: own }]);
-      expect(await member.result(taskIds[0] ?? '')).toBe(1);
-      await expect(member.submit(started.id, [{ functionId: other }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
-      json('endpoint', 'stop', name);
-      json('endpoint', 'start', name, '--workers', '1'); // says nothing about it
-      expect((await member.endpoint(started.id)).name).toBe(name);
-      json('endpoint', 'stop', name);
-      json('endpoint', 'start', name, '--private', '--group', 'none', '--workers', '1');
-      await expect(member.submit(started.id, [{ functionId: own }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
-    } finally {
-      json('endpoint', 'delete', name);
-      member.close();
-    }
-  });
+  testUnless(NO_SANDBOX)(
+    'an endpoint is shared with a group and with two functions of it, stays so, and is made private again',
+    async () => {
+      const name = `shared-${unique}`;
+      const dora = json('identity', 'create', `dora-${unique}`);
+      json('group', 'create', `lab-${unique}`);
+      json('group', 'add', `lab-${unique}`, `dora-${unique}`);
+      const member = sdkClient(dora);
+      const own = await member.registerFunction({ language: 'python', name: 'own', source: 'def own():\n    return 1\n' });
+      const other = await member.registerFunction({ language: 'python', name: 'other', source: 'def other():\n    return 2\n' });
+      const [started] = json(
+        'endpoint',
+        'start',
+        name,
+        '--group',
+        `lab-${unique}`,
+        '--functions',
+        own,
+        '--workers',
+        '1',
+      ).endpoints;
+      try {
+        const { taskIds } = await member.submit(started.id, [{ functionId: own }]);
+        expect(await member.result(taskIds[0] ?? '')).toBe(1);
+        await expect(member.submit(started.id, [{ functionId: other }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
+        json('endpoint', 'stop', name);
+        json('endpoint', 'start', name, '--workers', '1'); // says nothing about it
+        expect((await member.endpoint(started.id)).name).toBe(name);
+        json('endpoint', 'stop', name);
+        json('endpoint', 'start', name, '--private', '--group', 'none', '--workers', '1');
+        await expect(member.submit(started.id, [{ functionId: own }])).rejects.toMatchObject({ code: 'FORBIDDEN' });
+      } finally {
+        json('endpoint', 'delete', name);
+        member.close();
+      }
+    },
+  );
 
   test('a group of tasks is watched to its end, and its submission and tasks are shown', async () => {
     const endpointId = localEndpoint();
@@ -206,7 +220,7 @@ describe('the command line', () => {
       [
         ['endpoint', 'list'],
         1,
-        /client id or secret is wrong/,
+        /client ID or secret is wrong/,
         { FUNCX_API_URL: state().api_url, FUNCX_CLIENT_ID: admin().client_id, FUNCX_CLIENT_SECRET: 'wrong' },
       ],
     ];
