@@ -55,7 +55,7 @@ test('a malformed result is put aside with its reason; it can be shown, replayed
   expect(funcx(['dead-letters', 'drop', String(again.id)]).status).toBe(0);
   const gone = funcx(['dead-letters', 'show', String(again.id)]);
   expect(gone.status).toBe(1);
-  expect(gone.stderr).toContain(`no dead letter ${again.id}`);
+  expect(gone.stderr).toContain(`dead letter ${again.id} does not exist`);
 });
 
 test('a result whose values the store can not take is put aside, and the results behind it are stored', async () => {

@@ -48,7 +48,7 @@ test('a task past its retention time is removed by the service and then answers 
   });
   const date = new Date(acceptedMs + RETENTION_DAYS * DAY_MS).toISOString().slice(0, 10);
   expect(gone).toMatchObject({ status: 410, body: { code: 'EXPIRED' } });
-  expect(JSON.stringify(gone.body)).toContain(`was kept until ${date} and then removed`);
+  expect(JSON.stringify(gone.body)).toContain(`was deleted on ${date}, after its retention time`);
   expect(await http.request('GET', `/v2/tasks/${old}`)).toMatchObject({ status: 410, body: { code: 'EXPIRED' } });
   // Its neighbour was accepted in the same moment, and answered just now.
   expect(await http.request('GET', `/v1/tasks/${late}`)).toMatchObject({ status: 200 });
