@@ -2,7 +2,8 @@
 
 Reads calls from standard input, a JSON list a line; at the end of the input it waits for every answer. When the service
 refuses a request for too long, the SDK ends its executor (protocol/globus-compute-4, section 5): then this process ends
-with 3, and another one goes on with the same task group.
+with 3, and another one goes on with the same task group. The same holds when its result thread gives up after five
+connections: the thread acknowledges on a channel that a killed broker closed, and ends with that error.
 """
 
 import json
@@ -12,6 +13,7 @@ import threading
 import time
 
 from globus_compute_sdk import Client, Executor
+from globus_compute_sdk.errors import TaskExecutionFailed
 
 mode, log_file, endpoint_id, group_id = sys.argv[1:5]
 lock = threading.Lock()
@@ -35,6 +37,12 @@ def retried(make):
 def outcome(future):
     error = future.exception()
     return {"value": future.result()} if error is None else {"error": f"{type(error).__name__}: {error}"}
+
+
+def is_given_up(future):
+    """The SDK ended the future by itself; a failure that the service reports is a TaskExecutionFailed."""
+    error = future.exception()
+    return error is not None and not isinstance(error, TaskExecutionFailed)
 
 
 def chaos(key, kind):
@@ -80,7 +88,9 @@ class Submitter:
         if future.task_id is None:
             self.is_refused = True
             write(event="refused", key=key, error=str(future.cancelled() or future.exception()))
-        elif not future.cancelled():
+        elif future.cancelled() or is_given_up(future):
+            self.is_refused = True
+        else:
             write(event="settled", key=key, **outcome(future))
 
     def watch(self):
