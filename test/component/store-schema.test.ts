@@ -1,13 +1,14 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createLogger } from '../../platform/log';
+import { storeAnswers } from '../../platform/store/answers';
 import { openDatabase, type Database } from '../../platform/store/database';
 import { migrate, readMigrations, UnsupportedDatabaseError } from '../../platform/store/migrations';
 import { countDaysAhead, createPartitions, dropPartitions, partitionName } from '../../platform/store/partitions';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
-import { makeFixture, submit } from '../helpers/store-fixture';
+import { claim, frame, makeFixture, stateOf, submit } from '../helpers/store-fixture';
 
 /** Migrations and partitions: what is applied, what is refused, and whom they keep waiting. */
 
@@ -42,6 +43,28 @@ test('every migration file is applied, once, whoever else migrates at the same t
     await migrate(db, Date.now());
     const { rows } = await db.query<{ name: string }>('select name from schema_migrations order by name');
     expect(rows.map((row) => row.name)).toEqual(SQL_FILES.sort());
+  });
+});
+
+test('a database of the version whose endpoint queues were task queues is migrated, and stores answers', async () => {
+  await withDatabase('before_endpoint_queues', async (db) => {
+    await db.query('create table schema_migrations (name text primary key, applied_at timestamptz not null default now())');
+    for (const { name, sql } of readMigrations().filter((migration) => migration.name < '0006')) {
+      await db.query(sql);
+      await db.query('insert into schema_migrations (name) values ($1)', [name]);
+    }
+    await db.query(readFileSync(join(__dirname, '..', 'fixtures', 'functions-before-endpoint-queues.sql'), 'utf8'));
+
+    await migrate(db, Date.now());
+    const fixture = await makeFixture(db);
+    const { taskIds } = await submit(db, fixture, 1);
+    const [task] = await claim(db, fixture);
+    const taskId = taskIds[0]!; // one was submitted
+    expect(task?.id).toBe(taskId);
+    await storeAnswers(db, [
+      { taskId, endpointQueueId: fixture.endpointId, attempt: 1, state: 'succeeded', frame: frame(taskId) },
+    ]);
+    expect(await stateOf(db, taskId)).toBe('succeeded');
   });
 });
 
