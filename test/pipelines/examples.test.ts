@@ -103,7 +103,7 @@ test('the same in Python: calls are child workflows by name, values pass by refe
   });
 });
 
-test('a call without a registered pipeline, by its name alone, acts as the default identity', async () => {
+test('a call of a workflow that nobody knows is refused with a sentence about funcx pipeline register', async () => {
   const input = { function: 'nobody-registered-this', endpoint: localEndpoint(), args: [] };
   const call = temporal.client.workflow.execute('funcxCall', {
     taskQueue: 'funcx-calls',
@@ -111,6 +111,6 @@ test('a call without a registered pipeline, by its name alone, acts as the defau
     args: [input],
   });
   await expect(call).rejects.toMatchObject({
-    cause: { type: 'FuncXRefused', message: expect.stringContaining('admin sees no function nobody-registered-this') },
+    cause: { type: 'FuncXRefused', message: expect.stringContaining('run "funcx pipeline register <task queue>" once') },
   });
 });
