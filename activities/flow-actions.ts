@@ -10,7 +10,7 @@ import { readRunIdentity, recordRun } from '../platform/store/flow-runs';
 import { createCallAccepting, type AcceptingDeps } from './accept-calls';
 import type { ActivityDeps } from './deps';
 import { groupTasks } from './flow-groups';
-import type { Pending } from './flow-lines';
+import type { Pending } from './flow-pending';
 
 /** Starts the actions of a run as the run's owner, and ends a run that was cancelled. */
 

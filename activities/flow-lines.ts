@@ -19,6 +19,7 @@ import {
   type LineRow,
 } from '../platform/store/flow-lines';
 import type { ActivityDeps } from './deps';
+import type { Pending } from './flow-pending';
 import { readActionResult, type ComputeOutcome } from './flow-results';
 import { FlowLog } from './flow-log';
 import { createReferences } from './flow-references';
@@ -31,24 +32,6 @@ import { createRuns, type Run } from './flow-runs';
  */
 
 export type FlowLineActivities = Pick<FlowActivities, 'openLine' | 'advance'>;
-
-/** What a state was entered with, until it ends. */
-export interface Pending {
-  kind: Entered['kind'] | 'hello' | 'retry';
-  startedMs: number;
-  /** Of an action, as it is sent. */
-  body?: Json;
-  provider?: string;
-  url?: string;
-  /** Of an action over HTTP: what its provider said last. */
-  status?: JsonObject;
-  actionId?: string;
-  prefix?: string;
-  count?: number;
-  tolerated?: number;
-  /** Tries that each retrier allowed. */
-  retries?: Record<string, number>;
-}
 
 /** One activity runs states for this long, or this many of them. */
 const MAX_STATES_A_STEP = 250;

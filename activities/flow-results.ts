@@ -7,7 +7,7 @@ import type { Database } from '../platform/store/database';
 import { readLine } from '../platform/store/flow-lines';
 import { readCallResults } from './call-results';
 import { groupTasks } from './flow-groups';
-import type { Pending } from './flow-lines';
+import type { Pending } from './flow-pending';
 
 /** What a Compute action returns into the state: values in the order of its tasks, small ones inline, large ones by reference. */
 

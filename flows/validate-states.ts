@@ -2,17 +2,10 @@ import { COMPARISONS } from './choice';
 import { MAX_BRANCHES, MAX_CONCURRENCY, STATE_TYPES, YEAR_S, type StateType } from './definition';
 import { findProvider } from './providers';
 import { timestampMs } from './timestamps';
-import { checkParameters, checkPath, isPath, type Loc } from './validate-values';
+import { checkParameters, checkPath, isPath, type Loc, type Reporter } from './validate-values';
 import { has, isObject } from './values';
 
 /** Checks of states: which fields a type has, what they hold, and where they lead. */
-
-export interface Reporter {
-  allowedUrls: readonly string[];
-  problem(loc: Loc, type: string, msg: string, code?: 'SCOPE_RESOLUTION_FAILED'): void;
-  scope(scope: string): void;
-  extension(loc: Loc, msg: string): void;
-}
 
 const FLOWING = ['Next', 'End'];
 const FIELDS: Record<StateType, readonly string[]> = {

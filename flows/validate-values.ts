@@ -3,11 +3,17 @@ import { parseExpression } from './expression/parse';
 import { ExpressionSyntaxError } from './expression/syntax';
 import { parsePath, PathSyntaxError } from './paths';
 import { has, isObject } from './values';
-import type { Reporter } from './validate-states';
 
 /** Checks of paths and parameters. */
 
 export type Loc = (string | number)[];
+
+export interface Reporter {
+  allowedUrls: readonly string[];
+  problem(loc: Loc, type: string, msg: string, code?: 'SCOPE_RESOLUTION_FAILED'): void;
+  scope(scope: string): void;
+  extension(loc: Loc, msg: string): void;
+}
 
 export function isPath(value: unknown): value is string {
   return typeof value === 'string' && pathMistake(value) === undefined;

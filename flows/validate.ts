@@ -1,6 +1,7 @@
 import type { FlowAnalysis, FlowProblem, FlowRules } from '../contracts/flows';
 import { isObject, measure } from './values';
-import { checkStates, type Reporter } from './validate-states';
+import { checkStates } from './validate-states';
+import type { Reporter } from './validate-values';
 
 /** Every mistake of a definition, each with its place and what to do. Never throws. */
 

@@ -11,9 +11,6 @@ export class SerializedValue {
   ) {}
 }
 
-/** What a task ended with. Exactly one of `value` and `error` is there. */
-export type Outcome = { value: unknown } | { errorCode: string | undefined; exception: string };
-
 /** The value of a result buffer. Throws INVALID_REQUEST for an integer beyond 2^53, unless they are read as bigint. */
 export function valueOf(buffer: string, options: ParseOptions = {}): unknown {
   const { identifier, body } = splitBuffer(buffer);

@@ -15,7 +15,6 @@ import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowActivities, FlowEvent, FlowLineInput, FlowMapInput, FlowStep, ShownState } from '../contracts/flow-steps';
 import { runSubmissions } from './child-submissions';
 import { describeRun, type ShownStep } from './flow-details';
-import type { flowMap } from './flow-map';
 
 /**
  * One line of a run: asks for a step, does what the step needs of a workflow (a timer, submissions, other lines), and tells the
@@ -149,7 +148,7 @@ export class LineRun {
   async #runLines({ prefix, state, count, concurrency, tolerated }: Extract<FlowStep, { kind: 'lines' }>): Promise<void> {
     const { runId, generation, title } = this.input;
     const input: FlowMapInput = { version: 1, runId, generation, title, prefix, state, count, concurrency, tolerated };
-    const child = await startChild<typeof flowMap>(FLOW_WORKFLOW.map, {
+    const child = await startChild<(input: FlowMapInput) => Promise<void>>(FLOW_WORKFLOW.map, {
       workflowId: `${flowWorkflowId(runId)}/${prefix}`,
       args: [input],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,

@@ -12,7 +12,6 @@ import {
 import { ensureError } from '../contracts/errors';
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
-import type { flowLine } from './flow-run';
 
 /** The lines of a `Map` or `Parallel` state: each a child workflow, so many at a time, until all ended or too many failed. */
 
@@ -31,7 +30,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
 
   const runOne = async (index: number): Promise<void> => {
     const line = `${prefix}${index}`;
-    const child = await startChild<typeof flowLine>(FLOW_WORKFLOW.line, {
+    const child = await startChild<(input: FlowLineInput) => Promise<boolean>>(FLOW_WORKFLOW.line, {
       workflowId: `${flowWorkflowId(runId)}/${line}`,
       args: [{ version: 1, runId, line, generation, title: `${title}: ${state}[${index}]` } satisfies FlowLineInput],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,

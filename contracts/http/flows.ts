@@ -1,7 +1,6 @@
 import { z } from 'zod';
 
 import { FLOW_RUN_STATUSES } from '../../contracts/flows'; // '../flows' would be the room
-import { uuidSchema } from './v1';
 
 /** The HTTP interface of Globus Flows, as its released clients speak it. */
 
@@ -57,7 +56,6 @@ export const createFlowSchema = z.strictObject({
   definition: flowFields.definition,
   input_schema: flowFields.input_schema,
 });
-export type CreateFlow = z.output<typeof createFlowSchema>;
 
 /** `PUT /flows/{id}`: what is absent stays. */
 export const updateFlowSchema = z.strictObject({ ...allOptional, flow_owner: principalSchema.optional() });
@@ -242,8 +240,6 @@ export const registeredApisSchema = z.object({
 });
 export const webInputsSchema = z.object({ web_input_summaries: z.array(z.never()), marker: z.null() });
 export const webInputResponseSchema = z.looseObject({});
-
-export const flowIdListSchema = z.array(uuidSchema);
 
 export const flowsErrorSchema = z.object({
   error: z.object({

@@ -1,4 +1,4 @@
-import { has, isJsonObject, type Json } from '../values';
+import { isJsonObject, type Json } from '../values';
 import type { Budget } from './budget';
 import { asNumber, order, truth } from './compare';
 import { failed } from './failed';
@@ -253,5 +253,3 @@ function rightSplit(self: string, separator: Json, limit: number): string[] {
 function place(self: string, unit: number): number {
   return unit < 0 ? -1 : lengthOf(self.slice(0, unit));
 }
-
-export const isPlain = (name: string): boolean => has(plainFunctions, name);

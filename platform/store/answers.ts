@@ -32,7 +32,6 @@ export interface Completed {
   taskGroupId: string | null;
   hasQueue: boolean | null;
   submissionId: string;
-  submissionOpen: number | null;
   nudge: boolean;
   /** State and attempt before this result; null for an unknown task. */
   oldState: TaskState | null;
@@ -43,8 +42,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
   const { rows } = await db.query<Completed>({
     name: 'complete-tasks',
     text: `select id as "taskId", verdict, delivered, frame, owner_id as "ownerId", task_group_id as "taskGroupId",
-                  has_queue as "hasQueue", submission_id as "submissionId", submission_open as "submissionOpen", nudge,
-                  old_state as "oldState", old_attempt as "oldAttempt"
+                  has_queue as "hasQueue", submission_id as "submissionId", nudge, old_state as "oldState", old_attempt as "oldAttempt"
              from complete_tasks($1, $2, $3, $4, $5, $6, $7)`,
     values: [
       answers.map((answer) => answer.taskId),

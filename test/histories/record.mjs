@@ -66,7 +66,7 @@ async function until(what, condition) {
   }
 }
 
-async function register(source) {
+async function registerPython(source) {
   const body = { function_name: 'f', function_code: source, serialized: false, meta: {} };
   return (await http('POST', '/v3/functions', body)).function_uuid;
 }
@@ -119,11 +119,11 @@ class Agent {
   }
 }
 
-const add = await register('def f(a, b):\n    return a + b\n');
-const flaky = await register(
+const add = await registerPython('def f(a, b):\n    return a + b\n');
+const flaky = await registerPython(
   'def f(path):\n    import os\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    raise TimeoutError("first time")\n',
 );
-const slow = await register('def f(seconds):\n    import time\n    time.sleep(seconds)\n');
+const slow = await registerPython('def f(seconds):\n    import time\n    time.sleep(seconds)\n');
 const local = state.endpoint.id;
 
 const python = join(root, '.cache', 'temporalio-py', 'bin', 'python');
@@ -169,10 +169,10 @@ const offlineStep = () => ({
 
 const sweep = { type: 'sweep', taskQueue: 'training-sweep', args: [local, [0.001, 0.1, 0.5]] };
 
-const fatal = await register(
+const fatal = await registerPython(
   'def f(path):\n    import os\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    os.kill(os.getpid(), 9)\n',
 );
-const slowOnce = await register(
+const slowOnce = await registerPython(
   'def f(path):\n    import os, time\n    if os.path.exists(path):\n        return 1\n    open(path, "w").close()\n    time.sleep(600)\n',
 );
 const freshPath = () => join(mkdtempSync(join(tmpdir(), 'funcx-record-')), 'seen');
