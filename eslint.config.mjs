@@ -86,8 +86,6 @@ const RETIRED = {
   text: /\bcan not\b|\btask_queues\b|\btends?\b(?! to)/i,
   name: /^(?:.*_)?(?:AT_ONCE|FEW|LOOK_MS|LOOK_S|BEAT_MS)$|^tend(?:[A-Z]|$)|[aA]sleep$|RestNowhere/,
 };
-/** Rooms whose words are still being replaced. */
-const NOT_YET = ['accepting', 'activities', 'broker', 'cli', 'endpoint', 'platform', 'sdk', 'test', 'workers', 'workflows'];
 /** Fields of workflow inputs that are older than the endpoint queue. */
 const WIRE_FIELD = 'taskQueueId';
 
@@ -145,7 +143,6 @@ export default tseslint.config(
   ...roomRules,
   {
     files: ['**/*.ts'],
-    ignores: NOT_YET.map((room) => `${room}/**`),
     plugins: { funcx: { rules: { 'retired-words': retiredWords } } },
     rules: { 'funcx/retired-words': 'error' },
   },

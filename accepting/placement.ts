@@ -64,7 +64,7 @@ export function createPlacement(db: Database, userEndpoints: UserEndpointStarter
     },
 
     wake(endpointQueueId) {
-      // What fails here is done within seconds by the process that tends user endpoints.
+      // What fails here is done within seconds by the process that maintains user endpoints.
       userEndpoints.wake(endpointQueueId).catch((error: unknown) => {
         log.warn({ err: error, endpointQueueId }, 'a user endpoint could not be told to start; it is tried again');
       });

@@ -4,7 +4,7 @@ import { TerminalError } from '../contracts/errors';
 
 /** Data by dill; code by dill (01), as source text (02, 03, 04), and several of these in one (10). */
 const READABLE = new Set(['00', '01', '02', '03', '04', '10']);
-/** Their dill is 0.3.5.1. What a later one made of code, it can not load; as text it is the same in all. */
+/** Their dill is 0.3.5.1. What a later one made of code, it cannot load; as text it is the same in all. */
 const BY_DILL = new Set(['01', '10']);
 /** Tried: of Globus Compute, 2.0.0 has the dill of funcX 1.0, and 2.30.1 and all later ones another. */
 const FIRST_WITH_OTHER_DILL = { major: 2, minor: 30 };

@@ -41,7 +41,7 @@ async function create(name: string, options: CreateOptions): Promise<void> {
     ['client_id', made.client_id],
     ['client_secret', made.client_secret],
   ]);
-  if (options.secretStdin !== true) print('Keep the secret: it can not be shown again.');
+  if (options.secretStdin !== true) print('Keep the secret: it cannot be shown again.');
 }
 
 async function list(options: CommonOptions): Promise<void> {

@@ -29,7 +29,7 @@ export class Bodies {
     private readonly log: { warn(fields: object, text: string): void },
   ) {}
 
-  /** Undefined when `isWanted` says no meanwhile. Throws a `ApiError` that repeating can not help. */
+  /** Undefined when `isWanted` turns false before the body is there. Throws an `ApiError` that no retry can mend. */
   async fetch(claim: BodyReference, isWanted: () => boolean): Promise<FetchedBody | undefined> {
     if (this.#taken >= this.places) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#taken++;
@@ -50,7 +50,10 @@ export class Bodies {
         return await this.client.fetchBody(claim.path, claim.token);
       } catch (error) {
         if (error instanceof ApiError && !error.isTemporary) throw error;
-        this.log.warn({ reason: String(error), path: claim.path, retryMs: backoffMs }, 'can not fetch a body yet');
+        this.log.warn(
+          { reason: String(error), path: claim.path, retryMs: backoffMs },
+          'a body could not be fetched; the agent tries again',
+        );
       }
       await sleep(backoffMs, undefined, { ref: false });
     }

@@ -11,7 +11,7 @@ import { listUnstartedRuns } from '../platform/store/flow-runs';
 const SWEEP_MS = 3_000;
 /** Younger ones are most likely in the hands of the process that accepted them. */
 const MIN_AGE_MS = 6_000;
-const AT_ONCE = 100;
+const BATCH_LIMIT = 100;
 
 export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: FlowStarts }): { close(): Promise<void> } {
   const { db, log, flowStarts } = deps;
@@ -22,7 +22,7 @@ export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: Fl
 
   async function sweep(): Promise<void> {
     try {
-      for (const { isCancelled, ...input } of await listUnstartedRuns(db, new Date(Date.now() - MIN_AGE_MS), AT_ONCE)) {
+      for (const { isCancelled, ...input } of await listUnstartedRuns(db, new Date(Date.now() - MIN_AGE_MS), BATCH_LIMIT)) {
         if ((await flowStarts.start(input)) && isCancelled) await flowStarts.cancel(input.runId);
       }
     } catch (error) {

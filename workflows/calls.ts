@@ -38,11 +38,11 @@ const { acceptCall, noteStarted, observeCall, readResults } = proxyLocalActiviti
   retry,
 });
 
-/** A call looks at its tasks when it is this old, and again whenever its age grew by a tenth. */
-const FIRST_LOOK_MS = 1_000;
-const LEAST_LOOK_MS = 2_000;
-const LOOK_SHARE = 0.1;
-const LONGEST_LOOK_MS = 600_000;
+/** A call reads the state of its tasks at this age, and again whenever its age grew by a tenth. */
+const FIRST_POLL_MS = 1_000;
+const MIN_POLL_MS = 2_000;
+const POLL_SHARE_OF_AGE = 0.1;
+const MAX_POLL_MS = 600_000;
 /** Signals to the pipeline at most; each is an event of its history. */
 const MAX_SIGNALS = 20;
 const SHOWN_FAILURES = 5;
@@ -104,13 +104,13 @@ class CallRun {
     }
   }
 
-  /** Looks now and then; returns when the rest is to be given up. Never returns once everything is done. */
+  /** Reads the state of the tasks at growing intervals. Returns when the rest must be given up, and never once all is done. */
   async #watch(accepted: AcceptedCall, isDone: () => boolean): Promise<GivenUp> {
     const ids = accepted.submissions.map(({ input }) => input.submissionId);
     for (;;) {
       const ageMs = Date.now() - this.#startedMs;
-      const lookMs = ageMs < FIRST_LOOK_MS ? FIRST_LOOK_MS : Math.max(LEAST_LOOK_MS, ageMs * LOOK_SHARE);
-      await condition(isDone, Math.max(1, Math.min(lookMs, LONGEST_LOOK_MS, this.#msUntilOffline(accepted))));
+      const pollMs = ageMs < FIRST_POLL_MS ? FIRST_POLL_MS : Math.max(MIN_POLL_MS, ageMs * POLL_SHARE_OF_AGE);
+      await condition(isDone, Math.max(1, Math.min(pollMs, MAX_POLL_MS, this.#msUntilOffline(accepted))));
       if (isDone()) return new Promise<never>(() => undefined);
       this.#state = await observeCall(ids);
       this.#show(accepted);

@@ -16,7 +16,7 @@ import type { ChaosSystem } from './system';
 
 /** The run itself: each step of the plan under load, then the answers, then the checks. */
 
-const LOOK_MS = 1_000;
+const POLL_INTERVAL_MS = 1_000;
 const REATTACH_MS = 90_000;
 const ACCEPTED_WITHIN_MS = 5_000;
 const WARM_WITHIN_MS = 90_000;
@@ -141,7 +141,7 @@ async function untilIdle(
       const seconds = ((Date.now() - startedMs) / 1_000).toFixed(1);
       if (left.length === 0) say(`the system is idle ${seconds} s later`);
       if (left.length === 0 || Date.now() - startedMs > scale.idleMs) return left;
-      await delay(LOOK_MS);
+      await delay(POLL_INTERVAL_MS);
     }
   } finally {
     await store.end();

@@ -11,7 +11,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => agent?.stop());
 
-test('the Globus SDK 4.19 on the released agent 1.0.4: source code runs, and what that agent can not read is refused', async () => {
+test('the Globus SDK 4.19 on the released agent 1.0.4: source code runs, and what that agent cannot read is refused', async () => {
   const client = new StockClient(await globusVenv());
   const seen = (await client.script('on_released_agent.py', [agent.id], { timeoutMs: 240_000 })) as Record<string, unknown>;
   const refused = (what: RegExp): unknown =>

@@ -130,7 +130,7 @@ print(fxc.run("${agent.dir}", endpoint_id="${agent.id}", function_id=fxc.registe
   expect({ status: answer.status, attempt: answer.attempt }).toEqual({ status: 'success', attempt: 2 });
 }, 240_000);
 
-test('what its serializer can not read is refused at submit, with a sentence that says what to do', async () => {
+test('what its serializer cannot read is refused at submit, with a sentence that says what to do', async () => {
   const agent = await newAgent().start();
   const http = new Http();
   const fn = await http.register('add', 'def add(a):\n    return a\n');

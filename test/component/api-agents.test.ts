@@ -118,7 +118,7 @@ describe('an agent registers', () => {
     expect(answer.headers.get('retry-after')).toBe('10');
   });
 
-  test('with a name that can not be a directory is refused by the field', async () => {
+  test('with a name that cannot be a directory is refused by the field', async () => {
     const answer = await register('alice', { ...AGENT, name: '../x' });
     expect(answer).toMatchObject({ status: 422 });
     expect(answer.body.message).toContain('name');

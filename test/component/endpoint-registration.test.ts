@@ -167,7 +167,7 @@ test('a registered agent that meets a conflict keeps trying, one that was delete
   await expect(one.register()).rejects.toBeInstanceOf(RegistrationRefusedError);
 });
 
-test('two agents can not use one directory, and the lock of a dead one is taken over', () => {
+test('two agents cannot use one directory, and the lock of a dead one is taken over', () => {
   expect(() => StateDir.open(dir)).toThrow(DirectoryInUseError);
   const lock = path.join(dir, 'agent.lock');
   const owner = JSON.parse(fs.readFileSync(lock, 'utf8')) as { pid: number; hostname: string; started: string };

@@ -289,7 +289,7 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     await until(() => !isRunning(Number(fs.readFileSync(file, 'utf8'))));
   });
 
-  test('a Python that can not start fails its call with a sentence', async () => {
+  test('a Python that cannot start fails its call with a sentence', async () => {
     slots = startSlots(1, '/nonexistent/python');
     const outcome = await run(source('st', 'f:def f():\n    pass\n'));
     expect(outcome.error?.code).toBe('EndpointFailed');

@@ -54,7 +54,7 @@ test('a running task that is cancelled is stopped, its child processes too, and 
   expect(existsSync(file('queued'))).toBe(false);
 });
 
-test('a task that was answered can not be cancelled any more', async () => {
+test('a task that was answered cannot be cancelled any more', async () => {
   const { taskIds } = await http.submit(agent.id, touch, [[file('done')]]);
   await http.value(taskIds[0] ?? '');
   expect(await http.ok('POST', `/v1/tasks/${taskIds[0]}/cancel`)).toEqual({ cancelled: 0 });

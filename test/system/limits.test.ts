@@ -5,7 +5,7 @@ import { ownApi, type OwnApi } from '../helpers/own-api';
 import { Agent, funcx, Http, type Credentials, type Reply } from '../helpers/system';
 import { until } from '../helpers/until';
 
-/** One owner can not fill the store of everybody. */
+/** One owner cannot fill the store of everybody. */
 
 const LIMIT = 5;
 

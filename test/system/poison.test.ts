@@ -58,7 +58,7 @@ test('a malformed result is put aside with its reason; it can be shown, replayed
   expect(gone.stderr).toContain(`dead letter ${again.id} does not exist`);
 });
 
-test('a result whose values the store can not take is put aside, and the results behind it are stored', async () => {
+test('a result whose values the store cannot take is put aside, and the results behind it are stored', async () => {
   const fine = await http.register('fine', 'def fine(x):\n    return x');
   await publish(EXCHANGE.results, 'not-an-id.results', Buffer.from('\x01{"message_type": "result"}'));
   const frame = { message_type: 'result', data: { task_id: '01a20d0e-44fc-8a94-89f5-f7be3a500001', data: '' } };
@@ -69,7 +69,7 @@ test('a result whose values the store can not take is put aside, and the results
   await until('all three are listed', () => letters().filter((one) => one.queue === QUEUE.results).length >= 3);
 });
 
-test('a task message that the agent can not read is refused by it and listed with the reason', async () => {
+test('a task message that the agent cannot read is refused by it and listed with the reason', async () => {
   await publish('', tasksQueueName(agent.id), Buffer.from('not a frame'), { task_uuid: 'x' });
   const letter = await until('it is listed', () => letters().find((one) => one.queue === tasksQueueName(agent.id)));
   expect(letter.reason).toContain('rejected');

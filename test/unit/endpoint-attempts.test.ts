@@ -118,7 +118,7 @@ test('an attempt that is held for long is acknowledged early and still named by 
   expect(delivery.acks).toBe(1);
 });
 
-test('attempts that are given back go to the queue and can not be answered any more', () => {
+test('attempts that are given back go to the queue and cannot be answered any more', () => {
   const attempts = new Attempts();
   const { attempt, delivery } = receiveNew(attempts);
   expect(attempts.giveBack((one) => one.state === 'queued')).toEqual([attempt]);

@@ -85,7 +85,7 @@ TABLE = {
         "FUNCX_SDK_CLIENT_ID": lambda: fxc.FUNCX_SDK_CLIENT_ID == os.environ["FUNCX_SDK_CLIENT_ID"],
         "version_check": lambda: fxc.version_check() is None and fxc.version_check("1.0.4") is None,
         "register_function": lambda: len(fxc.register_function(add, description="adds", public=True)) == 36
-        # A function in a container can not run here, and says so before anybody submits it.
+        # A function in a container cannot run here, and says so before anybody submits it.
         and says(lambda: fxc.register_function(add, container_uuid=contained), "404 container_not_found", "no containers"),
         "run": lambda: fxc.get_result(finished(fxc.run(1, endpoint_id=endpoint, function_id=fid))) == 2
         and says(lambda: fxc.run(1, endpoint_id=nowhere, function_id=fid), "EndpointNotFound")
