@@ -51,6 +51,8 @@ export interface CallAccepting {
   prepare(identity: Identity, wanted: WantedCalls): Promise<PreparedCalls>;
   /** The same key is the same calls. */
   accept(prepared: PreparedCalls, requestKey: string): Promise<AcceptedSubmissions>;
+  /** What a map of no calls is. */
+  acceptNone(prepared: PreparedCalls): AcceptedSubmissions;
 }
 
 export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAccepting {
@@ -96,20 +98,28 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
       const ids = [...new Set(Object.values(accepted.tasks).flat().map(submissionIdOf))];
       const starts = await readSubmissionStarts(db, ids);
       return {
-        total: wanted.calls.length,
-        functionName,
-        endpointName: target.name,
+        ...acceptedOf(wanted.calls.length, functionName, target),
         submissions: starts.map((start) => ({
           input: submissionInputOf(start),
           workflowId: submissionWorkflowId(start.id),
           url: submissionUrlOf(config.TEMPORAL_UI_URL, config.TEMPORAL_NAMESPACE, start.id),
           summary: submissionSummaryOf(start, start.ownerName),
         })),
-        hasSearchAttributes: temporal.hasSearchAttributes,
-        submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
       };
     },
+
+    acceptNone: ({ functionName, target }) => ({ ...acceptedOf(0, functionName, target), submissions: [] }),
   };
+
+  function acceptedOf(total: number, functionName: string, target: SubmitTarget): Omit<AcceptedSubmissions, 'submissions'> {
+    return {
+      total,
+      functionName,
+      endpointName: target.name,
+      hasSearchAttributes: temporal.hasSearchAttributes,
+      submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
+    };
+  }
 }
 
 async function resolveFunction({ db }: ActivityDeps, identity: Identity, wanted: string): Promise<string> {

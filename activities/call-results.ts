@@ -26,11 +26,17 @@ const REFERENCE_BYTES = 200;
 const MAX_FAILURES = 100;
 const MAX_TRACEBACKS_CHARS = 200_000;
 
-/** `maxInlineBytes`: of all values together, and of each. */
+export interface ReadOptions {
+  /** Of all values together, and of each. */
+  maxInlineBytes?: number;
+  /** How a value is parsed; default: as `JSON.parse`, which makes 1.0 the number 1. */
+  parse?: (text: string) => unknown;
+}
+
 export async function readCallResults(
   db: Database,
   submissionIds: readonly string[],
-  maxInlineBytes = MAX_VALUES_BYTES,
+  { maxInlineBytes = MAX_VALUES_BYTES, parse = JSON.parse }: ReadOptions = {},
 ): Promise<CallResults> {
   const rows = await readOutcomes(db, submissionIds, Math.min(MAX_VALUE_BYTES, Math.max(maxInlineBytes, REFERENCE_BYTES)));
   const values: unknown[] = [];
@@ -40,8 +46,9 @@ export async function readCallResults(
   let chars = 0;
   rows.forEach((row, index) => {
     if (row.succeeded) {
+      // NaN and integers beyond 2^53 would not reach every pipeline unchanged: such a value is a reference.
       const inline = row.json !== null && (row.size <= REFERENCE_BYTES || bytes + row.size <= maxInlineBytes);
-      const value = inline && row.json !== null ? parseJson(row.json) : undefined;
+      const value = inline && row.json !== null && isExactInJavaScript(row.json) ? { json: parse(row.json) } : undefined;
       if (value) bytes += row.size;
       values.push(value ? value.json : referenceTo(row));
       return;
@@ -67,11 +74,6 @@ function failureOf(row: OutcomeRow, index: number): CallFailure {
     ...(exception === undefined ? {} : { exception }),
     traceback,
   };
-}
-
-/** NaN and integers beyond 2^53 would not reach a pipeline unchanged: such a value stays in the store, as a reference. */
-function parseJson(text: string): { json: unknown } | undefined {
-  return isExactInJavaScript(text) ? { json: JSON.parse(text) as unknown } : undefined;
 }
 
 function referenceTo(row: OutcomeRow): ReferenceDocument {

@@ -2,9 +2,10 @@ import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 
 import type { AcceptCallInput, AcceptedCall, CallActivities, CallRequest, CallState } from '../contracts/activities';
-import { CALL_FAILURE, type CallOrigin, type FailurePolicy } from '../contracts/calls';
+import { CALL_FAILURE, INPUT_ERROR_KEY, type CallOrigin, type FailurePolicy } from '../contracts/calls';
 import { callInputSchema, mapInputSchema } from '../contracts/call-schemas';
 import { FuncXError, TerminalError } from '../contracts/errors';
+import { parseExactly } from '../contracts/json-text';
 import type { Identity } from '../platform/access';
 import { findIdentity, findQueueIdentity } from '../platform/store/pipelines';
 import { readProgress } from '../platform/store/submission-progress';
@@ -26,7 +27,7 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       ...call,
       calls: argsList.map((args) => ({ args, kwargs: call.kwargs })),
     });
-    const accepted = await calls.accept(prepared, input.requestKey);
+    const accepted = argsList.length === 0 ? calls.acceptNone(prepared) : await calls.accept(prepared, input.requestKey);
     return { ...accepted, offline: call.offline, failure, progress: call.progress };
   }
 
@@ -53,7 +54,7 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       };
     },
 
-    readResults: ({ submissionIds }) => readCallResults(db, submissionIds),
+    readResults: ({ submissionIds }) => readCallResults(db, submissionIds, { parse: parseExactly }),
   };
 }
 
@@ -62,6 +63,10 @@ function read(input: AcceptCallInput): {
   argsList: unknown[][];
   failure: FailurePolicy;
 } {
+  const unreadable = (input.call as object as Record<string, unknown> | null | undefined)?.[INPUT_ERROR_KEY];
+  if (typeof unreadable === 'string') {
+    throw new TerminalError('INVALID_REQUEST', `Cannot decode the input of the call: ${unreadable}. Send JSON without a codec.`);
+  }
   if (input.kind === 'call') {
     const call = parse(callInputSchema, input.call);
     return { call, argsList: [call.args], failure: 'fail_fast' };

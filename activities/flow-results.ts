@@ -35,7 +35,7 @@ export async function readActionResult(
   let failed = 0;
   for (const [at, { places }] of groups.entries()) {
     const submissionIds = event.groups[at]?.submissionIds ?? [];
-    const { values, failures } = await readCallResults(db, submissionIds, inline);
+    const { values, failures } = await readCallResults(db, submissionIds, { maxInlineBytes: inline });
     const ids = taskIdsOf(submissionIds, places.length);
     const failureAt = new Map(failures.map((failure) => [failure.index, failure]));
     failed += failures.length;

@@ -17,10 +17,30 @@ const common = {
 
 export const MAX_CALLS_OF_MAP = 20_000;
 
-export const callInputSchema = z.strictObject({ ...common, args: z.array(z.unknown()).default([]) });
-export const mapInputSchema = z.strictObject({
-  ...common,
-  args_list: z.array(z.array(z.unknown())).min(1).max(MAX_CALLS_OF_MAP),
+const grouped = (count: number): string => count.toLocaleString('en');
+
+/** In many languages an optional field that is not set is null. */
+const withoutNulls = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
+    : value;
+
+const policyOfCall = (value: unknown): unknown => {
+  const policy = withoutNulls(value);
+  if (typeof policy !== 'object' || policy === null || !('retries' in policy)) return policy;
+  return { ...policy, retries: withoutNulls(policy.retries) };
+};
+
+const inputOf = <S extends z.ZodRawShape>(fields: S) =>
+  z.preprocess(withoutNulls, z.strictObject({ ...common, policy: z.preprocess(policyOfCall, common.policy), ...fields }));
+
+export const callInputSchema = inputOf({ args: z.array(z.unknown()).default([]) });
+export const mapInputSchema = inputOf({
+  args_list: z.array(z.array(z.unknown())).max(MAX_CALLS_OF_MAP, {
+    error: ({ input }) =>
+      `a map takes at most ${grouped(MAX_CALLS_OF_MAP)} lists of arguments and this one has ${grouped((input as unknown[]).length)}: ` +
+      'make several maps of it',
+  }),
   failure: z
     .union([z.enum(['fail_fast', 'collect_all']), z.strictObject({ tolerate_percent: z.number().min(0).max(100) })])
     .default('fail_fast'),

@@ -28,6 +28,9 @@ export const CALL_FAILURE = {
 /** The key that makes a JSON object a reference. */
 export const REFERENCE_KEY = '$funcx';
 
+/** The key of a marker in place of an input that cannot be decoded; its value says why. */
+export const INPUT_ERROR_KEY = '$funcxInputError';
+
 /** Stands for the answer of a task, which stays in the store. Can be an argument of another call of the same owner. */
 export interface ReferenceDocument {
   $funcx: 'ref';

@@ -84,7 +84,8 @@ async function bundleWorkflows() {
   const stamp = hashOf([...inputs, join(root, 'package-lock.json')]);
   if (existsSync(bundleFile) && readStamp(bundleStampFile) === stamp) return;
   const { bundleWorkflowCode } = createRequire(import.meta.url)('@temporalio/worker');
-  const { code } = await bundleWorkflowCode({ workflowsPath });
+  const payloadConverterPath = join(dist, 'workflows', 'call-payloads.js');
+  const { code } = await bundleWorkflowCode({ workflowsPath, payloadConverterPath });
   writeFileSync(`${bundleFile}.new`, code);
   renameSync(`${bundleFile}.new`, bundleFile);
   writeFileSync(bundleStampFile, stamp);

@@ -28,6 +28,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     namespace: setup.namespace,
     taskQueue: setup.taskQueue,
     ...workflowCode(),
+    dataConverter: { payloadConverterPath: require.resolve('../workflows/call-payloads') },
     activities: setup.activities,
     nexusServices: setup.nexusServices,
     maxCachedWorkflows: setup.maxCachedWorkflows,

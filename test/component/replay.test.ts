@@ -40,7 +40,11 @@ describe('recorded histories', () => {
   let workflowBundle: WorkflowBundle & { code: string };
 
   beforeAll(async () => {
-    workflowBundle = await bundleWorkflowCode({ workflowsPath: join(ROOT, 'workflows', 'index.ts'), logger });
+    workflowBundle = await bundleWorkflowCode({
+      workflowsPath: join(ROOT, 'workflows', 'index.ts'),
+      payloadConverterPath: join(ROOT, 'workflows', 'call-payloads.ts'),
+      logger,
+    });
   }, BUNDLE_MS);
 
   test.each(names)(

@@ -157,6 +157,12 @@ export async function replay(workflowId: string, example?: string): Promise<void
   const { client, close } = await openTemporal();
   const history = await client.workflow.getHandle(workflowId).fetchHistory();
   await close();
-  const code = example === undefined ? ['workflows', 'index.js'] : ['examples', example, 'workflows.js'];
-  await Worker.runReplayHistory({ workflowsPath: join(ROOT, 'dist', ...code) }, history, workflowId);
+  const options =
+    example === undefined
+      ? {
+          workflowsPath: join(ROOT, 'dist', 'workflows', 'index.js'),
+          dataConverter: { payloadConverterPath: join(ROOT, 'dist', 'workflows', 'call-payloads.js') },
+        }
+      : { workflowsPath: join(ROOT, 'dist', 'examples', example, 'workflows.js') };
+  await Worker.runReplayHistory(options, history, workflowId);
 }
