@@ -6,8 +6,8 @@ import { connect, type Channel, type ChannelModel, type ConsumeMessage } from 'a
 import type { MeasuredSystem } from './system';
 
 /**
- * The smallest client there can be, over public interfaces only: HTTP in, results out of the task group's queue. What is
- * measured with it is the service, not a library.
+ * A minimal client that uses public interfaces only: submits over HTTP, reads results from the task group's queue. So the
+ * benchmark measures the service and not a client library.
  */
 
 const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
@@ -24,7 +24,7 @@ export class BenchClient {
   readonly groupId = randomUUID();
   readonly #http = new Agent({ keepAlive: true, maxSockets: 64 });
   readonly #waiting = new Map<string, (frame: ResultFrame) => void>();
-  /** Results that came before their submit was answered. */
+  /** Results that arrived before the response to their submit. */
   readonly #early = new Map<string, ResultFrame>();
   #token = '';
   #queueName = '';
@@ -39,13 +39,13 @@ export class BenchClient {
     return client;
   }
 
-  /** Registers a Python function by source; returns its id. */
+  /** Registers a Python function by source and returns its ID. */
   async register(name: string, source: string): Promise<string> {
     const body = { function_name: name, function_code: source, serialized: false, meta: {} };
     return ((await this.#json('POST', '/v3/functions', body)) as { function_uuid: string }).function_uuid;
   }
 
-  /** Submits calls without arguments; resolves with one promise per result, in the order of the tasks. */
+  /** Submits calls without arguments. Resolves to one promise per result, in task order. */
   async submit(functionId: string, count: number): Promise<Promise<ResultFrame>[]> {
     const accepted = (await this.#json('POST', `/v3/endpoints/${this.system.endpointId}/submit`, {
       create_queue: true,
@@ -57,7 +57,7 @@ export class BenchClient {
     return (accepted.tasks[functionId] ?? []).map((id) => this.#resultOf(id));
   }
 
-  /** Counters of the API by their lines, such as `funcx_workflow_starts_total{eager="true"}`. */
+  /** Reads counters of the API's metrics by line, such as `funcx_workflow_starts_total{eager="true"}`. */
   async metrics(): Promise<Map<string, number>> {
     const text = await this.#send('GET', '/metrics', undefined);
     const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
@@ -98,7 +98,7 @@ export class BenchClient {
     this.#queueName = queue_prefix + this.groupId;
   }
 
-  /** Makes the group's queue by a first call, and reads it from then on. */
+  /** Creates the group's queue by a first call and starts to consume it. */
   async warmUp(functionId: string): Promise<void> {
     const first = await this.submit(functionId, 1);
     await this.#consume();
@@ -106,7 +106,7 @@ export class BenchClient {
   }
 
   async #consume(): Promise<void> {
-    const channel: Channel = await this.#model!.createChannel(); // connect() has set it
+    const channel: Channel = await this.#model!.createChannel(); // set by connect()
     await channel.prefetch(PREFETCH);
     await channel.consume(this.#queueName, (message) => {
       if (message === null) return;

@@ -1,2 +1,2 @@
-/** The yardstick: a workflow that does nothing. Its round trip is what the Temporal server asks of anything durable. */
+/** The reference: a workflow that does nothing. Its round trip is the cost of any durable execution on this server. */
 export async function empty(): Promise<void> {}

@@ -1,6 +1,6 @@
 /** Durations and rates as they are printed. */
 
-/** The value below which this part of the values lies (nearest rank); 0 < part <= 1. */
+/** The quantile of the values by nearest rank; 0 < part <= 1. */
 export function percentile(values: readonly number[], part: number): number {
   if (values.length === 0) throw new RangeError('no values were measured');
   const sorted = [...values].sort((a, b) => a - b);

@@ -6,9 +6,8 @@ import { figuresOf, print, round } from './figures';
 import { machine, type MeasuredSystem } from './system';
 
 /**
- * One warm call (HTTP submit to AMQP result, a Python function that does nothing) beside the round trip of an empty
- * Temporal workflow on the same server. Both are measured in turn in one run, so that whatever else the machine does, it
- * does to both.
+ * Compares one warm call (HTTP submit to AMQP result, a Python function that does nothing) with the round trip of an empty
+ * Temporal workflow on the same server. The run alternates between both, so other load on the machine affects both alike.
  */
 
 const WARM_UP = 20;
@@ -65,7 +64,7 @@ async function timed(work: () => Promise<void>): Promise<number> {
   return performance.now() - begun;
 }
 
-/** A worker and a client as any user of Temporal would have them. */
+/** A worker and a client, as any user of Temporal would create them. */
 async function startYardstick(address: string): Promise<{ run(): Promise<void>; close(): Promise<void> }> {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
   const native = await NativeConnection.connect({ address });

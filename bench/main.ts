@@ -4,7 +4,7 @@ import { latency } from './latency';
 import { findSystem, type MeasuredSystem } from './system';
 import { throughput } from './throughput';
 
-/** `npm run bench -- latency|throughput`: measures a running system, or starts one of its own. */
+/** `npm run bench -- latency|throughput`: measures the running system, or starts one. */
 
 interface Shared {
   dataDir?: string;

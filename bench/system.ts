@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** The system that is measured: the one that runs in the data folder, else one of our own on private ports. */
+/** The system under test: the running system of the data folder, or a new one on private ports. */
 
 const REPOSITORY = join(__dirname, '..', '..');
 const CONTROL = join(__dirname, '..', 'local', 'main.js');
@@ -17,11 +17,11 @@ export interface MeasuredSystem {
   clientSecret: string;
   /** Shown beside the figures. */
   origin: string;
-  /** Stops the system if it was started here. */
+  /** Stops the system if the benchmark started it. */
   close(): void;
 }
 
-/** What `up` writes into its data folder; the part that is read here. */
+/** The fields of the state file of `up` that the benchmark reads. */
 interface SystemFile {
   phase: string;
   supervisor: { pid: number };
@@ -86,7 +86,7 @@ function describe(state: SystemFile, origin: string, close: () => void): Measure
   };
 }
 
-/** What the figures depend on. */
+/** The configuration that the figures depend on. */
 export function machine(): string {
   return `${availableParallelism()} cores, Node ${process.versions.node}`;
 }

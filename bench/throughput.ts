@@ -2,7 +2,7 @@ import { BenchClient } from './client';
 import { print, round } from './figures';
 import { machine, type MeasuredSystem } from './system';
 
-/** Rates of no-op Python functions, HTTP in to AMQP result out, everything durable on the way. */
+/** Rates of no-op Python functions, from HTTP request to AMQP result, with all durable settings on. */
 
 const SOURCE = 'def noop():\n    return None\n';
 const BATCH = 128;
@@ -20,7 +20,7 @@ export async function throughput(system: MeasuredSystem, options: ThroughputOpti
     const functionId = await client.register('noop', SOURCE);
     await client.warmUp(functionId);
 
-    /** Submits one batch after another, without waiting for results between them; all results are in at the end. */
+    /** Submits batches one after another without waiting for results in between, then waits for all results. */
     const submitter = async (batches: number, size: number): Promise<void> => {
       const results: Promise<unknown>[] = [];
       for (let n = 0; n < batches; n++) results.push(...(await client.submit(functionId, size)));

@@ -21,7 +21,7 @@ function parsePort(text: string): number {
 
 const keyOf = (flag: string): string => flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** Adds `up`, `down` and `status` to a command. */
+/** Adds the subcommands `up`, `down` and `status`. */
 export function addLocalCommands(program: Command): void {
   const dataDir = ['--data-dir <dir>', 'where everything of the system is kept', DEFAULT_UP.dataDir] as const;
   const up = program

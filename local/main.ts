@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { addLocalCommands } from './commands';
 import { runProgram } from './run-program';
 
-/** What `npm run up`, `down` and `status` run after the bootstrap. */
+/** Entry point of `npm run up`, `down` and `status`, called by the bootstrap. */
 const program = new Command('funcx').description('funcX on Temporal, on this machine');
 addLocalCommands(program);
 void runProgram(program);

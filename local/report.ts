@@ -3,7 +3,7 @@ import { DEFAULT_DATA_DIR, REPOSITORY } from './machine/layout';
 import type { PortName } from './machine/ports';
 import type { SystemState } from './setup/state';
 
-/** What `up` prints at its end: the greeting, and where everything is. Never a secret, only where it is kept. */
+/** What `up` prints when the system is ready: the greeting and all addresses. Prints the paths of secrets, never a secret. */
 export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number>): string[] {
   const note = (...names: PortName[]): string =>
     names.flatMap((name) => (moved.has(name) ? [`  (${moved.get(name)} was in use)`] : [])).join('');

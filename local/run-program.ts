@@ -10,8 +10,8 @@ const FAILED = 1;
 const WRONG_USAGE = 2;
 
 /**
- * Runs a command line to its end and sets the exit code: 1 with one sentence for what a person can put right, 2 for a
- * wrong command line. Anything else is our mistake and shows its stack.
+ * Runs a command line and sets the exit code: 1, with one sentence, for an error that the user can fix; 2 for a wrong
+ * command line. Any other error is a bug, and its stack is shown.
  */
 export async function runProgram(program: Command): Promise<void> {
   throwInsteadOfExit(program);

@@ -24,12 +24,12 @@ export interface ServiceStatus {
 
 export interface SystemStatus {
   isUp: boolean;
-  /** False when nobody would start again what dies. */
+  /** False when no supervisor is alive to restart processes. */
   isSupervised: boolean;
   services: ServiceStatus[];
 }
 
-/** Asks every part itself, not the supervisor. A part that this system was started without is not listed. */
+/** Asks each part directly, not the supervisor. Parts that this system was started without are not listed. */
 export async function readStatus(dataDir: string): Promise<SystemStatus> {
   const layout = layoutOf(dataDir);
   const state = readState(layout);

@@ -18,10 +18,10 @@ import type { UpOptions } from './setup/options';
 const FOLLOW_MS = 50;
 const GIVE_UP_MS = 90_000;
 const HOLD_MS = 60_000;
-/** What shells report for a program ended by Ctrl-C: the start was given up, nothing runs. */
+/** The exit code that shells report after Ctrl-C: the start was given up and nothing runs. */
 const INTERRUPTED = 130;
 
-/** Starts the system and stays until a signal; the lines go to the console and to the supervisor's log. */
+/** Starts the system and runs until a signal arrives. Lines go to the console and to the supervisor's log. */
 export async function upInForeground(options: UpOptions): Promise<void> {
   const layout = layoutOf(options.dataDir);
   makeFolders(layout);
@@ -30,7 +30,7 @@ export async function upInForeground(options: UpOptions): Promise<void> {
   const other = claimSupervision(layout, own);
   if (other !== undefined) return sayRunning(layout, other);
   const log = logFileOf(layout, 'supervisor');
-  const isLogItself = process.env.FUNCX_DETACHED === '1'; // then the output is that log already
+  const isLogItself = process.env.FUNCX_DETACHED === '1'; // then stdout already is that log
   const say = (line: string): void => {
     process.stdout.write(`${line}\n`);
     if (!isLogItself) appendFileSync(log, `${line}\n`, { mode: 0o600 });
@@ -60,12 +60,12 @@ interface SignalWait extends Promise<void> {
   release: () => void;
 }
 
-/** Resolves at the first SIGINT, SIGTERM or SIGHUP; later ones change nothing, because stopping is under way. */
+/** Resolves at the first SIGINT, SIGTERM or SIGHUP. Later signals have no effect, because the system is already stopping. */
 function waitForSignal(onFirst: () => void): SignalWait {
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   let isAsked = false;
   let listener = (): void => undefined;
-  // Listeners for signals do not keep Node running; this does, also when every part is external.
+  // Signal listeners do not keep Node running. This timer does, even if every part is external.
   const heldOpen = setInterval(() => undefined, HOLD_MS);
   const promise = new Promise<void>((resolve) => {
     listener = (): void => {
@@ -82,7 +82,7 @@ function waitForSignal(onFirst: () => void): SignalWait {
   return Object.assign(promise, { isAsked: () => isAsked, release });
 }
 
-/** Starts the supervisor as a process of its own and shows its lines until the system is ready or has failed. */
+/** Starts the supervisor as a separate process and shows its lines until the system is ready or has failed. */
 export async function upDetached(options: UpOptions, args: string[]): Promise<void> {
   const layout = layoutOf(options.dataDir);
   makeFolders(layout);
@@ -111,9 +111,9 @@ export async function upDetached(options: UpOptions, args: string[]): Promise<vo
       const state = readState(layout);
       const isOurs = state?.supervisor.pid === child.pid && state?.supervisor.started === identity?.started;
       if (exitCode !== undefined || (isOurs && state?.phase === 'ready')) {
-        await delay(FOLLOW_MS * 2); // the table follows the phase at once
+        await delay(FOLLOW_MS * 2); // the table is printed right after the phase changes
         reader.copyTo(process.stdout);
-        // It ends with 0 when another one was faster, and has said so.
+        // The supervisor exits with 0, and says so, if another one was faster.
         if (exitCode !== undefined && exitCode !== 0)
           throw new UserError(asked.isAsked() ? 'The start was given up.' : 'The system did not start; the reason is above.');
         child.unref();
@@ -127,7 +127,7 @@ export async function upDetached(options: UpOptions, args: string[]): Promise<vo
   }
 }
 
-/** Copies what a growing file gained since the last time. */
+/** Copies what was appended to a file since the last call. */
 class LogReader {
   readonly #fd: number;
   #at: number;
@@ -167,7 +167,7 @@ function sayRunning(layout: Layout, supervisor: ProcessIdentity): void {
   );
 }
 
-/** Stops what `up` started, also when its supervisor is gone; waits until nothing of it lives. */
+/** Stops everything that `up` started, even without its supervisor. Waits until all processes are gone. */
 export async function down(dataDir: string): Promise<void> {
   const layout = layoutOf(dataDir);
   const say = (line: string): void => void process.stdout.write(`${line}\n`);

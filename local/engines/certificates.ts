@@ -31,13 +31,13 @@ import type { KeyObject } from 'node:crypto';
 import type { Layout } from '../machine/layout';
 
 /**
- * The private authority of one system and the certificate of its broker, made at the first `up` (RFC 5280, P-256).
- * Written by hand over node:crypto because the libraries for it bring a dozen packages and a global polyfill.
+ * The private certificate authority of one system and the certificate of its broker, created by the first `up` (RFC 5280,
+ * P-256). Written on top of node:crypto, because the libraries for it bring a dozen packages and a global polyfill.
  */
 
 const DAY_MS = 24 * 3600 * 1000;
 const AUTHORITY_DAYS = 3650;
-/** Apple's clients refuse server certificates that live longer than 825 days. */
+/** Apple's clients refuse server certificates that are valid for more than 825 days. */
 const SERVER_DAYS = 800;
 const RENEW_BEFORE_DAYS = 60;
 
@@ -62,7 +62,7 @@ export interface TlsFiles {
   key: string;
 }
 
-/** Makes what is missing, and renews the server's certificate when it ends soon or this machine's name changed. */
+/** Creates missing certificates. Renews the server certificate when it expires soon or the machine's name changed. */
 export function ensureCertificates(layout: Layout): TlsFiles {
   const files = {
     authority: join(layout.tlsDir, 'ca.pem'),
@@ -105,7 +105,7 @@ interface Request {
   subject: string;
   key: KeyObject;
   days: number;
-  /** Absent: the certificate is an authority and signs itself. */
+  /** If absent, the certificate is a self-signed authority. */
   issuer?: { certificate: X509Certificate; key: KeyObject };
 }
 
@@ -113,7 +113,7 @@ function issue({ subject, key, days, issuer }: Request): string {
   const publicKey = createPublicKey(key).export({ type: 'spki', format: 'der' });
   const now = Date.now();
   const serial = randomBytes(16);
-  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive, and of the same length always
+  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive, and always of the same length
   const issuerName = issuer?.certificate.subject.replace(/^CN=/, '') ?? subject;
   const issuerPublicKey = issuer?.certificate.publicKey.export({ type: 'spki', format: 'der' }) ?? publicKey;
   const algorithm = sequence(objectId(OID.ecdsaWithSha256));

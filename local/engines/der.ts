@@ -1,4 +1,4 @@
-/** The few shapes of ASN.1 DER (ITU-T X.690) that a certificate is made of. */
+/** Encoders for the parts of ASN.1 DER (ITU-T X.690) that a certificate needs. */
 
 const TAG = {
   boolean: 0x01,
@@ -29,7 +29,7 @@ function encode(tag: number, ...parts: Buffer[]): Buffer {
 export const sequence = (...parts: Buffer[]): Buffer => encode(TAG.sequence, ...parts);
 export const set = (...parts: Buffer[]): Buffer => encode(TAG.set, ...parts);
 export const boolean = (value: boolean): Buffer => encode(TAG.boolean, Buffer.from([value ? 0xff : 0]));
-/** Big-endian and positive: the first bit must be 0. */
+/** A positive big-endian integer: its first bit must be 0. */
 export const integer = (bytes: Buffer): Buffer => encode(TAG.integer, bytes);
 export const octetString = (bytes: Buffer): Buffer => encode(TAG.octetString, bytes);
 export const utf8String = (text: string): Buffer => encode(TAG.utf8String, Buffer.from(text, 'utf8'));
@@ -55,7 +55,7 @@ export function time(date: Date): Buffer {
   return encode(TAG.utcTime, Buffer.from(digits.slice(2)));
 }
 
-/** The 4 or 16 bytes of an address; of IPv6 only as much as loopback needs (one `::`, no embedded IPv4). */
+/** Returns the 4 or 16 bytes of an address. Supports of IPv6 only what loopback needs (one `::`, no embedded IPv4). */
 export function ipAddressBytes(address: string): Buffer {
   if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
   const [head = '', tail = ''] = address.split('::');

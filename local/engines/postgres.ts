@@ -36,7 +36,7 @@ const STOP_MS = 60_000;
 
 const SETTINGS: Record<string, string> = {
   listen_addresses: '127.0.0.1',
-  // Clients of ours speak TCP; a socket file would have to fit into 107 characters of path.
+  // Our clients use TCP. The path of a Unix socket may have at most 107 characters.
   unix_socket_directories: '',
   max_connections: '200',
   shared_buffers: '256MB',
@@ -47,7 +47,7 @@ const SETTINGS: Record<string, string> = {
   log_min_messages: 'warning',
 };
 
-/** Where the programs and the data are; as root they may have to lie where the system user can reach them. */
+/** The folders of the programs and the data. As root, the system user must be able to reach both. */
 interface Place {
   programs: string;
   data: string;
@@ -60,7 +60,7 @@ export function databaseUrl(layout: Layout, port: number): string {
   return `postgresql://${USER}:${keepSecret(postgresPasswordFile(layout))}@127.0.0.1:${port}/${DATABASE}`;
 }
 
-/** Starts PostgreSQL from the npm package, makes its data folder at the first time, and the database `funcx` in it. */
+/** Starts PostgreSQL from the npm package. At the first start, creates the data folder and the database `funcx`. */
 export async function startPostgres(context: StartContext): Promise<ManagedProcess> {
   const { layout, ports } = context;
   const place = choosePlace(context);
@@ -82,7 +82,7 @@ export async function startPostgres(context: StartContext): Promise<ManagedProce
     beforeStart: () => Promise.resolve(removeForeignLock(place.data)),
     isReady: () => answers(databaseUrl(layout, ports.postgres).replace(/\/[^/]*$/, '/postgres')),
     readyWithinMs: READY_MS,
-    stopSignal: 'SIGINT', // "fast": open transactions are rolled back, all is written
+    stopSignal: 'SIGINT', // "fast" shutdown: rolls back open transactions and writes everything
     stopWithinMs: STOP_MS,
     registry: context.registry,
     say: context.say,
@@ -100,7 +100,7 @@ export async function startPostgres(context: StartContext): Promise<ManagedProce
 
 async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: CONNECT_MS, query_timeout: CONNECT_MS });
-  client.on('error', () => undefined); // a connection that breaks also rejects what was asked over it
+  client.on('error', () => undefined); // a broken connection also rejects its pending queries
   try {
     await client.connect();
     return await work(client);
@@ -109,7 +109,7 @@ async function withClient<T>(url: string, work: (client: Client) => Promise<T>):
   }
 }
 
-/** True when this database answers a query; throws why not. */
+/** Resolves to true when this database answers a query; otherwise rejects with the reason. */
 export async function answers(url: string): Promise<boolean> {
   return withClient(url, async (client) => (await client.query('select 1')).rowCount === 1);
 }
@@ -134,7 +134,7 @@ function packagePrograms(): string {
   }
 }
 
-/** PostgreSQL refuses to run as root, so root gives it a system user, and a place that this user can reach. */
+/** PostgreSQL refuses to run as root. So as root it gets a system user and a folder that this user can reach. */
 function choosePlace({ layout, say }: StartContext): Place {
   const programs = packagePrograms();
   if (process.getuid?.() !== 0) return { programs, data: layout.postgresDir };
@@ -149,8 +149,8 @@ function choosePlace({ layout, say }: StartContext): Place {
 const farPlaceFile = (layout: Layout): string => join(layout.secretsDir, 'postgres-place');
 
 /**
- * Named by a random part that is kept with the password, so that a data folder which was removed and made again does not
- * find the data of the old one, whose password is gone.
+ * The name has a random part that is kept with the password. Otherwise, a data folder that was deleted and created again
+ * would find the old database, whose password is lost.
  */
 function farPlace(layout: Layout): string {
   return join('/var/lib/funcx', `${layout.hash}-${keepSecret(farPlaceFile(layout), 4)}`);
@@ -171,7 +171,7 @@ function copyPrograms(from: string, into: string): string {
   return target;
 }
 
-/** Made under another name and renamed at the end: a data folder that exists is a whole one. */
+/** Creates the folder under another name and renames it at the end, so an existing data folder is always complete. */
 async function initialise({ programs, data, user }: Place, context: StartContext): Promise<void> {
   const parent = dirname(data);
   const prefix = 'postgres-new-';
@@ -205,8 +205,8 @@ async function initialise({ programs, data, user }: Place, context: StartContext
 }
 
 /**
- * PostgreSQL refuses to start while the process named in its lock file lives. After a crash that number may belong to
- * something else; only then is the file removed. Its own check of shared memory still guards against two servers.
+ * PostgreSQL refuses to start while the process in its lock file is alive. After a crash, another program may have that
+ * process ID; only then this removes the file. PostgreSQL's own check of shared memory still prevents two servers.
  */
 function removeForeignLock(data: string): void {
   const lock = join(data, 'postmaster.pid');

@@ -11,10 +11,10 @@ import type { StartContext } from '../processes/start-context';
 
 const DOCKER_MS = 5_000;
 
-/** How this machine can run RabbitMQ: by programs of its own, or in a container. */
+/** How this machine can run RabbitMQ: with installed programs, or in a container. */
 export type RabbitmqProgram = { kind: 'installed'; server: string; epmd: string } | { kind: 'container' };
 
-/** Folders that hold `rabbitmq-server` itself. Debian's /usr/sbin has a wrapper that insists on its own user. */
+/** Folders that contain `rabbitmq-server` itself. Debian's wrapper in /usr/sbin runs only as the user `rabbitmq`. */
 function serverFolders(): string[] {
   const versioned = ['/usr/lib/rabbitmq/lib', '/usr/lib64/rabbitmq/lib', '/opt', '/usr/local'].flatMap((folder) =>
     existsSync(folder)
@@ -35,7 +35,7 @@ function findServer(): string | undefined {
   return path === undefined ? undefined : realpathSync(path);
 }
 
-/** Erlang's port mapper comes with Erlang, but not always on the PATH. */
+/** Erlang includes the port mapper, but it is not always on the PATH. */
 function findEpmd(): string | undefined {
   const script = 'io:format("~s", [code:root_dir()]), halt().';
   const { stdout, status } = spawnSync('erl', ['-noshell', '-eval', script], { encoding: 'utf8' });
@@ -51,7 +51,7 @@ function findInstalled(): RabbitmqProgram | undefined {
   return server === undefined || epmd === undefined ? undefined : { kind: 'installed', server, epmd };
 }
 
-/** Finds RabbitMQ, else installs it where that is allowed, else takes a container; throws the command to type. */
+/** Finds RabbitMQ, or installs it if allowed, or uses a container. Otherwise throws an error with the command to type. */
 export async function ensureRabbitmq(context: StartContext): Promise<RabbitmqProgram> {
   const found = findInstalled();
   if (found !== undefined) return found;
@@ -114,8 +114,8 @@ async function install(manager: PackageManager, context: StartContext): Promise<
 }
 
 /**
- * Debian starts a service when its package is installed, unless policy-rc.d says no (exit code 101). We run a node of
- * our own; a second one on the usual ports helps nobody. An existing policy stays.
+ * Debian starts a service when its package is installed, unless policy-rc.d exits with 101. We run a private node, so the
+ * machine's own broker must not start. An existing policy is kept.
  */
 function forbidServiceStart(): () => void {
   const policy = '/usr/sbin/policy-rc.d';

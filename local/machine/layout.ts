@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-/** The checkout. This file runs from `dist/local/machine/`, in tests from `local/machine/`. */
+/** The root of the checkout. This file runs from `dist/local/machine/`; in tests, from `local/machine/`. */
 export const REPOSITORY = existsSync(join(__dirname, '..', '..', 'package.json'))
   ? resolve(__dirname, '..', '..')
   : resolve(__dirname, '..', '..', '..');
@@ -10,13 +10,13 @@ export const REPOSITORY = existsSync(join(__dirname, '..', '..', 'package.json')
 export const DEFAULT_DATA_DIR = join(REPOSITORY, '.funcx-data');
 
 const PRIVATE = 0o700;
-/** Lets the system user of PostgreSQL through to its own folder; what is private has its own mode. */
+/** Lets the system user that runs PostgreSQL reach its own folder. Private files have their own mode. */
 const PASSABLE = 0o711;
 
-/** Where everything of one system lies. */
+/** The paths of all files of one system. */
 export interface Layout {
   dataDir: string;
-  /** A short name of the data folder, for names that must differ between systems of one machine. */
+  /** A short name for the data folder. Names that must be unique on one machine contain it. */
   hash: string;
   secretsDir: string;
   tlsDir: string;
@@ -51,13 +51,13 @@ export function makeFolders(layout: Layout): void {
     mkdirSync(folder, { recursive: true, mode: PRIVATE });
   }
   mkdirSync(layout.endpointsDir, { recursive: true, mode: PRIVATE });
-  // The user that runs function code passes through to its own folder.
+  // The user that runs function code must be able to reach its own folder.
   if (process.getuid?.() === 0) chmodSync(layout.endpointsDir, PASSABLE);
-  // The certificate of the authority is for everybody; the private keys in there have mode 600.
+  // Everybody may read the authority's certificate. The private keys in this folder have mode 600.
   mkdirSync(layout.tlsDir, { recursive: true, mode: PASSABLE });
 }
 
-/** Where downloads rest between starts: `<checkout>/.cache`, or the data folder where the checkout is not ours to write. */
+/** Where downloads are kept between starts: `<checkout>/.cache`, or the data folder if the checkout is not writable. */
 export function cacheDirOf(layout: Layout): string {
   const wanted = process.env.FUNCX_CACHE_DIR ?? join(REPOSITORY, '.cache');
   try {

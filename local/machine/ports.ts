@@ -5,7 +5,7 @@ import { readJson, writeJson } from './files';
 const HIGHEST_PORT = 65_535;
 const CONNECT_MS = 500;
 
-/** Names of the ports of a system; the chosen ones are remembered in the data folder under these names. */
+/** Names of a system's ports. The data folder keeps the chosen ports under these names. */
 export const DEFAULT_PORTS = {
   api: 5000,
   ws: 6000,
@@ -15,7 +15,7 @@ export const DEFAULT_PORTS = {
   amqps: 5671,
   management: 15672,
   postgres: 5433,
-  /** 0: whatever is free. These four are known to nobody but us. */
+  /** 0: any free port. Only our own processes use these four. */
   erlangDistribution: 0,
   epmd: 0,
   workersHealth: 0,
@@ -33,7 +33,7 @@ export function rememberPorts(file: string, ports: Ports): void {
   writeJson(file, ports, 0o644);
 }
 
-/** True when something accepts connections there. */
+/** True when something accepts connections on this port. */
 export function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });
@@ -59,15 +59,15 @@ function canListen(host: string, port: number): Promise<number | undefined> {
 }
 
 /**
- * True when nothing has this port. Asks for both addresses because a listener on the wildcard and one on loopback may
- * share a port on macOS (AirPlay there listens on *:5000), and connects for the same reason.
+ * True when nothing listens on this port. Checks both addresses, and also tries to connect, because on macOS a listener on
+ * the wildcard address and one on loopback may share a port (AirPlay listens on *:5000 there).
  */
 export async function isFree(port: number): Promise<boolean> {
   if ((await accepts('127.0.0.1', port)) || (await accepts('::1', port))) return false;
   return (await canListen('127.0.0.1', port)) !== undefined && (await canListen('0.0.0.0', port)) !== undefined;
 }
 
-/** Any free port of the system's choice. */
+/** Returns a free port that the operating system chose. */
 export async function anyFreePort(taken: ReadonlySet<number>): Promise<number> {
   for (;;) {
     const port = await canListen('127.0.0.1', 0);
@@ -75,7 +75,7 @@ export async function anyFreePort(taken: ReadonlySet<number>): Promise<number> {
   }
 }
 
-/** The first free port from `first` upwards that is not in `taken`; 0 asks for any. */
+/** Returns the first free port from `first` upwards that is not in `taken`. With `first` 0, any free port. */
 export async function nextFreePort(first: number, taken: ReadonlySet<number>): Promise<number> {
   for (let port = first; port !== 0 && port <= HIGHEST_PORT; port++) {
     if (!taken.has(port) && (await isFree(port))) return port;

@@ -1,4 +1,4 @@
-/** Thrown for what a person can put right; its message is all they see, one sentence that says what to do. */
+/** An error that the user can fix. The user sees only the message: one sentence that says what to do. */
 export class UserError extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options);
@@ -6,7 +6,7 @@ export class UserError extends Error {
   }
 }
 
-/** The message of whatever was thrown. */
+/** Returns the message of any thrown value. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -14,7 +14,7 @@ import type { ProcessRegistry } from './process-registry';
 const READY_POLL_MS = 50;
 const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 30_000;
-/** Living this long after being ready makes the next death count as the first one again. */
+/** A process that lives this long after it was ready starts again with the shortest backoff. */
 const STABLE_MS = 60_000;
 const LOG_ROTATE_BYTES = 20 * 1024 * 1024;
 
@@ -31,47 +31,47 @@ export interface ManagedProcessOptions {
   name: string;
   program: Program;
   log: string;
-  /** Asked again and again; resolves true once the process serves. Throwing means "not yet". */
+  /** Polled until it resolves to true, which means that the process serves. A rejection means "not yet". */
   isReady: (pid: number) => Promise<boolean>;
   readyWithinMs: number;
-  /** Done before each start: what a killed predecessor may have left. */
+  /** Called before each start. Cleans up what a killed predecessor may have left. */
   beforeStart?: () => Promise<void>;
   stopSignal?: NodeJS.Signals;
   stopWithinMs?: number;
-  /** Told to stop by somebody else, it says so (`HANDS_OVER`) and goes on until its successor serves. */
+  /** If another program stops this process, it prints `HANDS_OVER` and goes on until its successor serves. */
   handsOver?: boolean;
   registry: ProcessRegistry;
   say: (line: string) => void;
-  /** Called whenever `pid` or `state` changed. */
+  /** Called when `pid` or `state` changed. */
   onChange: () => void;
 }
 
-/** One life of the process. */
+/** One run of the process. */
 interface Run {
   identity: ProcessIdentity | undefined;
-  /** Resolves with how it ended. */
+  /** Resolves when the process exits. */
   exited: Promise<string>;
-  /** The same, or earlier when it hands over. */
+  /** Resolves when the process exits or hands over. */
   left: Promise<string>;
 }
 
 export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restart' | 'stopping';
 
 /**
- * One process of ours, kept alive.
+ * A child process that is restarted when it dies.
  *
  *   stopped --start--> starting --isReady--> ready --exit--> waiting to restart --backoff--> starting ...
- *   ready --hands over--> starting ... (its successor, at once; the old one ends by itself)
+ *   ready --hands over--> starting ... (its successor, without backoff; the old one exits by itself)
  *   any --stop--> stopping --exit--> stopped
  *
- * Only the first `start` can fail; after that, a death is answered by a new start, later and later.
+ * Only the first `start` can fail. After that, the process is restarted after each exit, with exponential backoff.
  */
 export class ManagedProcess {
   readonly #options: ManagedProcessOptions;
   readonly #stopped = new AbortController();
   #state: ProcessState = 'stopped';
   #current: Run | undefined;
-  /** Those that handed over and have not ended yet. */
+  /** Predecessors that handed over and have not exited yet. */
   readonly #leaving = new Set<Run>();
   #keeper: Promise<void> | undefined;
 
@@ -87,12 +87,12 @@ export class ManagedProcess {
     return this.#state;
   }
 
-  /** Of the living process, if there is one. */
+  /** Process ID of the current run, if there is one. */
   get identity(): ProcessIdentity | undefined {
     return this.#current?.identity;
   }
 
-  /** Starts it and waits until it serves. Throws a {@link UserError} with the end of its log where it does not. */
+  /** Starts the process and waits until it serves. Throws a {@link UserError} with the end of its log if it does not. */
   async start(signal: AbortSignal): Promise<void> {
     const abort = AbortSignal.any([signal, this.#stopped.signal]);
     await this.#launch(abort);
@@ -101,7 +101,7 @@ export class ManagedProcess {
     });
   }
 
-  /** Ends it: politely, then for good. Never throws. */
+  /** Stops the process: first with its stop signal, then with SIGKILL. Never throws. */
   async stop(): Promise<void> {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort();
@@ -212,7 +212,7 @@ export class ManagedProcess {
     await run.exited;
   }
 
-  /** After its death: whatever of its group still lives has lost its leader and would be in the way of the next one. */
+  /** After an exit, remaining members of its process group would disturb the next run, so they are killed. */
   #forget(run: Run): void {
     if (run.identity === undefined) return;
     sendSignal(-run.identity.pid, 'SIGKILL');

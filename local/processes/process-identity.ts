@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 
-/** A process as it can be recognised later: the number alone is not enough, the system gives it again to others. */
+/** Identifies a process for later. The process ID alone is not enough, because the system reuses IDs. */
 export interface ProcessIdentity {
   pid: number;
-  /** When it started, in a form only to be compared. */
+  /** Start time of the process. Opaque: only compare it. */
   started: string;
 }
 
@@ -17,7 +17,7 @@ interface StatLine {
   started: string;
 }
 
-/** Fields of proc_pid_stat(5); the second one may hold spaces and parentheses. */
+/** Fields of proc_pid_stat(5). The second field may contain spaces and parentheses. */
 function readStat(pid: number): StatLine | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -43,7 +43,7 @@ function bootId(): string {
 
 const look = (pid: number): StatLine | undefined => (isLinux ? readStat(pid) : askPs(pid));
 
-/** How this living process can be recognised; undefined when there is none. A zombie does not count as living. */
+/** Returns the identity of a live process, or undefined if it does not exist or is a zombie. */
 export function identify(pid: number): ProcessIdentity | undefined {
   const stat = look(pid);
   return stat === undefined || stat.state.startsWith('Z') ? undefined : { pid, started: stat.started };
@@ -53,7 +53,7 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.started === identity.started;
 }
 
-/** The command line of a process; '' when there is none. */
+/** Returns the command line of a process, or '' if the process does not exist. */
 export function commandLineOf(pid: number): string {
   if (!isLinux) return spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' }).stdout ?? '';
   try {
@@ -63,7 +63,7 @@ export function commandLineOf(pid: number): string {
   }
 }
 
-/** Living members of a process group. */
+/** Returns the live members of a process group. */
 export function groupMembers(group: number): ProcessIdentity[] {
   if (!isLinux) {
     const { stdout } = spawnSync('ps', ['-A', '-o', 'pid=,pgid='], { encoding: 'utf8' });
@@ -79,7 +79,7 @@ export function groupMembers(group: number): ProcessIdentity[] {
     });
 }
 
-/** Sends a signal to a process, or with a negative number to a group; a process that is gone is no error. */
+/** Sends a signal to a process, or with a negative ID to a process group. Ignores a process that does not exist. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
@@ -88,7 +88,7 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Waits until none of these lives; false when the time is over before. */
+/** Waits until none of these processes is alive. Returns false on timeout. */
 export async function waitUntilGone(identities: ProcessIdentity[], timeoutMs: number): Promise<boolean> {
   const deadline = Date.now() + timeoutMs;
   while (identities.some(isAlive)) {

@@ -7,7 +7,7 @@ import { groupMembers, identify, isAlive, sendSignal, waitUntilGone } from './pr
 import type { Layout } from '../machine/layout';
 import type { ProcessIdentity } from './process-identity';
 
-/** A process that we started, written down before anything else is done with it. */
+/** A process that this system started. It is recorded before anything else happens with it. */
 export interface RecordedProcess extends ProcessIdentity {
   name: string;
   stopSignal: NodeJS.Signals;
@@ -16,12 +16,12 @@ export interface RecordedProcess extends ProcessIdentity {
 const GRACE_MS = 20_000;
 const KILL_MS = 5_000;
 
-/** What depends on others stops before them. Names that are not here (a pip, an initdb) stop first. */
+/** Stop order: a process stops before those that it depends on. Names that are not listed (pip, initdb) stop first. */
 const STOP_ORDER = ['endpoint', 'api', 'workers', 'rabbitmq', 'temporal', 'postgres', 'epmd'];
 
 /**
- * The file that names every living process of one system, so that `up` and `down` find what a killed supervisor left
- * behind. Each process leads a process group of its own.
+ * The file that lists every live process of one system, so that `up` and `down` find what a killed supervisor left behind.
+ * Each process leads its own process group.
  */
 export class ProcessRegistry {
   readonly #file: string;
@@ -43,7 +43,7 @@ export class ProcessRegistry {
     this.#save();
   }
 
-  /** Stops, in order, whatever an earlier supervisor left; returns the names. A process that is not ours is left alone. */
+  /** Stops, in order, what an earlier supervisor left, and returns the names. Does not touch processes that are not ours. */
   async stopLeftBehind(say: (line: string) => void): Promise<string[]> {
     if (!existsSync(this.#file)) return [];
     const stored = (readJson(this.#file) ?? []) as RecordedProcess[];
@@ -70,7 +70,7 @@ async function stopRecorded(entry: RecordedProcess): Promise<boolean> {
     sendSignal(entry.pid, entry.stopSignal);
     if (!(await waitUntilGone([entry], GRACE_MS))) sendSignal(entry.pid, 'SIGKILL');
   } else if (identify(entry.pid) !== undefined) {
-    return false; // The number belongs to somebody else by now, and so may a group of this number.
+    return false; // The process ID now belongs to another process, and its group ID may as well.
   }
   const left = groupMembers(entry.pid);
   for (const member of left) sendSignal(member.pid, 'SIGKILL');

@@ -18,7 +18,7 @@ export interface BasePython {
   version: string;
 }
 
-/** The Python that private environments are made from: the bootstrap's finding, else python3 of the PATH. */
+/** The Python for creating private environments: the one that the bootstrap found, or python3 on the PATH. */
 export function findBasePython(): BasePython {
   for (const name of [process.env.FUNCX_BASE_PYTHON, 'python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10']) {
     if (name === undefined) continue;
@@ -31,21 +31,21 @@ export function findBasePython(): BasePython {
   throw new UserError(`Python 3.${OLDEST_MINOR} or newer is needed, as python3 on the PATH.`);
 }
 
-/** What making an environment needs of a start; tests have no more than this. */
+/** The part of {@link StartContext} that creating an environment needs. Tests provide only this part. */
 export type EnvironmentContext = Pick<StartContext, 'cacheDir' | 'layout' | 'registry' | 'signal'>;
 
 export interface EnvironmentRequest {
-  /** Leads the folder's name. */
+  /** Prefix of the folder's name. */
   name: string;
-  /** A requirements file's text, pinned. */
+  /** Text of a requirements file with pinned versions. */
   requirements: string;
-  /** Options of pip, such as `--require-hashes`. */
+  /** Options for pip, such as `--require-hashes`. */
   pipOptions?: string[];
 }
 
 /**
- * A private virtual environment with exactly these packages, in the cache; its folder's name says what is in it, so
- * several starts share it. Returns its folder. Made under another name and renamed at the end, so it is whole or absent.
+ * Creates a private virtual environment with exactly these packages in the cache and returns its folder. The folder's name
+ * contains a hash of the packages, so several starts share it. It is created under another name and renamed when complete.
  */
 export async function ensureEnvironment(request: EnvironmentRequest, context: EnvironmentContext): Promise<string> {
   const base = findBasePython();
@@ -61,7 +61,7 @@ export async function ensureEnvironment(request: EnvironmentRequest, context: En
     try {
       renameSync(work, target);
     } catch (error) {
-      if (!existsSync(target)) throw error; // else another start was faster, and made the same
+      if (!existsSync(target)) throw error; // otherwise another start was faster and created the same folder
     }
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -81,7 +81,7 @@ async function fill(work: string, base: BasePython, request: EnvironmentRequest,
     await runCommand(base.path, ['-m', 'venv', '--without-pip', work], options);
     await runCommand(base.path, ['-m', 'pip', '--python', join(work, 'bin', 'python'), ...install], options);
   } else {
-    // Debian and Ubuntu split this part of Python's own library off into a package.
+    // Debian and Ubuntu ship this part of Python's standard library as a separate package.
     throw new UserError(
       `This Python (${base.path}) cannot make virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`,
     );
@@ -93,7 +93,7 @@ function hasModule(base: BasePython, name: string): boolean {
   return spawnSync(base.path, ['-c', script]).status === 0;
 }
 
-/** Half-made environments of starts that are over. */
+/** Removes incomplete environments that ended starts left behind. */
 function removeAbandoned(cacheDir: string): void {
   for (const name of readdirSync(cacheDir)) {
     const maker = /\.new-(\d+)$/.exec(name)?.[1];
@@ -103,7 +103,7 @@ function removeAbandoned(cacheDir: string): void {
   }
 }
 
-/** The first of these programs that the PATH has. */
+/** Returns the first of these programs that is on the PATH. */
 export function onPath(name: string): string | undefined {
   const folders = (process.env.PATH ?? '').split(':').filter((folder) => folder !== '');
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path) && dirname(path) !== '.');

@@ -13,14 +13,14 @@ export interface CommandOptions {
   cwd?: string;
   uid?: number;
   gid?: number;
-  /** Where its output goes, appended. */
+  /** The file to which the output is appended. */
   log: string;
-  /** Ends the command, and everything that it started, when the start of the system is given up. */
+  /** Aborted when the start of the system is given up: ends the command and all its children. */
   signal: AbortSignal;
   registry: ProcessRegistry;
 }
 
-/** Runs a command to its end; throws a {@link UserError} with the end of its log where it fails. */
+/** Runs a command until it exits. Throws a {@link UserError} with the end of its log if it fails. */
 export async function runCommand(command: string, args: string[], options: CommandOptions): Promise<void> {
   options.signal.throwIfAborted();
   const output = openSync(options.log, 'a', 0o600);
@@ -30,7 +30,7 @@ export async function runCommand(command: string, args: string[], options: Comma
     uid: options.uid,
     gid: options.gid,
     stdio: ['ignore', output, output],
-    detached: true, // a group of its own, so that it ends with all its children
+    detached: true, // its own process group, so that all its children end with it
   });
   closeSync(output);
   const pid = child.pid;

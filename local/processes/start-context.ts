@@ -8,18 +8,18 @@ export interface StartContext {
   cacheDir: string;
   ports: Ports;
   registry: ProcessRegistry;
-  /** One line for the person who watches. */
+  /** Prints one line for the user. */
   say: (line: string) => void;
-  /** Aborted when the start is given up or the system stops. */
+  /** Aborted when the start is given up, or when the system stops. */
   signal: AbortSignal;
-  /** Write the state file again. */
+  /** Writes the state file again. */
   onChange: () => void;
 }
 
 export const SERVICE_NAMES = ['postgres', 'temporal', 'rabbitmq', 'api', 'workers', 'endpoint'] as const;
 export type ServiceName = (typeof SERVICE_NAMES)[number];
 
-/** Ports that move when they are busy, per engine; the others are fixed by clients or private. */
+/** Ports, by engine, that move when they are busy. Other ports are fixed by clients, or private. */
 export const ENGINE_PORTS: Record<'postgres' | 'temporal' | 'rabbitmq', PortName[]> = {
   postgres: ['postgres'],
   temporal: ['temporal', 'temporalUi'],

@@ -11,7 +11,7 @@ import type { Layout } from '../machine/layout';
 const AGENT_STATUS_FRESH_MS = 20_000;
 const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
 
-/** Variables of the service that must not reach the agent: user functions can read its environment. */
+/** Variables of the service that the agent must not get, because functions can read the agent's environment. */
 export const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
 
 export const endpointDirOf = (layout: Layout, name: string): string => join(layout.endpointsDir, name);
@@ -22,7 +22,7 @@ export function makeEndpointDir(layout: Layout, name: string): string {
   return dir;
 }
 
-/** The agent writes `status.json` with each heartbeat; `pid` says whose words these are. */
+/** The agent writes `status.json` with each heartbeat. `pid` tells which agent process wrote it. */
 export function isAgentConnected(dir: string, pid: number): boolean {
   const status = readJson(join(dir, 'status.json')) as { state?: string; pid?: number; updated_ms?: number } | undefined;
   if (status?.state !== 'connected' || status.pid !== pid) return false;
@@ -34,7 +34,7 @@ export function readEndpointId(dir: string): string | null {
   return known?.endpoint_id ?? null;
 }
 
-/** The Python of the agent's private environment. */
+/** Path of the Python in the agent's private environment. */
 export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
   const requirements = readFileSync(AGENT_REQUIREMENTS, 'utf8');
   return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');

@@ -7,8 +7,8 @@ import { endpointDirOf, readEndpointId } from './agent-folder';
 import type { Layout } from '../machine/layout';
 
 /**
- * The identity of the agent that `up` starts. It may register its own endpoint for the administrator and do nothing else,
- * so that function code which reads the agent's secrets wins no rights over the service.
+ * The identity of the agent that `up` starts. It may only register its own endpoint for the administrator. So function code
+ * that reads the agent's secrets gains no rights over the service.
  */
 
 export interface Credentials {
@@ -16,24 +16,24 @@ export interface Credentials {
   client_secret: string;
 }
 
-/** What FUNCX_BOOTSTRAP_AGENT_FILE names. */
+/** Content of the file that FUNCX_BOOTSTRAP_AGENT_FILE names. */
 export interface AgentIdentity extends Credentials {
   endpoint_id: string;
-  /** The endpoint may be public. */
+  /** Whether the endpoint may be public. */
   public: boolean;
 }
 
 const SECRET_BYTES = 32;
-/** The endpoint of tutorials and talks about funcX 1.0. On a system of one's own it is the local endpoint. */
+/** The endpoint ID that funcX 1.0 tutorials and talks use. In a self-hosted system it is the local endpoint. */
 export const TUTORIAL_ENDPOINT = '4b116d3c-1703-4f8f-9f6f-39921e5864df';
 
 const fileOf = (layout: Layout, name: string): string => join(layout.secretsDir, `agent-${name}.json`);
 
-/** Makes the identity at the first start. The endpoint keeps the id that its folder has. */
+/** Creates the identity at the first start. The endpoint keeps the ID in its folder. */
 export function ensureAgentIdentity(layout: Layout, name: string, isPublic: boolean): { file: string; identity: AgentIdentity } {
   const file = fileOf(layout, name);
   const known = readJson(file) as AgentIdentity | undefined;
-  // A database that others share may have the tutorial's endpoint already.
+  // In a shared database, the tutorial endpoint may already exist.
   const newId = process.env.DATABASE_URL ? randomUUID() : TUTORIAL_ENDPOINT;
   const identity: AgentIdentity = {
     client_id: known?.client_id ?? randomUUID(),

@@ -8,22 +8,22 @@ import type { Layout } from '../machine/layout';
 import type { PortName, Ports } from '../machine/ports';
 import type { UpOptions } from './options';
 
-/** Ports that clients know by heart: these do not move by themselves. */
+/** Ports that clients have built in. They never move automatically. */
 const FIXED: Partial<Record<PortName, string>> = { api: 'API', ws: 'results WebSocket' };
 
 const NAMES = Object.keys(DEFAULT_PORTS) as PortName[];
 
 export interface ChosenPorts {
   ports: Ports;
-  /** What was asked for, of those that had to move. */
+  /** The requested ports of those that had to move. */
   moved: Map<PortName, number>;
 }
 
 const portsFile = (layout: Layout): string => join(layout.runDir, 'ports.json');
 
 /**
- * Finds a port for each name: what the command line says, else what this data folder had before, else the usual one. A
- * busy engine's port moves to the next free one; a busy port of the API is a {@link UserError} that says what to do.
+ * Chooses a port for each name: from the command line, or as at the last start, or the default. If an engine's port is busy,
+ * the next free port is used. If a port of the API is busy, throws a {@link UserError} that says what to do.
  */
 export async function choosePorts(layout: Layout, options: UpOptions, external: ReadonlySet<PortName>): Promise<ChosenPorts> {
   const remembered = readPorts(portsFile(layout));
@@ -38,7 +38,7 @@ export async function choosePorts(layout: Layout, options: UpOptions, external: 
     const isAnyFine = usual === 0 || first === 0;
     const part = FIXED[name];
     if (part !== undefined && !isAnyFine && !(await isFree(first))) throw busy(part, name, first);
-    // A remembered port that was any free one is not a place to count up from.
+    // Do not search upwards from a kept port that was chosen as any free port.
     const start = isAnyFine && first !== 0 && !(await isFree(first)) ? 0 : first;
     ports[name] = await nextFreePort(start, taken);
     if (!isAnyFine && ports[name] !== first) moved.set(name, first);
@@ -48,7 +48,7 @@ export async function choosePorts(layout: Layout, options: UpOptions, external: 
   return { ports, moved };
 }
 
-/** Moves an engine's ports that somebody took between the choice and the start; true where there was one. */
+/** Moves those ports of an engine that became busy since they were chosen. Returns true if a port moved. */
 export async function moveTakenPorts(layout: Layout, engine: keyof typeof ENGINE_PORTS, chosen: ChosenPorts): Promise<boolean> {
   let hasMoved = false;
   for (const name of ENGINE_PORTS[engine]) {

@@ -15,12 +15,12 @@ import type { AgentIdentity, Credentials } from './agent-identity';
 import type { Externals } from './options';
 import type { SystemState } from './state';
 
-/** The addresses of one system, and what each process of ours is told about them. */
+/** The addresses of one system, and the environment variables of our processes. */
 
 const LOOPBACK = '127.0.0.1';
 const KEY_BYTES = 32;
 
-/** The state at the begin of a start: every address is known, nothing runs. Makes the administrator's identity. */
+/** The state when a start begins: all addresses are known, nothing runs. Creates the administrator's identity. */
 export function initialState(layout: Layout, ports: Ports, externals: Externals): SystemState {
   const { amqpUrl: broker, managementUrl: management, temporalAddress } = externals;
   const { API_PUBLIC_URL, TEMPORAL_UI_URL, AMQP_PUBLIC_URL, AMQP_PUBLIC_CA_FILE } = process.env;
@@ -55,7 +55,7 @@ export function initialState(layout: Layout, ports: Ports, externals: Externals)
   };
 }
 
-/** What `api` and `workers` get; platform/config reads exactly these. */
+/** Environment of `api` and `workers`. platform/config reads exactly these variables. */
 export function serviceVariables(
   layout: Layout,
   state: SystemState,
@@ -92,7 +92,7 @@ export interface AgentSettings {
   separation?: Separation;
 }
 
-/** What the agent gets: the address and an identity, and nothing of the engines. */
+/** Environment of the agent: the API's address and an identity, and no credentials of the engines. */
 export function agentVariables(state: SystemState, settings: AgentSettings): Record<string, string> {
   const { name, dir, python, identity, separation } = settings;
   return {

@@ -9,7 +9,7 @@ import type { SystemState } from './state';
 const WAIT_MS = 60_000;
 const HELLO = python<string>('def hello():\n    import platform\n    return "Hello from " + platform.node()\n');
 
-/** Runs a real function on the local endpoint through every part; the time is from the submission to its value. */
+/** Runs a real function on the local endpoint, through every part. The time is from submission to value. */
 export async function sayHello(state: SystemState, stopping: AbortSignal): Promise<NonNullable<SystemState['hello']>> {
   const endpointId = state.endpoint?.id;
   if (endpointId === undefined || endpointId === null)
@@ -32,20 +32,20 @@ export async function sayHello(state: SystemState, stopping: AbortSignal): Promi
   }
 }
 
-/** True when everybody may use this endpoint. */
+/** True when every identity may use this endpoint. */
 export async function isPublic(state: SystemState, endpointId: string): Promise<boolean> {
   const client = createClient(state);
   try {
     return (await client.endpoint(endpointId)).public;
   } catch (error) {
-    if (error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND') return false; // it is about to be registered
+    if (error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND') return false; // the agent has not registered it yet
     throw error;
   } finally {
     client.close();
   }
 }
 
-/** A client of the administrator. */
+/** Creates a client with the administrator's identity. */
 function createClient(state: SystemState): Client {
   const { client_id: clientId, client_secret: clientSecret } = readJson(state.identity_file) as Credentials;
   return new Client({ apiUrl: `http://127.0.0.1:${state.ports.api}`, clientId, clientSecret, ca: state.ca_file ?? undefined });

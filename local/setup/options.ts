@@ -4,20 +4,20 @@ import { UserError } from '../machine/user-error';
 
 import type { PortName } from '../machine/ports';
 
-/** What `up` can be told. A port of 0 asks for any free one. */
+/** Options of `up`. Port 0 means any free port. */
 export interface UpOptions {
   dataDir: string;
-  /** Ports asked for on the command line; the others are the remembered or the usual ones. */
+  /** Ports from the command line. Other ports keep the value of the last start, or their default. */
   ports: Partial<Record<PortName, number>>;
   endpoint: boolean;
   endpointName: string;
-  /** Everybody who has an identity may use the local endpoint; function code then needs a user or a sandbox of its own. */
+  /** Every identity may use the local endpoint. Function code then needs its own user or a sandbox. */
   publicTutorial: boolean;
-  /** Start PostgreSQL, Temporal and RabbitMQ, and nothing of ours. */
+  /** Start only PostgreSQL, Temporal and RabbitMQ. */
   onlyEngines: boolean;
 }
 
-/** Parts that run elsewhere, by the environment. */
+/** External engines, from environment variables. */
 export interface Externals {
   databaseUrl?: string;
   temporalAddress?: string;
@@ -43,7 +43,7 @@ export const DEFAULT_UP: UpOptions = {
   onlyEngines: false,
 };
 
-/** Option names of the ports that have one. */
+/** Names of the command-line options for ports. */
 export const PORT_OPTIONS: Partial<Record<PortName, { flag: string; what: string }>> = {
   api: { flag: '--api-port', what: `port of the API (default ${DEFAULT_PORTS.api}, where the stock clients look)` },
   ws: { flag: '--ws-port', what: `port of the results WebSocket (default ${DEFAULT_PORTS.ws})` },

@@ -10,21 +10,21 @@ import { findBasePython } from '../processes/python';
 import type { Layout } from '../machine/layout';
 
 /**
- * How the function code of an agent on this machine is kept away from the secrets of the service: as another user, where
- * the agent is root, else in a sandbox of bubblewrap.
+ * How function code of an agent on this machine is separated from the service's secrets: it runs as another user if the
+ * agent is root, and otherwise in a bubblewrap sandbox.
  */
 
 const WORKER_USER = 'funcx-worker';
 const PROBE_MS = 5_000;
 
-/** One of the two, or both. */
+/** At least one of `user` and the sandbox is set. */
 export interface Separation {
   workerUser?: SystemUser;
-  /** Folders that the sandbox hides. */
+  /** Folders that the sandbox hides from function code. */
   hidden?: string[];
 }
 
-/** `reason` says why function code cannot run apart on this machine. */
+/** `reason` says why function code cannot be separated on this machine. */
 export function findSeparation(layout: Layout, cacheDir: string): Separation | { reason: string } {
   const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
   if (process.getuid?.() !== 0) {
@@ -57,7 +57,7 @@ function sandboxRefusal(program: string[]): string | undefined {
   return error ? 'bubblewrap is not installed' : 'the kernel refuses the sandbox of bubblewrap';
 }
 
-/** What the agent is told about it. */
+/** Environment variables that tell the agent about the separation. */
 export function confinementVariables({ workerUser, hidden }: Separation): Record<string, string> {
   return {
     ...(workerUser === undefined ? {} : { FUNCX_WORKER_USER: `${workerUser.uid}:${workerUser.gid}` }),
@@ -65,5 +65,5 @@ export function confinementVariables({ workerUser, hidden }: Separation): Record
   };
 }
 
-/** FUNCX_WORKER_USER=same: function code runs as the agent's own user, also where the agent is root. */
+/** FUNCX_WORKER_USER=same: function code runs as the agent's own user, even if the agent is root. */
 export const isSameUserWanted = (): boolean => process.env.FUNCX_WORKER_USER === 'same';

@@ -11,33 +11,33 @@ import type { ServiceName } from '../processes/start-context';
 
 export interface ServiceState {
   name: ServiceName;
-  /** Null while it does not live, and for external services. */
+  /** Null while the process is not running, and for external services. */
   pid: number | null;
-  /** The port by which it is best known; for workers the health port, null for the endpoint, which opens none. */
+  /** The main port. For workers, the health port; null for the endpoint, which opens no port. */
   port: number | null;
   external: boolean;
-  /** Of our process: stopped, starting, ready, waiting to restart, stopping. External services are "ready". */
+  /** stopped, starting, ready, waiting to restart or stopping. External services are always "ready". */
   state: string;
   log: string | null;
 }
 
 /**
- * `<data>/run/state.json`: written whole at every change by the supervisor, mode 600, and left behind by `down`.
- * It holds addresses and names of files, no secrets; those are in the files that it names.
+ * `<data>/run/state.json`, mode 600. The supervisor writes it after every change; `down` keeps it. It contains addresses and
+ * file names, no secrets.
  */
 export interface SystemState {
   version: 1;
   phase: 'starting' | 'ready' | 'stopping' | 'stopped' | 'failed';
-  /** Why, in the phase `failed`. */
+  /** The reason, in the phase `failed`. */
   failure: string | null;
   supervisor: ProcessIdentity;
   started_ms: number;
   data_dir: string;
   logs_dir: string;
   ports: Ports;
-  /** One for each part that this system has, so no `endpoint` with `--no-endpoint`. */
+  /** One entry per part of this system. With `--no-endpoint`, there is no `endpoint`. */
   services: ServiceState[];
-  /** The environment given to each process of ours, as JSON of names and values, mode 600. */
+  /** A JSON file (mode 600) with the environment variables of each of our processes. */
   env_files: Partial<Record<ServiceName, string>>;
   api_url: string;
   ws_url: string;
@@ -49,12 +49,12 @@ export interface SystemState {
   broker_user: string | null;
   broker_password_file: string | null;
   ca_file: string | null;
-  /** JSON {client_id, client_secret, name} of the administrator, mode 600. */
+  /** A JSON file (mode 600) with the administrator's {client_id, client_secret, name}. */
   identity_file: string;
   endpoint: { name: string; dir: string; id: string | null } | null;
-  /** The agent's Python, with the packages that its workers need. */
+  /** Path of the agent's Python, which has the packages that its workers need. */
   python: string | null;
-  /** What the hello function answered at the end of the start. */
+  /** The value that the hello function returned at the end of the start. */
   hello: { value: string; task_id: string; ms: number } | null;
 }
 
@@ -64,7 +64,7 @@ export function writeState(layout: Layout, state: SystemState): void {
   writeJson(stateFile(layout), state);
 }
 
-/** The last state written for this data folder, by a supervisor that may be gone. */
+/** Reads the last state of this data folder. Its supervisor may no longer run. */
 export function readState(layout: Layout): SystemState | undefined {
   const stored = readJson(stateFile(layout)) as SystemState | undefined;
   return stored?.version === 1 ? stored : undefined;
@@ -72,13 +72,13 @@ export function readState(layout: Layout): SystemState | undefined {
 
 const lockFile = (layout: Layout): string => join(layout.runDir, 'supervisor.json');
 
-/** The living supervisor of this data folder. */
+/** Returns the running supervisor of this data folder. */
 export function livingSupervisor(layout: Layout): ProcessIdentity | undefined {
   const stored = readJson(lockFile(layout)) as ProcessIdentity | undefined;
   return stored !== undefined && isAlive(stored) ? stored : undefined;
 }
 
-/** Makes this process the supervisor of the data folder; returns the living one where there is one already. */
+/** Makes this process the supervisor of the data folder. If one is already running, returns that one instead. */
 export function claimSupervision(layout: Layout, own: ProcessIdentity): ProcessIdentity | undefined {
   for (;;) {
     try {

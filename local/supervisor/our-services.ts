@@ -18,7 +18,7 @@ export type OurService = 'api' | 'workers' | 'endpoint';
 
 export const envFileOf = (layout: Layout, name: OurService): string => join(layout.runDir, `${name}.env.json`);
 
-/** Starts `dist/<name>/main.js` with this environment on top of ours, which is also written down for whoever debugs it. */
+/** Starts `dist/<name>/main.js` with `env` added to this process's environment. The additions are also written to a file, for debugging. */
 export async function startOurs(
   name: OurService,
   variables: Record<string, string>,
@@ -41,7 +41,7 @@ export async function startOurs(
     isReady,
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
-    // Clients of the results socket connect again at once and only once, so the API waits for its successor at SIGTERM.
+    // Clients of the results socket reconnect once, without a delay. So on SIGTERM the API waits until its successor listens.
     ...(name === 'api' ? { handsOver: true, stopSignal: 'SIGINT' as const } : {}),
     registry: context.registry,
     say: context.say,
@@ -51,7 +51,7 @@ export async function startOurs(
   return managed;
 }
 
-/** True when this port of ours answers 200 to /readyz. */
+/** True when GET /readyz on this port answers 200. */
 export async function answersReady(port: number): Promise<boolean> {
   const answer = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(ASK_MS) });
   await answer.arrayBuffer();

@@ -40,8 +40,8 @@ const PORT_TRIES = 3;
 const LOOPBACK = '127.0.0.1';
 
 /**
- * One system: starts the engines side by side, then what is ours, keeps them alive and stops them in the other order.
- * The state file follows every change. `start` may be called once; `stop` at any time, also during `start`.
+ * Runs one system: starts the engines in parallel, then our own processes, restarts what dies, and stops everything in reverse
+ * order. Writes the state file after every change. Call `start` once. `stop` may be called at any time, also during `start`.
  */
 export class Supervisor {
   readonly #layout: Layout;
@@ -64,7 +64,7 @@ export class Supervisor {
     this.#registry = new ProcessRegistry(layout);
   }
 
-  /** Throws a {@link UserError} where a part cannot start; everything that was started is stopped by then. */
+  /** Throws a {@link UserError} when a part cannot start. By then, every part that had started is stopped. */
   async start(): Promise<SystemState> {
     const starting = this.#start();
     this.#starting = starting.catch(() => undefined);
@@ -87,7 +87,7 @@ export class Supervisor {
     this.#setPhase('stopped');
   }
 
-  /** Ports that could not be what was asked for. */
+  /** Ports that differ from the requested ones. */
   get movedPorts(): ReadonlyMap<PortName, number> {
     return this.#chosen?.moved ?? new Map();
   }
@@ -122,7 +122,7 @@ export class Supervisor {
     return this.#options.endpoint && !this.#options.onlyEngines;
   }
 
-  /** Makes the agent's identity, and finds out how its function code is kept away from the secrets of the service. */
+  /** Creates the agent's identity, and decides how function code is separated from the service's secrets. */
   #prepareAgent(): void {
     const { endpointName, publicTutorial } = this.#options;
     const found = findSeparation(this.#layout, cacheDirOf(this.#layout));
@@ -188,7 +188,7 @@ export class Supervisor {
     this.#say(`${name} at ${where} is used as it is (${variable})`);
   }
 
-  /** Between the choice of a port and its use somebody may take it; then the engine gets another one. */
+  /** Another program may take a port between our choice and its use. The engine then gets another port. */
   async #startEngine(name: EngineName, context: StartContext, start: () => Promise<ManagedProcess[]>): Promise<void> {
     const started = performance.now();
     for (let tries = 1; ; tries++) {
@@ -215,7 +215,7 @@ export class Supervisor {
     return python;
   }
 
-  /** The engines side by side, then api and workers side by side. */
+  /** Starts the engines in parallel, then `api` and `workers` in parallel. */
   async #startService(context: StartContext): Promise<void> {
     await allOrAbort([this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)], this.#abort);
     if (this.#options.onlyEngines) return;
@@ -266,7 +266,7 @@ export class Supervisor {
   async #stopParts(): Promise<void> {
     const stop = async (...names: ServiceName[]): Promise<void> => {
       const processes = names.flatMap((name) => this.#managed.get(name) ?? []);
-      // A service may have two processes, the second of which the first one needs: those stop one after the other.
+      // A service may consist of two processes. The first needs the second, so they stop one after the other.
       const [first, second] = [processes.filter((p) => p.name !== 'epmd'), processes.filter((p) => p.name === 'epmd')];
       await Promise.all(first.map((managed) => managed.stop()));
       await Promise.all(second.map((managed) => managed.stop()));
@@ -335,7 +335,7 @@ export class Supervisor {
   }
 }
 
-/** Like Promise.all, but at the first failure asks the others to give up, and waits until they have. */
+/** Like Promise.all, but the first failure aborts the other promises, and the function waits until all have settled. */
 async function allOrAbort(work: Promise<unknown>[], abort: AbortController): Promise<void> {
   const failures: unknown[] = [];
   const watched = work.map((promise) =>
