@@ -240,7 +240,7 @@ async function main() {
   const entry = join(root, 'dist', command === 'bench' ? 'bench' : 'local', 'main.js');
   checkNode();
   if (LOOKS_ONLY.has(command) && !existsSync(entry) && !hasSupervisor(args)) {
-    process.stdout.write('Nothing is running: this checkout has not been built or started yet ("npm run up").\n');
+    process.stdout.write('Nothing is running: this checkout was not built or started yet. Start the system with "npm run up".\n');
     process.exitCode = command === 'status' ? 1 : 0;
     return;
   }

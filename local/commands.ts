@@ -23,18 +23,18 @@ const keyOf = (flag: string): string => flag.slice(2).replace(/-([a-z])/g, (_, l
 
 /** Adds the subcommands `up`, `down` and `status`. */
 export function addLocalCommands(program: Command): void {
-  const dataDir = ['--data-dir <dir>', 'where everything of the system is kept', DEFAULT_UP.dataDir] as const;
+  const dataDir = ['--data-dir <dir>', "folder of the system's data, logs and secrets", DEFAULT_UP.dataDir] as const;
   const up = program
     .command('up')
     .description('start PostgreSQL, Temporal, RabbitMQ, the service and a local endpoint on this machine')
     .option(...dataDir)
     .option('-d, --detach', 'return when it is ready; "down" stops it');
   for (const { flag, what } of Object.values(PORT_OPTIONS)) up.option(`${flag} <port>`, what, parsePort);
-  up.option('--private-ports', 'take any free ports, of which none is usual')
+  up.option('--private-ports', 'use free ports instead of the default ones')
     .option('--no-endpoint', 'start no local endpoint')
     .option('--endpoint-name <name>', 'name of the local endpoint', DEFAULT_UP.endpointName)
     .option('--public-tutorial', 'let every identity use the local endpoint; its function code runs apart from the service')
-    .option('--only <what>', 'only "engines": nothing of ours')
+    .option('--only <what>', 'start only this: "engines"')
     .action((values: Record<string, unknown>) => runUp(values));
   program
     .command('down')
@@ -43,14 +43,14 @@ export function addLocalCommands(program: Command): void {
     .action((values: { dataDir: string }) => down(values.dataDir));
   program
     .command('status')
-    .description('tell which parts run and are healthy; the exit code is 1 when one is not')
+    .description('show which parts run and are healthy; the exit code is 1 if one is not')
     .option(...dataDir)
     .option('--json', 'print {"services": [{name, pid, port, healthy, external}]}')
     .action((values: { dataDir: string; json?: boolean }) => runStatus(values.dataDir, values.json === true));
 }
 
 async function runUp(values: Record<string, unknown>): Promise<void> {
-  if (values.only !== undefined && values.only !== 'engines') throw new InvalidArgumentError('--only knows "engines".');
+  if (values.only !== undefined && values.only !== 'engines') throw new InvalidArgumentError('--only accepts "engines".');
   const ports: UpOptions['ports'] = {};
   for (const name of PORT_NAMES) {
     const asked = values[keyOf(PORT_OPTIONS[name]?.flag ?? '')];
@@ -101,5 +101,6 @@ async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
       `${name.padEnd(9)}  ${healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`,
     );
   }
-  if (!isSupervised) process.stdout.write('The supervisor is gone; "up" starts everything anew, "down" stops what is left.\n');
+  if (!isSupervised)
+    process.stdout.write('The supervisor is not running: "up" starts everything again, "down" stops what is left.\n');
 }

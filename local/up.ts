@@ -26,7 +26,7 @@ export async function upInForeground(options: UpOptions): Promise<void> {
   const layout = layoutOf(options.dataDir);
   makeFolders(layout);
   const own = identify(process.pid);
-  if (own === undefined) throw new Error('this process cannot see itself');
+  if (own === undefined) throw new Error('this process cannot read its own start time');
   const other = claimSupervision(layout, own);
   if (other !== undefined) return sayRunning(layout, other);
   const log = logFileOf(layout, 'supervisor');

@@ -7,22 +7,22 @@ import type { Client } from './client';
 import type { DeliveredResult, OnResult, ResultSource } from './results';
 
 /**
- * Reads a task group's result queue. Every connection asks for an address anew, because credentials are renewed; a message
- * is acknowledged once its result was taken, so what a killed process had not taken is delivered again.
+ * Reads a task group's result queue. Every connection requests the address again, because credentials are renewed. A message
+ * is acknowledged after its result was taken. So the broker redelivers what a killed process had not taken.
  */
 export interface AmqpResultsOptions {
   client: Client;
   taskGroupId: string;
   onResult: OnResult;
-  /** Told whenever results come this way, or do not. */
+  /** Called when this source starts or stops receiving results. */
   onConnection: (isConnected: boolean) => void;
-  /** The queue is not there: it expired while nobody read it. Its results are in the store. */
+  /** Called when the queue does not exist: it expired while nobody read it. Its results are in the store. */
   onGone: () => void;
 }
 
 const PREFETCH = 1_000;
 const MAX_BACKOFF_MS = 5_000;
-/** A connection attempt that hangs does not hold up the end. */
+/** Close does not wait longer than this for a hanging connection attempt. */
 const CLOSE_MS = 1_000;
 const SILENT = { info: () => undefined, warn: () => undefined };
 
@@ -69,13 +69,13 @@ export class AmqpResults implements ResultSource {
   #take(message: ReceivedMessage): void {
     const result = parse(message.body);
     if (result) this.options.onResult(result);
-    message.ack(); // also what can't be read: no other try would
+    message.ack(); // also if the message cannot be read: a redelivery would not help
   }
 
   #onInterrupted(): void {
     if (this.#isClosed) return;
     this.options.onConnection(false);
-    // Only the channel may be gone, because the queue is; a new connection finds out.
+    // The channel may have closed because the queue is gone. A new connection finds out.
     this.#broker.reconnect();
   }
 

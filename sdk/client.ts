@@ -44,7 +44,7 @@ export type GroupResults = z.infer<typeof groupResultsSchema>;
 export type IdentityGroup = z.infer<typeof groupSchema>;
 export type IdentityDocument = z.infer<typeof identityListSchema>['identities'][number];
 
-/** One call with plain JSON arguments. */
+/** One call with JSON arguments. */
 export interface CallRequest {
   functionId: string;
   args?: readonly unknown[];
@@ -52,51 +52,51 @@ export interface CallRequest {
 }
 
 export interface SubmitOptions extends CallPolicy {
-  /** The tasks join this group; a new group otherwise. */
+  /** Task group of the tasks. Default: a new group. */
   taskGroupId?: string;
-  /** Results also go to the group's queue, for a reader over AMQP. Default: false. */
+  /** Also publish results to the group's queue, for a reader over AMQP. Default: false. */
   createQueue?: boolean;
   /** What a stock endpoint reads of a resource specification. */
   resourceSpecification?: Record<string, unknown>;
-  /** The same key and content is accepted once. Default: a fresh one, so that a repeated request does no harm. */
+  /** Idempotency key: the service accepts the same key and content once. Default: a new key per call, so retries are safe. */
   idempotencyKey?: string;
 }
 
 export interface Submitted {
   taskGroupId: string;
-  /** In the order of the calls. */
+  /** Task IDs, in the order of the calls. */
   taskIds: string[];
 }
 
-/** A call that is packed already: the function and the text of its arguments. */
+/** A call whose arguments are already packed. */
 export interface PackedCall {
   functionId: string;
   payload: string;
 }
 
-/** Plain JSON where a result has that form; else Python's own, which comes back as an opaque value. */
+/** Results are JSON if possible. Otherwise Python's own serialization, which the client returns as an opaque value. */
 const RESULT_SERIALIZERS = [JSON_RESULT_SERIALIZER, 'globus_compute_sdk.serialize.DillDataBase64'];
 const LONG_POLL_S = 20;
-/** Beside the time that the service holds a request. */
+/** Added to the time for which the service holds a request open. */
 const POLL_SLACK_MS = 15_000;
 
 /**
- * A client of one service for one identity. It holds no state but its token, and keeps no process alive; `close` ends its
- * connections.
+ * A client of one service for one identity. Its only state is the token. It does not keep the process alive. `close` closes
+ * its connections.
  */
 export class Client {
-  /** How integers beyond 2^53 in results are read. */
+  /** How to read integers beyond 2^53 in results. */
   readonly integers: 'refuse' | 'bigint';
   readonly #http: ServiceHttp;
 
-  /** Options that are not given come from FUNCX_API_URL, FUNCX_CLIENT_ID, FUNCX_CLIENT_SECRET and FUNCX_CA. */
+  /** Missing options come from FUNCX_API_URL, FUNCX_CLIENT_ID, FUNCX_CLIENT_SECRET and FUNCX_CA. */
   constructor(options: ClientOptions = {}) {
     const resolved = resolveOptions(options);
     this.integers = resolved.integers;
     this.#http = new ServiceHttp(resolved);
   }
 
-  /** Registers a function; every call makes a new id. */
+  /** Registers a function and returns its ID. Every call creates a new ID. */
   async registerFunction(fn: FunctionSource | AnyFunction, options: RegisterOptions = {}): Promise<string> {
     const { language, name, source, description } = typeof fn === 'function' ? javascript(fn) : fn;
     const policy = options.policy && wirePolicy(options.policy);
@@ -111,12 +111,12 @@ export class Client {
       ...(options.groupId === undefined ? {} : { group: options.groupId }),
       ...(policy === undefined ? {} : { policy }),
     };
-    // A repeat of unknown outcome costs an id that nobody uses.
+    // A retry after an unknown outcome may create one more ID, which nobody uses.
     const answer = await this.request({ method: 'POST', path: '/v3/functions', body, mayRepeat: true });
     return (answer as { function_uuid: string }).function_uuid;
   }
 
-  /** Your functions, newest first. */
+  /** Lists your functions, newest first. */
   async functions(filter: { name?: string } = {}): Promise<FunctionSummary[]> {
     return (await this.#get('/v1/functions', functionListSchema, filter)).functions;
   }
@@ -129,7 +129,7 @@ export class Client {
     await this.request({ method: 'DELETE', path: `/v2/functions/${encodeURIComponent(id)}` });
   }
 
-  /** Your endpoints, or with `any` all that you may see. */
+  /** Lists your endpoints; with `any`, all endpoints that you may see. */
   async endpoints(filter: { role?: 'owner' | 'any' } = {}): Promise<EndpointDocument[]> {
     return this.#get('/v2/endpoints', endpointDocumentSchema.array(), filter);
   }
@@ -142,21 +142,21 @@ export class Client {
     return this.#get(`/v2/endpoints/${encodeURIComponent(id)}/status`, endpointStatusSchema);
   }
 
-  /** Its agent stops, its open tasks fail. */
+  /** Deletes an endpoint. Its agent stops, and its open tasks fail. */
   async deleteEndpoint(id: string): Promise<void> {
     await this.request({ method: 'DELETE', path: `/v2/endpoints/${encodeURIComponent(id)}` });
   }
 
-  /** Submits calls for one endpoint, all or none; repeated on trouble, and accepted once all the same. */
+  /** Submits calls for one endpoint, all or none. Retries on connection errors; the service accepts the calls once. */
   async submit(endpointId: string, calls: readonly CallRequest[], options: SubmitOptions = {}): Promise<Submitted> {
     const packed = calls.map(({ functionId, args, kwargs }) => ({ functionId, payload: packJsonArguments(args ?? [], kwargs) }));
     return this.submitPacked(endpointId, packed, options);
   }
 
-  /** As {@link submit}, for arguments that are packed already. */
+  /** Like {@link submit}, for arguments that are already packed. */
   async submitPacked(endpointId: string, calls: readonly PackedCall[], options: SubmitOptions = {}): Promise<Submitted> {
     const tasks: Record<string, string[]> = {};
-    // The answer has one list of ids per function; each call remembers its place in it.
+    // The response has one list of IDs per function. Each call keeps its index in that list.
     const places = calls.map(({ functionId, payload }) => ({ functionId, at: (tasks[functionId] ??= []).push(payload) - 1 }));
     const policy = wirePolicy(options);
     const specification = { ...options.resourceSpecification, ...(policy ? { funcx: policy } : {}) };
@@ -181,7 +181,7 @@ export class Client {
     return { taskGroupId: answer.task_group_id, taskIds };
   }
 
-  /** A task's state, with its result or exception as they went over the wire. Waits up to `waitS` (30 at most) for its end. */
+  /** Returns a task's state, with its result or exception in wire form. Waits for the answer up to `waitS` seconds (at most 30). */
   async task(id: string, { waitS = 0, signal }: { waitS?: number; signal?: AbortSignal } = {}): Promise<TaskState> {
     return this.#ask(
       {
@@ -195,13 +195,13 @@ export class Client {
     );
   }
 
-  /** The states of many tasks, by id; unknown ids are left out. */
+  /** Returns the states of many tasks, by ID. Omits unknown IDs. */
   async batchStatus(ids: readonly string[]): Promise<Record<string, TaskDocument>> {
     const answer = await this.request({ method: 'POST', path: '/v2/batch_status', body: { task_ids: ids }, mayRepeat: true });
     return (answer as { results: Record<string, TaskDocument> }).results;
   }
 
-  /** Waits for a task and returns its value; a failed one throws a TaskError. Aborting the signal ends the waiting only. */
+  /** Waits for a task and returns its value. Throws a TaskError if the task failed. Aborting the signal ends only the wait. */
   async result<Result = unknown>(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<Result> {
     for (;;) {
       signal?.throwIfAborted();
@@ -212,39 +212,39 @@ export class Client {
     }
   }
 
-  /** Cancels a task that has no answer yet; false when it had one. */
+  /** Cancels a task. Returns false if the task already had an answer. */
   async cancelTask(id: string): Promise<boolean> {
     return (await this.#cancel(`/v1/tasks/${encodeURIComponent(id)}`)) > 0;
   }
 
-  /** Cancels the open tasks of a submission; returns how many. */
+  /** Cancels the open tasks of a submission and returns their number. */
   async cancelSubmission(id: string): Promise<number> {
     return this.#cancel(`/v1/submissions/${encodeURIComponent(id)}`);
   }
 
-  /** Cancels the open tasks of a task group; returns how many. */
+  /** Cancels the open tasks of a task group and returns their number. */
   async cancelGroup(taskGroupId: string): Promise<number> {
     return this.#cancel(`/v1/taskgroups/${encodeURIComponent(taskGroupId)}`);
   }
 
-  /** Your submissions, newest first. */
+  /** Lists your submissions, newest first. */
   async submissions(filter: { endpointId?: string; state?: SubmissionState; limit?: number } = {}): Promise<SubmissionSummary[]> {
     const query = { endpoint: filter.endpointId, state: filter.state, limit: filter.limit };
     return (await this.#get('/v1/submissions', submissionListSchema, query)).submissions;
   }
 
-  /** A submission with the counts of its tasks by state. */
+  /** Returns a submission with the number of its tasks in each state. */
   async submission(id: string): Promise<Submission> {
     return this.#get(`/v1/submissions/${encodeURIComponent(id)}`, submissionSchema);
   }
 
-  /** Ids of the tasks of a group, sorted: by the time of their request, then by their place in it. */
+  /** Returns the task IDs of a group, sorted by the time of their request, then by their position in it. */
   async groupTaskIds(taskGroupId: string): Promise<string[]> {
     const group = await this.#get(`/v2/taskgroup/${encodeURIComponent(taskGroupId)}`, taskGroupSchema);
     return group.tasks.map(({ id }) => id).sort();
   }
 
-  /** Results of a group after a cursor (0 at first); with `waitS` (30 at most) the answer comes when there is one. */
+  /** Returns results of a group after a cursor (0 at first). With `waitS` (at most 30 s), waits for the next result. */
   async groupResults(
     taskGroupId: string,
     {
@@ -266,18 +266,18 @@ export class Client {
     );
   }
 
-  /** Results of a group as server-sent events, until the signal aborts. */
+  /** Yields results of a group as server-sent events, until the signal aborts. */
   async groupEvents(taskGroupId: string, after: number, signal: AbortSignal): Promise<IncomingMessage> {
     const path = `/v1/taskgroups/${encodeURIComponent(taskGroupId)}/events`;
     return this.#http.stream({ method: 'GET', path, query: { after }, headers: { accept: 'text/event-stream' }, signal });
   }
 
-  /** Where results are read over AMQP: address, private authority, and what a queue's name begins with. */
+  /** How to read results over AMQP: URL, private certificate authority, and the prefix of queue names. */
   async resultsConnection(): Promise<z.infer<typeof resultConnectionSchema>> {
     return this.#get('/v2/get_amqp_result_connection_url', resultConnectionSchema, { client: 'funcx' });
   }
 
-  /** Administrators: makes an identity. Its secret is shown here, once. */
+  /** Administrators only: creates an identity. The response is the only one that contains its secret. */
   async createIdentity(
     name: string,
     options: { clientId?: string; clientSecret?: string; isAdmin?: boolean } = {},
@@ -291,23 +291,23 @@ export class Client {
     return this.#ask({ method: 'POST', path: '/v1/identities', body }, createdIdentitySchema);
   }
 
-  /** Administrators: all identities. */
+  /** Administrators only: lists all identities. */
   async identities(): Promise<IdentityDocument[]> {
     return (await this.#get('/v1/identities', identityListSchema)).identities;
   }
 
-  /** Administrators: revokes an identity, by name or id. */
+  /** Administrators only: revokes an identity, by name or ID. */
   async revokeIdentity(nameOrId: string): Promise<string> {
     const answer = await this.request({ method: 'DELETE', path: `/v1/identities/${encodeURIComponent(nameOrId)}` });
     return (answer as { client_id: string }).client_id;
   }
 
-  /** Makes a group of identities; you are its owner. */
+  /** Creates a group of identities. You become its owner. */
   async createGroup(name: string): Promise<IdentityGroup> {
     return this.#ask({ method: 'POST', path: '/v1/groups', body: { name } }, groupSchema);
   }
 
-  /** Groups that you own or are a member of. */
+  /** Lists groups that you own or are a member of. */
   async groups(): Promise<IdentityGroup[]> {
     return (await this.#get('/v1/groups', groupListSchema)).groups;
   }
@@ -322,12 +322,12 @@ export class Client {
     return this.#ask({ method: 'DELETE', path }, groupSchema);
   }
 
-  /** A request of your own to the service, with token and retries. */
+  /** Sends any other request to the service, with token and retries. */
   async request(request: HttpRequest): Promise<unknown> {
     return this.#http.request(request);
   }
 
-  /** Ends its connections, and with them what is still asked. The client may be used again. */
+  /** Closes the connections, which aborts pending requests. The client may be used again. */
   close(): void {
     this.#http.close();
   }

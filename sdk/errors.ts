@@ -1,11 +1,11 @@
 import { FuncXError, TaskError } from '../contracts/errors';
 
-/** Errors that a caller of this package may catch. A failed function rejects with {@link TaskError}, anything else with a {@link FuncXError}. */
+/** Errors that a caller may catch. A failed function rejects with {@link TaskError}, all else with a {@link FuncXError}. */
 
 export { ApiError, ConnectionError } from '../client';
 export { FuncXError, TaskError };
 
-/** Thrown when a task was cancelled: by its future, over the API, from the command line or the Temporal UI. */
+/** Thrown when a task was cancelled: by its future, the API, the command line or the Temporal UI. */
 export class TaskCancelledError extends TaskError {
   constructor(taskId: string, message = 'The task was cancelled.') {
     super('Cancelled', message, taskId);
@@ -13,7 +13,7 @@ export class TaskCancelledError extends TaskError {
   }
 }
 
-/** Thrown by futures that were open when their executor was closed without waiting. Their tasks go on. */
+/** The rejection of futures that were open when their executor was closed with `wait: false`. Their tasks continue. */
 export class ExecutorClosedError extends Error {
   constructor(readonly taskGroupId: string) {
     super(`The executor was closed. Its tasks go on: call reattach with task group ${taskGroupId} to read their results.`);

@@ -16,35 +16,35 @@ import { SubmitBatches } from './submit-batches';
 import { valueOf } from './values';
 
 export interface ExecutorOptions extends CallPolicy {
-  /** Where the calls run. */
+  /** ID of the endpoint where the calls run. */
   endpointId: string;
-  /** Default: one of its own, from the environment; it is closed with the executor. */
+  /** Default: a new client with options from the environment, which is closed with the executor. */
   client?: Client | ClientOptions;
-  /** The calls join this group. Default: a new one. */
+  /** Task group of the calls. Default: a new group. */
   taskGroupId?: string;
-  /** How results come in. Default: `auto`. */
+  /** How results arrive. Default: `auto`. */
   transport?: Transport;
-  /** Calls in one request at most. Default: 128. */
+  /** Maximum number of calls in one request. Default: 128. */
   batchSize?: number;
-  /** How long the first call of a request waits for more, in milliseconds. Default: 4. */
+  /** How long the first call of a request waits for more calls, in milliseconds. Default: 4. */
   batchDelayMs?: number;
   /** What a stock endpoint reads of a resource specification. */
   resourceSpecification?: Record<string, unknown>;
 }
 
-/** What can be called: a JavaScript function, a source, or the id of a registered function. */
+/** A callable: a JavaScript function, a source, or the ID of a registered function. */
 export type Callable<Result> = FunctionSource<Result> | string;
 
 const DEFAULT_BATCH_SIZE = 128;
 const DEFAULT_BATCH_DELAY_MS = 4;
 
 /**
- * Runs functions on one endpoint and gives a future for each call.
+ * Runs functions on one endpoint and returns a future for each call.
  *
- * `open` -close-> `closing` (takes no calls; waits for answers) -> `closed`. Nothing of it keeps the process alive after that.
+ * `open` -close-> `closing` (accepts no calls; waits for answers) -> `closed`. A closed executor does not keep the process alive.
  */
 export class Executor {
-  /** Names the group of all calls; another process reads their results by it. */
+  /** Task group of all calls. Another process can read their results with it. */
   readonly taskGroupId: string;
   readonly endpointId: string;
   readonly #client: Client;
@@ -52,7 +52,7 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #batches: SubmitBatches;
   readonly #open = new Map<string, TaskFuture<unknown>>();
-  /** Results that came before the answer to their request. */
+  /** Results that arrived before the response to their request. */
   readonly #early = new Map<string, DeliveredResult>();
   readonly #listeners = new Map<string, GroupListener>();
   readonly #functionIds = new Map<string, Promise<string>>();
@@ -65,7 +65,7 @@ export class Executor {
     if (!isUuid(options.endpointId.toLowerCase())) {
       throw new TerminalError('INVALID_REQUEST', `"${options.endpointId}" is no endpoint id; see "funcx endpoint list".`);
     }
-    wirePolicy(options); // refuses now rather than with the first call
+    wirePolicy(options); // throws here rather than at the first call
     this.#options = options;
     this.endpointId = options.endpointId.toLowerCase();
     this.taskGroupId = options.taskGroupId?.toLowerCase() ?? randomUUID();
@@ -93,14 +93,14 @@ export class Executor {
     return this.#listeners.get(this.taskGroupId)?.way ?? 'amqp';
   }
 
-  /** Calls a function with positional arguments; they and the result are JSON. */
+  /** Calls a function with positional arguments. Arguments and result are JSON. */
   submit<Args extends unknown[], Result>(fn: (...args: Args) => Result, ...args: Args): TaskFuture<Awaited<Result>>;
   submit<Result = unknown>(fn: Callable<Result>, ...args: unknown[]): TaskFuture<Result>;
   submit(fn: AnyFunction | Callable<unknown>, ...args: unknown[]): TaskFuture<unknown> {
     return this.#call(fn, args, {});
   }
 
-  /** Calls a function with keyword arguments, after positional ones. */
+  /** Calls a function with positional and keyword arguments. */
   call<Result = unknown>(
     fn: AnyFunction | Callable<Result>,
     { args = [], kwargs = {} }: { args?: readonly unknown[]; kwargs?: Readonly<Record<string, unknown>> },
@@ -108,7 +108,7 @@ export class Executor {
     return this.#call(fn, args, kwargs) as TaskFuture<Result>;
   }
 
-  /** One call for each element, which is its only argument; the futures are in their order. */
+  /** Calls a function once for each element, as its only argument. Returns the futures in the same order. */
   map<Arg, Result>(fn: (arg: Arg) => Result, args: Iterable<Arg>): TaskFuture<Awaited<Result>>[];
   map<Result = unknown>(fn: Callable<Result>, args: Iterable<unknown>): TaskFuture<Result>[];
   map(fn: AnyFunction | Callable<unknown>, args: Iterable<unknown>): TaskFuture<unknown>[] {
@@ -116,8 +116,8 @@ export class Executor {
   }
 
   /**
-   * A future for every task of a group, in the order of their ids, whoever submitted them: past results
-   * settle at once, further ones as they come, each once.
+   * Returns a future for every task of a group, in the order of their IDs, whoever submitted them. Stored results settle
+   * immediately, others when they arrive.
    */
   async reattach(taskGroupId: string = this.taskGroupId): Promise<TaskFuture<unknown>[]> {
     this.#requireOpen();
@@ -130,14 +130,14 @@ export class Executor {
       this.#open.set(taskId, future);
       return future;
     });
-    // Listening begins before the store is read, so that nothing falls in between.
+    // Listen before reading the store, so that no result is missed in between.
     await this.#listen(id).catchUp();
     return futures;
   }
 
   /**
-   * Sends what is gathered, waits for every answer (or, with `wait: false`, rejects the open futures; their tasks go on) and
-   * ends every connection. Closing twice is the same.
+   * Sends pending calls, waits for all answers and closes all connections. With `wait: false`, rejects open futures instead;
+   * their tasks continue. A second call has no effect.
    */
   async close({ wait = true }: { wait?: boolean } = {}): Promise<void> {
     this.#closing ??= this.#batches.drain();
@@ -161,7 +161,7 @@ export class Executor {
     try {
       this.#batches.add(this.#functionId(fn), packJsonArguments(args, kwargs), future);
     } catch (error) {
-      future.reject(ensureError(error)); // arguments that have no JSON, a function without source
+      future.reject(ensureError(error)); // arguments that JSON cannot express, or a function without source
     }
     return future;
   }
@@ -179,10 +179,10 @@ export class Executor {
       future.drop();
       return true;
     }
-    const taskId = await future.taskId.catch(() => undefined); // refused: there is nothing to cancel
+    const taskId = await future.taskId.catch(() => undefined); // the call was refused: nothing to cancel
     if (taskId === undefined) return false;
     const cancel = this.#client.cancelTask(taskId);
-    this.#cancels.add(cancel); // closing waits for its answer
+    this.#cancels.add(cancel); // `close` waits for the response
     return cancel.finally(() => this.#cancels.delete(cancel));
   }
 
@@ -200,7 +200,7 @@ export class Executor {
     if (known) return known;
     const id = this.#client.registerFunction(fn);
     this.#functionIds.set(key ?? '', id);
-    id.catch(() => this.#functionIds.delete(key ?? '')); // the calls that wait for it are told; the next one tries again
+    id.catch(() => this.#functionIds.delete(key ?? '')); // waiting calls get the error; the next call tries again
     return id;
   }
 
@@ -216,7 +216,7 @@ export class Executor {
     }
   }
 
-  /** Begins with the first accepted task: only then the group and its queue are there. */
+  /** Starts with the first accepted task, because the group and its queue do not exist before. */
   #listen(taskGroupId: string): GroupListener {
     const known = this.#listeners.get(taskGroupId);
     if (known) return known;
@@ -235,7 +235,7 @@ export class Executor {
     const { taskId } = delivered;
     const future = this.#open.get(taskId);
     if (!future) {
-      // A repeated one, or another submitter's, or one of a request that is not answered yet.
+      // A repeated result, a result of another submitter, or of a request that has no response yet.
       if (this.#batches.hasOpenRequests) this.#early.set(taskId, delivered);
       else this.#early.clear();
       return;

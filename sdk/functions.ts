@@ -6,7 +6,7 @@ import { TerminalError } from '../contracts/errors';
 
 import type { CallPolicy } from './policy';
 
-/** What a function is before it is registered: its source, its name and its language. */
+/** A function before registration: its source, name and language. */
 export interface FunctionSource<_Result = unknown> {
   readonly language: 'python' | 'javascript' | 'shell';
   readonly name: string;
@@ -16,18 +16,18 @@ export interface FunctionSource<_Result = unknown> {
 
 export interface RegisterOptions {
   description?: string;
-  /** Everybody may call it. */
+  /** Every identity may call the function. */
   public?: boolean;
-  /** Members of this group may call it. */
+  /** Members of this group may call the function. */
   groupId?: string;
-  /** Retries, run time and deadline of every call that does not say otherwise. */
+  /** Default retries, walltime and deadline of its calls. */
   policy?: CallPolicy;
 }
 
-/** Any JavaScript function; only its text is sent. */
+/** Any JavaScript function. Only its text is sent. */
 export type AnyFunction = (...args: never[]) => unknown;
 
-/** What a shell function resolves to. A command that exits with another code than 0 rejects. */
+/** The result of a shell function. A command that exits with a code other than 0 rejects. */
 export interface ShellResult {
   returncode: number;
   stdout: string;
@@ -36,8 +36,8 @@ export interface ShellResult {
 }
 
 /**
- * Python by its source: the text of a module in which `name` is defined, imports and helpers included. Without a name
- * the text must define exactly one function at its top level.
+ * A Python function by its source: the text of a module that defines `name`, with imports and helpers. Without `name`, the
+ * text must define exactly one function at its top level.
  */
 export function python<Result = unknown>(source: string, name?: string): FunctionSource<Result> {
   const text = source.replace(/^\uFEFF/, '');
@@ -61,14 +61,14 @@ export function python<Result = unknown>(source: string, name?: string): Functio
   return { language: 'python', name: only, source: text };
 }
 
-/** Python from a file; the whole file is sent. */
+/** A Python function from a file. The whole file is sent. */
 export function pythonFile<Result = unknown>(path: string, name?: string): FunctionSource<Result> {
   return python(readSource(path), name);
 }
 
 /**
- * A JavaScript function. Its text is sent, not what it closes over: it may use its arguments, `require` and globals of Node.
- * From text: an expression that is a function, or statements that define `name`.
+ * A JavaScript function. Only its text is sent, not its closure: it may use its arguments, `require` and Node's globals.
+ * A text must be a function expression, or statements that define `name`.
  */
 export function javascript<Result = unknown>(fn: AnyFunction | string, name?: string): FunctionSource<Result> {
   if (typeof fn === 'string') {
@@ -79,14 +79,14 @@ export function javascript<Result = unknown>(fn: AnyFunction | string, name?: st
 }
 
 /**
- * A shell command. `{0}` and `{name}` become the shell-quoted positional or named argument; `{{name}}` is a literal
- * `{name}`, and every other brace is the shell's.
+ * A shell command. `{0}` and `{name}` are replaced by the shell-quoted positional or named argument. `{{name}}` is a literal
+ * `{name}`. Other braces are passed to the shell.
  */
 export function shell(template: string, name = 'shell'): FunctionSource<ShellResult> {
   return { language: 'shell', name, source: template };
 }
 
-/** Reads a file as the language of its extension: `.py`, `.js`/`.cjs`, `.sh`. */
+/** Reads a function from a file. The extension selects the language: `.py`, `.js`/`.cjs`, `.sh`. */
 export function functionFile(path: string, name?: string): FunctionSource {
   const extension = extname(path);
   const named = name ?? basename(path, extension);
@@ -113,7 +113,7 @@ function readSource(path: string): string {
 
 const identifier = (name: string): string => (/^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(name) ? name : 'anonymous');
 
-/** The text of a function as an expression; throws for those that have none. */
+/** Returns the text of a function as an expression. Throws if the function has no source text. */
 function textOf(fn: AnyFunction): string {
   const text = Function.prototype.toString.call(fn);
   if (/\{\s*\[native code\]\s*\}$/.test(text)) {
@@ -124,7 +124,7 @@ function textOf(fn: AnyFunction): string {
   }
   if (/^class\b/.test(text)) throw new TerminalError('INVALID_REQUEST', `${fn.name} is a class; send a function.`);
   if (isExpression(text)) return text;
-  // A method: `name() { ... }` stands for a function only within an object.
+  // A method such as `name() { ... }` is a function only within an object literal.
   const object = `{ ${text} }`;
   if (isExpression(object)) return `Object.values(${object})[0]`;
   throw new TerminalError(

@@ -1,14 +1,14 @@
 import { TaskCancelledError } from './errors';
 
 /**
- * A result that is on its way: a promise with a task id that can be cancelled. It settles once, whatever is delivered twice.
- * Like a Python future it keeps its error until somebody asks for it: a future that nobody awaits ends no process.
+ * A pending result: a promise with a task ID that can be cancelled. It settles once, even if a result is delivered twice.
+ * Like a Python future, it keeps its error until somebody awaits it, so an unhandled failure does not end the process.
  *
  * States: `open` -resolve-> `done`, -reject-> `done`.
  */
 export class TaskFuture<Result> implements Promise<Result> {
   readonly [Symbol.toStringTag] = 'TaskFuture';
-  /** Known once the service has accepted the call; rejects when it was not. */
+  /** Resolves when the service has accepted the call; rejects if it refused the call. */
   readonly taskId: Promise<string>;
   readonly #outcome: Promise<Result>;
   readonly #settlers: FutureSettlers<Result>;
@@ -24,19 +24,19 @@ export class TaskFuture<Result> implements Promise<Result> {
       settlers.resolve = resolve;
       settlers.reject = reject;
     });
-    this.#settlers = settlers as FutureSettlers<Result>; // promise executors run at once
+    this.#settlers = settlers as FutureSettlers<Result>; // promise executors run synchronously
     this.taskId.catch(() => undefined);
     this.#outcome.catch(() => undefined);
   }
 
-  /** True when the result or the error is there. */
+  /** True when the future has settled. */
   get isDone(): boolean {
     return this.#isDone;
   }
 
   /**
-   * Asks for the end of the call: before it is dispatched it never runs, on an agent of ours it is stopped. True when it had
-   * no answer yet; the future then rejects with a {@link TaskCancelledError}, unless a result was faster.
+   * Cancels the call. A call that was not dispatched never runs; an agent of this project stops a running call. Returns true if
+   * the call had no answer yet. The future then rejects with a {@link TaskCancelledError}, unless a result is faster.
    */
   async cancel(): Promise<boolean> {
     return this.#isDone ? false : this.canceller(this);
@@ -57,7 +57,7 @@ export class TaskFuture<Result> implements Promise<Result> {
     return this.#outcome.finally(onFinally);
   }
 
-  /** Of the executor: the service has accepted the call. */
+  /** For the executor: the service has accepted the call. */
   accept(taskId: string): void {
     this.#settlers.accept(taskId);
   }
@@ -71,11 +71,11 @@ export class TaskFuture<Result> implements Promise<Result> {
   /** Of the executor. Later calls do nothing. */
   reject(error: Error): void {
     this.#isDone = true;
-    this.#settlers.refuse(error); // does nothing when the id is known
+    this.#settlers.refuse(error); // no effect if the ID is known
     this.#settlers.reject(error);
   }
 
-  /** Of the executor: a call that was never sent. */
+  /** For the executor: the call was never sent. */
   drop(): void {
     this.reject(new TaskCancelledError('', 'The call was cancelled before it was sent.'));
   }

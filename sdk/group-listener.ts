@@ -4,8 +4,8 @@ import type { OnResult } from './results';
 import { StoredResults } from './stored-results';
 
 /**
- * How results come in: over AMQP as they arrive; as server-sent events or by long poll over HTTP; or `auto`, AMQP, and
- * events for as long as the broker can't be reached.
+ * How results arrive: over AMQP; over HTTP as server-sent events or by long poll; or `auto`, which uses AMQP, and server-sent
+ * events while the broker cannot be reached.
  */
 export type Transport = 'auto' | 'amqp' | 'events' | 'poll';
 
@@ -16,10 +16,10 @@ export interface GroupListenerOptions {
   onResult: OnResult;
 }
 
-/** How long `auto` waits for the broker before it reads over HTTP. */
+/** How long `auto` waits for the broker before it reads over HTTP, in milliseconds. */
 const FALLBACK_MS = 3_000;
 
-/** Listens to one task group until closed. */
+/** Receives results of one task group until closed. */
 export class GroupListener {
   #amqp: AmqpResults | undefined;
   #stored: StoredResults | undefined;
@@ -30,7 +30,7 @@ export class GroupListener {
 
   constructor(private readonly options: GroupListenerOptions) {}
 
-  /** How results come in at the moment. */
+  /** How results arrive at the moment. */
   get way(): 'amqp' | 'events' | 'poll' {
     if (this.options.transport === 'poll') return 'poll';
     return this.#stored ? 'events' : 'amqp';
@@ -50,10 +50,10 @@ export class GroupListener {
     this.#onConnection(false);
   }
 
-  /** Hands over what the store holds now; what is stored later comes by itself. */
+  /** Hands over the results that are stored now. Later results arrive through the transport. */
   async catchUp(): Promise<void> {
     const { client, taskGroupId, transport, onResult } = this.options;
-    if (transport === 'events' || transport === 'poll') return; // they begin with the first result
+    if (transport === 'events' || transport === 'poll') return; // these transports start with the first result
     await new StoredResults({ client, taskGroupId, way: 'poll', after: 0, onResult }).catchUp();
   }
 
@@ -71,13 +71,13 @@ export class GroupListener {
       return;
     }
     if (this.#isQueueGone || !this.#stored) return;
-    // What was delivered meanwhile waits in the queue.
+    // Results that were delivered meanwhile are in the queue.
     this.#cursor = this.#stored.cursor;
     void this.#stored.close();
     this.#stored = undefined;
   }
 
-  /** Its results are nowhere but in the store, so that is read whatever was asked for. */
+  /** The results are only in the store, so the store is read whatever the configured transport. */
   #onGone(): void {
     this.#isQueueGone = true;
     clearTimeout(this.#timer);

@@ -1,27 +1,27 @@
 import { policySchema, type Policy } from '../contracts/policy';
 import { TerminalError } from '../contracts/errors';
 
-/** How often, how long and until when a call is tried. Durations are in seconds. */
+/** Retries, walltime and deadline of a call. Durations are in seconds. */
 export interface CallPolicy {
-  /** Tries in all when the function fails: a number, or with backoff and a choice of failures. Default: 1. */
+  /** Maximum number of attempts if the function fails: a number, or an object with backoff and a filter. Default: 1. */
   retries?:
     | number
     | {
         attempts: number;
-        /** Pause before the second try; doubles with each further one. Default: 1. */
+        /** Delay before the second attempt. Doubles with each further attempt. Default: 1. */
         backoffS?: number;
-        /** Names of exceptions that are retried. Default: all. */
+        /** Names of exceptions to retry. Default: all. */
         on?: string[];
-        /** Exit codes of shell functions that are retried. Default: all but 0. */
+        /** Exit codes of shell functions to retry. Default: all but 0. */
         exitCodes?: number[];
       };
-  /** Run time of one try. Default: none. */
+  /** Time limit of one attempt. Default: none. */
   walltimeS?: number;
-  /** From acceptance to the last answer. Default: two weeks. */
+  /** Time limit from acceptance to the answer. Default: two weeks. */
   deadlineS?: number;
 }
 
-/** As it goes over the wire; throws INVALID_REQUEST that names what is wrong. Undefined where nothing is asked for. */
+/** Returns the wire form of a policy, or undefined if the policy is empty. Throws INVALID_REQUEST that names the wrong field. */
 export function wirePolicy({ retries, walltimeS, deadlineS }: CallPolicy): Policy | undefined {
   const asked = typeof retries === 'number' ? { attempts: retries } : retries;
   const wanted = {

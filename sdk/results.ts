@@ -1,26 +1,26 @@
 import type { GroupResult } from '../contracts/http/v1';
 
-/** What reads the results of a task group, by whatever way. */
+/** A source of a task group's results, over any transport. */
 export interface ResultSource {
-  /** Begins to read, and goes on through every trouble until closed. */
+  /** Starts to read and continues, through all connection errors, until closed. */
   start(): void;
   close(): Promise<void>;
 }
 
-/** An answer of a task as it is delivered. */
+/** A task's answer as it is delivered. */
 export interface DeliveredResult {
   taskId: string;
-  /** A result buffer, of a function that returned. */
+  /** The result buffer, if the function returned. */
   result?: string;
-  /** The traceback or a sentence, of one that did not. */
+  /** The traceback or message, if the function did not return. */
   exception?: string;
   errorCode?: string;
 }
 
-/** Takes a result; what was handed over may be forgotten by its source. A repeated one does nothing. */
+/** Takes a result. Ignores a repeated one. The source need not keep a result after this call. */
 export type OnResult = (result: DeliveredResult) => void;
 
-/** A result as the service lists it. */
+/** A result as the service's list contains it. */
 export function deliveredOf({ task_id, result, exception, error_code }: GroupResult): DeliveredResult {
   return {
     taskId: task_id,

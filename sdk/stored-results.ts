@@ -7,19 +7,19 @@ import { deliveredOf, type OnResult, type ResultSource } from './results';
 
 /**
  * Reads a task group's results from the service over HTTP, in the order of their sequence numbers: as server-sent events, or
- * by long poll where something on the way holds streams back. The cursor outlives interruptions.
+ * by long poll if a proxy buffers streams. The cursor survives interruptions.
  */
 export interface StoredResultsOptions {
   client: Client;
   taskGroupId: string;
   way: 'events' | 'poll';
-  /** The sequence number after which to read. Default: 0, everything. */
+  /** Read results after this sequence number. Default: 0, all results. */
   after?: number;
   onResult: OnResult;
 }
 
 const WAIT_S = 20;
-/** The service says something every 15 s; a longer silence is a connection that died unnoticed. */
+/** The service sends something every 15 s. After a longer silence, the connection is dead. */
 const SILENCE_MS = 45_000;
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
@@ -33,7 +33,7 @@ export class StoredResults implements ResultSource {
     this.#cursor = options.after ?? 0;
   }
 
-  /** Everything up to here was handed over. */
+  /** Sequence number of the last result that was handed over. */
   get cursor(): number {
     return this.#cursor;
   }
@@ -47,12 +47,12 @@ export class StoredResults implements ResultSource {
     await this.#reading;
   }
 
-  /** Hands over what is there now. */
+  /** Hands over the results that are stored now. */
   async catchUp(): Promise<void> {
     while (!this.#closing.signal.aborted && (await this.#page(0)) > 0);
   }
 
-  /** Never rejects: it is tried again until closed. */
+  /** Never rejects: retries until closed. */
   async #read(): Promise<void> {
     const { signal } = this.#closing;
     let backoffMs = FIRST_BACKOFF_MS;
@@ -64,7 +64,7 @@ export class StoredResults implements ResultSource {
         backoffMs = FIRST_BACKOFF_MS;
         if (this.options.way === 'poll') continue;
       } catch {
-        // away, or closed; the next try tells
+        // the service is away, or this reader was closed; the next attempt finds out
       }
       if (this.#cursor > before) backoffMs = FIRST_BACKOFF_MS;
       await sleep(backoffMs, undefined, { signal }).catch(() => undefined); // closed
@@ -80,7 +80,7 @@ export class StoredResults implements ResultSource {
     return results.length;
   }
 
-  /** Until the stream ends. */
+  /** Reads until the stream ends. */
   async #stream(): Promise<void> {
     const { client, taskGroupId } = this.options;
     const stream = await client.groupEvents(taskGroupId, this.#cursor, this.#closing.signal);
@@ -97,7 +97,7 @@ export class StoredResults implements ResultSource {
 
   #takeEvent(event: string): void {
     const data = event.split('\n').filter((line) => line.startsWith('data: '));
-    if (data.length === 0) return; // a comment, or the stream's own settings
+    if (data.length === 0) return; // a comment, or a setting of the stream
     this.#take(groupResultSchema.parse(JSON.parse(data.map((line) => line.slice(6)).join('\n'))));
   }
 

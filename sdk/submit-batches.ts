@@ -4,8 +4,8 @@ import type { Client, SubmitOptions } from './client';
 import type { TaskFuture } from './future';
 
 /**
- * Gathers calls into requests: one goes out when it is full, or a few milliseconds after its first call. Calls keep their
- * order; a call whose function can't be registered fails alone, one whose request is refused fails with its whole request.
+ * Batches calls into requests. A request is sent when it is full, or a few milliseconds after its first call. Calls keep
+ * their order. If a function cannot be registered, only its calls fail. If a request is refused, all its calls fail.
  */
 
 export interface PendingCall {
@@ -17,17 +17,17 @@ export interface PendingCall {
 export interface BatchOptions {
   endpointId: string;
   submit: SubmitOptions;
-  /** Calls in one request at most. */
+  /** Maximum number of calls in one request. */
   maxCalls: number;
-  /** How long the first call of a request waits for more. */
+  /** How long the first call of a request waits for more calls, in milliseconds. */
   delayMs: number;
-  /** Told with each accepted call, before the next one is looked at. */
+  /** Called for each accepted call, before the next call is processed. */
   onAccepted: (taskId: string, future: TaskFuture<unknown>) => void;
 }
 
-/** Well below the 64 MiB that the service takes at once. */
+/** Well below the service's limit of 64 MiB for a request. */
 const MAX_CHARS = 8 * 1024 * 1024;
-/** Requests under way at once; further ones wait their turn. */
+/** Maximum number of concurrent requests. Further requests wait. */
 const MAX_REQUESTS = 4;
 
 export class SubmitBatches {
@@ -42,12 +42,12 @@ export class SubmitBatches {
     private readonly options: BatchOptions,
   ) {}
 
-  /** Requests that are not answered: results may come for tasks that are not known yet. */
+  /** Pending requests. Meanwhile, results may arrive for tasks whose IDs are not known yet. */
   get hasOpenRequests(): boolean {
     return this.#requests.size > 0;
   }
 
-  /** The payload is packed arguments. */
+  /** Adds a call. `payload` holds its packed arguments. */
   add(functionId: Promise<string>, payload: string, future: TaskFuture<unknown>): void {
     this.#calls.push({ functionId, payload, future });
     this.#chars += payload.length;
@@ -55,7 +55,7 @@ export class SubmitBatches {
     else this.#timer ??= setTimeout(() => this.flush(), this.options.delayMs);
   }
 
-  /** True when the call was still here, and now is not. */
+  /** Removes a call that was not sent yet. Returns false if it was sent. */
   withdraw(future: TaskFuture<unknown>): boolean {
     for (const calls of [this.#calls, ...this.#full]) {
       const at = calls.findIndex((call) => call.future === future);
@@ -67,7 +67,7 @@ export class SubmitBatches {
     return false;
   }
 
-  /** Sends what is gathered. */
+  /** Sends the current batch now. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -77,7 +77,7 @@ export class SubmitBatches {
     this.#sendNext();
   }
 
-  /** Resolves when every gathered call was accepted or refused. */
+  /** Resolves when every call was accepted or refused. */
   async drain(): Promise<void> {
     this.flush();
     while (this.#requests.size > 0) await Promise.all(this.#requests);
@@ -95,7 +95,7 @@ export class SubmitBatches {
     }
   }
 
-  /** Never rejects: each call's future is told. */
+  /** Never rejects: errors go to the futures of the calls. */
   async #send(calls: readonly PendingCall[]): Promise<void> {
     const ready: { functionId: string; payload: string; future: TaskFuture<unknown> }[] = [];
     for (const call of calls) {

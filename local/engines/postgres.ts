@@ -142,7 +142,7 @@ function choosePlace({ layout, say }: StartContext): Place {
   const isReachable = canReach(user, join(programs, 'bin', 'postgres')) && canReach(user, layout.dataDir);
   if (isReachable && !existsSync(farPlaceFile(layout))) return { programs, data: layout.postgresDir, user };
   const elsewhere = farPlace(layout);
-  say(`postgres cannot reach ${layout.dataDir} as the user ${user.name}; its programs and data are in ${elsewhere}`);
+  say(`the user ${user.name} cannot reach ${layout.dataDir}, so PostgreSQL's programs and data are in ${elsewhere}`);
   return { programs: copyPrograms(programs, elsewhere), data: join(elsewhere, 'postgres'), user };
 }
 
@@ -182,7 +182,7 @@ async function initialise({ programs, data, user }: Place, context: StartContext
     const version = readFileSync(join(data, 'PG_VERSION'), 'utf8').trim();
     if (version === MAJOR) return;
     throw new UserError(
-      `The data in ${data} are of PostgreSQL ${version}, this is ${MAJOR}: dump and load them, or move that folder away.`,
+      `The data in ${data} belong to PostgreSQL ${version}, but this is PostgreSQL ${MAJOR}: dump and restore them, or move that folder away.`,
     );
   }
   const work = join(parent, `${prefix}${process.pid}`);

@@ -43,7 +43,7 @@ export function ensurePostgresUser(): SystemUser {
   const user = ensureSystemUser(POSTGRES) ?? find('postgres');
   if (user !== undefined) return user;
   throw new UserError(
-    `PostgreSQL cannot run as root and the user ${POSTGRES} could not be made; add it ("useradd --system ${POSTGRES}") or run as an ordinary user.`,
+    `PostgreSQL cannot run as root, and the user ${POSTGRES} could not be created: create it ("useradd --system ${POSTGRES}") or run "up" as an ordinary user.`,
   );
 }
 

@@ -97,7 +97,7 @@ export class ManagedProcess {
     const abort = AbortSignal.any([signal, this.#stopped.signal]);
     await this.#launch(abort);
     this.#keeper = this.#keepAlive().catch((error: unknown) => {
-      this.#options.say(`${this.name} is given up: ${messageOf(error)}`);
+      this.#options.say(`${this.name} could not be stopped: ${messageOf(error)}`);
     });
   }
 
@@ -151,7 +151,7 @@ export class ManagedProcess {
       abort.throwIfAborted();
       const how = exit();
       if (how !== undefined || pid === undefined) {
-        throw new UserError(`${name} ended while it started (${how ?? 'not started'}). The end of ${log}:\n  ${tailOf(log)}`);
+        throw new UserError(`${name} exited during its start (${how ?? 'not started'}). The end of ${log}:\n  ${tailOf(log)}`);
       }
       if (Date.now() > deadline) {
         const why = last === '' ? '' : ` (${last})`;
@@ -178,12 +178,12 @@ export class ManagedProcess {
       if (run && how === HANDS_OVER) {
         this.#leaving.add(run);
         void run.exited.then(() => this.#leaving.delete(run));
-        say(`${name} was told to stop; starting its successor`);
+        say(`${name} is stopping; starting its successor`);
       } else {
         if (Date.now() - readyAt > STABLE_MS) deaths = 0;
         const backoffMs = Math.min(FIRST_BACKOFF_MS * 2 ** deaths++, LONGEST_BACKOFF_MS);
         this.#become('waiting to restart');
-        say(`${name} died (${how}); starting it again in ${backoffMs / 1000} s`);
+        say(`${name} died (${how}); restarting it in ${backoffMs / 1000} s`);
         await delay(backoffMs, undefined, { signal: abort }).catch(() => undefined);
         if (abort.aborted) return;
       }
@@ -191,7 +191,7 @@ export class ManagedProcess {
       try {
         await this.#launch(abort);
         readyAt = Date.now();
-        say(`${name} ready again (${((readyAt - started) / 1000).toFixed(1)} s)`);
+        say(`${name} is ready again (${((readyAt - started) / 1000).toFixed(1)} s)`);
       } catch (error) {
         if (abort.aborted) return;
         say(messageOf(error));

@@ -52,7 +52,7 @@ export class ProcessRegistry {
     for (const entry of stored.sort((a, b) => rank(a) - rank(b))) {
       if (await stopRecorded(entry)) {
         stopped.push(entry.name);
-        say(`stopped ${entry.name}, which an earlier run had left behind (process ${entry.pid})`);
+        say(`stopped ${entry.name}, left behind by an earlier run (process ${entry.pid})`);
       }
     }
     this.#save();

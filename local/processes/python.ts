@@ -83,7 +83,7 @@ async function fill(work: string, base: BasePython, request: EnvironmentRequest,
   } else {
     // Debian and Ubuntu ship this part of Python's standard library as a separate package.
     throw new UserError(
-      `This Python (${base.path}) cannot make virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`,
+      `This Python (${base.path}) cannot create virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`,
     );
   }
 }

@@ -25,7 +25,7 @@ export function initialState(layout: Layout, ports: Ports, externals: Externals)
   const { amqpUrl: broker, managementUrl: management, temporalAddress } = externals;
   const { API_PUBLIC_URL, TEMPORAL_UI_URL, AMQP_PUBLIC_URL, AMQP_PUBLIC_CA_FILE } = process.env;
   const supervisor = identify(process.pid);
-  if (supervisor === undefined) throw new Error('this process cannot see itself');
+  if (supervisor === undefined) throw new Error('this process cannot read its own start time');
   const isOwnTemporal = temporalAddress === undefined;
   const isOwnBroker = broker === undefined;
   return {

@@ -13,7 +13,7 @@ const HELLO = python<string>('def hello():\n    import platform\n    return "Hel
 export async function sayHello(state: SystemState, stopping: AbortSignal): Promise<NonNullable<SystemState['hello']>> {
   const endpointId = state.endpoint?.id;
   if (endpointId === undefined || endpointId === null)
-    throw new UserError('The local endpoint is connected but has written no id.');
+    throw new UserError('The local endpoint is connected but did not write its ID.');
   const client = createClient(state);
   const deadline = AbortSignal.timeout(WAIT_MS);
   let taskId = '';
@@ -26,7 +26,7 @@ export async function sayHello(state: SystemState, stopping: AbortSignal): Promi
   } catch (error) {
     if (error instanceof TaskError) throw new UserError(`The hello function (task ${taskId}) failed:\n${error.message}`);
     if (!deadline.aborted || stopping.aborted) throw error;
-    throw new UserError(`The hello function had no answer after ${WAIT_MS / 1000} s; see the logs in ${state.logs_dir}.`);
+    throw new UserError(`The hello function did not return within ${WAIT_MS / 1000} s; see the logs in ${state.logs_dir}.`);
   } finally {
     client.close();
   }

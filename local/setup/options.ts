@@ -29,7 +29,7 @@ export function readExternals(env: NodeJS.ProcessEnv = process.env): Externals {
   const read = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
   const [amqpUrl, managementUrl] = [read('AMQP_URL'), read('AMQP_MANAGEMENT_URL')];
   if ((amqpUrl === undefined) !== (managementUrl === undefined)) {
-    throw new UserError('AMQP_URL and AMQP_MANAGEMENT_URL go together: set both to use a broker of your own, or none.');
+    throw new UserError('Set both AMQP_URL and AMQP_MANAGEMENT_URL to use your own broker, or neither.');
   }
   return { databaseUrl: read('DATABASE_URL'), temporalAddress: read('TEMPORAL_ADDRESS'), amqpUrl, managementUrl };
 }

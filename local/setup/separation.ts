@@ -32,7 +32,7 @@ export function findSeparation(layout: Layout, cacheDir: string): Separation | {
     return refusal === undefined ? { hidden } : { reason: refusal };
   }
   const user = ensureSystemUser(WORKER_USER);
-  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be made` };
+  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be created` };
   const python = realpathSync(findBasePython().path);
   const needed = [join(REPOSITORY, 'endpoint'), cacheDir, layout.dataDir, process.execPath, python];
   const unreachable = needed.find((path) => !canReach(user, path));
@@ -54,7 +54,7 @@ function sandboxRefusal(program: string[]): string | undefined {
   const mounts = ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc'];
   const { status, error } = spawnSync('bwrap', [...mounts, ...program], { timeout: PROBE_MS });
   if (status === 0) return undefined;
-  return error ? 'bubblewrap is not installed' : 'the kernel refuses the sandbox of bubblewrap';
+  return error ? 'bubblewrap is not installed' : 'the kernel does not allow bubblewrap sandboxes';
 }
 
 /** Environment variables that tell the agent about the separation. */

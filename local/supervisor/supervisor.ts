@@ -129,19 +129,19 @@ export class Supervisor {
     const isApart = !('reason' in found);
     if (publicTutorial && !isApart) {
       throw new UserError(
-        `--public-tutorial needs functions to run apart from the service, and ${found.reason}: run "up" as root in a folder ` +
-          'that every user can reach, or install bubblewrap and run it as an ordinary user.',
+        `--public-tutorial requires that functions are separated from the service, but ${found.reason}. Run "up" as root in a ` +
+          'folder that every user can reach, or install bubblewrap and run "up" as an ordinary user.',
       );
     }
     const isRoot = process.getuid?.() === 0;
     const isWanted = publicTutorial || (isRoot && !isSameUserWanted());
-    if (isWanted && !isApart) this.#say(`functions run as root, because ${found.reason}; share the endpoint with nobody`);
+    if (isWanted && !isApart) this.#say(`functions run as root, because ${found.reason}; do not share this endpoint`);
     const { file, identity } = ensureAgentIdentity(this.#layout, endpointName, publicTutorial);
     this.#agent = { file, identity, separation: isWanted && isApart ? found : undefined };
   }
 
   #requireAgent(): PreparedAgent {
-    if (this.#agent === undefined) throw new Error('the identity of the agent was not made');
+    if (this.#agent === undefined) throw new Error('the agent has no identity yet');
     return this.#agent;
   }
 
@@ -185,7 +185,7 @@ export class Supervisor {
     } catch (cause) {
       throw new UserError(`${name} at ${where} (${variable}) does not answer: ${messageOf(cause)}.`, { cause });
     }
-    this.#say(`${name} at ${where} is used as it is (${variable})`);
+    this.#say(`using the external ${name} at ${where} (${variable})`);
   }
 
   /** Another program may take a port between our choice and its use. The engine then gets another port. */
@@ -239,9 +239,7 @@ export class Supervisor {
     const isConnected = (pid: number): Promise<boolean> => Promise.resolve(isAgentConnected(dir, pid));
     const { identity, separation } = this.#requireAgent();
     if (!identity.public && (await isPublic(this.#current, identity.endpoint_id))) {
-      this.#say(
-        `endpoint "${name}" was public and is private from now on; "npm run up -- --public-tutorial" lets every identity use it`,
-      );
+      this.#say(`endpoint "${name}" was public and is now private; "npm run up -- --public-tutorial" lets every identity use it`);
     }
     const variables = agentVariables(this.#current, { name, dir, python, identity, separation });
     await this.#startOne('endpoint', variables, isConnected, ` as "${name}"`, context);
@@ -282,12 +280,12 @@ export class Supervisor {
   }
 
   get #current(): SystemState {
-    if (this.#state === undefined) throw new Error('the system has not begun to start');
+    if (this.#state === undefined) throw new Error('the system has not started yet');
     return this.#state;
   }
 
   #requireChosen(): ChosenPorts {
-    if (this.#chosen === undefined) throw new Error('no ports were chosen yet');
+    if (this.#chosen === undefined) throw new Error('the ports are not chosen yet');
     return this.#chosen;
   }
 

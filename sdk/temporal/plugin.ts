@@ -5,16 +5,16 @@ import type { FunctionSource, RemoteFunction } from '../workflow/functions';
 import { registerPipeline, type ServiceOptions } from './service';
 
 export interface FuncXPluginOptions extends ServiceOptions {
-  /** Functions declared beside the workflows; registered when the worker starts. A module's exports may be given whole. */
+  /** Functions declared beside the workflows; registered when the worker starts. All exports of a module may be passed. */
   functions?: readonly RemoteFunction<never, unknown>[] | Readonly<Record<string, unknown>>;
 }
 
 type Options = Omit<ClientOptions, 'plugins'>;
 
 /**
- * All the wiring of a pipeline: `plugins: [new FuncXPlugin({ functions })]` on the client and on the worker. When the worker
- * starts, its functions are registered, and the calls of workflows on its task queue act as the plugin's identity. The
- * credentials stay in this process; nothing secret enters a workflow.
+ * Connects a pipeline to the service: `plugins: [new FuncXPlugin({ functions })]` on the client and on the worker. When the
+ * worker starts, it registers its functions, and calls of workflows on its task queue act as the plugin's identity. The
+ * credentials stay in this process; no secret enters a workflow.
  */
 export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
   readonly name = 'funcx-temporal.FuncXPlugin';
@@ -25,7 +25,7 @@ export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
     this.#options = options;
   }
 
-  /** Calls need nothing of the client; it takes the plugin so that a worker made from it has it too. */
+  /** The client itself needs no set-up. It accepts the plugin so that a worker created from it has the plugin too. */
   configureClient(options: Options): Options {
     return options;
   }

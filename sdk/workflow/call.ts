@@ -17,39 +17,39 @@ import { failureOf } from './errors';
 import { registeredFunction, type Arguments, type Reference, type RemoteFunction } from './functions';
 import { callEnded, callStarted } from './progress';
 
-/** Calls of functions on endpoints, from workflow code. Each is a child workflow that the service runs. */
+/** Calls functions on endpoints from workflow code. Each call is a child workflow that the service runs. */
 
 export interface CallOptions {
-  /** Name or id of the endpoint. */
+  /** Name or ID of the endpoint. */
   endpoint: string;
   kwargs?: Record<string, unknown>;
-  /** Further attempts after the function raised; see docs/pipelines.md. */
+  /** Retries after the function raised; see docs/pipelines.md. */
   retries?: { attempts: number; backoffS?: number; on?: string[] };
-  /** Run time of one attempt, in seconds. */
+  /** Time limit of one attempt, in seconds. */
   walltimeS?: number;
-  /** From the call to its end, in seconds. Default: two weeks. */
+  /** Time limit of the whole call, in seconds. Default: two weeks. */
   deadlineS?: number;
-  /** While the endpoint is offline: wait (default), or fail with FuncXEndpointOffline after so many seconds. */
+  /** While the endpoint is offline: wait (default), or fail with FuncXEndpointOffline after this many seconds. */
   whenOffline?: 'wait' | { failAfterS: number };
-  /** `reference`: keep the value in the store even if it is JSON; a Python value keeps its exact type that way. */
+  /** `reference`: keep the value in the store even if it is JSON. A Python value then keeps its exact type. */
   result?: 'auto' | 'reference';
-  /** Last part of the call's workflow id. Default: the function's name and a number. */
+  /** Last part of the call's workflow ID. Default: the function's name and a number. */
   id?: string;
-  /** Task queue on which the service offers calls. */
+  /** Task queue of the service for calls. */
   callsTaskQueue?: string;
 }
 
 export interface MapOptions extends CallOptions {
-  /** `failFast` (default), `collectAll`, or the share of failures to tolerate in percent. */
+  /** `failFast` (default), `collectAll`, or the tolerated percentage of failures. */
   failure?: 'failFast' | 'collectAll' | { toleratePercent: number };
 }
 
-/** One call of a map that may fail: its value, or why there is none. */
+/** The outcome of one call of a map: its value or its failure. */
 export type Settled<R> = { ok: true; value: R } | { ok: false; failure: CallFailure };
 
 type Callable<A extends unknown[], R> = RemoteFunction<A, R> | string;
 
-/** Calls a function on an endpoint and waits for its value. Throws FuncXTaskError when it fails. */
+/** Calls a function on an endpoint and waits for its value. Throws FuncXTaskError if the call fails. */
 export async function call<A extends unknown[], R>(
   fn: Callable<A, R>,
   args: Arguments<A>,
@@ -67,7 +67,7 @@ export async function call<A extends unknown[], R>(
   return start(CALL_WORKFLOW.call, input, remote.name, options);
 }
 
-/** Calls a function once for each list of arguments, as one submission; the values come in the same order. */
+/** Calls a function once for each list of arguments, as one submission. Returns the values in the same order. */
 export async function map<A extends unknown[], R>(
   fn: Callable<A, R>,
   argsList: readonly Arguments<A>[],
@@ -107,7 +107,7 @@ export async function map<A extends unknown[], R>(
   });
 }
 
-/** Throws FuncXRefused, with the place, for an argument that the pipeline cannot send unchanged. */
+/** Throws FuncXRefused, with the position, for an argument that the pipeline cannot send unchanged. */
 function requirePlain(args: readonly unknown[] | undefined, kwargs: Readonly<Record<string, unknown>> = {}): void {
   try {
     stringifyJsonText(args ?? [], 'argument list', { bigints: 'refuse' });
@@ -121,7 +121,7 @@ function requirePlain(args: readonly unknown[] | undefined, kwargs: Readonly<Rec
   }
 }
 
-/** True for what stands for a value in the store. */
+/** True for a reference to a value in the store. */
 export function isReference(value: unknown): value is Reference {
   return typeof value === 'object' && value !== null && (value as Record<string, unknown>)[REFERENCE_KEY] === 'ref';
 }

@@ -2,7 +2,7 @@ import { ApplicationFailure, ChildWorkflowFailure } from '@temporalio/workflow';
 
 import { CALL_FAILURE, type CallFailure, type MapFailure } from '../../contracts/calls';
 
-/** Failures of calls as a pipeline catches them. Left alone, they fail the pipeline with the remote traceback. */
+/** Failures of calls that a pipeline can catch. If not caught, they fail the pipeline with the remote traceback. */
 
 /** The function failed, or its task was cancelled, expired or lost. */
 export class FuncXTaskError extends ApplicationFailure {
@@ -14,7 +14,7 @@ export class FuncXTaskError extends ApplicationFailure {
     super(message, CALL_FAILURE.task, true, [detail], cause);
   }
 
-  /** One of the task error codes; RemoteExecutionError when the function raised. */
+  /** A task error code; RemoteExecutionError if the function raised. */
   get code(): string {
     return this.detail.code;
   }
@@ -30,7 +30,7 @@ export class FuncXTaskError extends ApplicationFailure {
   }
 }
 
-/** More calls of a map failed than its policy tolerates. */
+/** Thrown when more calls of a map failed than its policy tolerates. */
 export class FuncXMapError extends ApplicationFailure {
   constructor(
     message: string,
@@ -41,14 +41,14 @@ export class FuncXMapError extends ApplicationFailure {
   }
 }
 
-/** The endpoint was offline for longer than the call was willing to wait. */
+/** Thrown when the endpoint was offline for longer than the call may wait. */
 export class FuncXEndpointOffline extends ApplicationFailure {
   constructor(message: string, details: unknown[] = [], cause?: Error) {
     super(message, CALL_FAILURE.offline, true, details, cause);
   }
 }
 
-/** The typed failure within what a child workflow threw; everything else, such as a cancellation, as it is. */
+/** Extracts the typed failure from an error of a child workflow. Returns other errors, such as a cancellation, unchanged. */
 export function failureOf(thrown: unknown): unknown {
   if (!(thrown instanceof ChildWorkflowFailure) || !(thrown.cause instanceof ApplicationFailure)) return thrown;
   const { cause } = thrown;

@@ -1,11 +1,11 @@
 import type { ReferenceDocument } from '../../contracts/calls';
 
-/** Functions as a pipeline names them. Nothing here runs Python: the text goes to the endpoint. */
+/** How a pipeline declares functions. Python source is only sent to the endpoint; nothing here runs it. */
 
-/** Stands for a value that stays in the store of the service; may be an argument of another call. */
+/** A reference to a value that stays in the service's store. It may be an argument of another call. */
 export type Reference<T = unknown> = ReferenceDocument & { readonly __value?: T };
 
-/** An argument is the value itself or a reference to it. */
+/** An argument is a value or a reference to a value. */
 export type Argument<T> = T | Reference<T>;
 export type Arguments<A extends readonly unknown[]> = { [K in keyof A]: Argument<A[K]> };
 
@@ -16,12 +16,12 @@ export interface FunctionSource {
   language: 'python' | 'javascript' | 'shell';
 }
 
-/** A function with the types of its arguments and its result, as its author declares them. */
+/** A function with the declared types of its arguments and its result. */
 export interface RemoteFunction<A extends unknown[] = unknown[], R = unknown> {
-  /** Id, name or name@version. */
+  /** ID, name or name@version. */
   readonly ref: string;
   readonly name: string;
-  /** What the plugin registers when the worker starts; absent for functions that are registered elsewhere. */
+  /** The source that the plugin registers when the worker starts. Absent for functions that are registered elsewhere. */
   readonly declared?: FunctionSource;
   readonly __types?: (...args: A) => R;
 }
@@ -30,21 +30,21 @@ export interface DeclaredFunction {
   /** Name of the function in its source. */
   name: string;
   source: string;
-  /** Default: made from the source, so that a changed source is another version. */
+  /** Default: a hash of the source, so that a changed source is a new version. */
   version?: string;
 }
 
-/** A Python function by its source, declared beside the workflow; list it in the plugin's `functions`. */
+/** Declares a Python function by its source, beside the workflow. List it in the plugin's `functions`. */
 export function pythonFunction<A extends unknown[] = unknown[], R = unknown>(given: DeclaredFunction): RemoteFunction<A, R> {
   return declare(given, 'python', dedent(given.source));
 }
 
-/** A JavaScript function by its source; runs on agents of ours. */
+/** Declares a JavaScript function by its source. Only agents of this project run JavaScript. */
 export function javascriptFunction<A extends unknown[] = unknown[], R = unknown>(given: DeclaredFunction): RemoteFunction<A, R> {
   return declare(given, 'javascript', given.source);
 }
 
-/** A function that is registered already, by id, name or name@version. */
+/** Refers to a registered function by ID, name or name@version. */
 export function registeredFunction<A extends unknown[] = unknown[], R = unknown>(ref: string): RemoteFunction<A, R> {
   return { ref, name: ref.split('@')[0] || ref };
 }
@@ -58,7 +58,7 @@ function declare<A extends unknown[], R>(
   return { ref: `${name}@${declared.version}`, name, declared };
 }
 
-/** FNV-1a, 64 bits. The same text has the same version in the worker and in the workflow's sandbox, which has no crypto. */
+/** FNV-1a, 64 bits: the workflow's sandbox has no crypto module, and worker and workflow must compute the same version. */
 function contentVersion(text: string): string {
   let hash = 0xcbf29ce484222325n;
   for (const byte of utf8(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
@@ -71,13 +71,13 @@ function* utf8(text: string): Generator<number> {
   }
 }
 
-/** Source in a template literal is indented like the code around it. */
+/** Removes the indentation that a source in a template literal has. */
 function dedent(source: string): string {
   const lines = source
     .replace(/^[ \t]*\n/, '')
     .trimEnd()
     .split('\n');
-  const indents = lines.filter((line) => line.trim() !== '').map((line) => /^[ \t]*/.exec(line)![0].length); // matches always
+  const indents = lines.filter((line) => line.trim() !== '').map((line) => /^[ \t]*/.exec(line)![0].length); // always matches
   const least = indents.length > 0 ? Math.min(...indents) : 0;
   return `${lines.map((line) => line.slice(least)).join('\n')}\n`;
 }

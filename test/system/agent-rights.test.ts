@@ -118,7 +118,7 @@ def spy(data_dir):
     expect(funcx(['down', '--data-dir', dataDir]).status).toBe(0);
     const { status, output } = up();
     expect(status === 0 ? '' : output).toBe('');
-    expect(output).toContain('endpoint "local" was public and is private from now on');
+    expect(output).toContain('endpoint "local" was public and is now private');
     expect(output).toContain('--public-tutorial');
     const stranger = runSpy({ ...other, FUNCX_API_URL: readState(layoutOf(dataDir))?.api_url ?? '' });
     expect(stranger.status).toBe(1);
