@@ -1,0 +1,65 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Pool } from 'pg';
+
+import { tasksQueueName } from '../../contracts/names';
+import { countsOf, raiseAlarm } from '../helpers/engine-faults';
+import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
+import { Http, openStore } from '../helpers/system';
+import { until } from '../helpers/until';
+
+/**
+ * A memory alarm of the broker blocks everybody who publishes. Nobody knows then whether a message that was written counts,
+ * and whoever writes the message again multiplies the load that caused the alarm.
+ */
+
+const TASKS = 300;
+const ARGUMENT = 'x'.repeat(64 * 1024);
+/** Several times longer than a publish may wait for its confirm. */
+const BLOCKED_MS = 45_000;
+
+const http = new Http();
+let store: Pool;
+let endpoint: StockEndpoint;
+
+beforeAll(async () => {
+  store = openStore();
+  endpoint = await new StockEndpoint(new StockClient(await globusVenv()), 'blocked').configure();
+  await endpoint.start();
+}, 300_000);
+afterAll(async () => {
+  await endpoint?.stop();
+  await store.end();
+});
+
+const SOURCE = 'def size(n, text):\n    return n + len(text)\n';
+
+test('300 tasks that are submitted while the broker blocks publishers for 45 s reach the endpoint once each', async () => {
+  const size = await http.register('size', SOURCE);
+  const { taskIds: first } = await http.submit(endpoint.id, size, [[1, '']]);
+  expect(await http.value(first[0]!)).toBe(1); // its user endpoint is up
+  const { rows } = await store.query<{ id: string }>('select endpoint_queue_id as id from tasks where id = $1', [first[0]]);
+  const queue = tasksQueueName(rows[0]!.id);
+
+  const clear = raiseAlarm('memory');
+  let taskIds: string[];
+  try {
+    const calls = Array.from({ length: TASKS }, (_, n) => [n, ARGUMENT]);
+    ({ taskIds } = await http.submit(endpoint.id, size, calls));
+    await delay(BLOCKED_MS); // the duration of the alarm is the subject
+  } finally {
+    clear();
+  }
+
+  const values = await Promise.all(taskIds.map((id) => http.value(id, 120_000)));
+  expect(values).toEqual(taskIds.map((_, n) => n + ARGUMENT.length));
+  const { rows: attempts } = await store.query(
+    'select attempt, losses, count(*)::int from tasks where id = any ($1) group by 1, 2',
+    [taskIds],
+  );
+  expect(attempts).toEqual([{ attempt: 1, losses: 0, count: TASKS }]);
+  // The statistics are some seconds old; they never fall.
+  await until('the broker has counted every message', async () => (await countsOf(queue)).published >= TASKS + 1);
+  await delay(6_000); // one interval of the statistics more, for messages that must not be there
+  expect((await countsOf(queue)).published).toBe(TASKS + 1);
+}, 300_000);
