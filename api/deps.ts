@@ -14,6 +14,7 @@ import type { GroupWatch } from './group-watch';
 import type { Requeue } from './requeue';
 import type { Repeats } from './repeats';
 import type { RevocationWatch } from './revocation-watch';
+import type { TaskBatches } from './task-batch';
 import type { Placement } from '../accepting/placement';
 
 /** The dependencies of the routes. `api/main.ts` builds them; tests use fakes. */
@@ -39,6 +40,7 @@ export interface ApiDeps {
   /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;
+  taskBatches: TaskBatches;
   revocations: RevocationWatch;
   /** Ends the open tasks of a deleted endpoint. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;

@@ -29,6 +29,7 @@ import { createGroupWatch } from './group-watch';
 import { createRepeats } from './repeats';
 import { createRevocationWatch } from './revocation-watch';
 import { createRequeue } from './requeue';
+import { createTaskBatches } from './task-batch';
 import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
@@ -94,6 +95,7 @@ async function main(): Promise<void> {
     readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
     brokerAuthority: authority,
     groupWatch,
+    taskBatches: createTaskBatches(db),
     revocations,
     onEndpointDeleted: (endpointId) => endTasksOfEndpoint(activityDeps, endpointId),
     sendCommand: (endpointId, command) =>

@@ -2,6 +2,7 @@ import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 
 import { Acknowledgements } from './acknowledgements';
 import type { BrokerLog } from './log';
+import { ReceiveWindow } from './receive-window';
 
 /** A message that a consumer received. Whoever makes its effect durable acknowledges it. */
 export interface ReceivedMessage {
@@ -19,6 +20,8 @@ export interface ConsumerOptions {
   queue: string | (() => string);
   /** Unacknowledged messages at most. */
   prefetch: number;
+  /** Bodies of unacknowledged messages, about: the consumer asks for fewer messages while they are large. Default: no limit. */
+  prefetchBytes?: number;
   exclusive?: boolean;
   /** `pause` and `close` wait for the returned promise, which must not reject. */
   onMessage: (message: ReceivedMessage) => void | Promise<void>;
@@ -27,6 +30,8 @@ export interface ConsumerOptions {
 }
 
 const REBUILD_BACKOFF_MS = 500;
+/** The consumer asks anew when it wants at least this many times as many messages, or as few. */
+const RESIZE_FACTOR = 2;
 
 export class Consumer {
   #channel: Channel | undefined;
@@ -35,6 +40,12 @@ export class Consumer {
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
   #isPaused = false;
+  /** Undefined when only the number of messages is limited. */
+  #window: ReceiveWindow | undefined;
+  /** What the broker was asked for; 0 while the window is full. */
+  #asked = 0;
+  /** The window asks anew, one request after another. */
+  #resizing: Promise<void> | undefined;
   readonly #inHand = new Set<Promise<void>>();
 
   constructor(
@@ -42,9 +53,9 @@ export class Consumer {
     private readonly log: BrokerLog,
   ) {}
 
-  /** False while nothing is consumed; health checks report it. */
+  /** False while nothing is consumed; health checks report it. A consumer that holds as much as it may is healthy. */
   get isConsuming(): boolean {
-    return this.#tag !== undefined;
+    return this.#tag !== undefined || (this.#window !== undefined && this.#channel !== undefined && !this.#isPaused);
   }
 
   async attach(model: ChannelModel): Promise<void> {
@@ -53,20 +64,73 @@ export class Consumer {
     const queue = this.#queueName();
     channel.on('error', (error: Error) => this.log.warn({ queue, reason: error.message }, 'a consumer lost its channel'));
     channel.on('close', () => this.#onChannelClosed(model, channel));
-    const acknowledgements = new Acknowledgements(channel);
-    this.#acknowledgements = acknowledgements;
+    this.#acknowledgements = new Acknowledgements(channel);
     this.#channel = channel;
-    await channel.prefetch(this.options.prefetch);
+    const { prefetch, prefetchBytes } = this.options;
+    // What an earlier channel delivered will be delivered again.
+    this.#window = prefetchBytes === undefined ? undefined : new ReceiveWindow({ messages: prefetch, bytes: prefetchBytes });
+    await this.#consume(channel, this.#window?.messages ?? prefetch);
+  }
+
+  async #consume(channel: Channel, messages: number): Promise<void> {
+    const acknowledgements = this.#acknowledgements;
+    const window = this.#window;
+    if (!acknowledgements) return;
+    this.#asked = messages;
+    await channel.prefetch(messages); // for consumers that start from now on
     const { consumerTag } = await channel.consume(
-      queue,
+      this.#queueName(),
       (message) => {
         // null: the broker cancelled the consumer because the queue was deleted or moved; 'close' opens another channel
-        if (!message) void channel.close().catch(() => undefined);
-        else this.#receive(received(message, acknowledgements, () => this.#channel === channel));
+        if (!message) {
+          void channel.close().catch(() => undefined);
+          return;
+        }
+        window?.received(message.content.length);
+        const onSettled = (): void => {
+          window?.settled(message.content.length);
+          this.#resize(channel);
+        };
+        this.#receive(received(message, acknowledgements, () => this.#channel === channel, onSettled));
+        this.#resize(channel);
       },
       { exclusive: this.options.exclusive ?? false },
     );
+    if (this.#channel !== channel) return;
     this.#tag = consumerTag;
+    this.#resize(channel);
+  }
+
+  /** Asks for more or fewer messages, where the window says so. */
+  #resize(channel: Channel): void {
+    if (this.#resizing || this.#channel !== channel || this.#isPaused || this.#isClosed) return;
+    // The broker has not confirmed the present consumer yet: it has no tag to cancel it by.
+    if (this.#asked > 0 && this.#tag === undefined) return;
+    const wanted = this.#wanted();
+    if (wanted === this.#asked) return;
+    this.#resizing = this.#askFor(channel, wanted)
+      .catch(() => undefined) // the channel is gone; the next one starts with a window of its own
+      .finally(() => {
+        this.#resizing = undefined;
+        this.#resize(channel);
+      });
+  }
+
+  #wanted(): number {
+    const window = this.#window;
+    if (!window || window.isFull) return window ? 0 : this.#asked;
+    if (this.#asked === 0) return window.hasRoom ? window.messages : 0;
+    const isFarOff = window.messages >= this.#asked * RESIZE_FACTOR || window.messages * RESIZE_FACTOR <= this.#asked;
+    return isFarOff || window.messages === this.options.prefetch ? window.messages : this.#asked;
+  }
+
+  /** A consumer keeps the prefetch that it started with, so another one takes its place. */
+  async #askFor(channel: Channel, messages: number): Promise<void> {
+    const tag = this.#tag;
+    this.#tag = undefined;
+    this.#asked = messages;
+    if (tag) await channel.cancel(tag);
+    if (messages > 0 && this.#channel === channel && !this.#isPaused) await this.#consume(channel, messages);
   }
 
   detach(): void {
@@ -84,6 +148,7 @@ export class Consumer {
    */
   async pause(): Promise<void> {
     this.#isPaused = true;
+    await this.#resizing;
     const tag = this.#tag;
     this.#tag = undefined;
     if (tag && this.#channel) await this.#channel.cancel(tag).catch(() => undefined); // a lost channel consumes nothing
@@ -126,17 +191,26 @@ export class Consumer {
   }
 }
 
-function received(message: ConsumeMessage, acknowledgements: Acknowledgements, isCurrent: () => boolean): ReceivedMessage {
+/** `onSettled` is called once, when the message is acknowledged or rejected on its channel. */
+function received(
+  message: ConsumeMessage,
+  acknowledgements: Acknowledgements,
+  isCurrent: () => boolean,
+  onSettled: () => void,
+): ReceivedMessage {
   acknowledgements.add(message);
+  let isSettled = false;
+  const settle = (how: () => void): void => {
+    if (isSettled || !isCurrent()) return;
+    isSettled = true;
+    how();
+    onSettled();
+  };
   return {
     body: message.content,
     routingKey: message.fields.routingKey,
     headers: message.properties.headers ?? {},
-    ack: () => {
-      if (isCurrent()) acknowledgements.ack(message);
-    },
-    nack: (requeue) => {
-      if (isCurrent()) acknowledgements.nack(message, requeue);
-    },
+    ack: () => settle(() => acknowledgements.ack(message)),
+    nack: (requeue) => settle(() => acknowledgements.nack(message, requeue)),
   };
 }

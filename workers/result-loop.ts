@@ -17,9 +17,11 @@ import { createLateNudges } from './late-nudges';
  */
 
 const PREFETCH = 2_000;
+/** Bodies of the results in hand. */
+const PREFETCH_BYTES = 48 * 1024 * 1024;
 const BATCH_LIMIT = 500;
-/** Bodies of one batch; the first result is always taken. */
-const BATCH_LIMIT_BYTES = 32 * 1024 * 1024;
+/** Bodies of one batch; the first result is always taken. A statement holds several copies of them. */
+const BATCH_LIMIT_BYTES = 8 * 1024 * 1024;
 /** While results keep coming, a batch of fewer than MIN_BATCH waits this long for more. */
 const LINGER_MS = 5;
 const MIN_BATCH = 50;
@@ -54,6 +56,7 @@ export async function startResultLoop(
   const consumer = await broker.consume({
     queue: QUEUE.results,
     prefetch: PREFETCH,
+    prefetchBytes: PREFETCH_BYTES,
     onMessage: (message) => {
       const result = parse(message);
       if (result === 'status') return onStatus(message);

@@ -1,5 +1,5 @@
 import { batchStatusResponseSchema, batchStatusSchema, taskDocumentSchema, taskGroupSchema } from '../../contracts/http/globus';
-import { findTasks, listGroupTaskIds } from '../../platform/store/tasks';
+import { listGroupTaskIds } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
 import { taskDocument } from '../results';
 import { requireTask, requireTaskGroup } from '../task-lookup';
@@ -7,7 +7,7 @@ import { idParameter, route, type Route } from '../route';
 
 /** Task routes for Globus Compute clients. */
 
-export function taskRoutes({ db, config }: ApiDeps): Route[] {
+export function taskRoutes({ db, config, taskBatches }: ApiDeps): Route[] {
   return [
     route({
       method: 'get',
@@ -25,10 +25,7 @@ export function taskRoutes({ db, config }: ApiDeps): Route[] {
       body: batchStatusSchema,
       bodySize: 'large' as const,
       response: batchStatusResponseSchema,
-      handle: async ({ identity, body }) => {
-        const rows = await findTasks(db, identity.id, body.task_ids);
-        return { response: 'batch', results: Object.fromEntries(rows.map((row) => [row.id, taskDocument(row)])) };
-      },
+      handle: ({ identity, body, res }) => taskBatches({ ownerId: identity.id, taskIds: body.task_ids, res }),
     }),
     route({
       method: 'get',

@@ -11,8 +11,9 @@ import { requestIdOf } from './request-id';
 const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
 /** Error classes of our publisher, the Temporal client and amqplib that mean an engine cannot be reached. */
 const ENGINE_ERRORS = new Set(['PublishError', 'ServiceError', 'IllegalOperationError']);
-const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|the message broker is not connected)/;
-const UNAVAILABLE_SQLSTATE = /^(08|53|57P|40)/;
+const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|Query read timeout|the message broker is not connected)/;
+/** Among them 57014, a statement that took too long, and 55P03, a lock that was not free in time. */
+const UNAVAILABLE_SQLSTATE = /^(08|53|57|40|55P03)/;
 /** SQLSTATE classes of invalid data and of Postgres limits, such as the depth of JSON. */
 const DATA_SQLSTATE = /^(22|54)/;
 

@@ -1,6 +1,7 @@
 import type { RequestHandler } from 'express';
 
 import { RetryableError } from '../../contracts/errors';
+import { ByteBudget } from '../byte-budget';
 
 /**
  * Bounds the bytes of the request bodies that the process holds. Above the limit a request waits before its body is read:
@@ -24,18 +25,7 @@ export function limitBodiesInFlight({
   limitBytes = LIMIT_BYTES,
   maxWaitMs = MAX_WAIT_MS,
 }: BodyLimit): RequestHandler {
-  let held = 0;
-  /** In the order of arrival: a large body is not overtaken for ever by small ones. */
-  const queue: { bytes: number; admit: () => void }[] = [];
-
-  const fits = (bytes: number): boolean => held === 0 || held + bytes <= limitBytes;
-
-  function admitNext(): void {
-    for (let next = queue[0]; next && fits(next.bytes); next = queue[0]) {
-      queue.shift();
-      next.admit();
-    }
-  }
+  const budget = new ByteBudget(limitBytes);
 
   return function limitBodies(req, res, next) {
     const announced = req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length'] ?? 0) : maxBodyBytes;
@@ -44,34 +34,20 @@ export function limitBodiesInFlight({
       next();
       return;
     }
-    const hold = (): void => {
-      held += bytes;
-      res.once('close', () => {
-        held -= bytes;
-        admitNext();
-      });
+    const waiting: { timer?: NodeJS.Timeout } = {};
+    let isAdmitted = false;
+    const leave = budget.request(bytes, (release) => {
+      isAdmitted = true;
+      clearTimeout(waiting.timer);
+      res.once('close', release);
       next();
-    };
-    if (queue.length === 0 && fits(bytes)) {
-      hold();
-      return;
-    }
-    const entry = {
-      bytes,
-      admit: () => {
-        clearTimeout(timer);
-        res.off('close', leave);
-        hold();
-      },
-    };
-    const leave = (): void => {
-      clearTimeout(timer);
-      const at = queue.indexOf(entry);
-      if (at >= 0) queue.splice(at, 1);
-      admitNext();
-    };
-    const timer = setTimeout(() => {
-      res.off('close', leave);
+    });
+    if (isAdmitted) return;
+    res.once('close', () => {
+      clearTimeout(waiting.timer);
+      leave();
+    });
+    waiting.timer = setTimeout(() => {
       leave();
       next(
         new RetryableError('The service holds too many large requests. Repeat this request in a few seconds.', {
@@ -79,7 +55,5 @@ export function limitBodiesInFlight({
         }),
       );
     }, maxWaitMs);
-    res.once('close', leave);
-    queue.push(entry);
   };
 }

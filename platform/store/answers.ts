@@ -49,7 +49,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
       answers.map((answer) => answer.endpointQueueId ?? null),
       answers.map((answer) => answer.attempt ?? null),
       answers.map((answer) => answer.state),
-      answers.map((answer) => Buffer.from(answer.frame)),
+      answers.map(({ frame }) => Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)),
       answers.map((answer) => (answer.retryMs === undefined ? null : Math.ceil(answer.retryMs))),
       answers.map((answer) => answer.isLoss ?? false),
     ],

@@ -16,28 +16,42 @@ export interface TaskRow {
   frame: Buffer | null;
 }
 
-const SELECT_TASK = `
-  select t.id, t.state, t.attempt, t.function_id as "functionId", q.endpoint_id as "endpointId", t.task_group_id as "taskGroupId",
-         t.answered_at as "answeredAt", r.frame
-    from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id left join results r on r.id = t.id`;
+const TASK_COLUMNS = `t.id, t.state, t.attempt, t.function_id as "functionId", q.endpoint_id as "endpointId",
+  t.task_group_id as "taskGroupId", t.answered_at as "answeredAt"`;
+const FROM_TASKS = 'from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id left join results r on r.id = t.id';
 
 export async function findTask(db: Database, ownerId: string, id: string): Promise<TaskRow | undefined> {
   const { rows } = await db.query<TaskRow>({
     name: 'find-task',
-    text: `${SELECT_TASK} where t.id = $1 and t.owner_id = $2`,
+    text: `select ${TASK_COLUMNS}, r.frame ${FROM_TASKS} where t.id = $1 and t.owner_id = $2`,
     values: [id, ownerId],
   });
   return rows[0];
 }
 
-/** Omits unknown ids and tasks of other owners. */
-export async function findTasks(db: Database, ownerId: string, ids: readonly string[]): Promise<TaskRow[]> {
-  const { rows } = await db.query<TaskRow>({
-    name: 'find-tasks',
-    text: `${SELECT_TASK} where t.id = any ($1) and t.owner_id = $2`,
+export interface TaskSize extends Omit<TaskRow, 'frame'> {
+  /** Bytes of the result message; 0 without an answer. */
+  frameBytes: number;
+}
+
+/** Tasks without their results. Omits unknown ids and tasks of other owners. */
+export async function sizeTasks(db: Database, ownerId: string, ids: readonly string[]): Promise<TaskSize[]> {
+  const { rows } = await db.query<TaskSize>({
+    name: 'size-tasks',
+    text: `select ${TASK_COLUMNS}, coalesce(octet_length(r.frame), 0) as "frameBytes" ${FROM_TASKS} where t.id = any ($1) and t.owner_id = $2`,
     values: [ids, ownerId],
   });
   return rows;
+}
+
+/** Result messages by task id. */
+export async function readFrames(db: Database, ids: readonly string[]): Promise<Map<string, Buffer>> {
+  const { rows } = await db.query<{ id: string; frame: Buffer }>({
+    name: 'read-frames',
+    text: 'select id, frame from results where id = any ($1)',
+    values: [ids],
+  });
+  return new Map(rows.map(({ id, frame }) => [id, frame]));
 }
 
 /** The task buffer: code, then payload. Undefined when the task or a referenced result no longer exists. */
@@ -100,7 +114,7 @@ export interface GroupResultRow {
 }
 
 /** A page ends where its frames exceed this size; it has at least one. */
-const MAX_PAGE_BYTES = 32 * 1024 * 1024;
+const MAX_PAGE_BYTES = 8 * 1024 * 1024;
 
 /** Answers of a group after the sequence number `after`, in order. */
 export async function listGroupResults(db: Database, groupId: string, after: number, limit: number): Promise<GroupResultRow[]> {

@@ -233,6 +233,23 @@ describe('tasks and results in the store', () => {
     });
   });
 
+  test('results that exceed one page are in one answer, for all released clients', async () => {
+    const alice = await join();
+    const { endpointId, functionId } = await prepare(alice);
+    const { taskIds } = await submit(alice, endpointId, functionId, 12);
+    const value = (index: number): string => `00\n${String(index).repeat(1_000_000)}`;
+    for (const [index, id] of taskIds.slice(1).entries()) await answerTask(endpointId, id, value(index));
+    const { status, body } = await alice.call('POST', '/v2/batch_status', { task_ids: [...taskIds, randomUUID()] });
+    expect(status).toBe(200);
+    expect(Object.keys(body.results as object)).toHaveLength(taskIds.length);
+    expect(body.results[taskIds[0]!]).toEqual({ task_id: taskIds[0], status: 'waiting-for-ep' });
+    for (const [index, id] of taskIds.slice(1).entries()) {
+      const { result, ...rest } = body.results[id] as { result: string };
+      expect(rest).toEqual({ task_id: id, status: 'success', completion_t: expect.any(String) });
+      expect(result === value(index)).toBe(true);
+    }
+  });
+
   test('tasks, groups and submissions of others are not found, by administrators neither', async () => {
     const [alice, admin] = [await join(), await join(true)];
     const { endpointId, functionId } = await prepare(alice);

@@ -8,6 +8,7 @@ import { createApp } from '../../api/app';
 import { COMPUTE_RESOURCE_SERVER } from '../../api/auth/scopes';
 import type { ApiDeps } from '../../api/deps';
 import { createGroupWatch } from '../../api/group-watch';
+import { createTaskBatches } from '../../api/task-batch';
 import type { Command } from '../../contracts/frames';
 import { makeSubmissionId, taskIdOf } from '../../contracts/ids';
 import type { Identity } from '../../platform/access';
@@ -189,6 +190,7 @@ export async function startApi(options: {
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,
+    taskBatches: createTaskBatches(db),
     revocations: { watch: () => () => undefined, close: () => undefined },
     onEndpointDeleted: async () => undefined,
     sendCommand: async (endpointId, command) => void commands.push({ endpointId, command }),

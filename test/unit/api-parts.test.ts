@@ -117,7 +117,7 @@ describe('the result connection of stock clients', () => {
 
 describe('errors at the border', () => {
   test('a lost engine is 503 and says nothing of itself', () => {
-    for (const code of ['ECONNREFUSED', '57P01', '08006', '53300']) {
+    for (const code of ['ECONNREFUSED', '57P01', '57014', '08006', '53300']) {
       const error = translateError(Object.assign(new Error('connect 10.0.0.7:5432'), { code }));
       expect(error).toMatchObject({ code: 'UNAVAILABLE', httpStatus: 503 });
       expect(error.retryAfterS).toBeGreaterThan(0);
