@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 
 import { InvalidArgumentError } from 'commander';
 
+import { ensureError } from '../contracts/errors';
 import { isUuid } from '../contracts/ids';
+import { parseExactly } from '../contracts/json-text';
 import { UserError } from '../local/machine/user-error';
 
 /** Parsers of arguments; what they throw is a wrong command line. */
@@ -24,6 +26,7 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
+/** Numbers that JavaScript would change stay as they are written: they are passed on, not computed with. */
 export function parseJsonArray(text: string): unknown[] {
   const value = parseJson(text);
   if (!Array.isArray(value)) throw new InvalidArgumentError('give a JSON array, such as [1, "two"].');
@@ -38,11 +41,21 @@ export function parseJsonObject(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
+/** JSON, or `@` and the name of a file with JSON. */
 function parseJson(text: string): unknown {
+  const json = text.startsWith('@') ? readText(text.slice(1)) : text;
   try {
-    return JSON.parse(text) as unknown;
+    return parseExactly(json);
+  } catch (error) {
+    throw new InvalidArgumentError(`this is not JSON: ${ensureError(error).message}.`);
+  }
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').replace(/^\uFEFF/, ''); // a byte order mark
   } catch {
-    throw new InvalidArgumentError('this is not JSON.');
+    throw new InvalidArgumentError(`the file ${file} cannot be read.`);
   }
 }
 

@@ -8,40 +8,45 @@ import { functionFile, python } from '../sdk';
 import type { FunctionSource } from '../sdk';
 
 /**
- * Takes one function's own text out of a Python file, decorators included, as `inspect.getsource` would give it, and the
- * imports of the file that it uses before it.
+ * Checks a Python file and says which functions its top level defines, in an `if` or a `try` too. The whole text is sent:
+ * its imports, constants and helpers run on the endpoint before the function does, but for `if __name__ == "__main__"`.
+ * Python reads the file, so that the encoding that it declares holds.
  */
-const EXTRACT = `
-import ast, json, sys
-path, name = sys.argv[1], sys.argv[2]
-text = open(path, encoding='utf-8').read()
+const CHECK = `
+import ast, json, sys, tokenize, unicodedata
+path, name = sys.argv[1], unicodedata.normalize('NFKC', sys.argv[2])
 try:
+    with tokenize.open(path) as file:
+        text = file.read()
+    if '\\0' in text:
+        line = text[:text.index('\\0')].count('\\n') + 1
+        sys.exit(f'{path}, line {line}: there is a NUL character, which Python does not read; remove it.')
     tree = ast.parse(text)
+except UnicodeDecodeError as e:
+    sys.exit(f'{path} is not {e.encoding}: {e.reason}. Save it as UTF-8, or declare its encoding in the first line.')
 except SyntaxError as e:
-    sys.exit(f'{path}, line {e.lineno}: {e.msg}.')
-lines = text.split('\\n')
-functions = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
-known = ', '.join(n.name for n in functions) or 'none'
+    sys.exit(f'{path}, line {e.lineno}: {e.msg}.' if e.lineno else f'{path}: {e.msg}.')
+def defined(body):
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name
+        elif not isinstance(node, ast.ClassDef):
+            for part in ('body', 'orelse', 'finalbody'):
+                yield from defined(getattr(node, part, None) or [])
+            for handler in getattr(node, 'handlers', []):
+                yield from defined(handler.body)
+functions = list(dict.fromkeys(defined(tree.body)))
+assigned = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+known = ', '.join(functions) or 'none'
 if not name:
     if len(functions) != 1:
         sys.exit(f'Say which function of {path} is meant, as {path}:NAME; there are: {known}.')
-    name = functions[0].name
-for node in reversed(functions):
-    if node.name == name:
-        break
-else:
+    name = functions[0]
+elif name not in functions and name not in assigned:
     sys.exit(f'There is no function {name} at the top level of {path}; there are: {known}.')
-first = min([node.lineno] + [d.lineno for d in node.decorator_list])
-used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-def is_used(statement):
-    if not isinstance(statement, (ast.Import, ast.ImportFrom)):
-        return False
-    if isinstance(statement, ast.ImportFrom) and statement.module == '__future__':
-        return True
-    return any((a.asname or a.name.split('.')[0]) in used or a.name == '*' for a in statement.names)
-head = [ast.unparse(s) for s in tree.body if is_used(s)]
-print(json.dumps({'name': name, 'source': '\\n'.join(head + lines[first - 1:node.end_lineno]) + '\\n'}))
+print(json.dumps({'name': name, 'source': text}))
 `;
+const MAX_SOURCE_BYTES = 64 * 1024 * 1024;
 
 /** Reads `FILE[:NAME]`, by the file's extension; throws a {@link UserError} that says what is not right about it. */
 export function readFunction(reference: string): FunctionSource {
@@ -53,7 +58,10 @@ export function readFunction(reference: string): FunctionSource {
 }
 
 function readPython(file: string, wanted: string): FunctionSource {
-  const { status, stdout, stderr } = spawnSync(findBasePython().path, ['-c', EXTRACT, file, wanted], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(findBasePython().path, ['-c', CHECK, file, wanted], {
+    encoding: 'utf8',
+    maxBuffer: MAX_SOURCE_BYTES,
+  });
   if (status !== 0) throw new UserError(stderr.trim());
   const { name, source } = JSON.parse(stdout) as { name: string; source: string };
   return python(source, name);

@@ -37,8 +37,5 @@ export function printFields(fields: readonly (readonly [string, string])[]): voi
   for (const [name, value] of fields) print(`${name.padEnd(width)}  ${value}`);
 }
 
-/** A value as a person reads it: text as it is, everything else as JSON. */
-export const show = (value: unknown): string => (typeof value === 'string' ? value : (JSON.stringify(value) ?? ''));
-
 /** `2026-11-24 10:05:00` of an ISO time. */
 export const showTime = (iso: string): string => iso.slice(0, 19).replace('T', ' ');

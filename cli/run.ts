@@ -1,20 +1,22 @@
 import { isEndState } from '../contracts/states';
 import { UserError } from '../local/machine/user-error';
-import { FuncXError, TaskError } from '../sdk';
+import { FuncXError } from '../sdk';
 
 import { parseJsonArray, parseJsonObject, parsePositive } from './arguments';
 import { withClient } from './connection';
 import { readFunction } from './function-source';
 import { findEndpoint } from './lookup';
-import { addCommonOptions, print, show } from './output';
+import { addCommonOptions, print } from './output';
+import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
 
-import type { Client } from '../sdk';
+import type { Client, TaskState } from '../sdk';
 import type { CommonOptions } from './output';
 
 /** A person waits that long without asking why. */
 const TELL_AFTER_MS = 2_000;
+const LONG_POLL_S = 20;
 /** As shells have it for a program that was ended by Ctrl-C. */
 const INTERRUPTED = 130;
 
@@ -23,18 +25,22 @@ interface RunOptions extends CommonOptions {
   args: unknown[];
   kwargs: Record<string, unknown>;
   timeout?: number;
+  output?: string;
 }
 
 export function addRunCommand(program: Command): void {
   addCommonOptions(program.command('run').description('run a function of a file on an endpoint and print what it returns'))
     .argument('<FILE[:NAME]>', 'a .py, .js or .sh file, and which function of it')
     .requiredOption('--endpoint <name|id>', 'where to run it')
-    .option('--args <json>', 'positional arguments, a JSON array', parseJsonArray, [])
-    .option('--kwargs <json>', 'keyword arguments, a JSON object', parseJsonObject, {})
+    .option('--args <json|@file>', 'positional arguments, a JSON array', parseJsonArray, [])
+    .option('--kwargs <json|@file>', 'keyword arguments, a JSON object', parseJsonObject, {})
+    .option('--output <file>', 'write the value to this file: text and bytes as they are, else JSON, else a pickle')
     .option('--timeout <seconds>', 'stop waiting after this time; the task goes on', parsePositive)
     .addHelpText(
       'after',
-      '\nWith --json: {"task_id", "value"} or {"task_id", "exception"}. The exit code is 1 when the function failed.',
+      '\nThe whole file is sent; what it guards with __name__ == "__main__" does not run. A Python value that is not JSON is' +
+        ' shown by its repr.\nWith --json: {"task_id", "value"} or {"task_id", "exception"}; numbers are as the function wrote' +
+        ' them, NaN too. The exit code is 1 when the function failed.',
     )
     .action((reference: string, options: RunOptions) => withClient(options, (client) => run(client, reference, options)));
 }
@@ -53,20 +59,45 @@ async function run(client: Client, reference: string, options: RunOptions): Prom
     process.exit(INTERRUPTED);
   });
   try {
-    const value = await client.result(taskId, signal ? { signal } : {});
-    print(asJson ? JSON.stringify({ task_id: taskId, value: value ?? null }) : show(value));
+    const task = await waitForEnd(client, taskId, signal);
+    clearTimeout(notice);
+    if (task.result === undefined) showFailure(task, asJson);
+    else showResult(task, task.result, options);
   } catch (error) {
-    if (error instanceof TaskError) {
-      process.exitCode = 1;
-      if (asJson) print(JSON.stringify({ task_id: taskId, exception: error.message }));
-      else process.stderr.write(`${error.message.trimEnd()}\n`);
-      return;
-    }
     if (signal?.aborted !== true) throw error;
     throw new UserError(`No answer within ${options.timeout} s. ${goesOn(taskId)}`);
   } finally {
     clearTimeout(notice);
   }
+}
+
+async function waitForEnd(client: Client, taskId: string, signal: AbortSignal | undefined): Promise<TaskState> {
+  for (;;) {
+    signal?.throwIfAborted();
+    const task = await client.task(taskId, { waitS: LONG_POLL_S, ...(signal ? { signal } : {}) });
+    if (isEndState(task.state)) return task;
+  }
+}
+
+function showResult({ task_id, details }: TaskState, result: string, { json, output }: RunOptions): void {
+  const value = showValue(result, details);
+  if (output !== undefined) process.stderr.write(`${writeValue(output, result, details)}\n`);
+  if (json === true) {
+    const look = value.look === undefined ? '' : `,${JSON.stringify(value.look).slice(1, -1)}`;
+    print(`{"task_id":${JSON.stringify(task_id)},"value":${value.json}${look === ',' ? '' : look}}`);
+    return;
+  }
+  if (output !== undefined) return;
+  print(value.text);
+  const note = noteOf(value);
+  if (note !== undefined) process.stderr.write(`${note}\n`);
+}
+
+function showFailure({ task_id, exception }: TaskState, asJson: boolean): void {
+  process.exitCode = 1;
+  const text = exception ?? 'The task failed without saying why.';
+  if (asJson) print(JSON.stringify({ task_id, exception: text }));
+  else process.stderr.write(`${text.trimEnd()}\n`);
 }
 
 const goesOn = (taskId: string): string =>

@@ -1,9 +1,10 @@
 import { isEndState } from '../contracts/states';
-import { valueOf } from '../sdk/values';
+import { UserError } from '../local/machine/user-error';
 
 import { parseId, parsePositive } from './arguments';
 import { withClient } from './connection';
-import { addCommonOptions, print, printFields, printJson, show } from './output';
+import { addCommonOptions, print, printFields, printJson } from './output';
+import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
 
@@ -17,7 +18,8 @@ export function addTaskCommands(program: Command): void {
   addCommonOptions(program.command('task').description('show the state of a task, with its result or traceback'))
     .argument('<id>', 'the task', parseId)
     .option('--wait <seconds>', 'wait this long for its end', parsePositive)
-    .action((id: string, options: CommonOptions & { wait?: number }) => showTask(id, options));
+    .option('--output <file>', 'write the value to this file: text and bytes as they are, else JSON, else a pickle')
+    .action((id: string, options: TaskOptions) => showTask(id, options));
 
   const cancel = program.command('cancel').description('cancel what has no answer yet');
   const kinds = {
@@ -33,10 +35,23 @@ export function addTaskCommands(program: Command): void {
   }
 }
 
-async function showTask(id: string, options: CommonOptions & { wait?: number }): Promise<void> {
+interface TaskOptions extends CommonOptions {
+  wait?: number;
+  output?: string;
+}
+
+async function showTask(id: string, options: TaskOptions): Promise<void> {
   const task = await withClient(options, (client) => readTask(client, id, options.wait ?? 0));
-  const value = task.result === undefined ? undefined : valueOf(task.result);
-  if (options.json === true) return printJson({ ...task, ...(task.result === undefined ? {} : { value }) });
+  const value = task.result === undefined ? undefined : showValue(task.result, task.details);
+  if (options.output !== undefined) {
+    if (task.result === undefined) throw new UserError(`Task ${id} is ${task.state} and has no value; nothing was written.`);
+    process.stderr.write(`${writeValue(options.output, task.result, task.details)}\n`);
+  }
+  if (options.json === true) {
+    const text = JSON.stringify(task, null, 2);
+    print(value === undefined ? text : `${text.slice(0, -2)},\n  "value": ${value.json}\n}`);
+    return;
+  }
   printFields([
     ['task', task.task_id],
     ['state', task.error_code === undefined ? task.state : `${task.state} (${task.error_code})`],
@@ -47,7 +62,11 @@ async function showTask(id: string, options: CommonOptions & { wait?: number }):
     ['task group', task.task_group_id],
   ]);
   if (task.exception !== undefined) print(`\n${task.exception}`);
-  else if (task.result !== undefined) print(`\n${show(value)}`);
+  else if (value !== undefined && options.output === undefined) {
+    print(`\n${value.text}`);
+    const note = noteOf(value);
+    if (note !== undefined) process.stderr.write(`${note}\n`);
+  }
 }
 
 async function readTask(client: Client, id: string, waitS: number): Promise<TaskState> {

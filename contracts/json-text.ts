@@ -143,7 +143,7 @@ class JsonReader {
 
   #number(token: string): number | bigint | ExactNumber {
     const value = Number(token);
-    if (this.integers === 'exact') return String(value) === token ? value : new ExactNumber(token);
+    if (this.integers === 'exact') return isWrittenAs(value, token) ? value : new ExactNumber(token);
     const isInteger = /^-?[0-9]+$/.test(token);
     if (isInteger ? Number.isSafeInteger(value) : Number.isFinite(value)) return value;
     if (isInteger && this.integers === 'bigint') return BigInt(token);
@@ -172,6 +172,12 @@ class JsonReader {
     const what = this.#at < this.text.length ? `Unexpected ${JSON.stringify(this.text[this.#at])}` : 'Unexpected end';
     throw new SyntaxError(`${what} in JSON at position ${this.#at}`);
   }
+}
+
+/** True when {@link stringifyJsonText} writes the number with these characters. */
+function isWrittenAs(value: number, token: string): boolean {
+  const isUnsafe = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21;
+  return !isUnsafe && String(value) === token;
 }
 
 /**

@@ -97,7 +97,7 @@ export function functionFile(path: string, name?: string): FunctionSource {
     case '.cjs':
       return javascript(readSource(path), name);
     case '.sh':
-      return shell(readSource(path), named);
+      return shell(readSource(path).replaceAll('\r\n', '\n'), named); // a shell takes the \r for a part of the word
     default:
       throw new TerminalError('INVALID_REQUEST', `${path} is of no known language; functions are .py, .js, .cjs or .sh files.`);
   }

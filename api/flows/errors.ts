@@ -51,7 +51,7 @@ export const speaksFlows = (): RequestHandler =>
 
 /** Answers what the caller did wrong; what the service did wrong goes on to the general handler, which logs it. */
 export const flowsErrors = (): ErrorRequestHandler =>
-  function answerFlowsError(thrown: unknown, _req, res, next) {
+  function answerFlowsError(thrown: unknown, req, res, next) {
     if (res.locals.speaksFlows !== true || res.headersSent) {
       next(thrown);
       return;
@@ -61,7 +61,7 @@ export const flowsErrors = (): ErrorRequestHandler =>
       res.status(thrown.status).json(bodyOf(thrown, debugId));
       return;
     }
-    const error = translateError(thrown);
+    const error = translateError(thrown, req.body);
     const own = ofService(error);
     if (own === undefined) {
       // 413, 429 and 5xx keep their code and status; the general handler sends the headers and this body.

@@ -14,7 +14,7 @@ export const releaseErrors = (): ErrorRequestHandler =>
       next(thrown);
       return;
     }
-    const error = translateError(thrown);
+    const error = translateError(thrown, req.body);
     if (error.httpStatus >= 500) {
       res.locals.errorBody = errorDocument(error); // The general handler responds with this body.
       next(thrown);

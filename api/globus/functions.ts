@@ -43,7 +43,8 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
           name: body.function_name,
           code: Buffer.from(code),
           isSerialized: body.serialized,
-          description: body.description ?? null,
+          // The SDK sends the docstring, and Postgres stores no NUL.
+          description: body.description?.replaceAll('\0', '\uFFFD') ?? null,
           isPublic: body.public ?? false,
           groupId: body.group ?? null,
           metadata: { ...body.meta, ...(body.serialized ? {} : { language: body.language }) },

@@ -16,6 +16,7 @@ const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|Query read tim
 const UNAVAILABLE_SQLSTATE = /^(08|53|57|40|55P03)/;
 /** SQLSTATE classes of invalid data and of Postgres limits, such as the depth of JSON. */
 const DATA_SQLSTATE = /^(22|54)/;
+const MAX_PLACE_CHARS = 200;
 
 export const unknownRoute = (): RequestHandler =>
   function noSuchRoute(req) {
@@ -25,7 +26,7 @@ export const unknownRoute = (): RequestHandler =>
 export const errorHandler = (log: Logger): ErrorRequestHandler =>
   // Express recognizes error handlers by their four parameters.
   function answerError(thrown: unknown, req, res, _next) {
-    const error = translateError(thrown);
+    const error = translateError(thrown, req.body);
     const requestId = requestIdOf(res);
     if (error.httpStatus >= 500) log.error({ err: thrown, requestId, method: req.method, path: req.path }, 'a request failed');
     else log.debug({ code: error.code, reason: error.message, requestId }, 'a request was refused');
@@ -51,8 +52,8 @@ export function errorBody(error: FuncXError, requestId: string): ErrorBody {
   };
 }
 
-/** Converts any thrown value to one of our errors. */
-export function translateError(thrown: unknown): FuncXError {
+/** Converts any thrown value to one of our errors. `body` is that of the request, to name a part that the store refused. */
+export function translateError(thrown: unknown, body?: unknown): FuncXError {
   if (thrown instanceof FuncXError) return thrown;
   const error = ensureError(thrown);
   const { type, code, status } = error as { type?: unknown; code?: unknown; status?: unknown };
@@ -60,18 +61,29 @@ export function translateError(thrown: unknown): FuncXError {
   if (typeof code === 'string') {
     if (CONNECTION_CODES.has(code) || UNAVAILABLE_SQLSTATE.test(code)) return unavailable(error);
     if (DATA_SQLSTATE.test(code)) {
-      return new TerminalError(
-        'INVALID_REQUEST',
-        'the request contains a NUL character or JSON that is nested too deeply; remove it',
-        {
-          cause: error,
-        },
-      );
+      const place = placeOfNul(body);
+      const text =
+        place === undefined
+          ? 'the request contains a NUL character or JSON that is nested too deeply; remove it'
+          : `the field ${place} contains a NUL character, which cannot be stored; remove it`;
+      return new TerminalError('INVALID_REQUEST', text, { cause: error });
     }
   }
   if (error instanceof URIError) return new TerminalError('NOT_FOUND', 'the path is not a valid URL path', { cause: error });
   if (ENGINE_ERRORS.has(error.name) || LOST_CONNECTION.test(error.message)) return unavailable(error);
   return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause: error });
+}
+
+/** Where a body holds a NUL, such as `meta.author`. It was parsed, so it is not nested too deeply for this. */
+function placeOfNul(value: unknown, place = ''): string | undefined {
+  if (typeof value === 'string') return value.includes('\0') ? place : undefined;
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, item] of Object.entries(value)) {
+    const at = place === '' ? key : `${place}.${key}`;
+    const found = key.includes('\0') ? at.replaceAll('\0', '\\0') : placeOfNul(item, at);
+    if (found !== undefined) return found.slice(0, MAX_PLACE_CHARS);
+  }
+  return undefined;
 }
 
 function unavailable(cause: Error): RetryableError {

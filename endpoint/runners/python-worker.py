@@ -2,9 +2,10 @@
 
 Frames on file descriptor 3, both ways: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
 In:  {"task_id", "result_serializers"?, "max_result_chars"?} and the task buffer.
-Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?} and the
-     result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
-     names of its class and its bases.
+Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?} and
+     the result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
+     names of its class and its bases. "value" has "type" and "repr" of a result that is not JSON, for a submitter who asked
+     for JSON and cannot read anything else.
 
 What a function sees follows the stock worker (globus_compute_endpoint.engines.helper.execute_task): GC_TASK_UUID,
 GC_TASK_SANDBOX_DIR, the working directory, and a function that is deserialized anew for each call, so that no call sees
@@ -37,6 +38,10 @@ SOURCE_IDENTIFIERS = ("st\n", "sd\n")
 COMPILED_LIMIT = 256
 WORKER_PID = os.getpid()
 MAX_EXCEPTION_NAMES = 20
+MAX_REPR_CHARS = 4_000
+# The repr of a larger result may take long, unless its package is known to summarize.
+MAX_REPR_DATA_CHARS = 1_000_000
+SUMMARIZING = {"numpy", "pandas", "polars", "scipy", "torch", "xarray"}
 # A function may replace json.dumps: answers are encoded by an encoder of our own.
 ENCODER = json.JSONEncoder()
 DECODER = json.JSONDecoder()
@@ -264,10 +269,23 @@ class Worker:
             self.state.restore()  # __reduce__ and __getstate__ are code of the user too
         return data
 
+    def look_of(self, value, data):
+        cls = type(value)
+        look = {"type": cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"}
+        try:
+            if len(data) <= MAX_REPR_DATA_CHARS or cls.__module__.partition(".")[0] in SUMMARIZING:
+                text = repr(value)
+                look["repr"] = text if len(text) <= MAX_REPR_CHARS else text[:MAX_REPR_CHARS] + "..."
+        except Exception:
+            pass  # code of the user; the type alone says something
+        finally:
+            self.state.restore()
+        return look
+
     def execute(self, header, buffer):
         """Returns the answer's header and body. Never raises, whatever the function does."""
         start_ns = time.time_ns()
-        error = None
+        error = look = None
         try:
             self.enter_directory(header["task_id"])
             code, args, kwargs = split_three(buffer)
@@ -276,7 +294,10 @@ class Worker:
             args = self.serializer.deserialize(args)
             kwargs = self.serializer.deserialize(kwargs)
             value = self.call(function, args, kwargs)
-            data = self.serialize(value, header.get("result_serializers") or ())
+            serializers = header.get("result_serializers") or ()
+            data = self.serialize(value, serializers)
+            if not data.startswith("11\n") and serializers and serializers[0].endswith(".JSONData"):
+                look = self.look_of(value, data)
             limit = header.get("max_result_chars")
             if limit is not None and len(data) > limit:
                 error = {
@@ -297,6 +318,8 @@ class Worker:
         if os.getpid() != WORKER_PID:
             os._exit(0)
         answer = {"start_ns": start_ns, "end_ns": time.time_ns()}
+        if look is not None and error is None:
+            answer["value"] = look
         if error is not None:
             answer["error"] = error
             if self.interrupted:

@@ -53,6 +53,7 @@ const answerSchema = z.object({
   end_ns: z.number(),
   error: z.object({ code: z.string(), user_message: z.string(), exception: z.array(z.string()).optional() }).optional(),
   interrupted: z.boolean().optional(),
+  value: z.record(z.string(), z.unknown()).optional(),
   /** The process ends after this answer. */
   last: z.boolean().optional(),
 });
@@ -229,14 +230,14 @@ class Incarnation {
     const pending = this.#pending;
     if (!pending) return; // the answer of a call that was given up
     const answer = answerSchema.parse(frame.header);
-    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted } = answer;
+    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted, value } = answer;
     if (answer.last) this.isDying = true;
     this.#pending = undefined;
     pending.resolve({
       data: frame.body,
       startedNs,
       endedNs,
-      details: this.#details,
+      details: value === undefined ? this.#details : { ...this.#details, value },
       ...(error ? { error: { code: error.code, userMessage: error.user_message, classes: error.exception } } : {}),
       ...(isInterrupted ? { isInterrupted } : {}),
     });

@@ -206,6 +206,26 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     expect((await run(source('st', fake), { resultSerializers: serializers })).data).toBe('11\n{"mean": 3.5}');
   });
 
+  test('a result that is not JSON comes with its type and its repr, for a submitter who asked for JSON', async () => {
+    const serializers = [...JSON_RESULT, 'globus_compute_sdk.serialize.DillDataBase64'];
+    const looks = async (code: string): Promise<unknown> =>
+      (await run(source('st', `f:def f():\n${code}`), { resultSerializers: serializers, maxResultChars: 4_000_000 })).details
+        ?.value;
+    expect(await looks('    return {1}\n')).toEqual({ type: 'set', repr: '{1}' });
+    expect(await looks('    import datetime\n    return datetime.date(2026, 1, 2)\n')).toEqual({
+      type: 'datetime.date',
+      repr: 'datetime.date(2026, 1, 2)',
+    });
+    expect(await looks('    return [1, 2]\n')).toBeUndefined();
+    const failing = '    from fractions import Fraction\n    Fraction.__repr__ = None\n    return Fraction(1, 2)\n';
+    expect(await looks(failing)).toEqual({ type: 'fractions.Fraction' });
+    expect(await looks('    return {b"x" * 2_000_000}\n')).toEqual({ type: 'set' });
+    const long = (await looks('    return {b"x" * 10_000}\n')) as { repr: string };
+    expect([long.repr.length, long.repr.slice(-3)]).toEqual([4_003, '...']);
+    const unasked = await run(source('st', 'f:def f():\n    return {1}\n'), { resultSerializers: undefined });
+    expect(unasked.details?.value).toBeUndefined();
+  });
+
   test('a byte order mark, and a name in another Unicode form than in the source, do no harm', async () => {
     expect((await run(source('st', 'f:\ufeffdef f():\n    return 1\n'))).data).toBe('11\n1');
     const name = 'größe';

@@ -125,6 +125,14 @@ describe('errors at the border', () => {
     }
   });
 
+  test('a NUL that the store refuses is refused with the name of its field', () => {
+    const refused = Object.assign(new Error('invalid byte sequence'), { code: '22021' });
+    const messageOf = (body: unknown): string => translateError(refused, body).message;
+    expect(messageOf({ function_name: 'f', meta: { tags: ['a', 'b\0'] } })).toContain('the field meta.tags.1 contains a NUL');
+    expect(messageOf({ meta: { 'a\0b': 1 } })).toContain('the field meta.a\\0b contains a NUL');
+    expect(messageOf(undefined)).toContain('a NUL character or JSON that is nested too deeply');
+  });
+
   test('what nobody expected is 500 and says nothing of itself', () => {
     const body = errorBody(translateError(new Error('relation "secret" does not exist')), 'id');
     expect(body).toMatchObject({ code: 'INTERNAL', status: 500 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-import { isExactInJavaScript, parseJsonText, stringifyJsonText } from '../../contracts/json-text';
+import { isExactInJavaScript, parseExactly, parseJsonText, stringifyJsonText } from '../../contracts/json-text';
 import { packJsonArguments, packJsonTexts, unpackBuffers } from '../../contracts/packing';
 import { valueOf } from '../../sdk/values';
 
@@ -46,6 +46,11 @@ test('plain values are written as JSON.stringify writes them', () => {
   expect(stringifyJsonText({ date, left: undefined, list: [undefined] })).toBe(
     '{"date":"1970-01-01T00:00:00.000Z","list":[null]}',
   );
+});
+
+test('exact numbers are written as they were read', () => {
+  const text = '[1.0,1e2,10000000000000000,1152921504606846976,-0,NaN,1e400,0.1,7]';
+  expect(stringifyJsonText(parseExactly(text))).toBe(text);
 });
 
 test('a bigint becomes an integer', () => {
