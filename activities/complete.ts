@@ -74,6 +74,9 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
 async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<Stage> {
   const completed = await storeAnswers(deps.db, answers);
   await failPoint('store');
+  for (const queueId of new Set(answers.map(({ endpointQueueId }) => endpointQueueId))) {
+    if (queueId !== undefined) deps.onPlacesFreed?.(queueId);
+  }
   const deliver: Delivery[] = [];
   completed.forEach((row, index) => {
     const answer = answers[index];

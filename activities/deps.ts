@@ -11,4 +11,6 @@ export interface ActivityDeps {
   db: Database;
   publisher: Publisher;
   temporal: Temporal;
+  /** Called with the endpoint queues whose windows have more room. Only the process that runs pumps needs to know. */
+  onPlacesFreed?: (endpointQueueId: string) => void;
 }

@@ -3,36 +3,44 @@ import { Context } from '@temporalio/activity';
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store/claims';
 import type { ActivityDeps } from './deps';
+import type { FreePlaces, PlaceWait } from './free-places';
 import { dispatchClaim } from './publish-tasks';
 
 /** Well below the heartbeat timeout of the workflow. */
 const HEARTBEAT_MS = 1_000;
 const CHECK_MS = 2_000;
-/** The pause of a pump whose endpoint has no free place. */
-const POLL_INTERVAL_MS = 10;
+/** After a small claim: a claim costs as much as the messages of many tasks. */
+const SMALL_CLAIM_PAUSE_MS = 10;
 /** While the message broker accepts no messages. */
 const BLOCKED_POLL_INTERVAL_MS = 500;
-/** After a smaller claim the pump pauses as well: a claim costs as much as the messages of many tasks. */
+/** A smaller claim is a small one. */
 const MIN_BATCH = 100;
-/** Empty claims before the pump checks whether any task waits. */
-const EMPTY_CLAIMS_BEFORE_CHECK = 20;
+/** Empty claims at a window with room before the pump checks whether any task waits; 50 ms each. */
+const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
-export function createEndpointActivities(deps: ActivityDeps): EndpointActivities {
+export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePlaces): EndpointActivities {
   return {
     async pump({ taskQueueId: endpointQueueId }) {
       const context = Context.current();
+      const places = freePlaces.open(endpointQueueId);
       // A timer of its own: publishing may last as long as the message broker is blocked.
       const heartbeat = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
       try {
-        return await runPump(deps, endpointQueueId, context);
+        return await runPump(deps, endpointQueueId, places, context);
       } finally {
         clearInterval(heartbeat);
+        places.close();
       }
     },
   };
 }
 
-async function runPump(deps: ActivityDeps, endpointQueueId: string, { info, cancellationSignal }: Context): Promise<PumpOutcome> {
+async function runPump(
+  deps: ActivityDeps,
+  endpointQueueId: string,
+  places: PlaceWait,
+  { info, cancellationSignal }: Context,
+): Promise<PumpOutcome> {
   // Each try uses new claim ids. The store remembers the latest one until the pump ends well.
   const claimPrefix = `pump/${info.workflowExecution?.runId ?? ''}/${info.activityId}/${info.attempt}`;
   let dispatched = 0;
@@ -58,15 +66,17 @@ async function runPump(deps: ActivityDeps, endpointQueueId: string, { info, canc
       await pause(BLOCKED_POLL_INTERVAL_MS, cancellationSignal);
       continue;
     }
+    places.reset();
     const published = await dispatchClaim(deps, endpointQueueId, `${claimPrefix}/${claim}`, { isRepeated: false });
     if (published.length > 0) {
       dispatched += published.length;
       claim++;
       emptyClaims = 0;
+      if (published.length < MIN_BATCH) await pause(SMALL_CLAIM_PAUSE_MS, cancellationSignal);
     } else {
       emptyClaims++;
+      await places.next(CHECK_MS, cancellationSignal);
     }
-    if (published.length < MIN_BATCH) await pause(POLL_INTERVAL_MS, cancellationSignal);
   }
   throw cancellationSignal.reason instanceof Error ? cancellationSignal.reason : new Error('the worker shuts down');
 }

@@ -7,6 +7,7 @@ import {
   type AcceptingDeps,
   type ActivityDeps,
 } from '../activities';
+import { createFreePlaces } from '../activities/free-places';
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { createAccept } from '../accepting/accept';
 import { createGroupQueues } from '../accepting/group-queues';
@@ -23,6 +24,7 @@ import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { onStopSignal } from '../platform/shutdown';
+import { listRoomy } from '../platform/store/claims';
 import { startDeadLetterLoop } from './dead-letters';
 import { startFlowSweep } from './flow-sweep';
 import { startHealthServer } from './health-server';
@@ -41,7 +43,11 @@ async function main(): Promise<void> {
   log.info({ config: withoutSecrets(config) }, 'starting');
   const service = await connectService('funcx-workers', config, log, { eager: false });
   const { db, broker, publisher, temporal } = service;
-  const deps: ActivityDeps = { config, log, db, publisher, temporal };
+  const freePlaces = createFreePlaces(
+    (queueIds) => listRoomy(db, queueIds),
+    (error) => log.warn({ err: error }, 'the windows of endpoints could not be read; the next poll tries again'),
+  );
+  const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
 
   const shared = { connection: temporal.connection, namespace: config.TEMPORAL_NAMESPACE };
   const submissions = await createWorker({
@@ -54,7 +60,7 @@ async function main(): Promise<void> {
   const endpoints = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
-    activities: createEndpointActivities(deps),
+    activities: createEndpointActivities(deps, freePlaces),
     maxCachedWorkflows: 200,
     maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
   });

@@ -89,6 +89,16 @@ export async function forgetPump(db: Database, queueId: string): Promise<void> {
   await db.query('update endpoint_queues set pump_alive_at = null where id = $1', [queueId]);
 }
 
+/** Those of the given queues that are online and have room in their windows. */
+export async function listRoomy(db: Database, queueIds: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'list-roomy',
+    text: 'select id from endpoint_queues where id = any ($1) and is_online and in_flight < window_size',
+    values: [queueIds],
+  });
+  return rows.map(({ id }) => id);
+}
+
 /** The claim whose publishing a pump did not complete; its tasks must be published again. */
 export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
   const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from endpoint_queues where id = $1', [
