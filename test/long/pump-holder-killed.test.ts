@@ -1,0 +1,100 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+
+import { Pool } from 'pg';
+
+import { packJsonArguments } from '../../contracts/packing';
+import { printFigure } from '../helpers/figures';
+import { OwnSystem } from '../helpers/own-system';
+import { until } from '../helpers/until';
+
+/** Two `workers`: when the one that pumps for an endpoint is killed, the other one goes on. */
+
+const MAIN = join(__dirname, '..', '..', 'dist', 'workers', 'main.js');
+const TASKS = 3_000;
+/** The product hands over within 2 s; the rest is for a busy machine. */
+const LONGEST_GAP_MS = 4_000;
+const TICK_MS = 250;
+
+let system: OwnSystem;
+let store: Pool;
+const workers: ChildProcess[] = [];
+
+beforeAll(async () => {
+  system = await OwnSystem.start();
+  await system.run('api');
+  store = new Pool({ connectionString: system.variables.DATABASE_URL, max: 2 });
+}, 180_000);
+afterAll(async () => {
+  workers.forEach((child) => child.kill('SIGKILL'));
+  await store?.end();
+  await system?.stop();
+}, 120_000);
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function startWorkers(): Promise<ChildProcess> {
+  const port = await freePort();
+  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
+    env: {
+      ...process.env,
+      ...system.variables,
+      HEALTH_HOST: '127.0.0.1',
+      HEALTH_PORT: String(port),
+      FUNCX_HEARTBEAT_PERIOD_S: '1',
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const log = createWriteStream(join(system.layout.logsDir, `workers-${port}.log`));
+  child.stdout.pipe(log, { end: false });
+  child.stderr.pipe(log, { end: false });
+  workers.push(child);
+  await until('the workers are ready', async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, { deadlineMs: 60_000 });
+  return child;
+}
+
+async function answered(): Promise<number> {
+  const { rows } = await store.query<{ n: number }>('select count(*)::int as n from tasks where answered_at is not null');
+  return rows[0]!.n;
+}
+
+test('kill -9 of the workers that pump for an endpoint stops the endpoint for no longer than the other needs to take over', async () => {
+  const [first] = await Promise.all([startWorkers(), startWorkers()]);
+  await system.run('endpoint');
+  const nap = await system.register('nap', '() => new Promise((resolve) => setTimeout(resolve, 10))', 'javascript');
+  const submit = (): Promise<unknown> =>
+    system.request('POST', `/v3/endpoints/${system.endpointId()}/submit`, {
+      create_queue: false,
+      tasks: { [nap]: Array.from({ length: TASKS }, () => packJsonArguments([])) },
+      user_runtime: {},
+    });
+  // Of two, either one may pump: each is killed once, and the one that pumped is among them.
+  for (const victim of [first, workers[1]!]) {
+    const before = await answered();
+    await submit();
+    await until('a good part of it is answered', async () => (await answered()) > before + TASKS / 10, { deadlineMs: 60_000 });
+    victim.kill('SIGKILL');
+    const killedMs = Date.now();
+    let [last, lastMs, longestMs] = [await answered(), killedMs, 0];
+    await until(
+      'everything is answered',
+      async () => {
+        const now = await answered();
+        if (now > last) [longestMs, last, lastMs] = [Math.max(longestMs, Date.now() - lastMs), now, Date.now()];
+        return now === before + TASKS;
+      },
+      { deadlineMs: 120_000, everyMs: TICK_MS },
+    );
+    printFigure(`longest time without an answer after the kill: ${longestMs} ms`);
+    expect(longestMs).toBeLessThan(LONGEST_GAP_MS);
+    await startWorkers();
+  }
+}, 300_000);
