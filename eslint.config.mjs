@@ -65,6 +65,7 @@ const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: roo
                     },
                   ]),
               { group: ['**/main'], message: 'Nobody imports a composition root.' },
+              ...(['broker', 'bench'].includes(room) ? [] : [{ group: ['amqplib'], message: 'Only broker/ imports amqplib.' }]),
               ...(['contracts', 'flows', 'workflows'].includes(room)
                 ? [
                     {
