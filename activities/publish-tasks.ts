@@ -1,3 +1,4 @@
+import { encodeBatch, batchMessages, type BatchMessage } from '../contracts/batches';
 import { attemptName, encodeFrame, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
@@ -6,12 +7,20 @@ import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
-/** BodyReference and publish: the one way in which tasks reach the broker. */
+/** Claim and publish: the only way in which tasks reach the broker. */
 
 /** Tasks of one claim at most. */
 const CLAIM_TASKS = 500;
 /** Bodies of one claim at most; the first task is always taken. */
 const CLAIM_BYTES = 32 * 1024 * 1024;
+
+/** Tasks of one message at most, for an agent that reads batches. More would hardly save anything. */
+const BATCH_TASKS = 32;
+/**
+ * A batch holds the work of this time at most, by the measured rate. The agent acknowledges a batch with its last task, and
+ * after a crash of the agent the whole batch runs again; slow tasks therefore travel alone.
+ */
+const BATCH_SPAN_S = 0.05;
 
 /** Publishing for longer than this, an activity may have been given up and its claim be repeated elsewhere. */
 const LATE_MS = 5_000;
@@ -43,12 +52,23 @@ export async function dispatchClaim(
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
   const startedMs = Date.now();
-  const published = tasks.map(async (task, index) => {
-    if (task.missingSource === null) await publishTask(deps, endpointQueueId, task);
-    else await endIncomplete(deps, endpointQueueId, task, task.missingSource);
+  const messages: TaskMessage[] = [];
+  const ended: Promise<void>[] = [];
+  for (const task of tasks) {
+    if (task.missingSource !== null) {
+      ended.push(endIncomplete(deps, endpointQueueId, task, task.missingSource));
+      continue;
+    }
+    const message = messageOf(deps, task);
+    const { length } = message.body;
+    if (length <= deps.config.FUNCX_MAX_MESSAGE_BYTES) messages.push(message);
+    else ended.push(endTooLarge(deps, endpointQueueId, task, length));
+  }
+  const published = batchMessages(messages, batchLimit(tasks[0])).map(async (batch, index) => {
+    await publishBatch(deps, endpointQueueId, batch);
     if (index === 0) await failPoint('first-publish');
   });
-  const failed = (await Promise.allSettled(published)).find((outcome) => outcome.status === 'rejected');
+  const failed = (await Promise.allSettled([...published, ...ended])).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
   await failPoint('last-publish');
   const ids = tasks.map((task) => task.id);
@@ -67,7 +87,19 @@ async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: 
   });
 }
 
-async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask): Promise<void> {
+/** Every publish of it would fail and close the channel for the other tasks. */
+async function endTooLarge(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, bytes: number): Promise<void> {
+  const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
+  const text = `The message of the task has ${bytes} bytes; the message broker takes ${limit}. Pass large data by reference.`;
+  const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
+  await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], reason);
+}
+
+interface TaskMessage extends BatchMessage {
+  name: string;
+}
+
+function messageOf(deps: ActivityDeps, task: ClaimedTask): TaskMessage {
   const key = deps.config.FUNCX_TOKEN_KEY;
   const headers: TaskHeaders = {
     function_uuid: task.functionId,
@@ -96,19 +128,23 @@ async function publishTask(deps: ActivityDeps, endpointQueueId: string, task: Cl
         : { task_buffer: task.code.toString('utf8') + task.payload.toString('utf8') }),
     },
   });
-  const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
-  if (body.length > limit) {
-    // Every publish of it would fail and close the channel for the other tasks.
-    const text = `The message of the task has ${body.length} bytes; the message broker takes ${limit}. Pass large data by reference.`;
-    const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
-    await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], reason);
-    return;
-  }
-  await deps.publisher.publish('', tasksQueueName(endpointQueueId), body, {
-    headers,
+  return { name: attemptName(task.id, task.attempt), headers: { ...headers }, body };
+}
+
+function batchLimit(task: ClaimedTask | undefined): number {
+  if (task?.batchRate == null) return 1;
+  return Math.max(1, Math.min(BATCH_TASKS, Math.floor(task.batchRate * BATCH_SPAN_S)));
+}
+
+async function publishBatch(deps: ActivityDeps, endpointQueueId: string, batch: readonly TaskMessage[]): Promise<void> {
+  const [first, ...others] = batch;
+  if (!first) return;
+  const isAlone = others.length === 0;
+  await deps.publisher.publish('', tasksQueueName(endpointQueueId), isAlone ? first.body : encodeBatch(batch), {
+    ...(isAlone ? { headers: first.headers } : {}),
     mandatory: true,
-    messageId: attemptName(task.id, task.attempt),
-    writeKey: attemptName(task.id, task.attempt),
+    messageId: first.name,
+    writeKey: isAlone ? first.name : `${first.name} and ${others.length} to ${others.at(-1)?.name}`,
     waitsWhileBlocked: true,
   });
 }

@@ -4,11 +4,20 @@ import { Acknowledgements } from './acknowledgements';
 import type { BrokerLog } from './log';
 import { ReceiveWindow } from './receive-window';
 
+/** What the messages of one batch share: the broker's message is settled when each of them is. */
+export interface ReceivedBatch {
+  readonly size: number;
+  /** Messages that are not acknowledged yet. */
+  readonly open: number;
+}
+
 /** A message that a consumer received. Whoever makes its effect durable acknowledges it. */
 export interface ReceivedMessage {
   readonly body: Buffer;
   readonly routingKey: string;
   readonly headers: Record<string, unknown>;
+  /** Present if the message came in a batch, see `splitBatch`. */
+  readonly batch?: ReceivedBatch;
   /** Does nothing when the channel of the message is gone: the broker delivers the message again. */
   ack(): void;
   /** Rejects the message: back to its queue, or to the dead letters. */

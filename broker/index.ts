@@ -2,6 +2,7 @@ export { Broker } from './broker';
 export { BrokerRefusal } from './channel';
 export { Consumer } from './consumer';
 export { PublishError, Publisher } from './publisher';
+export { splitBatch } from './split-batch';
 export type { BrokerAddress } from './broker';
 export type { BrokerChannel, QueueOptions } from './channel';
-export type { ConsumerOptions, ReceivedMessage } from './consumer';
+export type { ConsumerOptions, ReceivedBatch, ReceivedMessage } from './consumer';

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Broker, type BrokerAddress, type Publisher, type ReceivedMessage } from '../broker';
+import { CAPABILITY } from '../contracts/batches';
 import { commandSchema, type Command } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 import { assertNever } from '../contracts/states';
@@ -110,6 +111,7 @@ export class Agent {
         allowed_functions: config.sharing.functionIds,
         incarnation: this.incarnation,
         workers: config.workers,
+        capabilities: Object.values(CAPABILITY),
         metadata: { hostname: hostname(), agent_version: version, node_version: process.version },
       },
     });

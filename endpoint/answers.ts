@@ -2,10 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Publisher } from '../broker';
 import { ApiError } from '../client';
-import { encodeFrame, type ResultData } from '../contracts/frames';
+import { CAPABILITY, encodeBatch } from '../contracts/batches';
+import { attemptName, encodeFrame, type ResultData } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 
 import type { Attempt } from './attempts';
+import { ResultBatches, type ResultMessage } from './result-batches';
 import { failure, type Outcome } from './runners/runner';
 import type { ServiceClient } from './service-client';
 
@@ -31,6 +33,7 @@ export const maxResultCharsOf = ({ max_body_chars, max_body_bytes }: AgentRegist
 
 export class Answers {
   readonly #aborted = new AbortController();
+  readonly #batches = new ResultBatches((messages) => this.#publish(messages));
 
   constructor(private readonly options: AnswersOptions) {}
 
@@ -71,25 +74,36 @@ export class Answers {
       }
     }
     const { 'funcx-attempt': _attempt, traceparent } = attempt.headers;
-    await this.options.publisher.publish(
-      registration.results.exchange,
-      registration.results.routing_key,
-      encodeFrame({ message_type: 'result', data: resultData(attempt.taskId, answer, isStored, registration.endpoint_id) }),
-      {
-        mandatory: true,
-        messageId: attempt.taskId,
-        writeKey: `${attempt.taskId}/${attempt.number}`,
-        waitsWhileBlocked: true,
-        userId: userOf(registration),
-        timestamp: Math.floor(Date.now() / 1000),
-        headers: {
-          'funcx-attempt': attempt.number,
-          ...(isStored ? { 'funcx-stored': true } : {}),
-          ...(answer.exitCode === undefined ? {} : { 'funcx-exit-code': answer.exitCode }),
-          ...(traceparent === undefined ? {} : { traceparent }),
-        },
+    const message: ResultMessage = {
+      taskId: attempt.taskId,
+      name: attemptName(attempt.taskId, attempt.number),
+      headers: {
+        'funcx-attempt': attempt.number,
+        ...(isStored ? { 'funcx-stored': true } : {}),
+        ...(answer.exitCode === undefined ? {} : { 'funcx-exit-code': answer.exitCode }),
+        ...(traceparent === undefined ? {} : { traceparent }),
       },
-    );
+      body: encodeFrame({ message_type: 'result', data: resultData(attempt.taskId, answer, isStored, registration.endpoint_id) }),
+    };
+    const readsBatches = registration.capabilities?.includes(CAPABILITY.batches) ?? false;
+    await (readsBatches ? this.#batches.send(message) : this.#publish([message]));
+  }
+
+  async #publish(messages: readonly ResultMessage[]): Promise<void> {
+    const [first, ...others] = messages;
+    if (!first) return;
+    const { publisher, registration } = this.options;
+    const { results } = registration();
+    const isAlone = others.length === 0;
+    await publisher.publish(results.exchange, results.routing_key, isAlone ? first.body : encodeBatch(messages), {
+      ...(isAlone ? { headers: first.headers } : {}),
+      mandatory: true,
+      messageId: first.taskId,
+      writeKey: isAlone ? first.name : `${first.name} and ${others.length} to ${others.at(-1)?.name}`,
+      waitsWhileBlocked: true,
+      userId: userOf(registration()),
+      timestamp: Math.floor(Date.now() / 1000),
+    });
   }
 
   /** False when the service named no place for it: then it travels inline. */

@@ -1,3 +1,4 @@
+import type { ReceivedBatch } from '../broker';
 import type { TaskHeaders } from '../contracts/frames';
 import { attemptName } from '../contracts/frames';
 
@@ -21,6 +22,7 @@ import type { Outcome } from './runners/runner';
 export interface AttemptDelivery {
   ack(): void;
   nack(requeue: boolean): void;
+  readonly batch?: ReceivedBatch;
 }
 
 export interface Attempt {
@@ -139,6 +141,18 @@ export class Attempts {
       attempt.delivery = undefined;
     }
     return given;
+  }
+
+  /**
+   * True if a task that came in the same batch has run. Requeuing the batch would run that task again, in another process,
+   * where nobody knows that it has run.
+   */
+  isInStartedBatch({ delivery }: Attempt): boolean {
+    const batch = delivery?.batch;
+    if (!batch) return false;
+    if (batch.open < batch.size) return true;
+    for (const other of this.#held()) if (other.delivery?.batch === batch && other.state !== 'queued') return true;
+    return false;
   }
 
   /** As heartbeats name them. */

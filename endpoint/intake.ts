@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { Broker, Consumer, ReceivedMessage } from '../broker';
+import { splitBatch, type Broker, type Consumer, type ReceivedMessage } from '../broker';
 import { decodeFrame, taskHeadersSchema, type TaskData } from '../contracts/frames';
 import type { AgentRegistration } from '../contracts/http/v1';
 
@@ -28,7 +28,10 @@ export interface IntakeOptions {
   bodies: Bodies;
   slots: Slots;
   registration: () => AgentRegistration;
-  /** Unacknowledged tasks at most. */
+  /**
+   * Unacknowledged messages at most. A message may be a batch of tasks; the service's window bounds the number of tasks, and
+   * a batch has bounded bytes.
+   */
   prefetch: number;
   /** Called when no worker of a kind can be started; the intake is paused. */
   onCannotStart: (kind: FunctionKind, reason: string) => void;
@@ -61,11 +64,15 @@ export class Intake {
     });
   }
 
-  /** Takes no more tasks and gives back those that do not run yet. */
+  /**
+   * Takes no more tasks and gives back those that do not run yet. Tasks of a batch that has begun still run: a batch goes
+   * back as a whole, and those that have run would run again.
+   */
   async close(): Promise<void> {
     this.#state = 'closed';
     await this.#stopConsuming();
-    this.#giveBackQueued();
+    const { attempts } = this.options;
+    this.#giveBackQueued((attempt) => !attempts.isInStartedBatch(attempt));
   }
 
   /** Stops a task that waits or runs; remembers the cancellation of one that has not arrived yet. */
@@ -82,17 +89,34 @@ export class Intake {
     this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
   }
 
-  /** Resolves when nothing runs and every result is confirmed. */
+  /** Call after `close`. Resolves when nothing runs, or will run, and every result is confirmed. */
   async whenIdle(): Promise<void> {
     if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  #receive(delivery: ReceivedMessage): void {
+  #receive(message: ReceivedMessage): void {
     if (this.#state !== 'open') {
-      delivery.nack(true);
+      message.nack(true);
       return;
     }
-    const { attempts, log } = this.options;
+    let deliveries: ReceivedMessage[];
+    try {
+      deliveries = splitBatch(message);
+    } catch (error) {
+      this.#reject(message, error);
+      return;
+    }
+    for (const delivery of deliveries) this.#receiveTask(delivery);
+  }
+
+  /** To the dead letters: no agent can ever run it. */
+  #reject(message: ReceivedMessage, error: unknown): void {
+    this.options.log.error({ reason: String(error), bytes: message.body.length }, 'a task message is malformed');
+    message.nack(false);
+  }
+
+  #receiveTask(delivery: ReceivedMessage): void {
+    const { attempts } = this.options;
     let attempt: Attempt | undefined;
     let data: TaskData;
     try {
@@ -101,9 +125,7 @@ export class Intake {
       data = frame.data;
       attempt = attempts.receive(data.task_id, taskHeadersSchema.parse(delivery.headers), delivery, Date.now());
     } catch (error) {
-      // To the dead-letter queue: no agent can ever run it.
-      log.error({ reason: String(error), bytes: delivery.body.length }, 'a task message is malformed');
-      delivery.nack(false);
+      this.#reject(delivery, error);
       return;
     }
     if (attempt) void this.#accept(attempt, data).catch((error: unknown) => this.#onBug(error));
@@ -171,9 +193,9 @@ export class Intake {
     this.#consumer = undefined;
   }
 
-  #giveBackQueued(): void {
+  #giveBackQueued(which: (attempt: Attempt) => boolean = () => true): void {
     const { attempts, slots } = this.options;
-    for (const { taskId } of attempts.giveBack((attempt) => attempt.state === 'queued')) slots.withdraw(taskId);
+    for (const { taskId } of attempts.giveBack((attempt) => attempt.state === 'queued' && which(attempt))) slots.withdraw(taskId);
   }
 
   #giveBack(attempt: Attempt): void {
@@ -195,8 +217,8 @@ export class Intake {
   }
 
   #isIdle(): boolean {
-    const { running, answering } = this.options.attempts.counts;
-    return running + answering === 0;
+    const { queued, running, answering } = this.options.attempts.counts;
+    return queued + running + answering === 0;
   }
 
   /** One task's unexpected error must not stop the others. */

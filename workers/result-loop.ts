@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ActivityDeps } from '../activities';
 import { deliverAndNudge, storeResults, type ReceivedResult, type Stage } from '../activities/complete';
-import type { Broker, ReceivedMessage } from '../broker';
+import { splitBatch, type Broker, type ReceivedMessage } from '../broker';
 import { decodeFrame, resultHeadersSchema } from '../contracts/frames';
 import { isUuid } from '../contracts/ids';
 import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
@@ -57,20 +57,30 @@ export async function startResultLoop(
     queue: QUEUE.results,
     prefetch: PREFETCH,
     prefetchBytes: PREFETCH_BYTES,
-    onMessage: (message) => {
-      const result = parse(message);
-      if (result === 'status') return onStatus(message);
-      if (typeof result === 'string') return putAside(deps, QUEUE.results, message, result);
-      return new Promise<void>((settle) => {
-        waiting.push({ message, result, settle });
-        void work();
-      });
+    onMessage: async (message) => {
+      let parts: ReceivedMessage[];
+      try {
+        parts = splitBatch(message);
+      } catch (error) {
+        return putAside(deps, QUEUE.results, message, error instanceof Error ? error.message : String(error));
+      }
+      await Promise.all(parts.map(receive));
     },
     // The next channel delivers them again.
     onInterrupted: () => {
       for (const { settle } of waiting.splice(0)) settle();
     },
   });
+
+  function receive(message: ReceivedMessage): Promise<void> {
+    const result = parse(message);
+    if (result === 'status') return onStatus(message);
+    if (typeof result === 'string') return putAside(deps, QUEUE.results, message, result);
+    return new Promise<void>((settle) => {
+      waiting.push({ message, result, settle });
+      void work();
+    });
+  }
 
   async function work(): Promise<void> {
     if (isStoring) return;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { z } from 'zod';
 
+import { CAPABILITY } from '../../contracts/batches';
 import { TerminalError } from '../../contracts/errors';
 import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } from '../../contracts/http/v1';
@@ -85,6 +86,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     metadata: wanted.metadata,
     incarnation: wanted.incarnation,
     workers: wanted.workers,
+    capabilities: wanted.capabilities,
     heartbeatPeriodS: config.FUNCX_HEARTBEAT_PERIOD_S,
     windowFloor,
     windowSpanS: WINDOW_SPAN_S,
@@ -106,6 +108,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     inline_body_bytes: config.FUNCX_INLINE_BODY_BYTES,
     max_body_chars: config.FUNCX_MAX_BODY_CHARS,
     max_body_bytes: config.FUNCX_MAX_BODY_CHARS,
+    capabilities: Object.values(CAPABILITY),
   };
 }
 

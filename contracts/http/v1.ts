@@ -26,6 +26,8 @@ export const registerAgentSchema = z.object({
   workers: z.int().min(1).max(4096),
   /** Take over from a running agent of this endpoint, which the service stops. If false: 409 CONFLICT. */
   replace: z.boolean().default(false),
+  /** What the agent understands beyond single messages, such as `batches`. The service ignores names that it does not know. */
+  capabilities: z.array(z.string().max(64)).max(64).default([]),
   metadata: z.record(z.string(), z.unknown()).default({}),
 });
 export type RegisterAgent = z.input<typeof registerAgentSchema>;
@@ -51,6 +53,8 @@ export const agentRegistrationSchema = z.object({
   max_body_chars: z.number().optional(),
   /** The same number, under the name that agents of earlier versions read. */
   max_body_bytes: z.number(),
+  /** What the service understands beyond single messages; absent from services of earlier versions. */
+  capabilities: z.array(z.string()).optional(),
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
 

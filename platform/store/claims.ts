@@ -17,6 +17,8 @@ export interface ClaimedTask {
   traceparent: string | null;
   /** The first task that the arguments refer to and whose result no longer exists. */
   missingSource: string | null;
+  /** Measured results per second of the queue, if its agent reads batches; else null. */
+  batchRate: number | null;
 }
 
 const LOADED = `
@@ -28,11 +30,13 @@ const LOADED = `
          (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent,
          (select pr.source from payload_references pr
            where pr.id = c.id and not exists (select from results r where r.id = pr.source)
-           order by pr.position limit 1) as "missingSource"
+           order by pr.position limit 1) as "missingSource",
+         case when 'batches' = any (q.capabilities) and q.capable_incarnation = q.incarnation then q.rate end as "batchRate"
     from claimed c
     join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
     join submissions s on s.id = submission_of(c.id)
     join endpoints e on e.id = s.endpoint_id
+    join endpoint_queues q on q.id = t.endpoint_queue_id
    order by c.id`;
 
 /**

@@ -79,6 +79,8 @@ export interface AgentRegistrationRow {
   /** Null when the agent does not report one. */
   incarnation: string | null;
   workers: number;
+  /** They hold for this incarnation only. */
+  capabilities?: readonly string[];
   heartbeatPeriodS: number;
   windowFloor: number;
   windowSpanS: number;
@@ -96,11 +98,13 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
          where endpoints.owner_id = excluded.owner_id and endpoints.deleted_at is null
        returning id
      )
-     insert into endpoint_queues (id, endpoint_id, incarnation, workers, heartbeat_period_s, window_floor, window_span_s, window_size)
-     select id, id, $9, $10, $11, $12, $13, $12 from saved
+     insert into endpoint_queues (id, endpoint_id, incarnation, workers, heartbeat_period_s, window_floor, window_span_s, window_size,
+                                  capabilities, capable_incarnation)
+     select id, id, $9, $10, $11, $12, $13, $12, $15, $9 from saved
      on conflict (id) do update set incarnation = excluded.incarnation, workers = excluded.workers,
          heartbeat_period_s = excluded.heartbeat_period_s, window_floor = excluded.window_floor,
-         window_span_s = excluded.window_span_s, window_size = greatest(endpoint_queues.window_size, excluded.window_floor)`,
+         window_span_s = excluded.window_span_s, window_size = greatest(endpoint_queues.window_size, excluded.window_floor),
+         capabilities = excluded.capabilities, capable_incarnation = excluded.capable_incarnation`,
     [
       agent.id,
       agent.ownerId,
@@ -116,6 +120,7 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
       agent.windowFloor,
       agent.windowSpanS,
       agent.kind,
+      agent.capabilities ?? [],
     ],
   );
   return rowCount === 1;

@@ -124,3 +124,12 @@ describe('an agent registers', () => {
     expect(answer.body.message).toContain('name');
   });
 });
+
+test('an agent announces what it can read, and learns what the service can; one of an earlier version says nothing', async () => {
+  db.on('left join endpoint_queues', []);
+  const { body } = await register('alice', { ...AGENT, capabilities: ['batches', 'from-the-future'] });
+  expect(body.capabilities).toContain('batches');
+  expect(saved[0]).toContainEqual(['batches', 'from-the-future']);
+  await register('alice', AGENT);
+  expect(saved[1]).toContainEqual([]);
+});
