@@ -3,12 +3,14 @@ import { basename, extname } from 'node:path';
 
 import { isNode, LineCounter, parseDocument, type Document } from 'yaml';
 
+import { createFlowSchema } from '../contracts/http/flows';
 import { validateDefinition } from '../flows';
+import { schemaProblems } from '../flows/input-schema';
 import { UserError } from '../local/machine/user-error';
 
 /**
  * A flow in a file, YAML or JSON: a definition alone, or an object with `definition` and what else `POST /flows` takes.
- * Mistakes are told with line and column.
+ * Every mistake has its line and column.
  */
 
 export interface FlowFile {
@@ -32,8 +34,8 @@ export function readFlowFile(path: string): FlowFile {
     const { line, col } = counter.linePos(offset);
     return `${path}:${line}:${col}`;
   };
-  const [syntax] = document.errors;
-  if (syntax) throw new UserError(`${at(syntax.pos[0])}: ${syntax.message}`);
+  if (document.errors.length > 0)
+    throw new UserError(document.errors.map(({ pos, message }) => `${at(pos[0])}: ${message}`).join('\n'));
   const whole: unknown = document.toJS({ maxAliasCount: 100 });
   if (typeof whole !== 'object' || whole === null || Array.isArray(whole))
     throw new UserError(`${at(0)}: a flow is an object with StartAt and States, or with definition.`);
@@ -41,15 +43,47 @@ export function readFlowFile(path: string): FlowFile {
   const isWrapped = 'definition' in fields;
   const { title, definition, input_schema: inputSchema, ...extra } = isWrapped ? fields : { definition: fields };
   const { problems, notPortable } = validateDefinition(definition);
-  const place = (loc: readonly (string | number)[]): string => at(offsetOf(document, isWrapped ? ['definition', ...loc] : loc));
+  const name = basename(path, extname(path));
+  const inDefinition = (loc: Place): Place => (isWrapped ? ['definition', ...loc] : loc);
+  const all: Mistake[] = [
+    ...problems.map(({ loc, msg }) => ({ place: inDefinition(loc), shown: loc, msg })),
+    ...(isWrapped ? fieldMistakes({ title: name, input_schema: ANY_INPUT, ...fields }) : []),
+    ...(inputSchema === undefined ? [] : schemaProblems(inputSchema).map(({ loc, msg }) => ({ place: loc, shown: loc, msg }))),
+  ];
+  const tell = (mistakes: readonly Mistake[]): string[] =>
+    mistakes
+      .map(({ place, shown, msg }) => ({ offset: offsetOf(document, place), text: `${shown.join('.')}: ${msg}` }))
+      .sort((a, b) => a.offset - b.offset)
+      .map(({ offset, text }) => `${at(offset)}: ${text}`);
   return {
-    title: typeof title === 'string' ? title : basename(path, extname(path)),
+    title: typeof title === 'string' ? title : name,
     extra,
     definition,
     inputSchema: inputSchema ?? ANY_INPUT,
-    problems: problems.map(({ loc, msg }) => `${place(loc)}: ${loc.join('.')}: ${msg}`),
-    notPortable: notPortable.map(({ loc, msg }) => `${place(loc)}: ${loc.join('.')}: ${msg}`),
+    problems: tell(all),
+    notPortable: tell(notPortable.map(({ loc, msg }) => ({ place: inDefinition(loc), shown: loc, msg }))),
   };
+}
+
+type Place = readonly (string | number)[];
+
+interface Mistake {
+  /** From the top of the file. */
+  place: Place;
+  shown: Place;
+  msg: string;
+}
+
+/** What `POST /flows` refuses beside the definition and the content of the schema. */
+function fieldMistakes(fields: Record<string, unknown>): Mistake[] {
+  const issues = createFlowSchema.safeParse(fields).error?.issues ?? [];
+  return issues.flatMap((issue): Mistake[] => {
+    const place = issue.path.map((step) => (typeof step === 'number' ? step : String(step)));
+    if (place[0] === 'definition' || place[0] === 'input_schema') return [];
+    if (issue.code !== 'unrecognized_keys') return [{ place, shown: place, msg: issue.message }];
+    const msg = `there is no such field; the fields are ${Object.keys(createFlowSchema.shape).join(', ')}`;
+    return issue.keys.map((key) => ({ place: [...place, key], shown: [...place, key], msg }));
+  });
 }
 
 export function readText(path: string): string {
@@ -61,7 +95,7 @@ export function readText(path: string): string {
 }
 
 /** Of the innermost part of the path that is there. */
-function offsetOf(document: Document, loc: readonly (string | number)[]): number {
+function offsetOf(document: Document, loc: Place): number {
   for (let length = loc.length; length >= 0; length--) {
     const part = loc.slice(0, length);
     const node: unknown = part.length === 0 ? document.contents : document.getIn(part, true);

@@ -1,6 +1,6 @@
 import type { FlowsClient, LogEntry, RunDocument } from './flows-client';
 
-/** The steps of a run from its log: a tree with durations, drawn again at each change on a terminal. */
+/** The steps of a run from its log: a tree with durations and bars of fan-outs, drawn again at each change on a terminal. */
 
 export interface Step {
   name: string;
@@ -8,14 +8,19 @@ export interface Step {
   state: 'running' | 'done' | 'failed';
   startedMs: number;
   endedMs: number | undefined;
-  /** Where the step is a part of a `Map` or `Parallel` state: the names above it. */
+  /** The `Map` and `Parallel` states around the step, each with the number of its item or branch: `["Fan[3]"]`. */
   within: string[];
+  /** Of a `Map` or `Parallel` state: how many items or branches it runs. */
+  lines: number | undefined;
   error: string | undefined;
 }
 
 const MARKS = { running: '…', done: '✓', failed: '✗' } as const;
 const POLL_MS = 500;
 const MAX_SHOWN = 40;
+/** A fan-out with more lines is drawn as a bar. */
+const MAX_DRAWN_LINES = 8;
+const BAR_CHARS = 20;
 
 const stringOf = (value: unknown): string => (typeof value === 'string' ? value : '');
 
@@ -26,9 +31,10 @@ export function addEntries(steps: Step[], entries: readonly LogEntry[]): void {
     const name = stringOf(details.state_name);
     if (type === undefined || what === undefined || type === 'Flow' || name === '') continue;
     const within = Array.isArray(details.within) ? details.within.map(String) : [];
+    const lines = typeof details.lines === 'number' ? details.lines : undefined;
     const atMs = Date.parse(time);
     if (what === 'Started') {
-      steps.push({ name, type, state: 'running', startedMs: atMs, endedMs: undefined, within, error: undefined });
+      steps.push({ name, type, state: 'running', startedMs: atMs, endedMs: undefined, within, lines, error: undefined });
       continue;
     }
     const step = [...steps]
@@ -41,16 +47,63 @@ export function addEntries(steps: Step[], entries: readonly LogEntry[]): void {
   }
 }
 
-export function drawSteps(steps: readonly Step[], nowMs: number): string[] {
-  const shown = steps.slice(-MAX_SHOWN);
-  const width = Math.max(4, ...shown.map(({ name, within }) => name.length + 2 * within.length));
-  const lines = shown.map((step, index) => {
-    const branch = index === shown.length - 1 ? '└' : '├';
-    const name = `${'  '.repeat(step.within.length)}${step.name}`.padEnd(width);
-    const took = showSeconds((step.endedMs ?? nowMs) - step.startedMs).padStart(8);
-    return `${branch} ${MARKS[step.state]} ${name}  ${step.type.padEnd(14)} ${took}${step.error ? `  ${step.error}` : ''}`;
+interface Row {
+  step: Step;
+  depth: number;
+  bar?: string;
+}
+
+/** Each fan-out with the steps of its lines below it, or with a bar when there are many. */
+function rowsOf(steps: readonly Step[], path: readonly string[] = []): Row[] {
+  const rows: Row[] = [];
+  const own = steps.filter(({ within }) => within.join() === path.join());
+  own.forEach((step, at) => {
+    const rest = steps.slice(steps.indexOf(step) + 1);
+    // A loop may enter the same fan-out again.
+    const again = own.slice(at + 1).find(({ name }) => name === step.name);
+    const until = again ? rest.indexOf(again) : rest.length;
+    const inside =
+      step.lines === undefined ? [] : rest.slice(0, until).filter((one) => isWithin(one, path) && lineOf(one, path, step.name));
+    if (step.lines === undefined || step.lines > MAX_DRAWN_LINES) {
+      const bar = step.lines === undefined ? {} : { bar: barOf(step, step.lines, inside, path) };
+      rows.push({ step, depth: path.length, ...bar });
+      return;
+    }
+    rows.push({ step, depth: path.length });
+    const lines = new Set(inside.map(({ within }) => within[path.length] ?? ''));
+    for (const line of [...lines].sort((a, b) => numberOf(a) - numberOf(b))) rows.push(...rowsOf(inside, [...path, line]));
   });
-  return steps.length > MAX_SHOWN ? [`├ ${steps.length - MAX_SHOWN} earlier steps`, ...lines] : lines;
+  return rows;
+}
+
+const isWithin = ({ within }: Step, path: readonly string[]): boolean => path.every((one, at) => within[at] === one);
+const lineOf = ({ within }: Step, path: readonly string[], name: string): boolean =>
+  within[path.length]?.replace(/\[\d+\]$/, '') === name;
+const numberOf = (line: string): number => Number(/\[(\d+)\]$/.exec(line)?.[1] ?? 0);
+
+/** Lines whose last step has ended, of all. */
+function barOf({ state }: Step, total: number, inside: readonly Step[], path: readonly string[]): string {
+  const last = new Map<string, Step>();
+  for (const step of inside) last.set(step.within[path.length] ?? '', step);
+  const ended = state === 'done' ? total : [...last.values()].filter((step) => step.state !== 'running').length;
+  const filled = Math.floor((ended / Math.max(total, 1)) * BAR_CHARS);
+  return `${'█'.repeat(filled)}${'░'.repeat(BAR_CHARS - filled)} ${ended}/${total}`;
+}
+
+export function drawSteps(steps: readonly Step[], nowMs: number): string[] {
+  const all = rowsOf(steps);
+  const shown = all.slice(-MAX_SHOWN);
+  const labelOf = ({ step, depth }: Row): string =>
+    `${'  '.repeat(depth)}${depth > 0 ? `${numberOf(step.within.at(-1) ?? '')} ` : ''}${step.name}`;
+  const width = Math.max(4, ...shown.map((row) => labelOf(row).length));
+  const lines = shown.map((row, index) => {
+    const { step, bar } = row;
+    const branch = index === shown.length - 1 ? '└' : '├';
+    const took = showSeconds((step.endedMs ?? nowMs) - step.startedMs).padStart(8);
+    const more = [bar, step.error].filter(Boolean).map((text) => `  ${text}`);
+    return `${branch} ${MARKS[step.state]} ${labelOf(row).padEnd(width)}  ${step.type.padEnd(14)} ${took}${more.join('')}`;
+  });
+  return all.length > MAX_SHOWN ? [`├ ${all.length - MAX_SHOWN} earlier steps`, ...lines] : lines;
 }
 
 export const showSeconds = (ms: number): string => `${(Math.max(0, ms) / 1_000).toFixed(1)} s`;

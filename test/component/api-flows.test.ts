@@ -130,7 +130,7 @@ describe('flows', () => {
     ['a policy', { authentication_policy_id: randomUUID() }, ['authentication_policy_id']],
     ['a principal that is no URN', { flow_starters: ['me'] }, ['flow_starters', 0]],
     ['an unknown field', { definitions: {} }, []],
-    ['a schema that is none', { input_schema: { type: 'nonsense' } }, ['input_schema']],
+    ['a schema that is none', { input_schema: { type: 'nonsense' } }, ['input_schema', 'type']],
   ])('%s is refused at its path', async (_what, extra, loc) => {
     const body = { title: 'one', definition: DEFINITION, input_schema: SCHEMA, ...extra };
     const reply = await api.request('owner', 'POST', '/flows', body);

@@ -36,6 +36,45 @@ describe('a flow in a file', () => {
     expect(problems).toEqual([expect.stringMatching(/b\.yaml:[45]:\d+: States\.A.*Nowhere/)]);
   });
 
+  test('every mistake is told, in the order of the file', () => {
+    const path = file(
+      'many.yaml',
+      [
+        'title: ""',
+        'colour: red',
+        'keywords: [1]',
+        'input_schema:',
+        '  type: objekt',
+        '  properties:',
+        '    n: {minimum: low}',
+        'definition:',
+        '  StartAt: B',
+        '  States:',
+        '    A: {Type: Pass}',
+        '    C: {Type: Wait, Seconds: soon, Next: D}',
+        '',
+      ].join('\n'),
+    );
+    const { problems } = readFlowFile(path);
+    const told = problems.map((line) => /many\.yaml:(\d+):\d+: ([^:]+): /.exec(line)?.slice(1, 3).join(' '));
+    expect(told).toEqual([
+      '1 title',
+      '2 colour',
+      '3 keywords.0',
+      '5 input_schema.type',
+      '7 input_schema.properties.n.minimum',
+      '9 StartAt',
+      '11 States.A',
+      '12 States.C.Seconds',
+      '12 States.C.Next',
+    ]);
+  });
+
+  test('every syntax error is told', () => {
+    const path = file('broken.yaml', 'a: 1\na: 2\nb: 1\nb: 2\n');
+    expect(() => readFlowFile(path)).toThrow(/broken\.yaml:2:1: [^\n]+\n[^\n]*broken\.yaml:4:1: /);
+  });
+
   test('a syntax error is told with line and column', () => {
     expect(() => readFlowFile(file('c.json', '{\n  "StartAt": "A",,\n}'))).toThrow(/c\.json:2:\d+: /);
   });
@@ -81,4 +120,34 @@ test('the log of a run becomes steps with durations', () => {
   expect(drawSteps(steps, 3_500)).toEqual(['├ ✓ A     Pass              1.0 s', '└ … B     Action            2.5 s']);
   addEntries(steps, [entry(4, 'ActionFailed', 'B', { error: 'ActionFailedException' })]);
   expect(drawSteps(steps, 9_000).at(-1)).toBe('└ ✗ B     Action            3.0 s  ActionFailedException');
+});
+
+test('a fan-out is a tree of its lines, or a bar when it has many', () => {
+  const entry = (code: string, name: string, more = {}) => ({
+    time: new Date(0).toISOString(),
+    code,
+    description: '',
+    details: { state_name: name, ...more },
+  });
+  const line = (fan: string, n: number) => [
+    entry('PassStarted', 'Inner', { within: [`${fan}[${n}]`] }),
+    entry('PassCompleted', 'Inner', { within: [`${fan}[${n}]`] }),
+  ];
+  const steps: Step[] = [];
+  addEntries(steps, [
+    entry('MapStarted', 'Few', { lines: 2 }),
+    ...line('Few', 1),
+    ...line('Few', 0),
+    entry('MapCompleted', 'Few'),
+  ]);
+  addEntries(steps, [
+    entry('MapStarted', 'Many', { lines: 40 }),
+    ...Array.from({ length: 10 }, (_, n) => line('Many', n)).flat(),
+  ]);
+  expect(drawSteps(steps, 1_000)).toEqual([
+    '├ ✓ Few        Map               0.0 s',
+    '├ ✓   0 Inner  Pass              0.0 s',
+    '├ ✓   1 Inner  Pass              0.0 s',
+    '└ … Many       Map               1.0 s  █████░░░░░░░░░░░░░░░ 10/40',
+  ]);
 });
