@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 
 import { FlowError } from '../../flows';
+import { COMPARISONS } from '../../flows/choice';
 import type { Definition } from '../../flows/definition';
 import { caught, enter, stateOf } from '../../flows/machine';
 import type { Json, JsonObject } from '../../flows/values';
@@ -180,6 +181,123 @@ test('a definition with one field changed to anything is validated without an ex
     ),
     { numRuns: 300, seed: 18 },
   );
+});
+
+const anyPath = fc.constantFrom(
+  '$',
+  '$.a',
+  '$.b.c',
+  "$['a b']",
+  '$.a[0]',
+  '$.b[3].c',
+  '$._context.run_id',
+  '$.__proto__.x',
+  '$$.Map.Item.Value',
+);
+const anyValue = fc.oneof(
+  fc.nat(),
+  fc.array(fc.nat(), { maxLength: 4 }),
+  fc.jsonValue({ maxDepth: 3 }),
+  fc.constantFrom('2030-01-31T12:00:00Z', '*', '\\*', { $funcx: 'ref', taskId: 'known' }, { $funcx: 'other' }),
+);
+const anyExpression = fc.constantFrom(
+  'a + b', '[x for x in a]', 'a[0]', 'b.c', "getattr('a.b', default=1)", 'len(a)', 'str(a) * 3', 'sorted(a)', 'a in b', '-a', 'sum(a)',
+  '`$.a` == b', "'x'.join(a)", 'min(a, b)', '{str(a): b}', 'a if b else a', 'round(a, b)', 'a[b:]', 'not a', 'pathsplit(a)',
+); // prettier-ignore
+const anyParameters = fc
+  .uniqueArray(
+    fc.oneof(
+      fc.tuple(fc.string({ maxLength: 3 }), anyValue).filter(([key]) => !/\.[$=]$/.test(key)),
+      anyPath.map((path) => ['p.$', path] as const),
+      anyExpression.map((text) => ['e.=', text] as const),
+    ),
+    { maxLength: 4, selector: ([key]) => key },
+  )
+  .map((pairs) => Object.fromEntries(pairs));
+const anyRule = fc
+  .tuple(fc.constantFrom(...COMPARISONS), anyPath, anyPath, fc.string(), fc.double({ noNaN: true }), fc.boolean())
+  .map(([[name, wanted], Variable, path, text, number, truth]) => {
+    const values = { string: text, number, boolean: truth, timestamp: '2030-01-31T12:00:00+01:00', path };
+    return { Variable, [name]: values[wanted] };
+  });
+const wrappedRule = fc.oneof(
+  anyRule,
+  anyRule.map((Not) => ({ Not })),
+  fc.array(anyRule, { minLength: 1, maxLength: 3 }).map((And) => ({ And })),
+  fc.array(anyRule, { minLength: 1, maxLength: 3 }).map((Or) => ({ Or })),
+);
+const innerFlow = { StartAt: 'I', States: { I: { Type: 'Pass', End: true } } };
+const anyState = fc.oneof(
+  fc.tuple(anyPath, anyPath).map(([InputPath, ResultPath]) => ({ Type: 'Pass', InputPath, ResultPath, End: true })),
+  fc.tuple(anyParameters, anyPath).map(([Parameters, ResultPath]) => ({ Type: 'Pass', Parameters, ResultPath, End: true })),
+  fc
+    .tuple(anyParameters, anyPath)
+    .map(([Parameters, ResultPath]) => ({ Type: 'ExpressionEval', Parameters, ResultPath, End: true })),
+  fc.array(wrappedRule, { minLength: 1, maxLength: 4 }).map((rules) => ({
+    Type: 'Choice',
+    Choices: rules.map((one) => ({ ...one, Next: 'A' })),
+  })),
+  fc.nat({ max: 1_000 }).map((Seconds) => ({ Type: 'Wait', Seconds, End: true })),
+  fc
+    .tuple(fc.constantFrom('SecondsPath', 'TimestampPath'), anyPath)
+    .map(([name, path]) => ({ Type: 'Wait', [name]: path, End: true })),
+  fc.tuple(anyPath, anyPath).map(([ErrorPath, CausePath]) => ({ Type: 'Fail', ErrorPath, CausePath })),
+  anyParameters.map((Parameters) => ({
+    Type: 'Action',
+    ActionUrl: 'https://compute.actions.globus.org/v3',
+    Parameters,
+    End: true,
+  })),
+  fc.tuple(anyPath, anyParameters).map(([ItemsPath, ItemSelector]) => ({
+    Type: 'Map',
+    ItemsPath,
+    ItemSelector,
+    ItemProcessor: innerFlow,
+    End: true,
+  })),
+  anyPath.map((InputPath) => ({ Type: 'Parallel', InputPath, Branches: [innerFlow], End: true })),
+);
+
+test('a state of any type that validation accepts moves on or fails with a named error, whatever the run holds', () => {
+  const ends: Record<string, number> = {};
+  fc.assert(
+    fc.property(anyState, fc.record({ a: anyValue, b: anyValue, 'a b': anyValue }), (given, data) => {
+      if (validateDefinition(flow({ A: given })).problems.length > 0) {
+        ends.refused = (ends.refused ?? 0) + 1;
+        return;
+      }
+      const scope = { data: data as Json, context: { run_id: 'r' }, loaded: new Map<string, Json>([['known', [1, 2]]]) };
+      try {
+        const { kind } = enter(given as never, scope, 0, []);
+        ends[kind] = (ends[kind] ?? 0) + 1;
+      } catch (error) {
+        if (!(error instanceof FlowError)) throw error;
+        expect(error.error).toMatch(/^(States\.|Action)/);
+        ends.error = (ends.error ?? 0) + 1;
+      }
+    }),
+    { numRuns: 2_000, seed: 18 },
+  );
+  for (const kind of ['moved', 'wait', 'failed', 'action', 'map', 'parallel', 'error']) expect(ends[kind]).toBeGreaterThan(5);
+});
+
+test('a loop that nests a value ever deeper, or makes it ever longer, ends with an error', () => {
+  const grown = (expression: string): string => {
+    let data: Json = { v: [0] };
+    const state = { Type: 'ExpressionEval' as const, Parameters: { 'v.=': expression }, ResultPath: '$', End: true };
+    for (let n = 0; n < 1_000; n++) {
+      try {
+        const entered = enter(state, { data, context: {}, loaded: new Map() }, 0, []);
+        if (entered.kind === 'moved') data = entered.data;
+      } catch (error) {
+        if (error instanceof FlowError) return `${error.error} after ${n}`;
+        throw error;
+      }
+    }
+    return 'never';
+  };
+  expect(grown('[v]')).toMatch(/^States\.DataLimitExceeded after 19\d$/);
+  expect(grown('v + v')).toMatch(/^States\.DataLimitExceeded after 1\d$/);
 });
 
 const flow = (states: object): unknown => ({ StartAt: 'A', States: states });
