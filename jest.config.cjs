@@ -45,7 +45,7 @@ module.exports = {
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),
     layer('flows', {
-      globalSetup: '<rootDir>/test/helpers/start-system.ts',
+      globalSetup: '<rootDir>/test/helpers/start-flows-system.ts',
       globalTeardown: '<rootDir>/test/helpers/stop-system.ts',
       setupFilesAfterEnv: ['<rootDir>/test/helpers/system-timeouts.ts'],
     }),

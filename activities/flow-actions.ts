@@ -5,8 +5,9 @@ import { FlowError } from '../flows';
 import { readComputeBody } from '../flows/compute';
 import type { Provider } from '../flows/providers';
 import { FLOW_CODE } from '../contracts/flows';
-import { readLine, inTransaction } from '../platform/store/flow-lines';
-import { readRunIdentity, recordRun } from '../platform/store/flow-runs';
+import { readLine } from '../platform/store/flow-lines';
+import { readRunIdentity } from '../platform/store/flow-run-inputs';
+import { endOpenRun } from '../platform/store/flow-run-progress';
 import { createCallAccepting, type AcceptingDeps } from './accept-calls';
 import type { ActivityDeps } from './deps';
 import { groupTasks } from './flow-groups';
@@ -62,19 +63,9 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
     },
 
     async endCancelled({ runId }) {
-      await inTransaction(db, async (client) => {
-        const { rows } = await client.query<{ status: string }>('select status from flow_runs where id = $1 for update', [runId]);
-        // A run that ended while its cancellation was on the way has its end.
-        if (rows[0]?.status !== 'ACTIVE' && rows[0]?.status !== 'INACTIVE') return;
-        const time = new Date().toISOString();
-        const description = 'This Flow Instance was canceled by the user';
-        await recordRun(client, runId, {
-          status: 'FAILED',
-          completionTime: time,
-          details: { code: FLOW_CODE.canceled, description, time, details: {} },
-          entries: [{ time, code: FLOW_CODE.canceled, description, details: {} }],
-        });
-      });
+      const description = 'This Flow Instance was canceled by the user';
+      // A run that ended while its cancellation was on the way has its end.
+      await endOpenRun(db, { runId }, { code: FLOW_CODE.canceled, description, details: { details: {} } });
     },
   };
 }

@@ -1,7 +1,7 @@
 import { FLOW_CODE, type FlowLogEntry } from '../contracts/flows';
 import { withoutPrivateKeys } from '../flows/parameters';
 import { isJsonObject, measure, type Json, type JsonObject } from '../flows/values';
-import type { RunUpdate } from '../platform/store/flow-runs';
+import type { RunUpdate } from '../platform/store/flow-run-progress';
 
 /** What one step writes for people: entries of the log, and the details of the run. Hides what is private, and stays bounded. */
 
@@ -20,13 +20,16 @@ export class FlowLog {
   constructor(
     private readonly line: string,
     private readonly entered_: number,
+    private readonly scope: readonly string[] = [],
   ) {}
 
-  entered(name: string, type: string, input: Json, nowMs: number): void {
+  /** `lines`: of a `Map` or `Parallel` state. */
+  entered(name: string, type: string, input: Json, nowMs: number, lines?: number): void {
     this.#add(nowMs, `${type}Started`, `State ${name} of type ${type} started`, {
       state_name: name,
       state_type: type,
       input: this.#shown(input),
+      ...(lines === undefined ? {} : { lines }),
     });
   }
 
@@ -91,13 +94,18 @@ export class FlowLog {
       time: new Date(nowMs).toISOString(),
       code,
       description: clean(description),
-      details: this.line === '' ? details : { ...details, line: this.line },
+      details: this.line === '' ? details : { ...details, line: this.line, within: withinOf(this.line, this.scope) },
     });
   }
 
   #shown(value: Json): Json {
     return bounded(withoutPrivateKeys(value), this.entered_ > MANY_STATES ? FEW_CHARS : MAX_CHARS);
   }
+}
+
+/** The states around a line, with the number of its item or branch: `["Fan[3]", "Both[0]"]`. */
+function withinOf(line: string, scope: readonly string[]): string[] {
+  return line.split('/').map((part, at) => `${scope[2 * at] ?? ''}[${part.split('.').at(-1) ?? ''}]`);
 }
 
 /** PostgreSQL's text has no NUL. */

@@ -1,7 +1,7 @@
 import type { Definition } from '../flows/definition';
 import type { Json, JsonObject } from '../flows/values';
 import type { Database } from '../platform/store/database';
-import { readRunStart } from '../platform/store/flow-runs';
+import { readRunStart } from '../platform/store/flow-run-inputs';
 
 /** What does not change while a run goes on: its definition, its body, whom it belongs to. Read once by each process. */
 

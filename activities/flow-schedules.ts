@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-
 import type { ScheduleActivities } from '../contracts/schedules';
 import { flowRoleOf, mayStart } from '../platform/flow-access';
 import type { Schedules } from '../platform/schedules';
@@ -8,12 +6,20 @@ import { findRun, insertRun } from '../platform/store/flow-runs';
 import { findFlow } from '../platform/store/flows';
 import { findIdentity } from '../platform/store/pipelines';
 import { findSchedule } from '../platform/store/schedules';
+import type { Temporal } from '../platform/temporal';
+import { derivedId } from './derived-id';
 
 /** One time of a schedule. */
 
+export interface ScheduleDeps {
+  db: Database;
+  schedules: Schedules;
+  temporal: Pick<Temporal, 'hasSearchAttributes'>;
+}
+
 const MAX_LABEL_CHARS = 64;
 
-export function createScheduleActivities({ db, schedules }: { db: Database; schedules: Schedules }): ScheduleActivities {
+export function createScheduleActivities({ db, schedules, temporal }: ScheduleDeps): ScheduleActivities {
   async function stop(scheduleId: string, why: string): Promise<undefined> {
     await schedules.pause(scheduleId, true, why);
     return undefined;
@@ -32,7 +38,7 @@ export function createScheduleActivities({ db, schedules }: { db: Database; sche
       const role = flow && flowRoleOf(owner, flow);
       if (!flow) return stop(scheduleId, 'paused by the service: its flow was deleted');
       if (!role || !mayStart(role)) return stop(scheduleId, 'paused by the service: its owner may not start the flow any more');
-      const runId = idOf(occurrence);
+      const runId = derivedId(occurrence);
       if (!(await findRun(db, runId))) {
         await insertRun(
           db,
@@ -52,17 +58,11 @@ export function createScheduleActivities({ db, schedules }: { db: Database; sche
           { startsItself: true },
         );
       }
-      return { version: 1, runId, flowId: flow.id, title: flow.title, ownerId: owner.id, generation: 0 };
+      const { hasSearchAttributes } = temporal;
+      return { version: 1, runId, flowId: flow.id, title: flow.title, ownerId: owner.id, generation: 0, hasSearchAttributes };
     },
   };
 }
 
 const withoutPrivate = (input: unknown): unknown =>
   Object.fromEntries(Object.entries(input as Record<string, unknown>).filter(([key]) => !key.startsWith('_private')));
-
-/** A UUID (version 8) from the name of the occurrence. */
-function idOf(occurrence: string): string {
-  const hex = createHash('sha256').update(occurrence).digest('hex').slice(0, 32);
-  const text = `${hex.slice(0, 12)}8${hex.slice(13, 16)}8${hex.slice(17)}`;
-  return [text.slice(0, 8), text.slice(8, 12), text.slice(12, 16), text.slice(16, 20), text.slice(20)].join('-');
-}

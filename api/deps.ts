@@ -33,7 +33,7 @@ export interface ApiDeps {
   accept: Accept;
   cancel: Cancel;
   requeue: Requeue;
-  flowStarts: FlowStarts;
+  flowStarts: Pick<FlowStarts, 'start' | 'cancel'>;
   schedules: Schedules;
   /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;

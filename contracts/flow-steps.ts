@@ -76,8 +76,17 @@ export type AcceptedAction = { groups: AcceptedSubmissions[] } | { refused: stri
 export interface FlowActivities extends Pick<CallActivities, 'noteStarted' | 'observeCall'> {
   /** The step that a line begins, or after a resume goes on, with. */
   openLine(input: LineRef & { generation: number }): Promise<FlowStep>;
+  /** Opens lines and runs their first states; `running` lines need a workflow of their own. In the order of `lines`. */
+  openLines(input: { runId: string; lines: string[]; generation: number }): Promise<('succeeded' | 'failed' | 'running')[]>;
   advance(input: LineRef & { position: number; event: FlowEvent }): Promise<FlowStep>;
   /** Checks and stores the tasks of the action that the line is in; the same step is accepted once. */
   acceptAction(input: LineRef & { position: number }): Promise<AcceptedAction>;
+  /**
+   * The action at another action provider, from its start to its end. One attempt is one poll; the event is `answered` or
+   * `refused`.
+   */
+  runHttpAction(input: LineRef & { position: number; waitTimeS: number }): Promise<FlowEvent>;
+  /** Cancels the action of the line at its provider and releases it, as far as the provider allows. */
+  stopHttpAction(input: LineRef & { position: number }): Promise<void>;
   endCancelled(input: { runId: string }): Promise<void>;
 }

@@ -1,3 +1,5 @@
+import { SEARCH_ATTRIBUTE } from './names';
+
 /**
  * What the API, the workflows and the store agree on about flows. Values of a run (its body, its state, results) stay in the
  * store: the workflow and its history carry ids, names of states and times only.
@@ -27,6 +29,12 @@ export interface FlowRunInput {
   /** 0 for the first start; each resume adds one. */
   generation: number;
 }
+
+/** Search attributes of the workflow of a run. */
+export const flowAttributesOf = ({ flowId, ownerId }: FlowRunInput): { name: string; value: string }[] => [
+  { name: SEARCH_ATTRIBUTE.flow, value: flowId },
+  { name: SEARCH_ATTRIBUTE.owner, value: ownerId },
+];
 
 /** What `flowRun` returns; a run that failed or was cancelled ends its workflow as failed or cancelled. */
 export interface FlowRunSummary {

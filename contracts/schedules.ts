@@ -13,10 +13,15 @@ export interface ScheduleInput {
   scheduleId: string;
 }
 
+/** The run of one time of a schedule, and whether the server takes our search attributes. */
+export interface ScheduleRun extends FlowRunInput {
+  hasSearchAttributes: boolean;
+}
+
 /** Makes the run of one time of a schedule, or pauses a schedule that may start nothing any more. */
 export interface ScheduleActivities {
   /** The same run for the same occurrence; undefined when nothing is to be started. */
-  beginScheduledRun(input: { scheduleId: string; occurrence: string }): Promise<FlowRunInput | undefined>;
+  beginScheduledRun(input: { scheduleId: string; occurrence: string }): Promise<ScheduleRun | undefined>;
 }
 
 /** What happens when a run is due while the one before goes on. */

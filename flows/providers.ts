@@ -1,4 +1,4 @@
-/** Which services an Action may name. Addresses are compared without a slash at the end. */
+/** The services that an Action may name. Addresses are compared without a slash at the end. */
 
 export type Provider = 'compute-v3' | 'compute-v2' | 'hello' | 'http';
 
@@ -36,6 +36,7 @@ export function findProvider(given: string, allowedUrls: readonly string[]): Fou
 
 function isAllowed(url: string, allowedUrls: readonly string[]): boolean {
   return allowedUrls.some((allowed) => {
+    if (!allowed.includes('://')) return false; // a network
     if (allowed.endsWith('/*'))
       return url.startsWith(allowed.slice(0, -1)) && !/(?:^|\/)\.\.?(?:\/|$)|[?#@\\]|%2e/i.test(url.slice(8));
     return url === allowed.replace(/\/+$/, '');

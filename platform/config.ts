@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_FLOWS_QUEUE } from '../contracts/flows';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
+import { isAllowedAddress, isNetwork } from './networks';
 
 /** The configuration of the service. It is read from the environment once, here. */
 
@@ -59,7 +60,10 @@ export const configSchema = z.object({
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),
-  /** Addresses at which actions of flows may be run over HTTP, with commas between; `https://host/*` allows all below. */
+  /**
+   * Addresses at which actions of flows may run over HTTP, separated by commas; `https://host/*` allows every address below. A
+   * network such as `10.1.0.0/16` allows names to have a private address in it.
+   */
   FUNCX_FLOWS_HTTP_ALLOW: z
     .string()
     .default('')
@@ -68,7 +72,10 @@ export const configSchema = z.object({
         .split(',')
         .map((one) => one.trim())
         .filter((one) => one !== ''),
-    ),
+    )
+    .refine((list) => list.every((one) => isNetwork(one) || isAllowedAddress(one)), {
+      message: 'must be addresses such as https://host/*, or networks such as 10.1.0.0/16, separated by commas',
+    }),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 

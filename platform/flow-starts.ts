@@ -1,12 +1,11 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 
-import { FLOW_WORKFLOW, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
-import { SEARCH_ATTRIBUTE } from '../contracts/names';
+import { FLOW_WORKFLOW, flowAttributesOf, flowRunIdOfWorkflow, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
 import type { Config } from './config';
 import type { Logger } from './log';
 import type { Database } from './store/database';
-import { markRunStarted } from './store/flow-runs';
+import { markRunStarted } from './store/flow-run-progress';
 import type { Temporal } from './temporal';
 
 /** Starts and cancels the workflows of flow runs. What is stored is accepted: the sweep starts what could not be started. */
@@ -15,6 +14,8 @@ export interface FlowStarts {
   start(input: Omit<FlowRunInput, 'version'>): Promise<boolean>;
   /** False when no workflow runs. */
   cancel(runId: string): Promise<boolean>;
+  /** Runs whose workflow was terminated, failed or timed out after `since`, with the generation that the workflow ran. */
+  listEndedAbnormally(since: Date): Promise<{ runId: string; generation: number; status: string }[]>;
 }
 
 const TRIES = 3;
@@ -23,8 +24,7 @@ const CALL_DEADLINE_MS = 4_000;
 const WORKFLOW_TASK_TIMEOUT = '5 seconds';
 const MAX_SUMMARY_CHARS = 200;
 
-const FLOW_KEY = defineSearchAttributeKey(SEARCH_ATTRIBUTE.flow, SearchAttributeType.KEYWORD);
-const OWNER_KEY = defineSearchAttributeKey(SEARCH_ATTRIBUTE.owner, SearchAttributeType.KEYWORD);
+const { KEYWORD } = SearchAttributeType;
 
 export function createFlowStarts(deps: { db: Database; temporal: Temporal; config: Config; log: Logger }): FlowStarts {
   const { db, temporal, config, log } = deps;
@@ -46,10 +46,9 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
           memo: { generation: input.generation },
           ...(temporal.hasSearchAttributes
             ? {
-                typedSearchAttributes: new TypedSearchAttributes([
-                  { key: FLOW_KEY, value: input.flowId },
-                  { key: OWNER_KEY, value: input.ownerId },
-                ]),
+                typedSearchAttributes: new TypedSearchAttributes(
+                  flowAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, KEYWORD), value })),
+                ),
               }
             : {}),
         }),
@@ -88,6 +87,18 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
         if (error instanceof WorkflowNotFoundError) return false;
         throw error;
       }
+    },
+
+    async listEndedAbnormally(since) {
+      const query =
+        `WorkflowType = '${FLOW_WORKFLOW.run}' AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut')` +
+        ` AND CloseTime > '${since.toISOString()}'`;
+      const ended: { runId: string; generation: number; status: string }[] = [];
+      for await (const { workflowId, status, memo } of temporal.client.workflow.list({ query })) {
+        const runId = flowRunIdOfWorkflow(workflowId);
+        if (runId !== undefined) ended.push({ runId, generation: Number(memo?.generation ?? 0), status: status.name });
+      }
+      return ended;
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { FlowStarts } from '../platform/flow-starts';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
-import { listUnstartedRuns } from '../platform/store/flow-runs';
+import { listUnstartedRuns } from '../platform/store/flow-run-progress';
 
 /**
  * Starts flow runs that are stored and whose workflow was never seen to start, and passes on a cancellation that came before.

@@ -97,7 +97,7 @@ async function main(): Promise<void> {
     taskQueue: config.TEMPORAL_FLOWS_QUEUE,
     activities: {
       ...createFlowActivities(accepting),
-      ...createScheduleActivities({ db, schedules: createSchedules(temporal, config) }),
+      ...createScheduleActivities({ db, temporal, schedules: createSchedules(temporal, config) }),
     },
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,
@@ -110,12 +110,14 @@ async function main(): Promise<void> {
   const upkeep = startClientUpkeep(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
-  const flowSweep = startFlowSweep({ db, log, flowStarts: createFlowStarts({ db, temporal, config, log }) });
+  const flowStarts = createFlowStarts({ db, temporal, config, log });
+  const flowSweep = startFlowSweep({ db, log, flowStarts });
   await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
     log.warn({ err: error }, 'the delivery limit could not be lifted'),
   );
   const maintenance = startMaintenance({
     ...deps,
+    flowStarts,
     brokerUsers: createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL),
     queues: createEndpointQueues(broker),
   });

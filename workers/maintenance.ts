@@ -1,10 +1,13 @@
 import type { ActivityDeps } from '../activities';
 import { endTasks, endTasksOfEndpoint } from '../activities/complete';
+import { FLOW_CODE, FLOW_ERROR } from '../contracts/flows';
 import type { EndpointQueues } from '../platform/broker-topology';
 import type { BrokerUsers } from '../platform/broker-users';
+import type { FlowStarts } from '../platform/flow-starts';
 import { sweepUploads } from '../platform/store/answers';
 import { partitionDaysAhead } from '../platform/metrics';
 import { countDaysAhead, createPartitions } from '../platform/store/partitions';
+import { endOpenRun } from '../platform/store/flow-run-progress';
 import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from '../platform/store/maintenance';
 import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
@@ -12,12 +15,14 @@ import { setSubmissionState } from '../platform/store/submission-progress';
 import { repeat, type Repeating } from './repeat';
 
 /**
- * The slow chores: retention, deleted endpoints, submissions whose workflow somebody terminated, and the comparison of counts.
+ * The slow chores: retention, deleted endpoints, submissions and flow runs whose workflow somebody terminated, and the
+ * comparison of counts.
  * A lock in the store lets one process at a time do them. They are not a Temporal schedule, because they also run while
  * Temporal is away, and where the server refuses schedules.
  */
 
 export interface MaintenanceDeps extends ActivityDeps {
+  flowStarts: FlowStarts;
   brokerUsers: BrokerUsers;
   queues: EndpointQueues;
 }
@@ -30,10 +35,12 @@ const UPLOADS_KEPT_MS = 7 * DAY_MS;
 const ENDPOINT_BATCH_LIMIT = 20;
 /** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
+/** Temporal may list a closed workflow this much later. */
+const VISIBILITY_LAG_MS = 10 * 60_000;
 
 export function startMaintenance(deps: MaintenanceDeps): Repeating {
   const dueAt = { reconcile: 0, retention: 0 };
-  let endedSince = Date.now() - ENDED_WITHIN_MS;
+  const endedSince = { submissions: Date.now() - ENDED_WITHIN_MS, flowRuns: Date.now() - ENDED_WITHIN_MS };
   return repeat(
     TICK_MS,
     () => runExclusively(deps.db, run),
@@ -43,6 +50,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   async function run(): Promise<void> {
     await chore('deleted endpoints', sweepDeletedEndpoints);
     await chore('terminated workflows', endTerminated);
+    await chore('terminated flow runs', endTerminatedRuns);
     if (isDue('reconcile', RECONCILE_MS)) await chore('counts', reconcile);
     if (isDue('retention', RETENTION_MS)) await chore('retention', retain);
   }
@@ -74,7 +82,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   /** Without its workflow, nothing ends the tasks of a submission. */
   async function endTerminated(): Promise<void> {
     const from = Date.now();
-    for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince))) {
+    for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince.submissions))) {
       for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;
@@ -82,7 +90,19 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
         await setSubmissionState(deps.db, id, 'cancelled');
       }
     }
-    endedSince = from - 10 * 60_000; // visibility may lag behind
+    endedSince.submissions = from - VISIBILITY_LAG_MS;
+  }
+
+  /** A run that ends by itself records its end before its workflow closes. */
+  async function endTerminatedRuns(): Promise<void> {
+    const from = Date.now();
+    for (const { runId, generation, status } of await deps.flowStarts.listEndedAbnormally(new Date(endedSince.flowRuns))) {
+      const cause = `The workflow of the run ended as ${status.toLowerCase()} before the run had an end; resume the run to go on.`;
+      const end = { code: FLOW_CODE.failed, description: cause, details: { error: FLOW_ERROR.runtime, cause } };
+      if (await endOpenRun(deps.db, { runId, generation }, end))
+        deps.log.warn({ runId, status }, 'a flow run lost its workflow; the run is failed');
+    }
+    endedSince.flowRuns = from - VISIBILITY_LAG_MS;
   }
 
   async function reconcile(): Promise<void> {

@@ -1,6 +1,8 @@
 import { ApplicationFailure } from '@temporalio/common';
 import {
+  ActivityCancellationType,
   CancellationScope,
+  CancelledFailure,
   isCancellation,
   ParentClosePolicy,
   proxyActivities,
@@ -29,7 +31,21 @@ const local = proxyLocalActivities<FlowActivities>({
 // When the store is away for longer, the server repeats the same step without an event in the history.
 const patient = proxyActivities<FlowActivities>({ startToCloseTimeout: '5 minutes', retry });
 
-type Step = 'openLine' | 'advance' | 'acceptAction' | 'noteStarted' | 'observeCall' | 'endCancelled';
+// The server repeats the activity until the action has ended, without an event in the history.
+const { runHttpAction } = proxyActivities<FlowActivities>({
+  startToCloseTimeout: '3 minutes',
+  heartbeatTimeout: '10 seconds',
+  // A request that may start an action is finished, so that the action can be cancelled.
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+  retry: { ...retry, initialInterval: '1 second', maximumInterval: '1 minute' },
+});
+const { stopHttpAction } = proxyActivities<FlowActivities>({
+  startToCloseTimeout: '3 minutes',
+  heartbeatTimeout: '10 seconds',
+  retry: { ...retry, maximumAttempts: 5 },
+});
+
+type Step = 'openLine' | 'openLines' | 'advance' | 'acceptAction' | 'noteStarted' | 'observeCall' | 'endCancelled';
 
 export async function durably<S extends Step>(
   step: S,
@@ -44,7 +60,7 @@ export async function durably<S extends Step>(
   }
 }
 
-/** The promise is at most 500 events a run; a step is at most some forty, with a cancellation in its middle. */
+/** The promise is at most 500 events an execution; a step has at most forty, with a cancellation in its middle. */
 const MAX_HISTORY_EVENTS = 300;
 const MAX_SHOWN = 30;
 /** A loop that never waits for anything gets a pause after so many steps without one. */
@@ -56,6 +72,8 @@ export type LineEnd = Extract<FlowStep, { kind: 'succeeded' | 'failed' }>;
 export class LineRun {
   #shown: ShownStep[];
   #stepsWithoutPause = 0;
+  /** Temporal updates the length of the history once a workflow task; each step since then adds at least one event. */
+  #counted = { historyLength: 0, steps: 0 };
 
   constructor(
     private readonly input: FlowLineInput,
@@ -74,8 +92,7 @@ export class LineRun {
     for (;;) {
       this.#show(step.shown);
       if (step.kind === 'succeeded' || step.kind === 'failed') return step;
-      const { historyLength, continueAsNewSuggested } = workflowInfo();
-      if (historyLength > MAX_HISTORY_EVENTS || continueAsNewSuggested) {
+      if (this.#isHistoryFull()) {
         return await this.startAnew({ step: { ...step, shown: [] }, shown: this.#shown });
       }
       const event = await this.#do(step);
@@ -83,21 +100,27 @@ export class LineRun {
     }
   }
 
+  #isHistoryFull(): boolean {
+    const { historyLength, continueAsNewSuggested } = workflowInfo();
+    if (historyLength !== this.#counted.historyLength) this.#counted = { historyLength, steps: 0 };
+    return continueAsNewSuggested || historyLength + ++this.#counted.steps > MAX_HISTORY_EVENTS;
+  }
+
   async #do(step: Exclude<FlowStep, LineEnd>): Promise<FlowEvent> {
-    if (step.kind !== 'more') this.#stepsWithoutPause = 0;
+    const pauseMs = step.kind === 'wait' ? step.untilMs - Date.now() : 0;
+    const isShort = step.kind === 'more' || (step.kind === 'wait' && pauseMs <= 0);
+    this.#stepsWithoutPause = isShort ? this.#stepsWithoutPause + 1 : 0;
+    if (this.#stepsWithoutPause > STEPS_WITHOUT_PAUSE) await sleep(PAUSE_MS, { summary: 'a loop without a Wait' });
     switch (step.kind) {
       case 'more':
-        if (++this.#stepsWithoutPause > STEPS_WITHOUT_PAUSE) await sleep(PAUSE_MS, { summary: 'a loop without a Wait' });
         return { kind: 'go' };
-      case 'wait': {
-        const ms = step.untilMs - Date.now();
-        if (ms > 0) await sleep(Math.ceil(ms), { summary: step.summary });
+      case 'wait':
+        if (pauseMs > 0) await sleep(Math.ceil(pauseMs), { summary: step.summary });
         return { kind: 'waited' };
-      }
       case 'action':
         return this.#act(step);
       case 'http':
-        return { kind: 'refused', cause: 'actions over HTTP are not available in this version' };
+        return await this.#actOverHttp(step);
       case 'lines':
         await this.#runLines(step);
         return { kind: 'joined' };
@@ -143,6 +166,18 @@ export class LineRun {
       taskGroupId: groups[0]?.submissions[0]?.input.taskGroupId ?? '',
       isTimedOut,
     };
+  }
+
+  async #actOverHttp({ position, waitTimeS }: Extract<FlowStep, { kind: 'http' }>): Promise<FlowEvent> {
+    const { runId, line } = this.input;
+    try {
+      return await runHttpAction({ runId, line, position, waitTimeS });
+    } catch (error) {
+      if (!CancellationScope.current().consideredCancelled) throw error;
+      await CancellationScope.nonCancellable(() => stopHttpAction({ runId, line, position }));
+      // The last poll may have failed for another reason.
+      throw isCancellation(error) ? error : new CancelledFailure('the run was cancelled while an action ran');
+    }
   }
 
   async #runLines({ prefix, state, count, concurrency, tolerated }: Extract<FlowStep, { kind: 'lines' }>): Promise<void> {

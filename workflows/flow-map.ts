@@ -12,11 +12,16 @@ import {
 import { ensureError } from '../contracts/errors';
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
+import { durably } from './flow-line';
 
-/** The lines of a `Map` or `Parallel` state: each a child workflow, so many at a time, until all ended or too many failed. */
+/**
+ * The lines of a `Map` or `Parallel` state, so many at a time, until all ended or too many failed. A line that only computes
+ * ends as soon as it is opened; any other line gets a child workflow.
+ */
 
-/** Each line costs about six events, and those in hand still end after this. */
+/** Each child costs about six events, and those in hand still end after this. */
 const MAX_HISTORY_EVENTS = 240;
+const OPENED_TOGETHER = 20;
 
 export async function flowMap(input: FlowMapInput): Promise<void> {
   const { runId, generation, title, prefix, state, count, concurrency, tolerated } = input;
@@ -24,7 +29,13 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
   let failed = input.carried?.failed ?? 0;
   let inHand = 0;
   let failure: Error | undefined;
-  const isFull = (): boolean => workflowInfo().historyLength > MAX_HISTORY_EVENTS || workflowInfo().continueAsNewSuggested;
+  // Temporal updates the length once a workflow task; lines that were opened since then added an event each time.
+  let counted = { historyLength: 0, opened: 0 };
+  const isFull = (): boolean => {
+    const { historyLength, continueAsNewSuggested } = workflowInfo();
+    if (historyLength !== counted.historyLength) counted = { historyLength, opened: 0 };
+    return continueAsNewSuggested || historyLength + counted.opened > MAX_HISTORY_EVENTS;
+  };
   const isGivenUp = (): boolean => failed > tolerated || failure !== undefined;
   const scope = new CancellationScope();
 
@@ -57,7 +68,15 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
   };
 
   while (next < count && !isFull() && !isGivenUp()) {
-    while (next < count && inHand < concurrency && !isFull()) launch(next++);
+    const first = next;
+    next += Math.min(concurrency - inHand, OPENED_TOGETHER, count - next);
+    const lines = Array.from({ length: next - first }, (_, at) => `${prefix}${first + at}`);
+    const ends = await durably('openLines', { runId, lines, generation });
+    counted.opened++;
+    ends.forEach((end, at) => {
+      if (end === 'failed') failed++;
+      else if (end === 'running') launch(first + at);
+    });
     show();
     await condition(() => inHand < concurrency || isGivenUp());
   }

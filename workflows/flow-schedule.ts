@@ -1,3 +1,4 @@
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import {
   isCancellation,
   ParentClosePolicy,
@@ -7,7 +8,7 @@ import {
   WorkflowIdReusePolicy,
 } from '@temporalio/workflow';
 
-import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
+import { FLOW_WORKFLOW, flowAttributesOf, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
 import type { ScheduleActivities, ScheduleInput } from '../contracts/schedules';
 
 /** One time of a schedule: the run is its child, so that the overlap policy sees how long the run goes on. */
@@ -21,15 +22,17 @@ export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ run
   // The id names the time, so that a retried activity makes the same run.
   const begun = await beginScheduledRun({ scheduleId, occurrence: workflowInfo().workflowId });
   if (!begun) return { runId: null };
-  const { runId, title } = begun;
+  const { hasSearchAttributes, ...input } = begun;
+  const { runId, title } = input;
   const run = await startChild(FLOW_WORKFLOW.run, {
     workflowId: flowWorkflowId(runId),
     workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
     workflowTaskTimeout: '5 seconds',
-    args: [begun],
+    args: [input],
     staticSummary: title,
     memo: { generation: 0 },
+    ...(hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(input) } : {}),
   });
   try {
     await run.result();
@@ -38,4 +41,10 @@ export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ run
     // How the run ended is in its own record.
   }
   return { runId };
+}
+
+function typedAttributesOf(input: FlowRunInput): TypedSearchAttributes {
+  return new TypedSearchAttributes(
+    flowAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value })),
+  );
 }

@@ -11,18 +11,9 @@ import {
   validatedRunSchema,
 } from '../../contracts/http/flows';
 import { callerOf, flowRoleOf, mayManageFlow } from '../../platform/flow-access';
-import {
-  deleteRun,
-  findRun,
-  listRunLog,
-  listRuns,
-  noteCancelRequest,
-  readRunDefinition,
-  reopenRun,
-  RUN_ORDER,
-  RUN_ROLES,
-  updateRun,
-} from '../../platform/store/flow-runs';
+import { listRunLog, listRuns, RUN_ORDER, RUN_ROLES } from '../../platform/store/flow-run-lists';
+import { noteCancelRequest, reopenRun } from '../../platform/store/flow-run-progress';
+import { deleteRun, findRun, readRunDefinition, updateRun } from '../../platform/store/flow-runs';
 import { findFlow } from '../../platform/store/flows';
 import type { ApiDeps } from '../deps';
 import type { Route } from '../route';

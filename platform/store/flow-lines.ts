@@ -1,7 +1,5 @@
 import type { PoolClient } from 'pg';
 
-import type { Database } from './database';
-
 /** Where the lines of a run are. Only the interpreter's activities read and write here. */
 
 export interface LineRow {
@@ -22,25 +20,6 @@ export interface LineRow {
 type Queryable = Pick<PoolClient, 'query'>;
 
 const COLUMNS = 'line, scope, context, position, generation, status, state, data, pending, step, error, entered';
-
-/** Runs in one transaction; whatever it throws undoes it. */
-export async function inTransaction<T>(db: Database, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await db.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query('begin');
-    const result = await work(client);
-    await client.query('commit');
-    return result;
-  } catch (error) {
-    await client.query('rollback').catch((reason: unknown) => {
-      broken = reason instanceof Error ? reason : new Error(String(reason));
-    });
-    throw error;
-  } finally {
-    client.release(broken);
-  }
-}
 
 export async function insertLines(
   client: Queryable,
@@ -98,6 +77,20 @@ export async function saveLine(client: Queryable, runId: string, row: LineRow): 
       row.entered,
     ],
   );
+}
+
+/** What is known about the state in which the line is; ignored when the line has left the state. */
+export async function savePending(
+  db: Queryable,
+  { runId, line, position }: { runId: string; line: string; position: number },
+  pending: unknown,
+): Promise<void> {
+  await db.query('update flow_lines set pending = $4 where run_id = $1 and line = $2 and position = $3', [
+    runId,
+    line,
+    position,
+    JSON.stringify(pending),
+  ]);
 }
 
 /** Lines `<prefix>0`, `<prefix>1` and so on, by their number. */

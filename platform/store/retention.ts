@@ -9,6 +9,8 @@ import { dropPartitions, listPartitionDays } from './partitions';
  */
 
 const BATCH_ROWS = 2_000;
+/** A run may have thousands of rows in its log. */
+const BATCH_RUNS = 100;
 /** Bounds one run; the next run continues. */
 const MAX_BATCHES = 50;
 const DAY_MS = 86_400_000;
@@ -20,11 +22,12 @@ export interface Removed {
   tasks: number;
   submissions: number;
   groups: number;
+  flowRuns: number;
 }
 
-/** Removes tasks that were answered before `cutoff`, and submissions and groups without tasks. */
+/** Removes tasks that were answered before `cutoff`, submissions and groups without tasks, and runs of flows that ended before. */
 export async function removeExpired(db: Database, cutoff: Date): Promise<Removed> {
-  const removed: Removed = { partitions: 0, tasks: 0, submissions: 0, groups: 0 };
+  const removed: Removed = { partitions: 0, tasks: 0, submissions: 0, groups: 0, flowRuns: 0 };
   for (const suffix of await listOldPartitions(db, cutoff)) {
     const { rows } = await slowQuery<{ used: boolean }>(
       db,
@@ -49,6 +52,12 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
        select g.id from task_groups g
         where g.created_at < $1 and not exists (select 1 from submissions s where s.task_group_id = g.id)
         limit ${BATCH_ROWS})`,
+    [cutoff],
+  );
+  removed.flowRuns = await deleteInBatches(
+    db,
+    `delete from flow_runs where id in (
+       select id from flow_runs where status in ('SUCCEEDED', 'FAILED') and completed_at < $1 limit ${BATCH_RUNS})`,
     [cutoff],
   );
   return removed;

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 
 import type { Identity } from '../../platform/access';
-import { readRunStart, recordRun } from '../../platform/store/flow-runs';
+import { readRunStart } from '../../platform/store/flow-run-inputs';
+import { recordRun } from '../../platform/store/flow-run-progress';
 import { person, startApi, type ApiHarness } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 

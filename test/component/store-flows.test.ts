@@ -1,16 +1,11 @@
 import { randomUUID } from 'node:crypto';
 
-import {
-  insertRun,
-  listRunLog,
-  listRuns,
-  readRunIdentity,
-  readRunStart,
-  recordRun,
-  reopenRun,
-  RUN_ORDER,
-} from '../../platform/store/flow-runs';
+import { readRunIdentity, readRunStart } from '../../platform/store/flow-run-inputs';
+import { listRunLog, listRuns, RUN_ORDER } from '../../platform/store/flow-run-lists';
+import { endOpenRun, recordRun, reopenRun } from '../../platform/store/flow-run-progress';
+import { findRun, insertRun } from '../../platform/store/flow-runs';
 import { findFlow, FLOW_ORDER, insertFlow, listFlows, updateFlow, type Caller, type FlowRow } from '../../platform/store/flows';
+import { removeExpired } from '../../platform/store/retention';
 import { makeOwner } from '../helpers/store-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 
@@ -157,6 +152,33 @@ describe('flows in the store', () => {
     expect(await reopenRun(postgres.db, run)).toBe(1);
     expect(await reopenRun(postgres.db, run)).toBeUndefined();
     expect(await readRunStart(postgres.db, run)).toMatchObject({ generation: 1 });
+  });
+
+  test('a run that lost its workflow is ended once, and only in the generation of that workflow', async () => {
+    const owner = await makeOwner(postgres.db);
+    const runId = await makeRun(await makeFlow(owner), owner);
+    const end = { code: 'FlowFailed', description: 'gone', details: { error: 'States.Runtime', cause: 'gone' } };
+    expect(await endOpenRun(postgres.db, { runId, generation: 1 }, end)).toBe(false);
+    expect(await endOpenRun(postgres.db, { runId, generation: 0 }, end)).toBe(true);
+    expect(await endOpenRun(postgres.db, { runId, generation: 0 }, end)).toBe(false);
+    expect(await findRun(postgres.db, runId)).toMatchObject({ status: 'FAILED', details: { cause: 'gone' } });
+    expect(await reopenRun(postgres.db, runId)).toBe(1);
+    expect(await endOpenRun(postgres.db, { runId, generation: 0 }, end)).toBe(false);
+    expect(await findRun(postgres.db, runId)).toMatchObject({ status: 'ACTIVE' });
+  });
+
+  test('runs past the retention time are removed with their logs, and open ones stay', async () => {
+    const owner = await makeOwner(postgres.db);
+    const flow = await makeFlow(owner);
+    const [old, recent, open] = [await makeRun(flow, owner), await makeRun(flow, owner), await makeRun(flow, owner)];
+    const ended = (daysAgo: number) => new Date(Date.now() - daysAgo * 86_400_000).toISOString();
+    await record(old, { status: 'SUCCEEDED', completionTime: ended(20), entries: [entry('FlowSucceeded')] });
+    await record(recent, { status: 'FAILED', completionTime: ended(2), entries: [] });
+    await postgres.db.query(`update flow_runs set started_at = now() - interval '30 days' where id = $1`, [open]);
+    expect(await removeExpired(postgres.db, new Date(ended(14)))).toMatchObject({ flowRuns: 1 });
+    expect(await findRun(postgres.db, old)).toBeUndefined();
+    expect(await listRunLog(postgres.db, old, { after: undefined, limit: 10, reverse: false })).toEqual([]);
+    for (const id of [recent, open]) expect(await findRun(postgres.db, id)).toBeDefined();
   });
 
   test('a run acts as its owner until that is revoked', async () => {

@@ -65,7 +65,7 @@ test('answered tasks are removed after their time, open and recent ones stay, an
   await answer([answeredLongAgo], daysAgo(19));
   await answer([answeredLately], daysAgo(2));
 
-  expect(await removeExpired(postgres.db, CUTOFF)).toEqual({ partitions: 1, tasks: 1, submissions: 1, groups: 1 });
+  expect(await removeExpired(postgres.db, CUTOFF)).toEqual({ partitions: 1, tasks: 1, submissions: 1, groups: 1, flowRuns: 0 });
   const { rows } = await postgres.db.query(`select to_regclass($1) as dropped`, [partitionName('tasks', today - 40 * DAY_MS)]);
   expect(rows).toEqual([{ dropped: null }]);
   for (const table of ['tasks', 'payloads', 'results', 'payload_references']) {

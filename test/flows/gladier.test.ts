@@ -50,8 +50,14 @@ test('a Gladier client makes its flow and runs it on an endpoint of ours', async
 
 test('a step that fails leaves its text where the value would be', async () => {
   const failed = await gladier({ n: 'one', compute_endpoint: localEndpoint(), second_endpoint: localEndpoint() });
-  expect(failed.status).toBe('FAILED');
-  expect(JSON.stringify(failed.details)).toContain('TypeError');
+  // Gladier writes `"ExceptionOnActionFailure": false`, so that the next step gets the text.
+  expect(failed.status).toBe('SUCCEEDED');
+  const { FirstStep: first, SecondStep: second } = failed.details.output;
+  expect([first.status, first.details.result[0]]).toEqual([
+    'FAILED',
+    expect.stringMatching(/TypeError: can only concatenate str/),
+  ]);
+  expect([second.status, runsOf('second')]).toEqual(['FAILED', 0]);
 });
 
 test('three steps over two endpoints, one of them away for a minute, survive the death of workers and API', async () => {

@@ -77,7 +77,21 @@ test('a local time that a change to summer time leaves out is skipped, and one t
     '2027-03-27T01:30:00.000Z',
     '2027-03-29T00:30:00.000Z',
   ]);
-  expect(await times('2027-10-30T00:00:00Z', '2027-11-02T00:00:00Z')).toHaveLength(3);
+  expect(await times('2027-10-30T00:00:00Z', '2027-11-02T00:00:00Z')).toEqual([
+    '2027-10-30T00:30:00.000Z',
+    '2027-10-31T01:30:00.000Z',
+    '2027-11-01T01:30:00.000Z',
+  ]);
+  await http.ok('DELETE', `/v1/schedules/${id}`);
+});
+
+test('a backfill starts the runs of a past period, one for each time', async () => {
+  const flow = deployPass('made up for');
+  const { schedule_id: id } = await create({ name: 'daily', target: { flow }, cron: ['0 4 * * *'], paused: true });
+  await http.ok('POST', `/v1/schedules/${id}/backfill`, { from: '2026-03-01T00:00:00Z', to: '2026-03-04T00:00:00Z' });
+  await until('they are over', () => runsOf(flow).filter(({ status }) => status === 'SUCCEEDED').length === 3 || undefined);
+  expect(await firedTimes(id)).toEqual(['2026-03-01T04:00:00.000Z', '2026-03-02T04:00:00.000Z', '2026-03-03T04:00:00.000Z']);
+  expect(runsOf(flow)).toHaveLength(3);
   await http.ok('DELETE', `/v1/schedules/${id}`);
 });
 

@@ -10,7 +10,7 @@ type Answer = any;
 
 const tokens = new Map<string, Promise<string>>();
 
-async function tokenFor(scope: string, { client_id, client_secret }: Credentials): Promise<string> {
+export async function tokenFor(scope: string, { client_id, client_secret }: Credentials): Promise<string> {
   const response = await fetch(`${state().api_url}/v2/oauth2/token`, {
     method: 'POST',
     headers: {
@@ -63,14 +63,14 @@ export const resumeRun = (flowId: string, runId: string): Promise<Answer> =>
   ok('POST', `/runs/${runId}/resume`, undefined, flowScope(flowId));
 export const readRun = (runId: string): Promise<Answer> => ok('GET', `/runs/${runId}`);
 
-export async function endOfRun(runId: string, deadlineMs = 120_000): Promise<Answer> {
+export async function endOfRun(runId: string, deadlineMs = 120_000, everyMs = 50): Promise<Answer> {
   return until(
     `run ${runId} ends`,
     async () => {
       const run = await readRun(runId);
       return ['SUCCEEDED', 'FAILED'].includes(run.status as string) ? (run as object) : undefined;
     },
-    { deadlineMs },
+    { deadlineMs, everyMs },
   );
 }
 

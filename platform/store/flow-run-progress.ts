@@ -1,0 +1,131 @@
+import type { PoolClient } from 'pg';
+
+import { FLOW_CODE, type FlowLogEntry, type FlowRunStatus } from '../../contracts/flows';
+import type { Database } from './database';
+import { inTransaction } from './transactions';
+
+/** What becomes of runs: their start, their steps, their end. The interpreter writes through {@link recordRun} only. */
+
+type Queryable = Pick<PoolClient, 'query'>;
+
+export interface RunUpdate {
+  status?: FlowRunStatus;
+  /** As the clients read it. */
+  details?: Record<string, unknown>;
+  /** ISO 8601; null when the run goes on. */
+  completionTime?: string | null;
+  /** Numbered here, in this order. */
+  entries: readonly FlowLogEntry[];
+}
+
+/** Call it in a transaction: it locks the run's row until the end of that. */
+export async function recordRun(client: Queryable, runId: string, update: RunUpdate): Promise<void> {
+  const { status, details, completionTime, entries } = update;
+  const { rows } = await client.query<{ next: number }>(
+    `update flow_runs set next_seq = next_seq + $2, status = coalesce($3, status), details = coalesce($4::json, details),
+            completed_at = case when $5 then $6::timestamptz else completed_at end
+      where id = $1 returning next_seq as next`,
+    [
+      runId,
+      entries.length,
+      status ?? null,
+      details === undefined ? null : JSON.stringify(details),
+      completionTime !== undefined,
+      completionTime ?? null,
+    ],
+  );
+  const next = rows[0]?.next;
+  if (next === undefined || entries.length === 0) return; // the run was released
+  await client.query(
+    `insert into flow_run_log (run_id, seq, at, code, description, details)
+     select $1, $2 + e.n - 1, e.at, e.code, e.description, e.details
+       from unnest($3::timestamptz[], $4::text[], $5::text[], $6::json[]) with ordinality as e (at, code, description, details, n)`,
+    [
+      runId,
+      next - entries.length,
+      entries.map(({ time }) => time),
+      entries.map(({ code }) => code),
+      entries.map(({ description }) => description),
+      entries.map((entry) => JSON.stringify(entry.details)),
+    ],
+  );
+}
+
+/** Ends a run that nobody else ends: its workflow was cancelled, or is gone. False when the run has its end already. */
+export async function endOpenRun(
+  db: Database,
+  { runId, generation }: { runId: string; generation?: number },
+  { code, description, details }: { code: string; description: string; details: Record<string, unknown> },
+): Promise<boolean> {
+  return inTransaction(db, async (client) => {
+    const { rowCount } = await client.query(
+      `select 1 from flow_runs where id = $1 and status in ('ACTIVE', 'INACTIVE') and generation = coalesce($2, generation) for update`,
+      [runId, generation ?? null],
+    );
+    if (rowCount === 0) return false;
+    const time = new Date().toISOString();
+    await recordRun(client, runId, {
+      status: 'FAILED',
+      completionTime: time,
+      details: { code, description, time, ...details },
+      entries: [{ time, code, description, details }],
+    });
+    return true;
+  });
+}
+
+/** False when the run has ended or was cancelled already. */
+export async function noteCancelRequest(db: Database, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `update flow_runs set cancel_requested_at = coalesce(cancel_requested_at, now())
+      where id = $1 and status in ('ACTIVE', 'INACTIVE')`,
+    [id],
+  );
+  return rowCount === 1;
+}
+
+/** Makes a failed run active again, with a log entry. Undefined when it is not failed or inactive any more; else its generation. */
+export async function reopenRun(db: Database, id: string): Promise<number | undefined> {
+  return inTransaction(db, async (client) => {
+    const { rows } = await client.query<{ generation: number }>(
+      `update flow_runs set generation = generation + 1, cancel_requested_at = null, workflow_started_at = null, accepted_at = now()
+        where id = $1 and status in ('FAILED', 'INACTIVE') returning generation`,
+      [id],
+    );
+    const generation = rows[0]?.generation;
+    if (generation !== undefined) {
+      const resumed = { code: FLOW_CODE.resumed, description: 'The Flow Instance was resumed from the state that failed' };
+      await recordRun(client, id, {
+        status: 'ACTIVE',
+        details: { ...resumed, details: {} },
+        completionTime: null,
+        entries: [{ ...resumed, time: new Date().toISOString(), details: {} }],
+      });
+    }
+    return generation;
+  });
+}
+
+export async function markRunStarted(db: Database, id: string, generation: number): Promise<void> {
+  await db.query('update flow_runs set workflow_started_at = now() where id = $1 and generation = $2', [id, generation]);
+}
+
+export interface UnstartedRun {
+  runId: string;
+  flowId: string;
+  title: string;
+  ownerId: string;
+  generation: number;
+  isCancelled: boolean;
+}
+
+/** Accepted runs that nobody was seen to start. */
+export async function listUnstartedRuns(db: Database, before: Date, limit: number): Promise<UnstartedRun[]> {
+  const { rows } = await db.query<UnstartedRun>(
+    `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation,
+            r.cancel_requested_at is not null as "isCancelled"
+       from flow_runs r join flows f on f.id = r.flow_id where r.workflow_started_at is null and r.status = 'ACTIVE' and r.accepted_at < $1 order by r.accepted_at limit $2`,
+    [before, limit],
+  );
+  return rows;
+}
