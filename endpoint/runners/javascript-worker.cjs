@@ -23,6 +23,11 @@ const util = require('node:util');
 const v8 = require('node:v8');
 const vm = require('node:vm');
 
+/** Said of a name that a function does not know. */
+const OUTSIDE =
+  'Only the text of a function is sent: it cannot use what is outside it, such as imports and functions that a compiler adds. ' +
+  'Compile for ES2022 or later, without minifying, and call require inside the function.';
+
 /** A process whose heap is fuller than this after a call is replaced: the function leaks memory. */
 const MAX_HEAP_SHARE = 0.5;
 
@@ -223,7 +228,8 @@ function describe(thrown) {
     const lines = String(thrown.stack).split('\n');
     if (thrown instanceof ProcessExit) return `${lines[0]}\n`;
     const own = lines.findIndex((line) => line.includes(__filename));
-    return `${(own < 0 ? lines : lines.slice(0, own)).join('\n')}\n`;
+    const hint = thrown instanceof ReferenceError ? `\n${OUTSIDE}` : '';
+    return `${(own < 0 ? lines : lines.slice(0, own)).join('\n')}${hint}\n`;
   }
   return `Error: ${util.inspect(thrown)}\n`;
 }
