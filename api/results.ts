@@ -53,6 +53,11 @@ export function groupResult(row: GroupResultRow): GroupResult {
     ...outcomeOf(data),
     ...(data.error_details ? { error_code: data.error_details.code } : {}),
     completion_t: unixSeconds(row.answeredAt),
-    ...(data.details ? { details: data.details } : {}),
+    ...(data.details ? { details: withoutOutput(data.details) } : {}),
   };
+}
+
+/** What a function printed may have 64 KB; with many results it is asked for task by task. */
+function withoutOutput({ output: _output, ...details }: Record<string, unknown>): Record<string, unknown> {
+  return details;
 }

@@ -15,6 +15,7 @@ import { addRunCommand } from './run';
 import { addScheduleCommands } from './schedule';
 import { addSubmissionCommands } from './submission';
 import { addTaskCommands } from './task';
+import { addLogsCommand } from './task-output';
 import { addWatchCommand } from './watch';
 
 /** The whole command line. */
@@ -38,6 +39,7 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addScheduleCommands(program);
   addSubmissionCommands(program);
   addTaskCommands(program);
+  addLogsCommand(program);
   addWatchCommand(program);
   addPipelineCommands(program);
   addIdentityCommands(program);

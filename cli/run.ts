@@ -7,6 +7,7 @@ import { withClient } from './connection';
 import { readFunction } from './function-source';
 import { findEndpoint } from './lookup';
 import { addCommonOptions, print } from './output';
+import { outputOf, printOutput } from './task-output';
 import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
@@ -39,7 +40,7 @@ export function addRunCommand(program: Command): void {
     .addHelpText(
       'after',
       '\nThe whole file is sent; what it guards with __name__ == "__main__" does not run. A Python value that is not JSON is' +
-        ' shown by its repr.\nWith --json: {"task_id", "value"} or {"task_id", "exception"}; numbers are as the function wrote' +
+        ' shown by its repr. What the function prints is printed here when it ends.\nWith --json: {"task_id", "value"} or {"task_id", "exception"}; numbers are as the function wrote' +
         ' them, NaN too. The exit code is 1 when the function failed.',
     )
     .action((reference: string, options: RunOptions) => withClient(options, (client) => run(client, reference, options)));
@@ -61,6 +62,7 @@ async function run(client: Client, reference: string, options: RunOptions): Prom
   try {
     const task = await waitForEnd(client, taskId, signal);
     clearTimeout(notice);
+    if (!asJson) printOutput(outputOf(task));
     if (task.result === undefined) showFailure(task, asJson);
     else showResult(task, task.result, options);
   } catch (error) {
@@ -79,12 +81,13 @@ async function waitForEnd(client: Client, taskId: string, signal: AbortSignal | 
   }
 }
 
-function showResult({ task_id, details }: TaskState, result: string, { json, output }: RunOptions): void {
+function showResult(task: TaskState, result: string, { json, output }: RunOptions): void {
+  const { task_id, details } = task;
   const value = showValue(result, details);
   if (output !== undefined) process.stderr.write(`${writeValue(output, result, details)}\n`);
   if (json === true) {
-    const look = value.look === undefined ? '' : `,${JSON.stringify(value.look).slice(1, -1)}`;
-    print(`{"task_id":${JSON.stringify(task_id)},"value":${value.json}${look === ',' ? '' : look}}`);
+    const more = Object.entries({ ...value.look, ...outputOf(task) }).map(([key, text]) => `,"${key}":${JSON.stringify(text)}`);
+    print(`{"task_id":${JSON.stringify(task_id)},"value":${value.json}${more.join('')}}`);
     return;
   }
   if (output !== undefined) return;
@@ -93,10 +96,10 @@ function showResult({ task_id, details }: TaskState, result: string, { json, out
   if (note !== undefined) process.stderr.write(`${note}\n`);
 }
 
-function showFailure({ task_id, exception }: TaskState, asJson: boolean): void {
+function showFailure(task: TaskState, asJson: boolean): void {
   process.exitCode = 1;
-  const text = exception ?? 'The task failed without saying why.';
-  if (asJson) print(JSON.stringify({ task_id, exception: text }));
+  const text = task.exception ?? 'The task failed without saying why.';
+  if (asJson) print(JSON.stringify({ task_id: task.task_id, exception: text, ...outputOf(task) }));
   else process.stderr.write(`${text.trimEnd()}\n`);
 }
 

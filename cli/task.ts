@@ -4,6 +4,7 @@ import { UserError } from '../local/machine/user-error';
 import { parseId, parsePositive } from './arguments';
 import { withClient } from './connection';
 import { addCommonOptions, print, printFields, printJson } from './output';
+import { outputOf } from './task-output';
 import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
@@ -61,6 +62,9 @@ async function showTask(id: string, options: TaskOptions): Promise<void> {
     ['submission', task.submission_id],
     ['task group', task.task_group_id],
   ]);
+  const printed = outputOf(task);
+  if (printed?.stdout) print(`\nprinted:\n${printed.stdout}`);
+  if (printed?.stderr) print(`\nprinted to standard error:\n${printed.stderr}`);
   if (task.exception !== undefined) print(`\n${task.exception}`);
   else if (value !== undefined && options.output === undefined) {
     print(`\n${value.text}`);

@@ -5,7 +5,8 @@
  *
  * Frames on file descriptor 3 as in python-worker.py. In: {"task_id"} and a JSON body [code, args text, kwargs text], the
  * code as `name:source`. Out: first {"ready": true, "details"}, then {"start_ns", "end_ns", "error"?, "last"?} and the
- * result; after an answer with "last" the process ends.
+ * result; after an answer with "last" the process ends. "output" in the header is what the call printed: descriptors 1 and 2
+ * are files of the agent, opened for appending, which are emptied between calls. 4 is its log.
  * The source is an expression that is a function, or statements that declare `name`; it is evaluated anew for each call.
  *
  * What ends a Node process (a rejection that nobody handles, a throw in a timer, process.exit) fails the call that caused
@@ -32,6 +33,10 @@ const OUTSIDE =
 const MAX_HEAP_SHARE = 0.5;
 
 const COMPILED_LIMIT = 256;
+const LOG_FD = 4;
+/** Of both streams together. */
+const MAX_OUTPUT_BYTES = 64 * 1024;
+const MAX_LOGGED_BYTES = 1024 * 1024;
 const runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
 const requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
 const compiled = new Map();
@@ -61,7 +66,7 @@ ProcessExit.prototype.name = 'ProcessExit';
 /** The call that an uncaught error belongs to fails with it; the error of a call that has ended is only logged. */
 function onUncaught(thrown) {
   const call = current.getStore();
-  console.error('uncaught, in a function that %s: %o', call?.isOpen ? 'runs' : 'has ended', thrown);
+  fs.writeSync(LOG_FD, util.format('uncaught, in a function that %s: %o\n', call?.isOpen ? 'runs' : 'has ended', thrown));
   call?.fail(thrown);
 }
 process.on('uncaughtException', onUncaught);
@@ -98,8 +103,42 @@ async function serveNext() {
 
 const nowNs = () => Math.round((performance.timeOrigin + performance.now()) * 1e6);
 
+/** What was printed between calls is nobody's. */
+function clearOutput() {
+  for (const fd of [1, 2]) {
+    const { size } = fs.fstatSync(fd);
+    if (size === 0) continue;
+    fs.writeSync(LOG_FD, readAt(fd, Math.min(size, MAX_LOGGED_BYTES), 0));
+    fs.ftruncateSync(fd);
+  }
+}
+
+/** What the call and its child processes printed; the middle of a long output is cut out. */
+function takeOutput() {
+  const [out, err] = [fs.fstatSync(1).size, fs.fstatSync(2).size];
+  if (out + err === 0) return undefined;
+  const errShare = Math.min(err, Math.max(MAX_OUTPUT_BYTES / 2, MAX_OUTPUT_BYTES - out));
+  const output = { stdout: readCut(1, out, MAX_OUTPUT_BYTES - errShare), stderr: readCut(2, err, errShare) };
+  fs.ftruncateSync(1);
+  fs.ftruncateSync(2);
+  return output;
+}
+
+function readCut(fd, size, share) {
+  const text = (length, position) => readAt(fd, length, position).toString('utf8').replaceAll('\0', '\uFFFD');
+  if (size <= share) return text(size, 0);
+  const half = Math.floor(share / 2);
+  return `${text(half, 0)}\n[... ${size - 2 * half} bytes ...]\n${text(half, size - half)}`;
+}
+
+function readAt(fd, length, position) {
+  const bytes = Buffer.alloc(length);
+  return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, position));
+}
+
 async function execute(header, body) {
   const startNs = nowNs();
+  clearOutput();
   const call = { isOpen: true, isBroken: false, fail: undefined };
   const failed = new Promise((_resolve, reject) => {
     call.fail = (thrown) => {
@@ -127,6 +166,7 @@ async function execute(header, body) {
   }
   call.isOpen = false;
   restore();
+  answer.output = takeOutput();
   const { used_heap_size: used, heap_size_limit: limit } = v8.getHeapStatistics();
   if (call.isBroken || used > limit * MAX_HEAP_SHARE) answer.last = true;
   return [answer, data];

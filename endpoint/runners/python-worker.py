@@ -2,10 +2,11 @@
 
 Frames on file descriptor 3, both ways: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
 In:  {"task_id", "result_serializers"?, "max_result_chars"?} and the task buffer.
-Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?} and
-     the result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
+Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?,
+     "output"?} and the result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
      names of its class and its bases. "value" has "type" and "repr" of a result that is not JSON, for a submitter who asked
-     for JSON and cannot read anything else.
+     for JSON and cannot read anything else. "output" is what was printed, see Output.
+Descriptors 1 and 2 are files of the agent, opened for appending, and 4 is its log.
 
 What a function sees follows the stock worker (globus_compute_endpoint.engines.helper.execute_task): GC_TASK_UUID,
 GC_TASK_SANDBOX_DIR, the working directory, and a function that is deserialized anew for each call, so that no call sees
@@ -33,6 +34,9 @@ import types
 import unicodedata
 
 FD = 3
+LOG_FD = 4
+MAX_OUTPUT_BYTES = 64 * 1024
+MAX_LOGGED_BYTES = 1024 * 1024
 LENGTHS = struct.Struct(">II")
 SOURCE_IDENTIFIERS = ("st\n", "sd\n")
 COMPILED_LIMIT = 256
@@ -57,6 +61,18 @@ def die_with_agent():
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         pass  # the agent's group guard still ends us
+
+
+def flush_of_c():
+    """The function that writes out what C code printed, which is buffered apart from Python."""
+    try:
+        import ctypes
+
+        flush = ctypes.CDLL(None).fflush
+        flush.argtypes = (ctypes.c_void_p,)
+        return lambda: flush(None)
+    except (ImportError, OSError, AttributeError):
+        return lambda: None
 
 
 def write_frame(header, body=""):
@@ -196,6 +212,73 @@ class ProcessState:
             stream.flush()
 
 
+class Output:
+    """What a call and its child processes print: descriptors 1 and 2 append to two files, which are emptied between calls."""
+
+    def __init__(self, state):
+        self.state = state
+        self.flush_c = flush_of_c()
+
+    def clear(self):
+        """Before a call: what threads and children of earlier calls printed meanwhile is nobody's; it goes to the log."""
+        for fd in (1, 2):
+            size = os.lseek(fd, 0, os.SEEK_END)
+            if size > 0:
+                os.write(LOG_FD, os.pread(fd, min(size, MAX_LOGGED_BYTES), 0))
+                os.ftruncate(fd, 0)
+
+    def take(self):
+        """After a call: {"stdout", "stderr"}, or None when nothing was printed. The middle of a long output is cut out."""
+        self.flush_c()
+        out, err = os.lseek(1, 0, os.SEEK_END), os.lseek(2, 0, os.SEEK_END)
+        output = None
+        if out or err:
+            err_share = min(err, max(MAX_OUTPUT_BYTES // 2, MAX_OUTPUT_BYTES - out))
+            output = {
+                "stdout": self.read(1, out, MAX_OUTPUT_BYTES - err_share),
+                "stderr": self.read(2, err, err_share),
+            }
+        if self.has_children():
+            self.renew()
+        elif output:
+            os.ftruncate(1, 0)
+            os.ftruncate(2, 0)
+        return output
+
+    @staticmethod
+    def read(fd, size, share):
+        if size <= share:
+            data = os.pread(fd, size, 0)
+            return data.decode("utf-8", "replace").replace("\0", "\ufffd")
+        half = share // 2
+        parts = (os.pread(fd, half, 0), os.pread(fd, half, size - half))
+        head, tail = (part.decode("utf-8", "replace").replace("\0", "\ufffd") for part in parts)
+        return f"{head}\n[... {size - 2 * half} bytes ...]\n{tail}"
+
+    @staticmethod
+    def has_children():
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return True
+        except (ChildProcessError, AttributeError):
+            return False
+
+    def renew(self):
+        """A child that lives on keeps the files that it has; the next call gets others."""
+        import tempfile
+
+        for index, (fd, name, copy, _file) in enumerate(self.state.streams):
+            try:
+                with tempfile.TemporaryFile(buffering=0) as file:
+                    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+                    os.dup2(file.fileno(), fd)
+            except OSError:
+                os.ftruncate(fd, 0)  # no place for another file
+                continue
+            os.close(copy)
+            self.state.streams[index] = self.state.stream(fd, name)
+
+
 class Worker:
     def __init__(self):
         import dill
@@ -222,6 +305,7 @@ class Worker:
         os.makedirs(self.run_dir, exist_ok=True)
         self.state = ProcessState()
         self.state.restore()
+        self.output = Output(self.state)
 
     def enter_directory(self, task_id):
         os.environ["GC_TASK_UUID"] = task_id
@@ -287,6 +371,7 @@ class Worker:
         start_ns = time.time_ns()
         error = look = None
         try:
+            self.output.clear()
             self.enter_directory(header["task_id"])
             code, args, kwargs = split_three(buffer)
             self.state.remember_environ()
@@ -318,6 +403,9 @@ class Worker:
         if os.getpid() != WORKER_PID:
             os._exit(0)
         answer = {"start_ns": start_ns, "end_ns": time.time_ns()}
+        output = self.output.take()
+        if output is not None:
+            answer["output"] = output
         if look is not None and error is None:
             answer["value"] = look
         if error is not None:
@@ -368,6 +456,7 @@ def describe(thrown):
 def main():
     die_with_agent()
     os.set_inheritable(FD, False)
+    os.set_inheritable(LOG_FD, False)
     # Ctrl-C goes to the agent, which decides. Functions run with the default handling, see Worker.call.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = Worker()

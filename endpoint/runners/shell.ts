@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { BUFFER, unpackBuffers } from '../../contracts/packing';
 
 import { confine, type Confinement } from './confinement';
+import { MAX_OUTPUT_BYTES } from './output-files';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
 
@@ -116,9 +117,12 @@ export class ShellRunner implements Runner {
     const how = end.signal ? `was ended by ${end.signal}` : `exited with code ${returncode}`;
     const text = `${stderr.text().slice(-STDERR_TAIL_CHARS).trimEnd()}\nShellCommandFailed: the command ${how}: ${cmd.slice(0, 500)}\n`;
     const userMessage = `The shell command ${how}.`;
+    // The end of stderr is in the text.
+    const printed = stdout.text(MAX_OUTPUT_BYTES);
     return {
       data: text.trimStart(),
       error: { code: 'RemoteExecutionError', userMessage },
+      ...(printed === '' ? {} : { details: { output: { stdout: printed, stderr: '' } } }),
       exitCode: returncode,
       startedNs,
       endedNs: nowNs(),
@@ -140,9 +144,10 @@ class Snippet {
     });
   }
 
-  text(): string {
+  /** Its end, of at most so many bytes. */
+  text(maxBytes = SNIPPET_BYTES): string {
     this.#cut();
-    return Buffer.concat(this.#chunks).toString('utf8');
+    return Buffer.concat(this.#chunks).subarray(-maxBytes).toString('utf8');
   }
 
   #cut(): void {

@@ -1,11 +1,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 import type { Duplex } from 'node:stream';
 
 import { z } from 'zod';
 
 import { confine, type Confinement } from './confinement';
 import { encodeWorkerFrame, FrameReader, type WorkerFrame } from './frames';
+import { OutputFiles, type Output } from './output-files';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
 
@@ -29,7 +31,7 @@ export interface WorkerProcessOptions {
   env: NodeJS.ProcessEnv;
   cwd: string;
   confinement: Confinement;
-  /** File descriptor for the output of user code. */
+  /** File descriptor of the log of workers: what they print before they are ready, and between calls. */
   logFd: number;
   groups: ProcessGroups;
   /** Path of the file behind `logFd`; a message quotes it when a worker cannot start. */
@@ -54,6 +56,7 @@ const answerSchema = z.object({
   error: z.object({ code: z.string(), user_message: z.string(), exception: z.array(z.string()).optional() }).optional(),
   interrupted: z.boolean().optional(),
   value: z.record(z.string(), z.unknown()).optional(),
+  output: z.object({ stdout: z.string(), stderr: z.string() }).optional(),
   /** The process ends after this answer. */
   last: z.boolean().optional(),
 });
@@ -147,6 +150,7 @@ class Incarnation {
   readonly #child: ChildProcess;
   readonly #pipe: Duplex;
   readonly #reader = new FrameReader();
+  readonly #output: OutputFiles;
   #details: Record<string, unknown> = {};
   #onReady: ((error?: Error) => void) | undefined;
   #pending: { call: Call; startedNs: number; resolve: (outcome: Outcome) => void } | undefined;
@@ -156,8 +160,10 @@ class Incarnation {
     const { command, args, ...user } = confine(confinement, options.command, options.args, cwd);
     const logStart = fs.fstatSync(logFd).size;
     makeFolder(cwd);
+    this.#output = new OutputFiles(path.dirname(options.logPath), confinement.user);
+    const { stdout, stderr } = this.#output;
     // detached: leads a group of its own, so that its children can be ended with it
-    this.#child = spawn(command, args, { ...user, cwd, env, detached: true, stdio: ['ignore', logFd, logFd, 'pipe'] });
+    this.#child = spawn(command, args, { ...user, cwd, env, detached: true, stdio: ['ignore', stdout, stderr, 'pipe', logFd] });
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
     this.ready.catch(() => undefined); // whoever runs a call asks again
@@ -168,12 +174,14 @@ class Incarnation {
         this.isDying = true;
         this.#pipe?.destroy();
         if (this.#child.pid) options.groups.leaderExited(this.#child.pid);
+        const output = this.#pending ? this.#output.take() : undefined;
+        this.#output.close(logFd);
         this.#onReady?.(
           new Error(
             `The ${options.title} on ${options.hostname} ${sentence} before it was ready.${quoteOf(options.logPath, logStart)}`,
           ),
         );
-        this.#lose(sentence, explained);
+        this.#lose(sentence, explained, output);
         resolve();
       };
       this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
@@ -230,29 +238,38 @@ class Incarnation {
     const pending = this.#pending;
     if (!pending) return; // the answer of a call that was given up
     const answer = answerSchema.parse(frame.header);
-    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted, value } = answer;
+    const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted, value, output } = answer;
     if (answer.last) this.isDying = true;
     this.#pending = undefined;
     pending.resolve({
       data: frame.body,
       startedNs,
       endedNs,
-      details: value === undefined ? this.#details : { ...this.#details, value },
+      details: this.#detailsWith({ value, output }),
       ...(error ? { error: { code: error.code, userMessage: error.user_message, classes: error.exception } } : {}),
       ...(isInterrupted ? { isInterrupted } : {}),
     });
   }
 
-  #lose(sentence: string, explained: string | undefined): void {
+  #detailsWith(more: { value?: unknown; output?: unknown }): Record<string, unknown> {
+    const given = Object.entries(more).filter(([, value]) => value !== undefined);
+    return given.length === 0 ? this.#details : { ...this.#details, ...Object.fromEntries(given) };
+  }
+
+  #lose(sentence: string, explained: string | undefined, output: Output | undefined): void {
     const pending = this.#pending;
     if (!pending) return;
     this.#pending = undefined;
     if (explained !== undefined) {
-      pending.resolve({ ...failure('RemoteExecutionError', explained, pending.startedNs), details: this.#details });
+      pending.resolve({
+        ...failure('RemoteExecutionError', explained, pending.startedNs),
+        details: this.#detailsWith({ output }),
+      });
       return;
     }
     const text = `The ${this.options.title} on ${this.options.hostname} ${sentence} while it ran task ${pending.call.taskId}.`;
-    pending.resolve({ ...failure('WorkerLost', text, pending.startedNs), details: this.#details, isLost: true });
+    const details = this.#detailsWith({ output });
+    pending.resolve({ ...failure('WorkerLost', text, pending.startedNs), details, isLost: true });
   }
 }
 

@@ -277,6 +277,67 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     await until(() => fs.readFileSync(path.join(dir, 'workers.log'), 'utf8') === 'still here\nstill here\n');
   });
 
+  test('what a function and its child processes print comes with its answer, in the order of each stream', async () => {
+    const code = `f:def f(n):
+    import os, subprocess, sys
+    print("one", n)
+    subprocess.run(["sh", "-c", "echo two; echo oops >&2"])
+    os.write(1, b"three\\n")
+    print("four", end="")
+    sys.stderr.write("größe\\0")
+    if n < 0:
+        raise ValueError(n)
+    return n
+`;
+    const output = { stdout: 'one 1\ntwo\nthree\nfour', stderr: 'oops\ngröße\uFFFD' };
+    expect((await run(source('st', code, [1]))).details?.output).toEqual(output);
+    const failed = await run(source('st', code, [-1]));
+    expect(failed.details?.output).toEqual({ ...output, stdout: output.stdout.replace('1', '-1') });
+    expect((await run(source('st', 'f:def f():\n    return 1\n'))).details).not.toHaveProperty('output');
+  });
+
+  test('the output of a call never comes with another one, not even that of a child that lives on', async () => {
+    slots = startSlots(1);
+    const leaver = `f:def f():
+    import subprocess
+    subprocess.Popen(["sh", "-c", "sleep 0.3; echo late; echo late >&2"])
+    print("mine")
+`;
+    expect((await run(source('st', leaver))).details?.output).toEqual({ stdout: 'mine\n', stderr: '' });
+    const slow = 'f:def f():\n    import time\n    time.sleep(0.6)\n    print("own")\n';
+    expect((await run(source('st', slow))).details?.output).toEqual({ stdout: 'own\n', stderr: '' });
+    const thread = 'f:def f():\n    import threading\n    threading.Timer(0.1, print, ["late"]).start()\n';
+    expect((await run(source('st', thread))).details).not.toHaveProperty('output');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect((await run(source('st', slow))).details?.output).toEqual({ stdout: 'own\n', stderr: '' });
+    expect(fs.readFileSync(path.join(dir, 'workers.log'), 'utf8')).toContain('late');
+  });
+
+  test('the middle of a long output is cut out, and 100 MB of it take no memory', async () => {
+    const code = `f:def f(lines):
+    import resource, sys
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for n in range(lines):
+        sys.stdout.write("x" * 1023 + "\\n")
+    sys.stderr.write("the end")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+`;
+    const outcome = await run(source('st', code, [100_000]));
+    const { stdout, stderr } = outcome.details?.output as { stdout: string; stderr: string };
+    expect(stdout).toMatch(/^x+\n[^]*\n\[\.\.\. 102334472 bytes \.\.\.\]\n[^]*x\n$/);
+    expect([stdout.length < 70_000, stderr]).toEqual([true, 'the end']);
+    expect(Number(outcome.data.slice(3))).toBeLessThan(20_000); // KB
+  });
+
+  test('the last words of a worker that dies, or is stopped, come with the answer', async () => {
+    const dying = 'f:def f():\n    import os\n    print("last words", flush=True)\n    os.kill(os.getpid(), 9)\n';
+    const lost = await run(source('st', dying));
+    expect([lost.isLost, lost.details?.output]).toEqual([true, { stdout: 'last words\n', stderr: '' }]);
+    const endless = 'f:def f():\n    import time\n    print("begun", flush=True)\n    time.sleep(600)\n';
+    const stopped = await run(source('st', endless), { walltimeMs: 5_000 });
+    expect(stopped).toMatchObject({ error: { code: 'WalltimeExceeded' }, details: { output: { stdout: 'begun\n' } } });
+  });
+
   test('a worker that dies fails its call as WorkerLost and is replaced', async () => {
     const outcome = await run(source('st', 'f:def f():\n    import os\n    os._exit(7)\n'));
     expect(outcome).toMatchObject({ error: { code: 'WorkerLost' }, isLost: true });
@@ -413,6 +474,21 @@ describe('JavaScript functions', () => {
     ],
   ])('a function that was compiled by %s finds the helper __name', async (_what, code) => {
     expect((await run(source('js', `f:${code}`, [4]))).data).toBe('11\n[8,"twice"]');
+  });
+
+  test('what a JavaScript function prints comes with its answer', async () => {
+    const code = `f:(n) => {
+      console.log('one', n);
+      require('node:child_process').execSync('echo two; echo oops >&2', { stdio: 'inherit' });
+      console.error('three');
+      if (n < 0) throw new RangeError('n');
+    }`;
+    const output = { stdout: 'one 1\ntwo\n', stderr: 'oops\nthree\n' };
+    expect((await run(source('js', code, [1]))).details?.output).toEqual(output);
+    expect((await run(source('js', code, [-1]))).details?.output).toMatchObject({ stdout: 'one -1\ntwo\n' });
+    expect((await run(source('js', 'f:() => 1'))).details).not.toHaveProperty('output');
+    const long = await run(source('js', 'f:() => { for (let n = 0; n < 1e5; n++) console.log("y".repeat(99)); }'));
+    expect((long.details?.output as { stdout: string }).stdout).toMatch(/^y+\n[^]*\[\.\.\. 9934464 bytes \.\.\.\][^]*y\n$/);
   });
 
   test('an endless loop is stopped', async () => {

@@ -94,3 +94,22 @@ test('a file in another encoding, with a byte order mark, other names than ASCII
   expect(JSON.parse(run(script, '--args', '[1]').stdout)).toMatchObject({ stdout: 'a-1' });
   expect(funcx(['function', 'register', bom, '--description', 'größe', '--json'])).toMatchObject({ status: 0 });
 });
+
+test('what a function prints is printed by run, each stream to its own, and shown later by task and logs', () => {
+  const talker = file(
+    'talker.py',
+    'import subprocess\nimport sys\n\n\ndef talker(n):\n    print("begin")\n    subprocess.run(["echo", "child"])\n' +
+      '    sys.stderr.write("warning")\n    return 1 / n\n',
+  );
+  expect(run(talker, '--args', '[2]')).toMatchObject({ status: 0, stdout: 'begin\nchild\n0.5\n', stderr: 'warning\n' });
+  const failed = run(talker, '--args', '[0]');
+  expect(failed).toMatchObject({ status: 1, stdout: 'begin\nchild\n' });
+  expect(failed.stderr).toMatch(/^warning\nTraceback[^]*ZeroDivisionError/);
+  const { stdout } = run(talker, '--args', '[2]', '--json');
+  expect(JSON.parse(stdout)).toMatchObject({ value: 0.5, stdout: 'begin\nchild\n', stderr: 'warning' });
+  const { task_id: taskId } = JSON.parse(stdout) as { task_id: string };
+  expect(funcx(['logs', taskId])).toMatchObject({ status: 0, stdout: 'begin\nchild\n', stderr: 'warning\n' });
+  expect(funcx(['task', taskId]).stdout).toMatch(/\nprinted:\nbegin\nchild\n\nprinted to standard error:\nwarning\n\n0\.5\n$/);
+  const script = file('talker.sh', 'echo out; exit {0}\n');
+  expect(run(script, '--args', '[3]')).toMatchObject({ status: 1, stdout: 'out\n' });
+});
