@@ -119,8 +119,8 @@ function takeOutput() {
   if (out + err === 0) return undefined;
   const errShare = Math.min(err, Math.max(MAX_OUTPUT_BYTES / 2, MAX_OUTPUT_BYTES - out));
   const output = { stdout: readCut(1, out, MAX_OUTPUT_BYTES - errShare), stderr: readCut(2, err, errShare) };
-  fs.ftruncateSync(1);
-  fs.ftruncateSync(2);
+  if (out > 0) fs.ftruncateSync(1);
+  if (err > 0) fs.ftruncateSync(2);
   return output;
 }
 

@@ -240,9 +240,11 @@ class Output:
             }
         if self.has_children():
             self.renew()
-        elif output:
-            os.ftruncate(1, 0)
-            os.ftruncate(2, 0)
+        else:
+            if out:
+                os.ftruncate(1, 0)
+            if err:
+                os.ftruncate(2, 0)
         return output
 
     @staticmethod
