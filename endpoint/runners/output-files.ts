@@ -16,7 +16,7 @@ export interface Output {
 /** Of both streams together, in bytes; the middle is cut out. */
 export const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
-const LOOK_MS = 2_000;
+const POLL_INTERVAL_MS = 2_000;
 const MAX_LOGGED_BYTES = 1024 * 1024;
 
 export class OutputFiles {
@@ -30,7 +30,7 @@ export class OutputFiles {
     if (user) for (const fd of [stdout, stderr]) fs.fchownSync(fd, user.uid, user.gid);
     this.stdout = stdout;
     this.stderr = stderr;
-    this.#timer = setInterval(() => this.#limit(), LOOK_MS).unref();
+    this.#timer = setInterval(() => this.#limit(), POLL_INTERVAL_MS).unref();
   }
 
   /** What was printed; undefined when it is nothing. */

@@ -44,10 +44,10 @@ const recorded = (name: string): string => readFileSync(join(FOLDER, `${name}.tx
 /** The text of the function in a compiled module. */
 function textIn(module: string): string {
   const exported: { spread?: () => unknown } = {};
-  // eslint-disable-next-line @typescript-eslint/no-implied-eval, @typescript-eslint/no-unsafe-call -- a module of our own fixture
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval -- a module of our own fixture
   new Function('exports', 'module', module)(exported, { exports: exported });
   if (!exported.spread) throw new Error('the compiled module exports no function');
-  return javascript(exported.spread as (...args: never[]) => unknown).source;
+  return javascript(exported.spread).source;
 }
 
 const byTsc = (target: ts.ScriptTarget): string =>
