@@ -273,8 +273,10 @@ print(s.pack_buffers([s.serialize(ShellFunction("echo {x}", return_dict=True)), 
     const before = await run(source('st', look));
     expect(before.error).toBeUndefined();
     expect((await run(source('st', change))).data).toMatch(/^11\n\d+$/);
-    expect((await run(source('st', look))).data).toBe(before.data);
-    await until(() => fs.readFileSync(path.join(dir, 'workers.log'), 'utf8') === 'still here\nstill here\n');
+    const after = await run(source('st', look));
+    expect(after.data).toBe(before.data);
+    const output = { stdout: 'still here\n', stderr: '' };
+    expect([before.details?.output, after.details?.output]).toEqual([output, output]);
   });
 
   test('what a function and its child processes print comes with its answer, in the order of each stream', async () => {
