@@ -1,4 +1,4 @@
-import { encodeBatch, batchMessages, type BatchMessage } from '../contracts/batches';
+import { batchMessages, CAPABILITY, encodeBatch, type BatchMessage } from '../contracts/batches';
 import { attemptName, encodeFrame, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
@@ -132,8 +132,8 @@ function messageOf(deps: ActivityDeps, task: ClaimedTask): TaskMessage {
 }
 
 function batchLimit(task: ClaimedTask | undefined): number {
-  if (task?.batchRate == null) return 1;
-  return Math.max(1, Math.min(BATCH_TASKS, Math.floor(task.batchRate * BATCH_SPAN_S)));
+  if (!task?.capabilities.includes(CAPABILITY.batches)) return 1;
+  return Math.max(1, Math.min(BATCH_TASKS, Math.floor(task.rate * BATCH_SPAN_S)));
 }
 
 async function publishBatch(deps: ActivityDeps, endpointQueueId: string, batch: readonly TaskMessage[]): Promise<void> {

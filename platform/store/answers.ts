@@ -1,6 +1,7 @@
 import type { Policy } from '../../contracts/policy';
 import type { EndState, TaskState } from '../../contracts/states';
 import type { Database } from './database';
+import { WITHOUT_FLUSH } from './without-flush';
 
 /** Storing results of attempts: the first stored result of a task is its answer. */
 
@@ -77,7 +78,8 @@ export async function markDelivered(db: Database, taskIds: readonly string[]): P
              select id from tasks where id = any ($1) and id >= $2 and id <= $3 and delivered_at is null
               order by id for no key update
            )
-           update tasks t set delivered_at = now() from undelivered u where t.id = u.id and t.id >= $2 and t.id <= $3`,
+           update tasks t set delivered_at = now() from undelivered u, ${WITHOUT_FLUSH}
+            where t.id = u.id and t.id >= $2 and t.id <= $3`,
     values: [taskIds, ...rangeOfIds(taskIds)],
   });
 }

@@ -1,4 +1,5 @@
 import type { Database } from './database';
+import { readFunctionCodes } from './function-codes';
 
 /** Claims: the transactions that take waiting tasks for dispatch. */
 
@@ -9,6 +10,8 @@ export interface ClaimedTask {
   functionId: string;
   /** Packed code of the function; tasks of one function share the buffer. */
   code: Buffer;
+  /** SHA-256 of the code in hex. */
+  codeHash: string;
   /** Null when the body exceeds the inline limit; the agent then fetches it over HTTP. */
   payload: Buffer | null;
   resourceSpecification: Record<string, unknown> | null;
@@ -17,27 +20,11 @@ export interface ClaimedTask {
   traceparent: string | null;
   /** The first task that the arguments refer to and whose result no longer exists. */
   missingSource: string | null;
-  /** Measured results per second of the queue, if its agent reads batches; else null. */
-  batchRate: number | null;
+  /** What the queue's agent announced at its present start. */
+  capabilities: string[];
+  /** Measured results of the queue per second. */
+  rate: number;
 }
-
-const LOADED = `
-  select c.id, c.attempt, t.function_id as "functionId",
-         case when e.kind = 'agent' and t.payload_size > $3 then null
-              when exists (select from payload_references pr where pr.id = c.id) then task_payload(c.id)
-              else (select p.body from payloads p where p.id = c.id and p.id >= $4 and p.id <= $5) end as payload,
-         s.resource_specification as "resourceSpecification", s.result_serializers as "resultSerializers",
-         (s.policy ->> 'walltime_s')::double precision * 1000 as "walltimeMs", s.traceparent,
-         (select pr.source from payload_references pr
-           where pr.id = c.id and not exists (select from results r where r.id = pr.source)
-           order by pr.position limit 1) as "missingSource",
-         case when 'batches' = any (q.capabilities) and q.capable_incarnation = q.incarnation then q.rate end as "batchRate"
-    from claimed c
-    join tasks t on t.id = c.id and t.id >= $4 and t.id <= $5
-    join submissions s on s.id = submission_of(c.id)
-    join endpoints e on e.id = s.endpoint_id
-    join endpoint_queues q on q.id = t.endpoint_queue_id
-   order by c.id`;
 
 /**
  * Claims waiting tasks within the queue's window and returns them with their bodies. Repeating a claim id returns the
@@ -49,30 +36,23 @@ export async function claimTasks(
   claimId: string,
   bounds: { tasks: number; bytes: number; inlineBytes: number },
 ): Promise<ClaimedTask[]> {
-  // A second statement, because a statement does not see the changes of a function that it calls.
-  const { rows: claimed } = await db.query<{ id: string; attempt: number }>({
+  const { rows } = await db.query<Omit<ClaimedTask, 'code' | 'codeHash'>>({
     name: 'claim-tasks',
-    text: 'select id, attempt from claim_tasks($1, $2, $3, $4)',
-    values: [queueId, claimId, bounds.tasks, bounds.bytes],
+    text: `select id, attempt, function_id as "functionId", payload, resource_specification as "resourceSpecification",
+                  result_serializers as "resultSerializers", walltime_ms as "walltimeMs", traceparent,
+                  missing_source as "missingSource", capabilities, rate
+             from claim_and_load($1, $2, $3, $4, $5)`,
+    values: [queueId, claimId, bounds.tasks, bounds.bytes, bounds.inlineBytes],
   });
-  if (claimed.length === 0) return [];
-  const { rows } = await db.query<Omit<ClaimedTask, 'code'>>({
-    name: 'load-claimed',
-    text: `with claimed as (select * from unnest($1::uuid[], $2::integer[]) as c (id, attempt)) ${LOADED}`,
-    values: [claimed.map((task) => task.id), claimed.map((task) => task.attempt), bounds.inlineBytes, ...rangeOf(claimed)],
+  if (rows.length === 0) return [];
+  const codes = await readFunctionCodes(
+    db,
+    rows.map((task) => task.functionId),
+  );
+  return rows.map((task) => {
+    const { code = Buffer.alloc(0), hash = '' } = codes.get(task.functionId) ?? {};
+    return { ...task, code, codeHash: hash };
   });
-  const codes = await readCodes(db, [...new Set(rows.map((task) => task.functionId))]);
-  return rows.map((task) => ({ ...task, code: codes.get(task.functionId) ?? Buffer.alloc(0) }));
-}
-
-/** Once for each function: a copy for each task would hold many times the code in memory. */
-async function readCodes(db: Database, functionIds: readonly string[]): Promise<Map<string, Buffer>> {
-  const { rows } = await db.query<{ id: string; code: Buffer }>({
-    name: 'load-codes',
-    text: 'select id, code from functions where id = any ($1)',
-    values: [functionIds],
-  });
-  return new Map(rows.map(({ id, code }) => [id, code]));
 }
 
 /**
@@ -131,11 +111,6 @@ export async function settleClaim(db: Database, claimId: string, taskIds: readon
            update tasks task set claim_id = null from settled where task.id = settled.id and task.id >= $3 and task.id <= $4`,
     values: [claimId, taskIds, taskIds[0], taskIds.at(-1)],
   });
-}
-
-/** Lowest and highest id: what leads a statement to its partitions. The rows come ordered. */
-function rangeOf(claimed: readonly { id: string }[]): [string | undefined, string | undefined] {
-  return [claimed[0]?.id, claimed.at(-1)?.id];
 }
 
 /** True when the queue's endpoint was deleted. */

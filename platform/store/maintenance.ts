@@ -47,7 +47,7 @@ export async function listDeletedEndpoints(db: Database, limit: number): Promise
     `select e.id, array(select q.id from endpoint_queues q where q.endpoint_id = e.id) as "endpointQueueIds"
        from endpoints e
       where e.deleted_at < now() - interval '3 seconds'
-        and (e.swept_at is null or exists (select 1 from submissions s where s.endpoint_id = e.id and s.open > 0))
+        and (e.swept_at is null or exists (select 1 from submissions s where s.endpoint_id = e.id and s.is_open))
       order by e.deleted_at limit $1`,
     [limit],
   );

@@ -57,7 +57,7 @@ export async function listOpenSubmissions(
         ? ['task_group_id', of.taskGroupId]
         : ['endpoint_id', of.endpointId];
   const { rows } = await db.query<{ id: string; endpointQueueId: string; open: number }>(
-    `select id, endpoint_queue_id as "endpointQueueId", open from submissions where ${column} = $1 and open > 0 order by id`,
+    `select id, endpoint_queue_id as "endpointQueueId", open from submissions where ${column} = $1 and is_open order by id`,
     [value],
   );
   return rows;
@@ -67,7 +67,7 @@ export async function listOpenSubmissions(
 export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
   const { rows } = await db.query<{ open: string }>({
     name: 'open-of-owner',
-    text: 'select coalesce(sum(open), 0) as open from submissions where owner_id = $1 and open > 0',
+    text: 'select coalesce(sum(open), 0) as open from submissions where owner_id = $1 and is_open',
     values: [ownerId],
   });
   return Number(rows[0]?.open ?? 0);

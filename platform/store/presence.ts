@@ -1,6 +1,7 @@
 import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
+import { WITHOUT_FLUSH } from './without-flush';
 
 /** Presence of endpoints, and attempts that their agents lost. */
 
@@ -46,7 +47,7 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
             incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
            -- Our agent registers each incarnation; a user endpoint of a stock agent does not.
-           from old where q.id = old.id
+           from old, ${WITHOUT_FLUSH} where q.id = old.id
              and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
              and (q.owner_id is not null or old.incarnation is null or $2::text is null or old.incarnation = $2)
          returning q.id, q.endpoint_id, q.is_online, q.changed_at, old.is_online <> q.is_online as changed,

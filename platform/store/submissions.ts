@@ -6,6 +6,7 @@ import type { SubmissionStart } from '../../contracts/submission';
 import type { Database } from './database';
 import { inTransaction } from './transactions';
 import type { UnansweredRequest } from './unanswered-requests';
+import { WITHOUT_FLUSH } from './without-flush';
 
 /** Submissions as accept writes them and as their workflows start. */
 
@@ -173,7 +174,11 @@ class GroupOfAnotherOwnerError extends Error {}
 
 /** Records that the workflows were started; the sweep starts submissions without this record. */
 export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
-  await db.query('update submissions set started_at = now() where id = any ($1) and started_at is null', [ids]);
+  await db.query({
+    name: 'mark-started',
+    text: `update submissions set started_at = now() from ${WITHOUT_FLUSH} where id = any ($1) and started_at is null`,
+    values: [ids],
+  });
 }
 
 const SUBMISSION_STARTS = `
@@ -207,10 +212,10 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
 export async function listOverdueSubmissions(db: Database, graceMs: number, limit: number): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>({
     name: 'list-overdue-submissions',
-    text: `(${SUBMISSION_STARTS} where s.finished_at is null and s.open = 0 order by s.id limit $2)
+    text: `(${SUBMISSION_STARTS} where s.finished_at is null and not s.is_open order by s.id limit $2)
            union
            (${SUBMISSION_STARTS}
-             where s.finished_at is null and s.open > 0 and s.deadline_at < now() - $1::double precision * interval '1 millisecond'
+             where s.finished_at is null and s.is_open and s.deadline_at < now() - $1::double precision * interval '1 millisecond'
              order by s.deadline_at limit $2)`,
     values: [graceMs, limit],
   });

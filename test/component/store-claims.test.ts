@@ -45,20 +45,21 @@ test('a claim never exceeds the window, and a claim that is repeated returns the
   expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 2, found: 2 });
 });
 
-test('only an agent that announced batches at its present start gets them', async () => {
+test('what an agent announced holds for that incarnation only', async () => {
   const fixture = await makeFixture(postgres.db, { window: 1_000 });
   await submit(postgres.db, fixture, 1);
-  const claimed = async (): Promise<unknown> => (await claim(postgres.db, fixture, 'once'))[0]?.batchRate;
+  const claimed = async (): Promise<unknown> => {
+    const [task] = await claim(postgres.db, fixture, 'once');
+    return [task?.capabilities, task?.rate];
+  };
   const set = (columns: string): Promise<unknown> =>
     postgres.db.query(`update endpoint_queues set ${columns} where id = $1`, [fixture.endpointId]);
-  expect(await claimed()).toBeNull();
+  expect(await claimed()).toEqual([[], 0]);
   await set(`rate = 400, incarnation = 'new', capable_incarnation = 'new', capabilities = '{batches,other}'`);
-  expect(await claimed()).toBe(400);
-  await set(`capabilities = '{other}'`);
-  expect(await claimed()).toBeNull();
+  expect(await claimed()).toEqual([['batches', 'other'], 400]);
   // An agent of an earlier version, registered by an `api` of an earlier version.
   await set(`capabilities = '{batches}', incarnation = 'old'`);
-  expect(await claimed()).toBeNull();
+  expect(await claimed()).toEqual([[], 400]);
 });
 
 test('an offline endpoint is sent nothing', async () => {

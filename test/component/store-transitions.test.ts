@@ -1,6 +1,7 @@
 import { isEndState, TASK_STATES, TASK_TRANSITIONS, type TaskState } from '../../contracts/states';
 import { storeAnswers, type Answer, type Verdict } from '../../platform/store/answers';
 import { releaseDue } from '../../platform/store/claims';
+import type { Database } from '../../platform/store/database';
 import { markRunning, requeueLost } from '../../platform/store/presence';
 import { saveUpload } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -223,4 +224,24 @@ test('the store puts a value that was left over HTTP behind the message that ann
   expect(completed?.frame?.toString('utf8')).toBe(whole);
   const { rows } = await postgres.db.query<{ frame: Buffer }>('select frame from results where id = $1', [id]);
   expect(rows[0]?.frame.toString('utf8')).toBe(whole);
+});
+
+test('an answer changes its submission in place: no index of the table is written', async () => {
+  const { taskIds } = await submit(postgres.db, fixture, 4);
+  await claim(postgres.db, fixture);
+  const client = await postgres.db.connect();
+  try {
+    await client.query('begin');
+    for (const taskId of taskIds.slice(1)) {
+      await storeAnswers(client as unknown as Database, [fromAgent(taskId)]);
+    }
+    const { rows } = await client.query(
+      `select pg_stat_get_xact_tuples_updated('submissions'::regclass)::integer as updated,
+              pg_stat_get_xact_tuples_hot_updated('submissions'::regclass)::integer as "inPlace"`,
+    );
+    expect(rows).toEqual([{ updated: 3, inPlace: 3 }]);
+  } finally {
+    await client.query('rollback');
+    client.release();
+  }
 });

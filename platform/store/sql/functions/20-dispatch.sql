@@ -91,6 +91,47 @@ begin
     select task.id, task.attempt from dispatched task order by task.id;
 end $$;
 
+-- Claims tasks and returns everything that their messages need, except the code of the functions. `payload` is null where an
+-- agent of ours fetches a large body. `missing_source` is a referenced result that no longer exists.
+create or replace function claim_and_load(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint, p_inline_bytes integer)
+returns table (
+  id uuid, attempt integer, function_id uuid, payload bytea, resource_specification jsonb, result_serializers text[],
+  walltime_ms double precision, traceparent text, missing_source uuid, capabilities text[], rate double precision)
+language plpgsql as $$
+declare
+  v_ids uuid[];
+  v_attempts integer[];
+  v_from uuid;
+  v_to uuid;
+begin
+  select array_agg(claimed.id order by claimed.id), array_agg(claimed.attempt order by claimed.id) into v_ids, v_attempts
+    from claim_tasks(p_queue, p_claim, p_limit, p_bytes) claimed;
+  if v_ids is null then return; end if;
+  v_from := v_ids[1];
+  v_to := v_ids[cardinality(v_ids)];
+  return query
+    select claimed.id, claimed.attempt, task.function_id,
+           case when endpoint.kind = 'agent' and task.payload_size > p_inline_bytes then null
+                when exists (select from payload_references reference where reference.id = claimed.id)
+                then task_payload(claimed.id)
+                else (select stored.body from payloads stored
+                       where stored.id = claimed.id and stored.id >= v_from and stored.id <= v_to) end,
+           submission.resource_specification, submission.result_serializers,
+           (submission.policy ->> 'walltime_s')::double precision * 1000, submission.traceparent,
+           (select reference.source from payload_references reference
+             where reference.id = claimed.id and not exists (select from results result where result.id = reference.source)
+             order by reference.position limit 1),
+           -- They hold for the incarnation that announced them.
+           case when queue.capable_incarnation = queue.incarnation then queue.capabilities else '{}' end,
+           queue.rate
+      from unnest(v_ids, v_attempts) as claimed (id, attempt)
+      join tasks task on task.id = claimed.id and task.id >= v_from and task.id <= v_to
+      join submissions submission on submission.id = submission_of(claimed.id)
+      join endpoints endpoint on endpoint.id = submission.endpoint_id
+      join endpoint_queues queue on queue.id = p_queue
+     order by claimed.id;
+end $$;
+
 -- Queues with waiting tasks, by skipping along the index: the cost grows with these queues, not with all that exist.
 create or replace function queues_with_waiting_tasks() returns table (id uuid) language sql stable as $$
   with recursive waiting as (

@@ -35,7 +35,7 @@ declare
 begin
   for v_id in
     select submission.id from submissions submission
-     where submission.open > 0 and submission.created_at < now() - p_older
+     where submission.is_open and submission.created_at < now() - p_older
        and submission.open <> (select count(*) from tasks task
                                 where task.id > submission.id and task.id <= last_task_of(submission.id)
                                   and is_open(task.state))
