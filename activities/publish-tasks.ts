@@ -1,5 +1,5 @@
 import { batchMessages, CAPABILITY, encodeBatch, type BatchMessage } from '../contracts/batches';
-import { attemptName, encodeFrame, type TaskHeaders } from '../contracts/frames';
+import { attemptName, encodeFrame, type BodyReference, type TaskData, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
 import { claimTasks, settleClaim, type ClaimedTask } from '../platform/store/claims';
@@ -21,6 +21,9 @@ const BATCH_TASKS = 32;
  * after a crash of the agent the whole batch runs again; slow tasks therefore travel alone.
  */
 const BATCH_SPAN_S = 0.05;
+
+/** Smaller code travels with each task: a token and a look-up cost as much. */
+const MIN_BYTES_BY_HASH = 16 * 1024;
 
 /** Publishing for longer than this, an activity may have been given up and its claim be repeated elsewhere. */
 const LATE_MS = 5_000;
@@ -117,18 +120,22 @@ function messageOf(deps: ActivityDeps, task: ClaimedTask): TaskMessage {
     data: {
       task_id: task.id,
       container_id: null,
-      ...(task.payload === null
-        ? {
-            task_buffer: '',
-            claim: {
-              path: `/v1/tasks/${task.id}/body`,
-              token: signBodyToken(key, 'body', task.id, task.attempt),
-            },
-          }
-        : { task_buffer: task.code.toString('utf8') + task.payload.toString('utf8') }),
+      ...bufferOf(task, (): BodyReference => ({
+        path: `/v1/tasks/${task.id}/body`,
+        token: signBodyToken(key, 'body', task.id, task.attempt),
+      })),
     },
   });
   return { name: attemptName(task.id, task.attempt), headers: { ...headers }, body };
+}
+
+function bufferOf(task: ClaimedTask, reference: () => BodyReference): Pick<TaskData, 'task_buffer' | 'claim' | 'code_hash'> {
+  if (task.payload === null) return { task_buffer: '', claim: reference() };
+  const payload = task.payload.toString('utf8');
+  if (task.code.length < MIN_BYTES_BY_HASH || !task.capabilities.includes(CAPABILITY.codeByHash)) {
+    return { task_buffer: task.code.toString('utf8') + payload };
+  }
+  return { task_buffer: payload, code_hash: task.codeHash, claim: reference() };
 }
 
 function batchLimit(task: ClaimedTask | undefined): number {

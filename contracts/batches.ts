@@ -10,6 +10,8 @@
 export const CAPABILITY = {
   /** Reads batches. */
   batches: 'batches',
+  /** Keeps the code of functions by its hash, and fetches it when it lacks it. */
+  codeByHash: 'code-by-hash',
 } as const;
 
 /** The most messages in one batch. */

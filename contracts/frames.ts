@@ -23,10 +23,12 @@ export const taskDataSchema = z.object({
   task_id: uuid,
   /** Always null: stock agents require the field, and the service has no containers. */
   container_id: z.string().nullish(),
-  /** Packed code, arguments and keyword arguments. Empty if `claim` is present. */
+  /** Packed code, arguments and keyword arguments. Empty if only `claim` is present; without the code if `code_hash` is. */
   task_buffer: z.string(),
-  /** The wire name of the body reference. */
+  /** The wire name of the body reference: to code, arguments and keyword arguments. */
   claim: bodyReferenceSchema.optional(),
+  /** SHA-256 in hex of code that agents with this capability keep. An agent that lacks it fetches the body reference. */
+  code_hash: z.string().optional(),
 });
 export type TaskData = z.infer<typeof taskDataSchema>;
 

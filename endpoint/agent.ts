@@ -14,6 +14,7 @@ import { Answers } from './answers';
 import { Attempts } from './attempts';
 import { Bodies } from './bodies';
 import type { AgentConfig } from './config';
+import { FunctionCodes } from './function-codes';
 import { Heartbeat } from './heartbeat';
 import { Intake } from './intake';
 import { version } from './package.json';
@@ -74,7 +75,7 @@ export class Agent {
   readonly #groups = new ProcessGroups();
   readonly #slots: Slots;
   readonly #attempts = new Attempts();
-  readonly #bodies: Bodies;
+  readonly #codes: FunctionCodes;
   readonly #workerLog: { fd: number; file: string };
   #answers: Answers | undefined;
   #heartbeat: Heartbeat | undefined;
@@ -122,7 +123,7 @@ export class Agent {
       maxBackoffMs: MAX_BACKOFF_MS,
       onConnected: () => this.#onConnected(),
     });
-    this.#bodies = new Bodies(this.#client, config.workers + 2, log);
+    this.#codes = new FunctionCodes(new Bodies(this.#client, config.workers + 2, log));
     const shared = {
       env: config.workerEnv,
       cwd: config.workerEnv.FUNCX_RUN_DIR ?? config.dir,
@@ -161,7 +162,7 @@ export class Agent {
       broker: this.#broker,
       answers: this.#answers,
       attempts: this.#attempts,
-      bodies: this.#bodies,
+      codes: this.#codes,
       slots: this.#slots,
       registration,
       // One running and one queued call a worker, and the results that wait for the broker's confirm; with less, workers

@@ -7,7 +7,8 @@ import type { AgentRegistration } from '../contracts/http/v1';
 import type { AgentLog } from './agent-log';
 import { maxResultCharsOf, type Answers } from './answers';
 import type { Attempt, Attempts } from './attempts';
-import type { Bodies, FetchedBody } from './bodies';
+import type { FetchedBody } from './bodies';
+import type { FunctionCodes } from './function-codes';
 import { failure, kindOf, type FunctionKind, type Outcome } from './runners/runner';
 import type { Slots } from './runners/slots';
 
@@ -25,7 +26,7 @@ export interface IntakeOptions {
   broker: Broker;
   answers: Answers;
   attempts: Attempts;
-  bodies: Bodies;
+  codes: FunctionCodes;
   slots: Slots;
   registration: () => AgentRegistration;
   /**
@@ -133,7 +134,7 @@ export class Intake {
 
   async #accept(attempt: Attempt, data: TaskData): Promise<void> {
     const { taskId } = attempt;
-    const { attempts, bodies, slots, registration } = this.options;
+    const { attempts, codes, slots, registration } = this.options;
     if (attempts.isCancelled(taskId)) {
       this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
       return;
@@ -141,7 +142,7 @@ export class Intake {
     let body: FetchedBody | undefined = { text: data.task_buffer, release: () => undefined };
     if (data.claim) {
       try {
-        body = await bodies.fetch(data.claim, () => attempts.open(taskId) === attempt);
+        body = await codes.bodyOf(data, () => attempts.open(taskId) === attempt);
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         this.#finish(attempt, failure('InvalidTask', `Cannot fetch the body of task ${taskId}: ${reason}`));

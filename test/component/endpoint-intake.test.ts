@@ -4,7 +4,7 @@ import { encodeFrame } from '../../contracts/frames';
 import type { AgentRegistration } from '../../contracts/http/v1';
 import type { Answers } from '../../endpoint/answers';
 import { Attempts } from '../../endpoint/attempts';
-import type { Bodies } from '../../endpoint/bodies';
+import type { FunctionCodes } from '../../endpoint/function-codes';
 import { Intake } from '../../endpoint/intake';
 import { failure, type Outcome, type Runner } from '../../endpoint/runners/runner';
 import { Slots } from '../../endpoint/runners/slots';
@@ -67,7 +67,7 @@ beforeEach(async () => {
     broker,
     answers: { send: (attempt: { taskId: string }) => Promise.resolve(sent.push(attempt.taskId) > 0) } as unknown as Answers,
     attempts,
-    bodies: {} as Bodies,
+    codes: {} as FunctionCodes,
     slots: new Slots(1, () => ({ python: runner, javascript: runner, shell: runner })),
     registration: () => ({ task_queue: 'tasks', max_body_bytes: 1_000 }) as AgentRegistration,
     prefetch: 2,

@@ -16,6 +16,7 @@ export interface TracedMessage {
   place: string;
   isPublish: boolean;
   routingKeys: string[];
+  bytes: number;
 }
 
 /** Every message that the broker receives or delivers, by its own tracing. */
@@ -36,7 +37,12 @@ export class BrokerTrace {
         if (!message) return;
         const [kind = '', ...place] = message.fields.routingKey.split('.');
         const keys: unknown = message.properties.headers?.routing_keys;
-        trace.messages.push({ place: place.join('.'), isPublish: kind === 'publish', routingKeys: keys as string[] });
+        trace.messages.push({
+          place: place.join('.'),
+          isPublish: kind === 'publish',
+          routingKeys: keys as string[],
+          bytes: message.content.length,
+        });
       },
       { noAck: true },
     );
@@ -45,10 +51,10 @@ export class BrokerTrace {
   }
 
   /** Published messages whose exchange or routing key matches. */
-  published(pattern: RegExp): number {
+  published(pattern: RegExp): TracedMessage[] {
     return this.messages.filter(
       ({ isPublish, place, routingKeys }) => isPublish && [place, ...routingKeys].some((name) => pattern.test(name)),
-    ).length;
+    );
   }
 
   async stop(): Promise<void> {
@@ -59,7 +65,7 @@ export class BrokerTrace {
 
 /** What runs by the clock, not because of a call. */
 const PERIODIC =
-  /^(record-heartbeat|mark-running|list-suspects|note-missing|sweep-offline|list-unsignalled|mark-signalled|list-returning|list-overdue-submissions|is-delivered|list-gone-with-tasks|list-waiting-user-endpoints|renew-lease)$|api_processes|select 1$|s\.started_at is null and s\.created_at|delivered_at is null and g\.has_queue|workflow_started_at|command_sent_at|reconcile|unanswered_requests where|open_submissions|swept_at|pg_/;
+  /^(record-heartbeat|mark-running|list-suspects|note-missing|sweep-offline|list-unsignalled|mark-signalled|list-returning|list-overdue-submissions|is-delivered|states|list-gone-with-tasks|list-waiting-user-endpoints|renew-lease)$|api_processes|select 1$|s\.started_at is null and s\.created_at|delivered_at is null and g\.has_queue|workflow_started_at|command_sent_at|reconcile|unanswered_requests where|open_submissions|swept_at|pg_/;
 
 /** The statements that PostgreSQL logs from `start` on, without those that run by the clock. */
 export class StatementLog {

@@ -2,7 +2,7 @@ import type { Pool } from 'pg';
 
 import { submissionIdOf } from '../../contracts/ids';
 import { submissionWorkflowId } from '../../contracts/names';
-import { BrokerTrace, StatementLog } from '../helpers/cost';
+import { BrokerTrace, StatementLog, type TracedMessage } from '../helpers/cost';
 import { Http, localEndpoint, openStore, openTemporal } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -14,12 +14,15 @@ import { until } from '../helpers/until';
 const TASKS = 1_000;
 const SOURCE = 'def nothing():\n    return None\n';
 
+const STATES = 'select state, count(*)::integer as n from tasks where task_group_id = $1 group by state';
 const UNDELIVERED = 'select 1 from tasks where task_group_id = $1 and delivered_at is null limit 1';
 
 interface Cost {
   taskMessages: number;
   resultMessages: number;
   deliveries: number;
+  /** Bytes of the task messages. */
+  taskBytes: number;
   statements: number;
   events: number;
   workflowTasks: number;
@@ -36,24 +39,24 @@ beforeAll(async () => {
   store = openStore();
   temporal = await openTemporal();
   functionId = await http.register('nothing', SOURCE);
-  await costOf(20).catch(() => undefined); // caches and connections
+  await costOf(20); // caches and connections
   trace = await BrokerTrace.start();
   log = await StatementLog.start(store);
 });
 
 afterAll(async () => {
-  await log.stop();
-  await trace.stop();
+  await log?.stop();
+  await trace?.stop();
   await store.end();
   await temporal.close();
 });
 
 /** The cost of one submission to the local endpoint, from the request until its workflow has ended. */
-async function costOf(tasks: number): Promise<Cost> {
+async function costOf(tasks: number, calledId = functionId): Promise<Cost> {
   await log?.counts();
   if (trace) trace.messages.length = 0;
   const calls = Array.from({ length: tasks }, () => []);
-  const { taskIds, groupId } = await http.submit(localEndpoint(), functionId, calls, { create_queue: true });
+  const { taskIds, groupId } = await http.submit(localEndpoint(), calledId, calls, { create_queue: true });
   const [first = ''] = taskIds;
   const handle = temporal.client.workflow.getHandle(submissionWorkflowId(submissionIdOf(first)));
   await handle.result();
@@ -62,11 +65,16 @@ async function costOf(tasks: number): Promise<Cost> {
     return rows.length === 0;
   });
   const statements = await log?.counts();
+  const { rows: states } = await store.query({ name: 'states', text: STATES, values: [groupId] });
+  expect(states).toEqual([{ state: 'succeeded', n: tasks }]);
   const { events = [] } = await handle.fetchHistory();
+  const published = (pattern: RegExp): TracedMessage[] => trace?.published(pattern) ?? [];
+  const taskMessages = published(new RegExp(`^ep\\.${localEndpoint()}\\.tasks$`));
   const cost = {
-    taskMessages: trace?.published(new RegExp(`^ep\\.${localEndpoint()}\\.tasks$`)) ?? 0,
-    resultMessages: trace?.published(/^funcx\.results$/) ?? 0,
-    deliveries: trace?.published(new RegExp(`\\.${groupId}$`)) ?? 0,
+    taskMessages: taskMessages.length,
+    resultMessages: published(/^funcx\.results$/).length,
+    deliveries: published(new RegExp(`\\.${groupId}$`)).length,
+    taskBytes: taskMessages.reduce((sum, { bytes }) => sum + bytes, 0),
     statements: [...(statements?.values() ?? [])].reduce((sum, count) => sum + count, 0),
     events: events?.length ?? 0,
     workflowTasks: (events ?? []).filter(({ workflowTaskCompletedEventAttributes }) => workflowTaskCompletedEventAttributes)
@@ -86,20 +94,30 @@ test('one call costs three messages, and few statements and events', async () =>
     taskMessages: 1,
     resultMessages: 1,
     deliveries: 1,
-    statements: 14,
+    taskBytes: 2_000,
+    statements: 18,
     events: 16,
     workflowTasks: 2,
   });
 });
 
-// The slower the machine, the smaller the batches: on two quiet cores it is a third of these limits.
+// The slower the machine, the smaller the batches. A tenth to a third of these limits is what an idle machine needs.
 test('a submission of 1,000 calls costs one message a call, and few others, statements and events', async () => {
   expectAtMost(await costOf(TASKS), {
-    taskMessages: 300,
-    resultMessages: 500,
+    taskMessages: 0.8 * TASKS,
+    resultMessages: 0.9 * TASKS,
     deliveries: TASKS,
-    statements: TASKS,
-    events: 30,
-    workflowTasks: 5,
+    taskBytes: 1_000 * TASKS,
+    statements: 1.2 * TASKS,
+    events: 60,
+    workflowTasks: 12,
   });
+});
+
+test('large code reaches an agent of ours once, not with each call', async () => {
+  const calls = 40;
+  const large = await http.register('nothing', `${SOURCE}# ${'x'.repeat(1_000_000)}\n`);
+  const { taskMessages, taskBytes } = await costOf(calls, large);
+  expect(taskMessages).toBeGreaterThan(0);
+  expect(taskBytes).toBeLessThan(2_000 * calls);
 });
