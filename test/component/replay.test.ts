@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
 
 import { CALL_WORKFLOW } from '../../contracts/calls';
+import { FLOW_WORKFLOW } from '../../contracts/flows';
 import { WORKFLOW } from '../../contracts/names';
 import { NO_TEMPORALIO, TEMPORALIO, testUnless } from '../helpers/conditions';
 
@@ -63,9 +64,13 @@ describe('recorded histories', () => {
     await expect(Worker.runReplayHistory({ workflowBundle }, changed, workflowId)).rejects.toThrow(/nondeterminism/i);
   });
 
-  test('there is one of every workflow and of every way in which a submission ends', () => {
+  test('there is one of every workflow, of every type of state, and of every way in which a submission ends', () => {
     const types = names.map((name) => read(name).history.events[0]?.workflowExecutionStartedEventAttributes?.workflowType.name);
-    expect(types).toEqual(expect.arrayContaining([...Object.values(WORKFLOW), ...Object.values(CALL_WORKFLOW)]));
+    expect(types).toEqual(
+      expect.arrayContaining([...Object.values(WORKFLOW), ...Object.values(CALL_WORKFLOW), ...Object.values(FLOW_WORKFLOW)]),
+    );
+    for (const type of ['pass', 'expression-eval', 'choice', 'wait', 'fail', 'action', 'map', 'parallel'])
+      expect(names).toContain(`flow-${type}`);
     const ends = new Set(names.map((name) => read(name).history.events.at(-1)?.eventType));
     expect([...ends]).toEqual(
       expect.arrayContaining([

@@ -2,7 +2,8 @@
  * Records the histories that `test/component/replay.test.ts` replays. Run by hand against a running system, after a change
  * of a workflow that old histories need not survive (before 0.1.0), or to add a path (later: only ever add):
  *   npm run up -- --detach && node test/histories/record.mjs [--data-dir DIR] [NAME ...]
- * The examples and what they need must be there: `npm run test:pipelines` compiles and installs both.
+ * `flow-http-action` needs a system that was started with FUNCX_FLOWS_HTTP_ALLOW=http://127.0.0.1:<free port>/*, and the
+ * same variable here. The examples and what they need must be there: `npm run test:pipelines` compiles and installs both.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -11,6 +12,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+
+import { flowPaths } from './record-flows.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '..', '..');
@@ -95,7 +98,16 @@ class Agent {
     return JSON.parse(readFileSync(join(this.dir, 'endpoint.json'), 'utf8')).endpoint_id;
   }
   async start() {
-    const env = { ...process.env, ...agentEnv, FUNCX_ENDPOINT_NAME: 'recorded', FUNCX_ENDPOINT_DIR: this.dir, FUNCX_WORKERS: '1' };
+    const env = {
+      ...process.env,
+      ...agentEnv,
+      // The identity of the local agent may serve its own endpoint only.
+      FUNCX_CLIENT_ID: identity.client_id,
+      FUNCX_CLIENT_SECRET: identity.client_secret,
+      FUNCX_ENDPOINT_NAME: 'recorded',
+      FUNCX_ENDPOINT_DIR: this.dir,
+      FUNCX_WORKERS: '1',
+    };
     this.process = spawn(process.execPath, [join(root, 'dist', 'endpoint', 'main.js')], { env, stdio: 'ignore' });
     await this.untilStatus('online');
   }
@@ -361,6 +373,8 @@ const PATHS = {
     return workflowId;
   },
 };
+
+Object.assign(PATHS, flowPaths({ root, state, identity, temporal, until, closed, local, add, slow }));
 
 const waitingIn = (workflowId) =>
   until(`${workflowId} waits`, async () => (await temporal.workflow.getHandle(workflowId).query('tasks')).waiting > 0);
