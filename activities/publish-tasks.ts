@@ -2,6 +2,7 @@ import { batchMessages, CAPABILITY, encodeBatch, type BatchMessage } from '../co
 import { attemptName, encodeFrame, type BodyReference, type TaskData, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
+import { ownerKey } from '../platform/owner-keys';
 import { claimTasks, settleClaim, type ClaimedTask } from '../platform/store/claims';
 import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
@@ -62,7 +63,7 @@ export async function dispatchClaim(
       ended.push(endIncomplete(deps, endpointQueueId, task, task.missingSource));
       continue;
     }
-    const message = messageOf(deps, task);
+    const message = messageOf(deps, endpointQueueId, task);
     const { length } = message.body;
     if (length <= deps.config.FUNCX_MAX_MESSAGE_BYTES) messages.push(message);
     else ended.push(endTooLarge(deps, endpointQueueId, task, length));
@@ -102,12 +103,13 @@ interface TaskMessage extends BatchMessage {
   name: string;
 }
 
-function messageOf(deps: ActivityDeps, task: ClaimedTask): TaskMessage {
+function messageOf(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask): TaskMessage {
   const key = deps.config.FUNCX_TOKEN_KEY;
   const headers: TaskHeaders = {
     function_uuid: task.functionId,
     task_uuid: task.id,
     'funcx-attempt': task.attempt,
+    'funcx-owner': task.isOwn ? 'own' : ownerKey(key, endpointQueueId, task.ownerId),
     'funcx-result-path': `/v1/tasks/${task.id}/result?attempt=${task.attempt}`,
     'funcx-result-token': signBodyToken(key, 'result', task.id, task.attempt),
     ...(task.resourceSpecification ? { resource_specification: JSON.stringify(task.resourceSpecification) } : {}),

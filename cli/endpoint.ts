@@ -29,6 +29,7 @@ export function addEndpointCommands(program: Command): void {
     .option('--private', 'let only yourself and its group submit to it')
     .option('--group <name|id>', 'let the members of this group submit to it; "none" takes it back')
     .option('--functions <name|id...>', 'run these functions only')
+    .option('--isolate', 'run each worker in a sandbox of its own; needs bubblewrap')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount)
     .action((names: string[], options: StartCommandOptions) => start(names, options));
   addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
@@ -46,6 +47,7 @@ interface StartCommandOptions extends CommonOptions {
   group?: string;
   functions?: string[];
   workers?: number;
+  isolate?: boolean;
 }
 
 interface ListedEndpoint {
@@ -145,11 +147,13 @@ async function start(names: string[], options: StartCommandOptions): Promise<voi
 async function readStartOptions(options: StartCommandOptions): Promise<StartOptions> {
   const { id, workers, group, functions } = options;
   const isPublic = options.private === true ? false : options.public;
-  if (group === undefined && functions === undefined) return { id, workers, isPublic };
+  const isIsolated = options.isolate;
+  if (group === undefined && functions === undefined) return { id, workers, isPublic, isIsolated };
   return withClient(options, async (client) => ({
     id,
     workers,
     isPublic,
+    isIsolated,
     groupId: group === undefined || group === 'none' ? group : await findGroup(client, group),
     functionIds: functions && (await Promise.all(functions.map((name) => findFunction(client, name)))),
   }));

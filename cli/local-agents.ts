@@ -13,7 +13,7 @@ import {
   readEndpointId,
   SERVICE_VARIABLES,
 } from '../local/setup/agent-folder';
-import { confinementVariables, findSeparation, isSameUserWanted } from '../local/setup/separation';
+import { confinementVariables, findIsolation, findSeparation, isSameUserWanted } from '../local/setup/separation';
 import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/processes/process-identity';
 import { ProcessRegistry } from '../local/processes/process-registry';
 import { readState } from '../local/setup/state';
@@ -44,6 +44,8 @@ export interface StartOptions {
   groupId?: string;
   functionIds?: string[];
   workers?: number;
+  /** Every worker has a sandbox of its own. */
+  isIsolated?: boolean;
 }
 
 const READY_MS = 60_000;
@@ -183,7 +185,12 @@ async function variablesOf(
  * Beside a service on this machine, function code that runs as the service's user can read the service's secrets: it runs
  * apart where the agent is root, and an agent that others may submit to does not start otherwise.
  */
-function confinementOf(layout: Layout, name: string, { isPublic, groupId }: StartOptions): Record<string, string> {
+function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsolated }: StartOptions): Record<string, string> {
+  if (isIsolated === true) {
+    const isolation = findIsolation(layout);
+    if (!('reason' in isolation)) return confinementVariables(isolation);
+    throw new UserError(`Endpoint ${name} was not started with --isolate: ${isolation.reason}.`);
+  }
   if (readState(layout) === undefined) return {};
   const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');
   if (!isShared && (process.getuid?.() !== 0 || isSameUserWanted())) return {};

@@ -41,6 +41,11 @@ export const taskHeadersSchema = z.object({
   result_serializers: z.array(z.string()).optional(),
   'funcx-attempt': z.number().int().min(1).default(1),
   'funcx-walltime-ms': z.number().positive().optional(),
+  /** Whose task it is: `own` for the endpoint's owner, else an opaque key. Our agent serves each owner with own workers. */
+  'funcx-owner': z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/)
+    .optional(),
   /** Path to which our agent uploads a result that exceeds the inline limit. */
   'funcx-result-path': z.string().optional(),
   'funcx-result-token': z.string().optional(),

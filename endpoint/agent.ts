@@ -19,9 +19,11 @@ import { Heartbeat } from './heartbeat';
 import { Intake } from './intake';
 import { version } from './package.json';
 import { Registrar, RegistrationRefusedError } from './registration';
-import { createJavaScriptRunner } from './runners/javascript';
+import { createJavaScriptPool } from './runners/javascript';
+import { ControlGroups } from './runners/limits';
+import { OwnerFolders } from './runners/owner-folders';
 import { ProcessGroups } from './runners/process-groups';
-import { createPythonRunner } from './runners/python';
+import { createPythonPool } from './runners/python';
 import type { FunctionKind } from './runners/runner';
 import { ShellRunner } from './runners/shell';
 import { Slots } from './runners/slots';
@@ -74,6 +76,7 @@ export class Agent {
   readonly #broker: Broker;
   readonly #groups = new ProcessGroups();
   readonly #slots: Slots;
+  readonly #folders: OwnerFolders;
   readonly #attempts = new Attempts();
   readonly #codes: FunctionCodes;
   readonly #workerLog: { fd: number; file: string };
@@ -124,25 +127,34 @@ export class Agent {
       onConnected: () => this.#onConnected(),
     });
     this.#codes = new FunctionCodes(new Bodies(this.#client, config.workers + 2, log));
+    const controlGroups = config.confinement.limits === undefined ? undefined : ControlGroups.open();
+    const confinement = { ...config.confinement, controlGroups };
+    this.#folders = new OwnerFolders({ confinement, log });
+    const { isPublic, groupId } = config.sharing;
     const shared = {
       env: config.workerEnv,
-      cwd: config.workerEnv.FUNCX_RUN_DIR ?? config.dir,
-      confinement: config.confinement,
+      confinement,
+      folders: this.#folders,
+      slots: config.workers,
+      isShared: isPublic === true || typeof groupId === 'string',
       groups: this.#groups,
       hostname: hostname(),
       logFd: this.#workerLog.fd,
       logPath: this.#workerLog.file,
       log,
     };
+    const python = createPythonPool(config.python, shared);
+    const javascript = createJavaScriptPool(shared);
     this.#slots = new Slots(config.workers, () => ({
-      python: createPythonRunner(config.python, shared),
-      javascript: createJavaScriptRunner(shared),
+      python: python.runner(),
+      javascript: javascript.runner(),
       shell: new ShellRunner(shared),
     }));
   }
 
   /** Starts the agent. `ended` resolves when it has ended. */
   async start(): Promise<void> {
+    await this.#folders.clean();
     this.#slots.warm('python');
     const publisher = await this.#broker.publisher();
     const registration = (): AgentRegistration => this.#registration();
@@ -167,6 +179,7 @@ export class Agent {
       registration,
       // One running and one queued call a worker, and the results that wait for the broker's confirm; with less, workers
       // idle meanwhile (measured with 2 workers: 4 -> 1,600 tasks/s, 16 -> 2,300, 64 -> 2,600).
+      maxWalltimeMs: this.config.maxWalltimeMs,
       prefetch: 2 * this.config.workers + CONFIRM_PREFETCH,
       onCannotStart: (kind, reason) => this.#onCannotStart(kind, reason),
       log: this.log,

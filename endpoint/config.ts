@@ -1,9 +1,14 @@
-import { availableParallelism } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { availableParallelism, homedir } from 'node:os';
 import path from 'node:path';
 
 import { z } from 'zod';
 
 import type { Confinement } from './runners/confinement';
+import type { WorkerLimits } from './runners/limits';
+
+const MEBIBYTE = 2 ** 20;
+const PROBE_MS = 5_000;
 
 /** The agent's environment, read here only. */
 
@@ -50,6 +55,18 @@ const configSchema = z.object({
     .optional(),
   /** Folders, with colons between, that function code must not see: it runs in a sandbox of bubblewrap then. */
   FUNCX_WORKER_HIDES: z.string().min(1).optional(),
+  /** Every worker has a sandbox of its own: no view of the processes and folders of other workers. Needs bubblewrap. */
+  FUNCX_ISOLATE: z.enum(['0', '1']).default('0'),
+  /** The longest a call may run, whatever its submitter asks for; seconds. */
+  FUNCX_MAX_WALLTIME_S: z.coerce.number().positive().optional(),
+  /** Memory of one worker with its children; MB of 2^20 bytes. */
+  FUNCX_WORKER_MEMORY_MB: z.coerce.number().int().min(16).optional(),
+  /** Processes and threads of one worker; without control groups: of the user that runs function code. */
+  FUNCX_WORKER_PROCESSES: z.coerce.number().int().min(8).optional(),
+  /** Open files of one process. */
+  FUNCX_WORKER_OPEN_FILES: z.coerce.number().int().min(128).optional(),
+  /** The largest file that a function may write; MB of 2^20 bytes. */
+  FUNCX_WORKER_FILE_MB: z.coerce.number().int().min(1).optional(),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 
@@ -71,6 +88,8 @@ export interface AgentConfig {
   /** What user code inherits: everything but the agent's own secrets. */
   workerEnv: NodeJS.ProcessEnv;
   confinement: Confinement;
+  /** The longest a call may run. */
+  maxWalltimeMs: number | undefined;
 }
 
 /** Reads the environment; throws an error that names each variable that is wrong. */
@@ -82,6 +101,9 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
   const values = parsed.data;
   const runDir = path.join(values.FUNCX_ENDPOINT_DIR, 'tasks');
   const user = parseUser(values.FUNCX_WORKER_USER);
+  const hidden = values.FUNCX_WORKER_HIDES?.split(':');
+  const isIsolated = values.FUNCX_ISOLATE === '1';
+  if (isIsolated) requireSandbox(user, env);
   const { FUNCX_CLIENT_ID: _id, FUNCX_CLIENT_SECRET: _secret, ...workerEnv } = env;
   return {
     apiUrl: values.FUNCX_API_URL,
@@ -108,8 +130,45 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
       FUNCX_RUN_DIR: runDir,
       FUNCX_SANDBOX: values.FUNCX_SANDBOX,
     },
-    confinement: { user, hidden: values.FUNCX_WORKER_HIDES?.split(':'), runDir },
+    confinement: {
+      user,
+      hidden: isIsolated ? [...(hidden ?? []), values.FUNCX_ENDPOINT_DIR, homedir()].filter(isHidable) : hidden,
+      isIsolated,
+      runDir,
+      dir: values.FUNCX_ENDPOINT_DIR,
+      limits: limitsOf(values),
+    },
+    maxWalltimeMs: values.FUNCX_MAX_WALLTIME_S === undefined ? undefined : values.FUNCX_MAX_WALLTIME_S * 1000,
   };
+}
+
+const isHidable = (folder: string, at: number, all: string[]): boolean => folder !== '/' && all.indexOf(folder) === at;
+
+function limitsOf(values: z.infer<typeof configSchema>): WorkerLimits | undefined {
+  const limits = {
+    memoryBytes: values.FUNCX_WORKER_MEMORY_MB === undefined ? undefined : values.FUNCX_WORKER_MEMORY_MB * MEBIBYTE,
+    processes: values.FUNCX_WORKER_PROCESSES,
+    openFiles: values.FUNCX_WORKER_OPEN_FILES,
+    fileBytes: values.FUNCX_WORKER_FILE_MB === undefined ? undefined : values.FUNCX_WORKER_FILE_MB * MEBIBYTE,
+  };
+  return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
+}
+
+/** Throws a sentence where a sandbox would not keep function code in. */
+function requireSandbox(user: Confinement['user'], env: NodeJS.ProcessEnv): void {
+  if (process.getuid?.() === 0 && user === undefined) {
+    throw new Error(
+      'FUNCX_ISOLATE=1 does not hold root: set FUNCX_WORKER_USER to uid:gid of a user that runs function code, or start the agent as an ordinary user.',
+    );
+  }
+  const { status } = spawnSync('bwrap', ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc', 'true'], {
+    env: { PATH: env.PATH },
+    timeout: PROBE_MS,
+  });
+  if (status === 0) return;
+  throw new Error(
+    'FUNCX_ISOLATE=1 needs bubblewrap (the program bwrap) and a kernel that allows it: install bubblewrap, or start the agent without FUNCX_ISOLATE.',
+  );
 }
 
 function parseUser(text: string | undefined): Confinement['user'] {

@@ -9,7 +9,7 @@ import { maxResultCharsOf, type Answers } from './answers';
 import type { Attempt, Attempts } from './attempts';
 import type { FetchedBody } from './bodies';
 import type { FunctionCodes } from './function-codes';
-import { failure, kindOf, type FunctionKind, type Outcome } from './runners/runner';
+import { failure, kindOf, OWN, type FunctionKind, type Outcome } from './runners/runner';
 import type { Slots } from './runners/slots';
 
 /**
@@ -29,6 +29,8 @@ export interface IntakeOptions {
   codes: FunctionCodes;
   slots: Slots;
   registration: () => AgentRegistration;
+  /** The longest a call may run, whatever its submitter asks for. */
+  maxWalltimeMs?: number;
   /**
    * Unacknowledged messages at most. A message may be a batch of tasks; the service's window bounds the number of tasks, and
    * a batch has bounded bytes.
@@ -134,7 +136,7 @@ export class Intake {
 
   async #accept(attempt: Attempt, data: TaskData): Promise<void> {
     const { taskId } = attempt;
-    const { attempts, codes, slots, registration } = this.options;
+    const { attempts, codes, slots, registration, maxWalltimeMs } = this.options;
     if (attempts.isCancelled(taskId)) {
       this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
       return;
@@ -153,9 +155,11 @@ export class Intake {
     const fetched = body;
     slots.add({
       taskId,
+      // A service of an earlier version does not say whose task it is.
+      owner: attempt.headers['funcx-owner'] ?? OWN,
       buffer: fetched.text,
       resultSerializers: attempt.headers.result_serializers,
-      walltimeMs: attempt.headers['funcx-walltime-ms'],
+      walltimeMs: shorter(attempt.headers['funcx-walltime-ms'], maxWalltimeMs),
       maxResultChars: maxResultCharsOf(registration()),
       onStart: () => {
         fetched.release();
@@ -226,4 +230,8 @@ export class Intake {
   #onBug(error: unknown): void {
     this.options.log.error({ reason: error instanceof Error ? error.stack : String(error) }, 'unexpected error in the agent');
   }
+}
+
+function shorter(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }

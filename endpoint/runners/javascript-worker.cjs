@@ -3,7 +3,7 @@
 /**
  * Runs JavaScript functions for the agent, one at a time, until its pipe closes.
  *
- * Frames on file descriptor 3 as in python-worker.py. In: {"task_id"} and a JSON body [code, args text, kwargs text], the
+ * Frames on file descriptor 3 as in python-worker.py. In: {"task_id", "folder"?} and a JSON body [code, args text, kwargs text], the
  * code as `name:source`. Out: first {"ready": true, "details"}, then {"start_ns", "end_ns", "error"?, "last"?} and the
  * result; after an answer with "last" the process ends. "output" in the header is what the call printed: descriptors 1 and 2
  * are files of the agent, opened for appending, which are emptied between calls. 4 is its log.
@@ -37,8 +37,8 @@ const LOG_FD = 4;
 /** Of both streams together. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_LOGGED_BYTES = 1024 * 1024;
-const runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
-const requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
+let runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
+let requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
 const compiled = new Map();
 const current = new AsyncLocalStorage();
 // A function may replace these.
@@ -172,7 +172,16 @@ async function execute(header, body) {
   return [answer, data];
 }
 
+/** The worker serves one owner from now on, whose folders are these. */
+function moveTo(folder) {
+  runDir = folder.run_dir;
+  requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
+  Object.assign(environment, { FUNCX_RUN_DIR: runDir, HOME: runDir, TMPDIR: folder.tmp_dir });
+  Object.assign(process.env, environment);
+}
+
 async function run(header, body) {
+  if (header.folder) moveTo(header.folder);
   const [code, argsText, kwargsText] = parseJson(body);
   process.env.GC_TASK_UUID = header.task_id;
   fs.mkdirSync(runDir, { recursive: true });

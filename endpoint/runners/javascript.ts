@@ -3,33 +3,31 @@ import path from 'node:path';
 import { parseJsonText } from '../../contracts/json-text';
 import { BUFFER, unpackBuffers } from '../../contracts/packing';
 
-import { failure, type Call, type Outcome, type Runner } from './runner';
-import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
+import type { SharedPoolOptions } from './python';
+import { WorkerPool } from './worker-pool';
 
-/** Runs JavaScript functions in a persistent child Node process; arguments and results are JSON. */
-export function createJavaScriptRunner(shared: Omit<WorkerProcessOptions, 'title' | 'command' | 'args'>): Runner {
-  const worker = new WorkerProcess({
+const MEBIBYTE = 2 ** 20;
+
+/** Runs JavaScript functions in persistent child Node processes; arguments and results are JSON. */
+export function createJavaScriptPool(shared: SharedPoolOptions): WorkerPool {
+  const { limits, controlGroups } = shared.confinement;
+  const memoryBytes = controlGroups === undefined ? limits?.memoryBytes : undefined;
+  return new WorkerPool({
     ...shared,
+    // V8 reserves addresses far beyond what it uses: without control groups its heap is limited, not its addresses.
+    confinement: {
+      ...shared.confinement,
+      limits: { ...limits, ...(memoryBytes === undefined ? {} : { memoryBytes: undefined }) },
+    },
     title: 'JavaScript worker',
     command: process.execPath,
-    args: [path.join(__dirname, 'javascript-worker.cjs')],
+    args: [
+      ...(memoryBytes === undefined ? [] : [`--max-old-space-size=${Math.ceil(memoryBytes / MEBIBYTE)}`]),
+      path.join(__dirname, 'javascript-worker.cjs'),
+    ],
     explainExit: heapSentence,
+    bodyOf: javaScriptBody,
   });
-  return {
-    async run(call: Call): Promise<Outcome> {
-      let body: string;
-      try {
-        body = javaScriptBody(call.buffer);
-      } catch (error) {
-        return failure('InvalidTask', `Task ${call.taskId} cannot be run: ${String(error)}`);
-      }
-      return worker.run(call, body);
-    },
-    warm: () => worker.warm(),
-    whyNotReady: () => worker.whyNotReady(),
-    stop: () => worker.stop(),
-    close: (graceMs) => worker.close(graceMs),
-  };
 }
 
 /** V8 aborts when the heap is full. */

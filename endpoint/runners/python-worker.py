@@ -1,7 +1,8 @@
 """Runs Python functions for the agent, one at a time, until its pipe closes.
 
 Frames on file descriptor 3, both ways: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
-In:  {"task_id", "result_serializers"?, "max_result_chars"?} and the task buffer.
+In:  {"task_id", "result_serializers"?, "max_result_chars"?, "folder"?} and the task buffer. "folder" comes once, when the
+     worker gets its owner: {"run_dir", "tmp_dir"}.
 Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?,
      "output"?} and the result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
      names of its class and its bases. "value" has "type" and "repr" of a result that is not JSON, for a submitter who asked
@@ -309,6 +310,13 @@ class Worker:
         self.state.restore()
         self.output = Output(self.state)
 
+    def move_to(self, folder):
+        """The worker serves one owner from now on, whose folders are these."""
+        self.run_dir = os.environ["FUNCX_RUN_DIR"] = os.environ["HOME"] = folder["run_dir"]
+        os.environ["TMPDIR"] = folder["tmp_dir"]
+        if "tempfile" in sys.modules:
+            sys.modules["tempfile"].tempdir = None
+
     def enter_directory(self, task_id):
         os.environ["GC_TASK_UUID"] = task_id
         directory = self.run_dir
@@ -374,6 +382,8 @@ class Worker:
         error = look = None
         try:
             self.output.clear()
+            if "folder" in header:
+                self.move_to(header["folder"])
             self.enter_directory(header["task_id"])
             code, args, kwargs = split_three(buffer)
             self.state.remember_environ()

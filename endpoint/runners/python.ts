@@ -1,11 +1,13 @@
 import path from 'node:path';
 
-import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
-import type { Runner } from './runner';
+import { WorkerPool, type WorkerPoolOptions } from './worker-pool';
 
-/** Runs Python functions in a persistent process of the agent's Python environment. */
-export function createPythonRunner(python: string, shared: Omit<WorkerProcessOptions, 'title' | 'command' | 'args'>): Runner {
-  return new WorkerProcess({
+/** What the pools of an agent have in common. */
+export type SharedPoolOptions = Omit<WorkerPoolOptions, 'title' | 'command' | 'args'>;
+
+/** Runs Python functions in persistent processes of the agent's Python environment. */
+export function createPythonPool(python: string, shared: SharedPoolOptions): WorkerPool {
+  return new WorkerPool({
     ...shared,
     title: 'Python worker',
     command: python,

@@ -3,9 +3,14 @@
 export const FUNCTION_KINDS = ['python', 'javascript', 'shell'] as const;
 export type FunctionKind = (typeof FUNCTION_KINDS)[number];
 
+/** The key of the endpoint's owner; other owners have keys that the service makes. */
+export const OWN = 'own';
+
 /** One call, as a runner needs it. */
 export interface Call {
   taskId: string;
+  /** Whose call it is: {@link OWN}, or the opaque key of another owner. A worker serves one owner. */
+  owner: string;
   /** Packed code, arguments, keyword arguments. */
   buffer: string;
   /** Class paths of Globus serialization strategies, tried in order. Python only. */
@@ -36,6 +41,10 @@ export interface Outcome {
 export interface Runner {
   /** Never rejects: every failure is an outcome. */
   run(call: Call): Promise<Outcome>;
+  /** True if a call of this owner need not wait until a worker has started. */
+  isReadyFor(owner: string): boolean;
+  /** Begins to start a worker for this owner, where that takes time. */
+  prepareFor(owner: string): void;
   /** Starts a worker before the first call needs it, where that takes time. */
   warm(): void;
   /** Why no worker can be started, or undefined when one is ready. */

@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 
 import { z } from 'zod';
@@ -8,6 +7,7 @@ import { BUFFER, unpackBuffers } from '../../contracts/packing';
 
 import { confine, type Confinement } from './confinement';
 import { MAX_OUTPUT_BYTES } from './output-files';
+import type { OwnerFolders, Place } from './owner-folders';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
 
@@ -29,8 +29,8 @@ const kwargsSchema = z.record(z.string(), z.unknown());
 
 export interface ShellRunnerOptions {
   env: NodeJS.ProcessEnv;
-  cwd: string;
   confinement: Confinement;
+  folders: OwnerFolders;
   groups: ProcessGroups;
   hostname: string;
 }
@@ -40,6 +40,14 @@ export class ShellRunner implements Runner {
   #isStopped = false;
 
   constructor(private readonly options: ShellRunnerOptions) {}
+
+  isReadyFor(): boolean {
+    return true;
+  }
+
+  prepareFor(): void {
+    // see warm
+  }
 
   warm(): void {
     // a shell starts in a millisecond
@@ -76,17 +84,24 @@ export class ShellRunner implements Runner {
   async #execute(call: Call, cmd: string): Promise<Outcome> {
     const startedNs = nowNs();
     this.#isStopped = false;
-    mkdirSync(this.options.cwd, { recursive: true });
-    const { command, args, ...user } = confine(this.options.confinement, '/bin/sh', ['-c', cmd], this.options.cwd);
+    const { confinement, folders } = this.options;
+    let place: Place;
+    try {
+      place = folders.placeOf(call.owner);
+    } catch (error) {
+      return failure('EndpointFailed', `No folder could be made for the shell: ${String(error)}`, startedNs);
+    }
+    const { command, args, ...user } = confine(confinement, '/bin/sh', ['-c', cmd], place);
     const child = spawn(command, args, {
       ...user,
-      cwd: this.options.cwd,
-      env: { ...this.options.env, GC_TASK_UUID: call.taskId },
+      cwd: place.cwd,
+      env: { ...this.options.env, ...place.env, GC_TASK_UUID: call.taskId },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
     if (child.pid) this.options.groups.add(child.pid);
+    const group = child.pid && confinement.limits ? confinement.controlGroups?.add(child.pid, confinement.limits) : undefined;
     const stdout = new Snippet(child.stdout);
     const stderr = new Snippet(child.stderr);
     const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null } | Error>((resolve) => {
@@ -103,6 +118,8 @@ export class ShellRunner implements Runner {
     child.stdout.destroy();
     child.stderr.destroy();
     if (child.pid) this.options.groups.leaderExited(child.pid);
+    group?.end();
+    folders.placeLeft(place);
     if (end instanceof Error) return failure('EndpointFailed', `No shell could be started: ${end.message}`, startedNs);
     if (this.#isStopped) {
       const sentence = `The shell on ${this.options.hostname} was stopped while it ran task ${call.taskId}.`;

@@ -1,7 +1,8 @@
 import { failure, FUNCTION_KINDS, kindOf, type Call, type FunctionKind, type Outcome, type Runner } from './runner';
 
 /**
- * The agent's concurrency: a fixed number of slots for functions of all kinds, first come, first served.
+ * The agent's concurrency: a fixed number of slots for functions of all kinds. First come, first served, but a call for
+ * which a worker would have to start lets later calls pass for a while, so that each owner gets runs of calls.
  *
  * | slot state | entered by | left by |
  * |---|---|---|
@@ -18,6 +19,14 @@ export interface SlotCall extends Call {
   onOutcome(outcome: Outcome): void;
 }
 
+/** How long a call that needs a new worker lets others pass. */
+const PASS_MS = 2_000;
+
+interface WaitingCall {
+  call: SlotCall;
+  sinceMs: number;
+}
+
 type MakeRunners = () => Record<FunctionKind, Runner>;
 
 interface Slot {
@@ -28,7 +37,7 @@ interface Slot {
 export class Slots {
   readonly #slots: Slot[];
   readonly #free: Slot[];
-  #queue: SlotCall[] = [];
+  #queue: WaitingCall[] = [];
 
   constructor(count: number, makeRunners: MakeRunners) {
     this.#slots = Array.from({ length: count }, () => ({ runners: makeRunners(), present: undefined }));
@@ -56,15 +65,15 @@ export class Slots {
   add(call: SlotCall): void {
     const slot = this.#free.pop();
     if (slot) void this.#run(slot, call);
-    else this.#queue.push(call);
+    else this.#queue.push({ call, sinceMs: Date.now() });
   }
 
   /** Takes a call back that waits for a slot. It hears `onWithdrawn` and nothing more. */
   withdraw(taskId: string): void {
-    const withdrawn = this.#queue.filter((call) => call.taskId === taskId);
+    const withdrawn = this.#queue.filter(({ call }) => call.taskId === taskId);
     if (withdrawn.length === 0) return;
-    this.#queue = this.#queue.filter((call) => call.taskId !== taskId);
-    for (const call of withdrawn) call.onWithdrawn();
+    this.#queue = this.#queue.filter(({ call }) => call.taskId !== taskId);
+    for (const { call } of withdrawn) call.onWithdrawn();
   }
 
   /** Stops the worker of a running call; its outcome is then a failure with this code. */
@@ -93,10 +102,19 @@ export class Slots {
       outcome = { ...failure(code, sentence, outcome.startedNs), details: outcome.details };
     }
     slot.present = undefined;
-    const next = this.#queue.shift();
+    const next = this.#takeNext(slot);
     if (next) void this.#run(slot, next);
     else this.#free.push(slot);
     call.onOutcome(outcome);
+  }
+
+  #takeNext({ runners }: Slot): SlotCall | undefined {
+    const isReady = ({ call }: WaitingCall): boolean => runners[kindOf(call.buffer)].isReadyFor(call.owner);
+    const head = this.#queue[0];
+    if (head === undefined || isReady(head) || Date.now() - head.sinceMs > PASS_MS) return this.#queue.shift()?.call;
+    const at = this.#queue.findIndex(isReady);
+    if (at > 0) runners[kindOf(head.call.buffer)].prepareFor(head.call.owner);
+    return this.#queue.splice(Math.max(at, 0), 1)[0]?.call;
   }
 
   /** A timer that may be longer than setTimeout's 24 days. */

@@ -9,18 +9,21 @@ import { confine, type Confinement } from './confinement';
 import { encodeWorkerFrame, FrameReader, type WorkerFrame } from './frames';
 import { OutputFiles, type Output } from './output-files';
 import type { ProcessGroups } from './process-groups';
-import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
+import type { ControlGroup } from './limits';
+import type { OwnerFolder, OwnerFolders } from './owner-folders';
+import { failure, nowNs, type Call, type Outcome } from './runner';
 
 /**
- * A persistent worker process that runs one call at a time; replaced whenever it dies.
+ * A process that runs calls of one owner, one at a time.
  *
  * | process state | entered by | left by |
  * |---|---|---|
- * | none | begin, exit of the process | `warm`, `run` -> starting |
- * | starting | spawn | its ready frame -> idle; exit -> none |
- * | idle | ready frame, an answer | a call -> busy; exit -> none |
- * | busy | a call | its answer -> idle, or dying when the answer says `last`; exit -> none, the call is lost |
- * | dying | `stop`, `close`, a last answer | exit -> none; takes no call |
+ * | starting | spawn | its ready frame -> idle; exit -> gone |
+ * | idle | ready frame, an answer | a call -> busy; exit -> gone |
+ * | busy | a call | its answer -> idle, or dying when the answer says `last`; exit -> gone, the call is lost |
+ * | dying | `stop`, a last answer | exit -> gone; takes no call |
+ *
+ * It serves no owner until `serve`, and the same one from then on.
  */
 
 export interface WorkerProcessOptions {
@@ -29,8 +32,8 @@ export interface WorkerProcessOptions {
   command: string;
   args: string[];
   env: NodeJS.ProcessEnv;
-  cwd: string;
   confinement: Confinement;
+  folders: OwnerFolders;
   /** File descriptor of the log of workers: what they print before they are ready, and between calls. */
   logFd: number;
   groups: ProcessGroups;
@@ -42,8 +45,6 @@ export interface WorkerProcessOptions {
   log: { warn(fields: object, text: string): void };
 }
 
-const START_TRIES = 3;
-const START_BACKOFF_MS = 300;
 const PIPE_FD = 3;
 /** Quoted of a worker's output when it does not start. */
 const QUOTE_BYTES = 4_096;
@@ -66,82 +67,7 @@ export function exitSentence(code: number | null, signal: NodeJS.Signals | null)
   return signal ? `was ended by ${signal}` : `exited with code ${code ?? 'unknown'}`;
 }
 
-export class WorkerProcess implements Runner {
-  #process: Incarnation | undefined;
-  #isClosed = false;
-  /** `stop` was called for the present call, perhaps before it had a process. */
-  #isStopped = false;
-
-  constructor(private readonly options: WorkerProcessOptions) {}
-
-  warm(): void {
-    if (this.#isClosed || this.#process) return;
-    const process = this.#start();
-    process.ready.catch((error: Error) => {
-      this.options.log.warn({ reason: error.message, see: this.options.logPath }, `the ${this.options.title} did not start`);
-    });
-  }
-
-  async whyNotReady(): Promise<string | undefined> {
-    const process = await this.#available();
-    return process.ready.then(
-      () => undefined,
-      (error: Error) => error.message,
-    );
-  }
-
-  async run(call: Call, body = call.buffer): Promise<Outcome> {
-    const startedNs = nowNs();
-    this.#isStopped = false;
-    for (let tries = 1; ; tries++) {
-      const process = await this.#available();
-      const problem = await process.ready.then(
-        () => undefined,
-        (error: Error) => error,
-      );
-      if (this.#isStopped) return { ...failure('WorkerLost', 'The call was stopped.', startedNs), isLost: true };
-      if (!problem && process.hasExited) continue; // died while it was idle; this call is not harmed
-      if (!problem) return process.call(call, body);
-      if (tries >= START_TRIES || this.#isClosed) {
-        return { ...failure('EndpointFailed', problem.message, startedNs), cannotStart: problem.message };
-      }
-      await new Promise((resolve) => setTimeout(resolve, START_BACKOFF_MS * tries));
-    }
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.#process?.stop();
-  }
-
-  async close(graceMs: number): Promise<void> {
-    this.#isClosed = true;
-    const process = this.#process;
-    if (!process) return;
-    process.stop(graceMs);
-    await process.exited;
-  }
-
-  /** A process that is not dying; waits for the end of one that is. */
-  async #available(): Promise<Incarnation> {
-    while (this.#process?.isDying) await this.#process.exited;
-    return this.#process ?? this.#start();
-  }
-
-  #start(): Incarnation {
-    const process = new Incarnation(this.options);
-    this.#process = process;
-    void process.exited.then(() => {
-      if (this.#process === process) this.#process = undefined;
-      // One that served is replaced at once; one that could not start waits for the next call.
-      if (process.wasReady && !this.#isClosed) this.warm();
-    });
-    return process;
-  }
-}
-
-/** One process from spawn to exit. */
-class Incarnation {
+export class WorkerProcess {
   readonly ready: Promise<void>;
   readonly exited: Promise<void>;
   wasReady = false;
@@ -154,16 +80,26 @@ class Incarnation {
   #details: Record<string, unknown> = {};
   #onReady: ((error?: Error) => void) | undefined;
   #pending: { call: Call; startedNs: number; resolve: (outcome: Outcome) => void } | undefined;
+  #owner: string | undefined;
+  /** Told to the process with its next call. */
+  #folder: OwnerFolder | undefined;
 
   constructor(private readonly options: WorkerProcessOptions) {
-    const { env, cwd, logFd, confinement } = options;
-    const { command, args, ...user } = confine(confinement, options.command, options.args, cwd);
+    const { logFd, confinement, folders } = options;
+    const place = folders.placeOf();
+    const { command, args, ...user } = confine(confinement, options.command, options.args, place);
     const logStart = fs.fstatSync(logFd).size;
-    makeFolder(cwd);
     this.#output = new OutputFiles(path.dirname(options.logPath), confinement.user);
     const { stdout, stderr } = this.#output;
     // detached: leads a group of its own, so that its children can be ended with it
-    this.#child = spawn(command, args, { ...user, cwd, env, detached: true, stdio: ['ignore', stdout, stderr, 'pipe', logFd] });
+    this.#child = spawn(command, args, {
+      ...user,
+      cwd: place.cwd,
+      env: { ...options.env, ...place.env },
+      detached: true,
+      stdio: ['ignore', stdout, stderr, 'pipe', logFd],
+    });
+    const group = this.#limit();
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
     this.ready.catch(() => undefined); // whoever runs a call asks again
@@ -181,7 +117,9 @@ class Incarnation {
             `The ${options.title} on ${options.hostname} ${sentence} before it was ready.${quoteOf(options.logPath, logStart)}`,
           ),
         );
-        this.#lose(sentence, explained, output);
+        this.#lose(sentence, group?.ranOutOfMemory === true ? memorySentence(confinement) : explained, output);
+        group?.end();
+        folders.placeLeft(place);
         resolve();
       };
       this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
@@ -208,7 +146,20 @@ class Incarnation {
     });
   }
 
+  /** Undefined while it serves nobody. */
+  get owner(): string | undefined {
+    return this.#owner;
+  }
+
+  /** Takes calls of this owner only from now on; throws when its folders cannot be made. */
+  serve(owner: string): void {
+    if (this.#owner !== undefined) throw new Error('a worker process serves one owner');
+    this.#folder = this.options.folders.folderOf(owner);
+    this.#owner = owner;
+  }
+
   call(call: Call, body: string): Promise<Outcome> {
+    if (call.owner !== this.#owner) throw new Error('a worker process got a call of another owner');
     if (this.#pending) throw new Error('a worker process runs one call at a time');
     return new Promise((resolve) => {
       this.#pending = { call, startedNs: nowNs(), resolve };
@@ -217,7 +168,9 @@ class Incarnation {
         task_id: call.taskId,
         max_result_chars: call.maxResultChars,
         ...(call.resultSerializers ? { result_serializers: call.resultSerializers } : {}),
+        ...(this.#folder ? { folder: { run_dir: this.#folder.runDir, tmp_dir: this.#folder.tmpDir } } : {}),
       };
+      this.#folder = undefined;
       this.#pipe.write(encodeWorkerFrame(header, body));
     });
   }
@@ -225,6 +178,18 @@ class Incarnation {
   stop(graceMs?: number): void {
     this.isDying = true;
     if (this.#child.pid) this.options.groups.stop(this.#child.pid, graceMs);
+  }
+
+  #limit(): ControlGroup | undefined {
+    const { limits, controlGroups } = this.options.confinement;
+    if (limits === undefined || !this.#child.pid) return undefined;
+    try {
+      return controlGroups?.add(this.#child.pid, limits);
+    } catch (error) {
+      this.options.log.warn({ reason: String(error) }, `the ${this.options.title} was ended: its limits could not be set`);
+      this.#child.kill('SIGKILL');
+      return undefined;
+    }
   }
 
   #onFrame(frame: WorkerFrame): void {
@@ -273,13 +238,9 @@ class Incarnation {
   }
 }
 
-/** A function may have removed the folder of an earlier worker. A failure shows when the process is spawned. */
-function makeFolder(dir: string): void {
-  try {
-    fs.mkdirSync(dir, { recursive: true });
-  } catch {
-    // 'error' of the child process says why
-  }
+function memorySentence({ limits }: Confinement): string {
+  const limit = Math.round((limits?.memoryBytes ?? 0) / 2 ** 20);
+  return `OutOfMemory: the function used more memory than the endpoint allows (${limit} MB).\n`;
 }
 
 /** The last lines that were written to a file after `start`. */

@@ -22,6 +22,8 @@ export interface Separation {
   workerUser?: SystemUser;
   /** Folders that the sandbox hides from function code. */
   hidden?: string[];
+  /** Every worker has a sandbox of its own. */
+  isIsolated?: boolean;
 }
 
 /** `reason` says why function code cannot be separated on this machine. */
@@ -37,18 +39,28 @@ export function findSeparation(layout: Layout, cacheDir: string): Separation | {
   const needed = [join(REPOSITORY, 'endpoint'), cacheDir, layout.dataDir, process.execPath, python];
   const unreachable = needed.find((path) => !canReach(user, path));
   if (unreachable === undefined) return { workerUser: user };
-  const refusal = sandboxRefusal([
-    '--cap-add',
-    'CAP_SETUID',
-    '--cap-add',
-    'CAP_SETGID',
-    'setpriv',
-    `--reuid=${user.uid}`,
-    'true',
-  ]);
+  const refusal = sandboxRefusal(becoming(user));
   if (refusal === undefined) return { workerUser: user, hidden };
   return { reason: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
 }
+
+/** A sandbox for each worker; also beside no service. `reason` says why this machine cannot have one. */
+export function findIsolation(layout: Layout): Separation | { reason: string } {
+  const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
+  if (process.getuid?.() !== 0) {
+    const refusal = sandboxRefusal(['true']);
+    return refusal === undefined ? { hidden, isIsolated: true } : { reason: refusal };
+  }
+  const user = ensureSystemUser(WORKER_USER);
+  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be created` };
+  const refusal = sandboxRefusal(becoming(user));
+  return refusal === undefined ? { workerUser: user, hidden, isIsolated: true } : { reason: refusal };
+}
+
+const becoming = ({ uid }: SystemUser): string[] => [
+  ...['--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID'],
+  ...['setpriv', `--reuid=${uid}`, 'true'],
+];
 
 function sandboxRefusal(program: string[]): string | undefined {
   const mounts = ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc'];
@@ -58,10 +70,11 @@ function sandboxRefusal(program: string[]): string | undefined {
 }
 
 /** Environment variables that tell the agent about the separation. */
-export function confinementVariables({ workerUser, hidden }: Separation): Record<string, string> {
+export function confinementVariables({ workerUser, hidden, isIsolated }: Separation): Record<string, string> {
   return {
     ...(workerUser === undefined ? {} : { FUNCX_WORKER_USER: `${workerUser.uid}:${workerUser.gid}` }),
     ...(hidden === undefined ? {} : { FUNCX_WORKER_HIDES: hidden.join(':') }),
+    ...(isIsolated === true ? { FUNCX_ISOLATE: '1' } : {}),
   };
 }
 

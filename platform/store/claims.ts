@@ -8,6 +8,9 @@ export interface ClaimedTask {
   id: string;
   attempt: number;
   functionId: string;
+  ownerId: string;
+  /** The task's owner owns the endpoint. */
+  isOwn: boolean;
   /** Packed code of the function; tasks of one function share the buffer. */
   code: Buffer;
   /** SHA-256 of the code in hex. */
@@ -36,12 +39,15 @@ export async function claimTasks(
   claimId: string,
   bounds: { tasks: number; bytes: number; inlineBytes: number },
 ): Promise<ClaimedTask[]> {
-  const { rows } = await db.query<Omit<ClaimedTask, 'code' | 'codeHash'>>({
+  const { rows } = await db.query<Omit<ClaimedTask, 'code' | 'codeHash' | 'isOwn'> & { endpointOwnerId: string }>({
     name: 'claim-tasks',
     text: `select id, attempt, function_id as "functionId", payload, resource_specification as "resourceSpecification",
                   result_serializers as "resultSerializers", walltime_ms as "walltimeMs", traceparent,
-                  missing_source as "missingSource", capabilities, rate
-             from claim_and_load($1, $2, $3, $4, $5)`,
+                  missing_source as "missingSource", capabilities, rate,
+                  (select s.owner_id from submissions s where s.id = submission_of(loaded.id)) as "ownerId",
+                  (select e.owner_id from endpoint_queues q join endpoints e on e.id = q.endpoint_id where q.id = $1)
+                    as "endpointOwnerId"
+             from claim_and_load($1, $2, $3, $4, $5) loaded`,
     values: [queueId, claimId, bounds.tasks, bounds.bytes, bounds.inlineBytes],
   });
   if (rows.length === 0) return [];
@@ -49,9 +55,9 @@ export async function claimTasks(
     db,
     rows.map((task) => task.functionId),
   );
-  return rows.map((task) => {
+  return rows.map(({ endpointOwnerId, ...task }) => {
     const { code = Buffer.alloc(0), hash = '' } = codes.get(task.functionId) ?? {};
-    return { ...task, code, codeHash: hash };
+    return { ...task, isOwn: task.ownerId === endpointOwnerId, code, codeHash: hash };
   });
 }
 

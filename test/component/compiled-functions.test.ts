@@ -6,7 +6,8 @@ import { transformSync } from '@swc/core';
 import * as ts from 'typescript';
 
 import { packBuffer, packJsonArguments } from '../../contracts/packing';
-import { createJavaScriptRunner } from '../../endpoint/runners/javascript';
+import { createJavaScriptPool } from '../../endpoint/runners/javascript';
+import { OwnerFolders } from '../../endpoint/runners/owner-folders';
 import { ProcessGroups } from '../../endpoint/runners/process-groups';
 import type { Outcome, Runner } from '../../endpoint/runners/runner';
 import { javascript } from '../../sdk';
@@ -22,16 +23,19 @@ const groups = new ProcessGroups();
 let runner: Runner;
 
 beforeAll(() => {
-  runner = createJavaScriptRunner({
+  const confinement = { runDir: dir, dir };
+  const pool = createJavaScriptPool({
     env: { ...process.env, FUNCX_RUN_DIR: dir },
-    cwd: dir,
-    confinement: { runDir: dir },
+    confinement,
+    folders: new OwnerFolders({ confinement, log: { warn: () => undefined } }),
+    slots: 1,
     groups,
     hostname: 'testhost',
     logFd: openSync(join(dir, 'workers.log'), 'a'),
     logPath: join(dir, 'workers.log'),
     log: { warn: () => undefined },
   });
+  runner = pool.runner();
 });
 
 afterAll(async () => {
@@ -66,6 +70,7 @@ async function run(source: string): Promise<Outcome> {
   const args = packJsonArguments([[{ x: 2, y: 1 }, { y: 2 }, { y: 3 }], { scale: 10 }]);
   return runner.run({
     taskId: '00000000-0000-8000-8000-000000000001',
+    owner: 'own',
     buffer: packBuffer('js', `spread:${source}`) + args,
     maxResultChars: 100_000,
   });

@@ -41,6 +41,8 @@ beforeEach(async () => {
   attempts = new Attempts();
   const runner: Runner = {
     run: () => new Promise((resolve) => outcomes.push(resolve)),
+    isReadyFor: () => true,
+    prepareFor: () => undefined,
     warm: () => undefined,
     whyNotReady: () => Promise.resolve(undefined),
     stop: () => undefined,

@@ -4,9 +4,10 @@ import os from 'node:os';
 import path from 'node:path';
 
 import { packBuffer, packJsonArguments } from '../../contracts/packing';
-import { createJavaScriptRunner } from '../../endpoint/runners/javascript';
+import { createJavaScriptPool } from '../../endpoint/runners/javascript';
+import { OwnerFolders } from '../../endpoint/runners/owner-folders';
 import { ProcessGroups } from '../../endpoint/runners/process-groups';
-import { createPythonRunner } from '../../endpoint/runners/python';
+import { createPythonPool } from '../../endpoint/runners/python';
 import type { Outcome } from '../../endpoint/runners/runner';
 import { ShellRunner } from '../../endpoint/runners/shell';
 import { Slots, type SlotCall } from '../../endpoint/runners/slots';
@@ -42,20 +43,23 @@ afterEach(async () => {
 });
 
 function startSlots(count: number, pythonCommand = python, env: NodeJS.ProcessEnv = {}): Slots {
+  const confinement = { runDir: path.join(dir, 'tasks'), dir };
   const shared = {
     env: { ...process.env, ...env, FUNCX_RUN_DIR: path.join(dir, 'tasks'), FUNCX_SANDBOX: '0' },
-    cwd: path.join(dir, 'tasks'),
-    confinement: { runDir: path.join(dir, 'tasks') },
+    confinement,
+    folders: new OwnerFolders({ confinement, log: { warn: () => undefined } }),
+    slots: count,
     groups,
     hostname: 'testhost',
     logFd,
     logPath: path.join(dir, 'workers.log'),
     log: { warn: () => undefined },
   };
-  fs.mkdirSync(path.join(dir, 'tasks'), { recursive: true });
+  const pythonPool = createPythonPool(pythonCommand, shared);
+  const javaScriptPool = createJavaScriptPool(shared);
   return new Slots(count, () => ({
-    python: createPythonRunner(pythonCommand, shared),
-    javascript: createJavaScriptRunner(shared),
+    python: pythonPool.runner(),
+    javascript: javaScriptPool.runner(),
     shell: new ShellRunner(shared),
   }));
 }
@@ -76,6 +80,7 @@ function begin(buffer: string, extra: Partial<SlotCall> = {}): Started {
   const outcome = new Promise<Outcome>((onOutcome) => {
     slots.add({
       taskId,
+      owner: 'own',
       buffer,
       maxResultChars: 1_000_000,
       resultSerializers: JSON_RESULT,
