@@ -14,6 +14,7 @@ import { insertSubmissions, markStarted, readAccepted, type NewSubmission, type 
 import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
+import type { Quotas } from './quotas';
 import { createOpenTaskLimit } from './open-task-limit';
 
 /**
@@ -66,6 +67,7 @@ export interface AcceptDeps {
   db: Database;
   temporal: Temporal;
   groupQueues: GroupQueues;
+  quotas: Quotas;
 }
 
 export function createAccept(deps: AcceptDeps): Accept {
@@ -84,6 +86,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     });
     if (earlier) return sameAnswer(request, earlier);
 
+    await deps.quotas.requireGroup(owner.id, taskGroupId);
     // Declare the queue first: nothing is stored when the broker is away.
     if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
     const outcome = await insertSubmissions(
@@ -102,6 +105,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         return sameAnswer(request, outcome);
       case 'inserted':
         limit.add(owner.id, count);
+        if (request.taskGroupId === undefined) deps.quotas.addGroup(owner.id);
         break;
     }
     await failPoint('accept-bodies');

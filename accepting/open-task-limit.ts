@@ -1,7 +1,7 @@
 import { TerminalError } from '../contracts/errors';
 
 /**
- * Limits the open tasks of one owner, so that one script in a loop does not fill the store for everybody. The count is read
+ * Limits a count of one owner, such as that of open tasks, so that one script in a loop does not fill the store for everybody. The count is read
  * from the store and trusted for `REFRESH_MS`, but for a share of the remaining tasks only: several replicas accept at the
  * same time, and together they must not exceed the limit. The closer an owner is to the limit, the more often it is read.
  */
@@ -26,7 +26,12 @@ interface Entry {
   readAtMs: number;
 }
 
-export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) => Promise<number>): OpenTaskLimit {
+export function createOpenTaskLimit(
+  limit: number,
+  countOpen: (ownerId: string) => Promise<number>,
+  /** What the refusal says, if the count is not of open tasks. */
+  { sentence }: { sentence?: (open: number) => string } = {},
+): OpenTaskLimit {
   const known = new Map<string, Entry>();
 
   async function read(ownerId: string): Promise<Entry> {
@@ -50,7 +55,8 @@ export function createOpenTaskLimit(limit: number, countOpen: (ownerId: string) 
       if (open + more <= limit) return;
       throw new TerminalError(
         'LIMIT_EXCEEDED',
-        `You have ${open} open tasks, and ${more} more would be over the limit of ${limit}. Wait until some have their answers, or cancel them.`,
+        sentence?.(open) ??
+          `You have ${open} open tasks, and ${more} more would be over the limit of ${limit}. Wait until some have their answers, or cancel them.`,
         { retryAfterS: RETRY_AFTER_S },
       );
     },

@@ -3,7 +3,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
-import { ensureUserEndpoint } from '../platform/store/user-endpoints';
+import type { Quotas } from './quotas';
+import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endpoints';
 
 /** Which user endpoint of a stock core endpoint takes a submission: one per submitter and canonical configuration. */
 
@@ -31,7 +32,12 @@ export interface UserEndpointStarter {
   wake(endpointQueueId: string): Promise<void>;
 }
 
-export function createPlacement(db: Database, userEndpoints: UserEndpointStarter, log: Logger): Placement {
+export function createPlacement(
+  db: Database,
+  userEndpoints: UserEndpointStarter,
+  quotas: Pick<Quotas, 'requireUserEndpoint'>,
+  log: Logger,
+): Placement {
   /** From key to endpoint queue id, with the runtime that was stored last. */
   const known = new Map<string, { id: string; runtime: string }>();
 
@@ -50,6 +56,8 @@ export function createPlacement(db: Database, userEndpoints: UserEndpointStarter
       const key = `${endpointId}/${ownerId}/${configHash}`;
       const present = known.get(key);
       if (present?.runtime === kept) return present.id;
+      if (!present && !(await hasUserEndpoint(db, { endpointId, ownerId, configHash })))
+        await quotas.requireUserEndpoint(ownerId);
       const id = await ensureUserEndpoint(db, {
         endpointId,
         ownerId,

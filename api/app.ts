@@ -64,7 +64,7 @@ export function createApp(deps: ApiDeps): Express {
   };
   const mount = (route: Route, ...first: RequestHandler[]): void => {
     const handlers = [...guards[route.access], ...scopeOf(route), authorize(route), ...bodyReader(route, limits), answer(route)];
-    app[route.method](route.path, ...first, measureRequests(route), ...handlers);
+    app[route.method](route.path, ...first, measureRequests(route), deps.audit.watch(route), ...handlers);
   };
   for (const route of releaseRoutes(deps)) mount(route, onlyThisRelease());
   for (const route of allRoutes(deps)) mount(route, ...(route.wire === 'flows' ? [speaksFlows()] : []));

@@ -10,6 +10,8 @@ import type { Logger } from '../platform/log';
 import type { Schedules } from '../platform/schedules';
 import type { Database } from '../platform/store/database';
 import type { Accept } from '../accepting/accept';
+import type { Quotas } from '../accepting/quotas';
+import type { Audit } from './audit';
 import type { GroupWatch } from './group-watch';
 import type { Requeue } from './requeue';
 import type { Repeats } from './repeats';
@@ -31,6 +33,8 @@ export interface ApiDeps {
   placement: Placement;
   repeats: Repeats;
   accept: Accept;
+  quotas: Quotas;
+  audit: Audit;
   cancel: Cancel;
   requeue: Requeue;
   flowStarts: Pick<FlowStarts, 'start' | 'cancel'>;

@@ -20,12 +20,14 @@ import { onStopSignal } from '../platform/shutdown';
 import { readLastSeqs } from '../platform/store/tasks';
 import { createWorker } from '../platform/temporal-workers';
 import { createAccept } from '../accepting/accept';
+import { createAudit } from './audit';
 import { createApp } from './app';
 import { createCancel } from './cancel';
 import { createResultsSocket } from './funcx-1.0/results-socket';
 import { createTakenCursor } from './funcx-1.0/taken-cursor';
 import { createGroupQueues } from '../accepting/group-queues';
 import { createGroupWatch } from './group-watch';
+import { createQuotas } from '../accepting/quotas';
 import { createRepeats } from './repeats';
 import { createRevocationWatch } from './revocation-watch';
 import { createRequeue } from './requeue';
@@ -65,7 +67,11 @@ async function main(): Promise<void> {
   if (config.FUNCX_BOOTSTRAP_IDENTITY_FILE) {
     await identities.ensureBootstrap(config.FUNCX_BOOTSTRAP_IDENTITY_FILE, config.FUNCX_BOOTSTRAP_AGENT_FILE);
   }
-  const admin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  const admin = createBrokerAdmin({
+    managementUrl: config.AMQP_MANAGEMENT_URL,
+    amqpUrl: config.AMQP_URL,
+    maxConnections: config.FUNCX_MAX_AMQP_CONNECTIONS,
+  });
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
 
   const revocations = createRevocationWatch(identities, log);
@@ -75,6 +81,8 @@ async function main(): Promise<void> {
   const endpointUsers = createEndpointUsers(db, admin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY });
   const userEndpoints = createUserEndpoints({ ...activityDeps, queues: stockQueues, users: endpointUsers, authority });
   const repeats = createRepeats(db, log);
+  const quotas = createQuotas(db, config);
+  const audit = createAudit(db, log, config.FUNCX_AUDIT_DAYS);
 
   const app = createApp({
     config,
@@ -85,9 +93,11 @@ async function main(): Promise<void> {
     queues: createEndpointQueues(broker),
     stockQueues,
     endpointUsers,
-    placement: createPlacement(db, userEndpoints, log),
+    placement: createPlacement(db, userEndpoints, quotas, log),
     repeats,
-    accept: createAccept({ config, log, db, temporal, groupQueues }),
+    accept: createAccept({ config, log, db, temporal, groupQueues, quotas }),
+    quotas,
+    audit,
     cancel: createCancel(activityDeps),
     requeue: createRequeue(publisher),
     flowStarts: createFlowStarts({ db, temporal, config, log }),
@@ -148,6 +158,7 @@ async function main(): Promise<void> {
     },
     // Temporal's runtime stops the worker on the same signal; wait until it has stopped.
     { name: 'worker', run: () => running },
+    { name: 'audit log', run: () => audit.close() },
     { name: 'lease', run: async () => repeats.close() },
     { name: 'connections', run: () => service.close() },
   ]);

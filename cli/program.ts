@@ -10,6 +10,7 @@ import { addFlowCommands } from './flow';
 import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
+import { addLimitCommands } from './limits';
 import { addPipelineCommands } from './pipeline';
 import { addRunCommand } from './run';
 import { addScheduleCommands } from './schedule';
@@ -45,5 +46,6 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addIdentityCommands(program);
   addGroupCommands(program);
   addDeadLetterCommands(program);
+  addLimitCommands(program);
   return program;
 }

@@ -20,6 +20,8 @@ const GIVE_UP_MS = 90_000;
 const HOLD_MS = 60_000;
 /** The exit code that shells report after Ctrl-C: the start was given up and nothing runs. */
 const INTERRUPTED = 130;
+const OPEN_TEMPORAL =
+  'Every user of this machine can use this Temporal server: it has no login. On a shared host, set TEMPORAL_ADDRESS to one that has.';
 
 /** Starts the system and runs until a signal arrives. Lines go to the console and to the supervisor's log. */
 export async function upInForeground(options: UpOptions): Promise<void> {
@@ -42,6 +44,7 @@ export async function upInForeground(options: UpOptions): Promise<void> {
     try {
       const state = await supervisor.start();
       for (const line of reportOf(state, supervisor.movedPorts)) say(line);
+      if (state.services.some(({ name }) => name === 'temporal')) say(OPEN_TEMPORAL);
       if (!isLogItself) say('Ctrl-C stops everything.');
     } catch (error) {
       if (!asked.isAsked()) throw error;

@@ -34,11 +34,20 @@ export interface BrokerAdminOptions {
   amqpUrl: string;
   /** Per call. Default 5,000 ms. */
   deadlineMs?: number;
+  /** AMQP connections of one minted user; ten times as many channels. Without it, the broker's own limits hold. */
+  maxConnections?: number;
 }
 
 const NOTHING = '^$';
+/** A client may open several channels on a connection. */
+const CHANNELS_PER_CONNECTION = 10;
 
-export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }: BrokerAdminOptions): BrokerAdmin {
+export function createBrokerAdmin({
+  managementUrl,
+  amqpUrl,
+  deadlineMs = 5_000,
+  maxConnections,
+}: BrokerAdminOptions): BrokerAdmin {
   const base = new URL(managementUrl);
   const amqp = new URL(amqpUrl);
   const vhost = encodeURIComponent(decodeURIComponent(amqp.pathname.slice(1)) || '/');
@@ -81,7 +90,13 @@ export function createBrokerAdmin({ managementUrl, amqpUrl, deadlineMs = 5_000 }
       const user = encodeURIComponent(name);
       // As a hash, so that the password appears in no log of the broker.
       await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });
+      const limits = maxConnections === undefined ? [] : ['max-connections', 'max-channels'];
       await Promise.all([
+        ...limits.map((limit) =>
+          run('PUT', `user-limits/${user}/${limit}`, {
+            value: (maxConnections ?? 0) * (limit === 'max-channels' ? CHANNELS_PER_CONNECTION : 1),
+          }),
+        ),
         run('PUT', `permissions/${vhost}/${user}`, { configure: NOTHING, write, read }),
         ...topics.map((topic) =>
           run('PUT', `topic-permissions/${vhost}/${user}`, { exchange: topic.exchange, write: topic.write, read: NOTHING }),

@@ -18,6 +18,19 @@ export const configSchema = z.object({
   DATABASE_POOL: z.coerce.number().int().min(2).default(10),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+  /** Default: TLS if one of the settings below is given. */
+  TEMPORAL_TLS: z
+    .enum(['0', '1', 'true', 'false'])
+    .transform((text) => text === '1' || text === 'true')
+    .optional(),
+  /** PEM files: the authority of the server's certificate, and the client's certificate with its key (mutual TLS). */
+  TEMPORAL_TLS_SERVER_CA_CERT_PATH: z.string().min(1).optional(),
+  TEMPORAL_TLS_CLIENT_CERT_PATH: z.string().min(1).optional(),
+  TEMPORAL_TLS_CLIENT_KEY_PATH: z.string().min(1).optional(),
+  /** The host name in the server's certificate, if it is not the one in TEMPORAL_ADDRESS. */
+  TEMPORAL_TLS_SERVER_NAME: z.string().min(1).optional(),
+  /** Sent with every call, over TLS only. */
+  TEMPORAL_API_KEY: z.string().min(1).optional(),
   TEMPORAL_UI_URL: z.string().default('http://localhost:8233'),
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
@@ -57,7 +70,15 @@ export const configSchema = z.object({
   FUNCX_INLINE_BODY_BYTES: positive.default(1_000_000),
   FUNCX_MAX_TASKS_PER_SUBMISSION: z.coerce.number().int().min(1).max(1_000_000).default(5_000),
   FUNCX_MAX_OPEN_TASKS: z.coerce.number().int().min(1).default(1_000_000),
+  /** Limits for one owner; `funcx limits` shows them. */
+  FUNCX_MAX_OPEN_GROUPS: z.coerce.number().int().min(1).default(10_000),
+  FUNCX_MAX_FUNCTIONS: z.coerce.number().int().min(1).default(10_000),
+  FUNCX_MAX_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
+  FUNCX_MAX_USER_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
+  /** AMQP connections of one broker user; ten times as many channels. */
+  FUNCX_MAX_AMQP_CONNECTIONS: z.coerce.number().int().min(10).default(200),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
+  FUNCX_AUDIT_DAYS: positive.default(90),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),
   /**
@@ -105,6 +126,6 @@ export function withoutSecrets(config: Config): Record<string, unknown> {
       return text;
     }
   };
-  const { FUNCX_TOKEN_KEY: _key, ...rest } = config;
+  const { FUNCX_TOKEN_KEY: _key, TEMPORAL_API_KEY: _apiKey, ...rest } = config;
   return Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, typeof value === 'string' ? hide(value) : value]));
 }

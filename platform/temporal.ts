@@ -28,6 +28,7 @@ import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
+import { temporalConnectionOptions } from './temporal-connection';
 
 /** The service's use of Temporal: start, nudge, signal, cancel. */
 
@@ -73,7 +74,7 @@ const CIRCUIT_RETRY_MS = 1_000;
 const NUDGE_GAP_MS = 250;
 
 export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
-  const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
+  const connection = await NativeConnection.connect(temporalConnectionOptions(config));
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
   const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 

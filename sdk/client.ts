@@ -15,7 +15,10 @@ import {
 } from '../contracts/http/globus';
 import {
   functionListSchema,
+  auditListSchema,
   groupListSchema,
+  limitListSchema,
+  type AuditEntry,
   groupResultsSchema,
   groupSchema,
   createdIdentitySchema,
@@ -300,6 +303,16 @@ export class Client {
   async revokeIdentity(nameOrId: string): Promise<string> {
     const answer = await this.request({ method: 'DELETE', path: `/v1/identities/${encodeURIComponent(nameOrId)}` });
     return (answer as { client_id: string }).client_id;
+  }
+
+  /** How much of everything you may have, and how much you have. */
+  async limits(): Promise<{ name: string; used: number; limit: number }[]> {
+    return (await this.#get('/v1/limits', limitListSchema)).limits;
+  }
+
+  /** For administrators: who changed what, and what was refused; newest first. */
+  async auditEntries(query: HttpRequest['query'] = {}): Promise<AuditEntry[]> {
+    return (await this.#get('/v1/audit', auditListSchema, query)).entries;
   }
 
   /** Creates a group of identities. You become its owner. */

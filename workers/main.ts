@@ -11,6 +11,7 @@ import { createFreePlaces } from '../activities/free-places';
 import { createUserEndpoints } from '../activities/user-endpoints';
 import { createAccept } from '../accepting/accept';
 import { createGroupQueues } from '../accepting/group-queues';
+import { createQuotas } from '../accepting/quotas';
 import { createPlacement } from '../accepting/placement';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues, createStockQueues, liftDeliveryLimit } from '../platform/broker-topology';
@@ -64,14 +65,19 @@ async function main(): Promise<void> {
     maxCachedWorkflows: 200,
     maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
   });
-  const brokerAdmin = createBrokerAdmin({ managementUrl: config.AMQP_MANAGEMENT_URL, amqpUrl: config.AMQP_URL });
+  const brokerAdmin = createBrokerAdmin({
+    managementUrl: config.AMQP_MANAGEMENT_URL,
+    amqpUrl: config.AMQP_URL,
+    maxConnections: config.FUNCX_MAX_AMQP_CONNECTIONS,
+  });
   const userEndpoints = createUserEndpoints({
     ...deps,
     queues: createStockQueues(broker),
     users: createEndpointUsers(db, brokerAdmin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY }),
     authority: readBrokerAuthority(config),
   });
-  const placement = createPlacement(db, userEndpoints, log);
+  const quotas = createQuotas(db, config);
+  const placement = createPlacement(db, userEndpoints, quotas, log);
   const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
   const nexusEndpoint = {
     name: config.TEMPORAL_NEXUS_ENDPOINT,
@@ -81,7 +87,7 @@ async function main(): Promise<void> {
   const hasNexus = await ensureNexusEndpoint(temporal.connection, nexusEndpoint, log);
   const accepting: ActivityDeps & AcceptingDeps = {
     ...deps,
-    accept: createAccept({ config, log, db, temporal, groupQueues }),
+    accept: createAccept({ config, log, db, temporal, groupQueues, quotas }),
     placement,
   };
   const calls = await createWorker({

@@ -73,7 +73,7 @@ export async function startResultLoop(
   });
 
   function receive(message: ReceivedMessage): Promise<void> {
-    const result = parse(message);
+    const result = parse(message, maxFrameBytes(deps.config.FUNCX_MAX_BODY_CHARS));
     if (result === 'status') return onStatus(message);
     if (typeof result === 'string') return putAside(deps, QUEUE.results, message, result);
     return new Promise<void>((settle) => {
@@ -167,13 +167,17 @@ export async function startResultLoop(
   };
 }
 
+/** A character of a body has at most four bytes in a message; the rest of a result is small. */
+const maxFrameBytes = (bodyChars: number): number => 4 * bodyChars + 1024 * 1024;
+
 /** SQLSTATE classes 22 (data exception) and 23 (constraint): trying again gives the same answer. */
 function isAboutData(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
 }
 
 /** The result; `status` for a status report; or why the message is neither. */
-function parse(message: ReceivedMessage): ReceivedResult | string {
+function parse(message: ReceivedMessage, maxBytes: number): ReceivedResult | string {
+  if (message.body.length > maxBytes) return `a message of ${message.body.length} bytes; a result may have ${maxBytes}`;
   try {
     const frame = decodeFrame(message.body);
     if (frame.message_type === 'ep_status_report') return 'status';

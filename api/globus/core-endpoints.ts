@@ -45,7 +45,7 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
 async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
   refuseUnsupported(wanted);
   refuseOld(wanted);
-  await checkPresent(deps, identity, id);
+  if (!(await checkPresent(deps, identity, id))) await deps.quotas.requireEndpoint(identity.id);
   const isSaved = await saveCoreEndpoint(deps.db, {
     id,
     ownerId: identity.id,
@@ -98,9 +98,10 @@ function refuseOld({ metadata, multi_user: isMultiUser }: Registration): void {
   throw new TerminalError('INVALID_REQUEST', `globus-compute-endpoint ${version} is too old; ${advice}`);
 }
 
-async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Promise<void> {
+/** True if the endpoint exists. */
+async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Promise<boolean> {
   const present = await findEndpointEvenDeleted(db, id);
-  if (!present) return;
+  if (!present) return false;
   if (present.ownerId !== identity.id) throw taken(id);
   if (present.deletedAt) {
     throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} was deleted; remove endpoint.json to register a new one`);
@@ -116,6 +117,7 @@ async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Pr
       { retryAfterS: lockedForMs / 1_000 },
     );
   }
+  return true;
 }
 
 const taken = (id: string): TerminalError =>

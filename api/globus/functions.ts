@@ -13,7 +13,7 @@ import { idParameter, route, type Route } from '../route';
 
 const SOURCE_BUFFER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
 
-export function functionRoutes({ db, config }: ApiDeps): Route[] {
+export function functionRoutes({ db, config, quotas }: ApiDeps): Route[] {
   const register = (path: string): Route =>
     route({
       method: 'post',
@@ -22,7 +22,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
       body: registerFunctionSchema,
       bodySize: 'large' as const,
       response: functionIdSchema,
-      errors: ['PAYLOAD_TOO_LARGE', 'FORBIDDEN'],
+      errors: ['PAYLOAD_TOO_LARGE', 'FORBIDDEN', 'LIMIT_EXCEEDED'],
       handle: async ({ identity, body }) => {
         if (body.serialized && body.language !== 'python') {
           throw new TerminalError(
@@ -36,6 +36,7 @@ export function functionRoutes({ db, config }: ApiDeps): Route[] {
         requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${body.function_name}`);
         if (body.container_uuid) throw unknownContainer(body.container_uuid);
         if (body.group) await requireGroup(db, identity, body.group);
+        await quotas.requireFunction(identity.id, Buffer.from(code));
         const id = randomUUID();
         await insertFunction(db, {
           id,

@@ -28,6 +28,7 @@ export const errorHandler = (log: Logger): ErrorRequestHandler =>
   function answerError(thrown: unknown, req, res, _next) {
     const error = translateError(thrown, req.body);
     const requestId = requestIdOf(res);
+    res.locals.errorCode = error.code;
     if (error.httpStatus >= 500) log.error({ err: thrown, requestId, method: req.method, path: req.path }, 'a request failed');
     else log.debug({ code: error.code, reason: error.message, requestId }, 'a request was refused');
     if (res.headersSent) {

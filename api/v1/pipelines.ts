@@ -12,7 +12,7 @@ import { route, type Route } from '../route';
 
 const SOURCE_BUFFER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
 
-export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
+export function pipelineRoutes({ db, config, quotas }: ApiDeps): Route[] {
   return [
     route({
       method: 'put',
@@ -41,6 +41,7 @@ export function pipelineRoutes({ db, config }: ApiDeps): Route[] {
         for (const { name, version, source, language } of body.functions) {
           const code = packBuffer(SOURCE_BUFFER[language], `${name}:${source}`);
           requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${name}`);
+          await quotas.requireFunction(identity.id, Buffer.from(code));
           const saved = await savePipelineFunction(db, randomUUID(), {
             ownerId: identity.id,
             name,

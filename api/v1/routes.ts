@@ -1,10 +1,12 @@
 import type { ApiDeps } from '../deps';
 import type { Route } from '../route';
 import { agentRoutes } from './agents';
+import { auditRoute } from './audit';
 import { deadLetterRoutes } from './dead-letters';
 import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
 import { identityRoutes } from './identities';
+import { limitRoute } from './limits';
 import { pipelineRoutes } from './pipelines';
 import { scheduleRoutes } from './schedules';
 import { submissionRoutes } from './submissions';
@@ -23,4 +25,6 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...deadLetterRoutes(deps),
   ...pipelineRoutes(deps),
   ...scheduleRoutes(deps),
+  limitRoute(deps),
+  auditRoute(deps),
 ];

@@ -86,6 +86,37 @@ export const groupListSchema = z.object({ groups: z.array(groupSchema) });
 /** An identity, by ID or name. */
 export const groupMemberSchema = z.object({ identity: z.string().min(1).max(200) });
 
+export const limitListSchema = z.object({
+  limits: z.array(z.object({ name: z.string(), used: z.number().int(), limit: z.number().int() })),
+});
+
+export const auditQuerySchema = z.object({
+  identity: z.uuid().optional(),
+  outcome: z.enum(['allowed', 'refused']).optional(),
+  /** Entries before this time; RFC 3339. */
+  before: z.iso.datetime({ offset: true }).optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+});
+/** One change or refusal. It holds no body, query or secret. */
+export const auditEntrySchema = z.object({
+  at: z.string(),
+  /** Id and name of the caller; null if the request had no valid access token. */
+  identity: z.string().nullable(),
+  name: z.string().nullable(),
+  /** Method and route, such as `DELETE /v2/functions/:id`. */
+  action: z.string(),
+  /** The path's parameters by name. */
+  objects: z.record(z.string(), z.string()),
+  address: z.string().nullable(),
+  outcome: z.enum(['allowed', 'refused']),
+  status: z.number().int(),
+  /** Error code of a refusal. */
+  code: z.string().optional(),
+  request_id: z.string(),
+});
+export type AuditEntry = z.infer<typeof auditEntrySchema>;
+export const auditListSchema = z.object({ entries: z.array(auditEntrySchema) });
+
 export const functionsQuerySchema = z.object({ name: z.string().optional() });
 export const functionListSchema = z.object({
   functions: z.array(

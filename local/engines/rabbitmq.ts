@@ -21,6 +21,8 @@ const IMAGE = 'rabbitmq:4.1-management';
 const READY_MS = 90_000;
 const STOP_MS = 40_000;
 const ASK_MS = 3_000;
+/** RabbitMQ's default is 128 MiB, and 16 MiB from version 4 on. A body of 10 MiB characters may have 42 MB in a message. */
+export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Must exceed the longest walltime: RabbitMQ closes a channel (406) if a message stays unacknowledged for longer. */
 const CONSUMER_TIMEOUT_MS = 31 * 24 * 3600 * 1000;
 
@@ -124,6 +126,7 @@ default_user_tags.administrator = true
 default_permissions.configure = .*
 default_permissions.read = .*
 default_permissions.write = .*
+max_message_size = ${MAX_MESSAGE_BYTES}
 consumer_timeout = ${process.env.FUNCX_RABBITMQ_CONSUMER_TIMEOUT_MS ?? CONSUMER_TIMEOUT_MS}
 log.file = false
 log.console = true

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { databaseUrl } from '../engines/postgres';
-import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, VHOST } from '../engines/rabbitmq';
+import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, MAX_MESSAGE_BYTES, VHOST } from '../engines/rabbitmq';
 import { keepSecret, writeJson } from '../machine/files';
 import { identify } from '../processes/process-identity';
 import { defaultWorkers } from './agent-folder';
@@ -72,6 +72,7 @@ export function serviceVariables(
     AMQP_MANAGEMENT_URL: externals.managementUrl ?? managementUrl(layout, ports),
     AMQP_PUBLIC_URL: state.amqp_public_url,
     ...(state.ca_file === null ? {} : { AMQP_PUBLIC_CA_FILE: state.ca_file }),
+    ...(externals.amqpUrl === undefined ? { FUNCX_MAX_MESSAGE_BYTES: String(MAX_MESSAGE_BYTES) } : {}),
     API_HOST: LOOPBACK,
     API_PORT: String(ports.api),
     WS_PORT: String(ports.ws),

@@ -25,6 +25,11 @@ const COLUMNS = `id, queue, routing_key as "routingKey", reason, octet_length(bo
 /** Headers of foreign messages may be large; larger ones are not kept. */
 const MAX_HEADER_CHARS = 64 * 1024;
 
+/** Kept of one agent, or of one queue, by number and by bytes: the newest. */
+const MAX_PER_KEY = 1_000;
+const MAX_BYTES_PER_KEY = 64 * 1024 * 1024;
+
+/** Stores a dead letter, and removes the oldest with the same routing key that are over its share. */
 export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
   await db.query('insert into dead_letters (queue, routing_key, reason, body, headers) values ($1, $2, $3, $4, $5)', [
     storable(letter.queue),
@@ -33,6 +38,15 @@ export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Pro
     letter.body,
     headersOf(letter.headers),
   ]);
+  await db.query({
+    name: 'limit-dead-letters',
+    text: `delete from dead_letters where id in (
+             select id from (
+               select id, row_number() over newest as position, sum(octet_length(body)) over newest as bytes from dead_letters
+                where queue = $1 and routing_key = $2 window newest as (order by id desc)
+             ) letter where position > $3 or (bytes > $4 and position > 1))`,
+    values: [storable(letter.queue), storable(letter.routingKey), MAX_PER_KEY, MAX_BYTES_PER_KEY],
+  });
 }
 
 /** Postgres refuses NUL characters in text. */

@@ -55,6 +55,16 @@ export interface UserEndpointKey {
   configHash: string;
 }
 
+/** True if the user endpoint has had a submission. */
+export async function hasUserEndpoint(db: Database, key: UserEndpointKey): Promise<boolean> {
+  const { rows } = await db.query('select 1 from endpoint_queues where endpoint_id = $1 and owner_id = $2 and config_hash = $3', [
+    key.endpointId,
+    key.ownerId,
+    key.configHash,
+  ]);
+  return rows.length > 0;
+}
+
 /** The queue of a user endpoint. The first submission to it creates the queue, with the id `newId`. */
 export async function ensureUserEndpoint(
   db: Database,

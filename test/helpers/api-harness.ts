@@ -175,6 +175,15 @@ export async function startApi(options: {
         ),
       };
     },
+    quotas: {
+      requireEndpoint: async () => undefined,
+      requireUserEndpoint: async () => undefined,
+      requireFunction: async () => undefined,
+      requireGroup: async () => undefined,
+      addGroup: () => undefined,
+      usage: async () => [],
+    },
+    audit: { watch: () => (_req, _res, next) => next(), flush: async () => undefined, close: async () => undefined },
     cancel: async () => ({ cancelled: 0 }),
     requeue: async () => true,
     schedules: {

@@ -1,0 +1,99 @@
+import type { RequestHandler } from 'express';
+
+import type { AuditEntry } from '../contracts/http/v1';
+import type { Identity } from '../platform/access';
+import type { Logger } from '../platform/log';
+import type { Database } from '../platform/store/database';
+import { deleteOldAuditEntries, insertAuditEntries } from '../platform/store/audit';
+import { requestIdOf } from './middleware/request-id';
+import type { RouteDescription } from './route';
+
+/**
+ * The audit log: who did what to which object, from where, allowed or refused. Each entry is one line of the process's log
+ * and one row of the store, without bodies, queries and secrets. Accepted submissions are not repeated here: the store keeps
+ * each with its owner.
+ */
+export interface Audit {
+  /** Records the outcome of requests of this route. */
+  watch(route: RouteDescription): RequestHandler;
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const FLUSH_MS = 1_000;
+/** In memory at most; a flood of refusals beyond that is counted in one entry. */
+const MAX_WAITING = 2_000;
+const CLEAN_MS = 3_600_000;
+/** Refusals that tell of permission, limits or unknown objects; other wrong requests harm nobody. */
+const REFUSED = new Set([401, 403, 404, 409, 413, 423, 429]);
+/** Too many to keep, and harmless when they are allowed. */
+const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
+
+export function createAudit(db: Database, log: Logger, days: number): Audit {
+  let waiting: AuditEntry[] = [];
+  let dropped = 0;
+  let cleanedAtMs = 0;
+  let flushing: Promise<void> = Promise.resolve();
+
+  async function write(): Promise<void> {
+    if (dropped > 0) {
+      log.warn({ dropped }, 'the audit log left out refused requests: there were too many');
+      dropped = 0;
+    }
+    const entries = waiting;
+    waiting = [];
+    try {
+      if (entries.length > 0) await insertAuditEntries(db, entries);
+      if (Date.now() - cleanedAtMs < CLEAN_MS) return;
+      cleanedAtMs = Date.now();
+      await deleteOldAuditEntries(db, days);
+    } catch (error) {
+      // The process's log has every line. What fits is tried again.
+      waiting = [...entries, ...waiting].slice(-MAX_WAITING);
+      log.warn({ err: error, waiting: waiting.length }, 'entries of the audit log are not in the store yet');
+    }
+  }
+  const flush = (): Promise<void> => (flushing = flushing.then(write));
+  const timer = setInterval(() => void flush(), FLUSH_MS);
+  timer.unref();
+
+  return {
+    watch: ({ method, path, access }) =>
+      function auditRequest(req, res, next) {
+        const objects = Object.fromEntries(
+          Object.entries(req.params).map(([name, value]) => [name, String(value).slice(0, 200)]),
+        );
+        res.once('finish', () => {
+          const isRefused = REFUSED.has(res.statusCode);
+          const isChange = method !== 'get' && access !== 'body' && !FREQUENT.has(path) && res.statusCode < 300;
+          if (!isRefused && !isChange) return;
+          const identity = res.locals.identity as Identity | undefined;
+          const code: unknown = res.locals.errorCode;
+          const entry: AuditEntry = {
+            at: new Date().toISOString(),
+            identity: identity?.id || null,
+            name: identity?.name ?? null,
+            action: `${method.toUpperCase()} ${path}`,
+            objects,
+            address: req.socket.remoteAddress ?? null,
+            outcome: isRefused ? 'refused' : 'allowed',
+            status: res.statusCode,
+            ...(typeof code === 'string' ? { code } : {}),
+            request_id: requestIdOf(res),
+          };
+          if (waiting.length >= MAX_WAITING) {
+            dropped++;
+            return;
+          }
+          waiting.push(entry);
+          log.info({ audit: entry }, 'audit');
+        });
+        next();
+      },
+    flush,
+    async close() {
+      clearInterval(timer);
+      await flush();
+    },
+  };
+}

@@ -1,0 +1,19 @@
+import { auditListSchema, auditQuerySchema } from '../../contracts/http/v1';
+import { listAuditEntries } from '../../platform/store/audit';
+import type { ApiDeps } from '../deps';
+import { route, type Route } from '../route';
+
+export function auditRoute({ db, audit }: ApiDeps): Route {
+  return route({
+    method: 'get',
+    path: '/v1/audit',
+    summary: 'Lists who changed what, and what was refused, newest first',
+    access: 'admin',
+    query: auditQuerySchema,
+    response: auditListSchema,
+    handle: async ({ query }) => {
+      await audit.flush(); // an administrator sees what this process knows
+      return { entries: await listAuditEntries(db, query) };
+    },
+  });
+}

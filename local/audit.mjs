@@ -1,0 +1,41 @@
+/**
+ * `npm run audit`: advisories and licences of the packages that are published or run. Fails for an advisory of level high or
+ * above and for a licence that is not permissive; a registry that cannot be reached is reported and does not fail.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const PERMISSIVE =
+  /^(MIT|MIT-0|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|BlueOak-1\.0\.0|CC0-1\.0|CC-BY-4\.0|Python-2\.0|Unlicense|Zlib|WTFPL|PostgreSQL)$/;
+
+const isPermissive = (licence) =>
+  licence
+    .replace(/[()]/g, '')
+    .split(/ OR /)
+    .some((choice) => choice.split(/ AND /).every((one) => PERMISSIVE.test(one.trim())));
+
+const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+const refused = Object.entries(packages)
+  .filter(([path, entry]) => path.startsWith('node_modules/') && !entry.dev && !entry.link)
+  .filter(([, { license }]) => license !== undefined && !isPermissive(license))
+  .map(([path, { license }]) => `${path.replace(/^.*node_modules\//, '')}: ${license}`);
+for (const line of refused) console.error(`licence not allowed: ${line}`);
+
+const { stdout } = spawnSync('npm', ['audit', '--omit=dev', '--json'], { cwd: root, encoding: 'utf8' });
+const advisories = countOf(stdout);
+if (advisories === undefined) console.log('advisories: not checked, because the registry does not answer');
+else console.log(`advisories: ${advisories.total} in packages that run, ${advisories.severe} of level high or above`);
+console.log(`licences: ${refused.length} not allowed`);
+process.exit(refused.length > 0 || (advisories?.severe ?? 0) > 0 ? 1 : 0);
+
+function countOf(text) {
+  try {
+    const { info, low, moderate, high, critical } = JSON.parse(text).metadata.vulnerabilities;
+    return { total: info + low + moderate + high + critical, severe: high + critical };
+  } catch {
+    return undefined; // not an answer of the registry
+  }
+}
