@@ -4,10 +4,14 @@ import { register } from 'prom-client';
 
 import type { EngineState } from '../platform/health';
 
-/** /healthz, /readyz and /metrics of a process without an API of its own. Bound to loopback unless configured. */
+/**
+ * /healthz, /readyz and /metrics of a process without an API of its own. Bound to loopback unless configured. Metrics are for
+ * administrators, as those of the API: names of queues and counts tell about tenants.
+ */
 export async function startHealthServer(
   address: { host: string; port: number },
   readiness: () => Promise<Record<string, EngineState>>,
+  isAdministrator: (token: string) => Promise<boolean>,
 ): Promise<Server> {
   const server = createServer((request, response) => {
     void (async () => {
@@ -16,6 +20,14 @@ export async function startHealthServer(
       };
       if (request.url === '/healthz') return reply(200, { status: 'ok' });
       if (request.url === '/metrics') {
+        const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
+        if (token === undefined || !(await isAdministrator(token))) {
+          response.setHeader('www-authenticate', 'Bearer');
+          return reply(401, {
+            code: 'UNAUTHENTICATED',
+            message: 'Metrics need the access token of an administrator: send "Authorization: Bearer <token>".',
+          });
+        }
         response.writeHead(200, { 'content-type': register.contentType }).end(await register.metrics());
         return;
       }

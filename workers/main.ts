@@ -24,6 +24,7 @@ import { createLogger } from '../platform/log';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
+import { createIdentities } from '../platform/identities';
 import { onStopSignal } from '../platform/shutdown';
 import { listRoomy } from '../platform/store/claims';
 import { startDeadLetterLoop } from './dead-letters';
@@ -133,11 +134,16 @@ async function main(): Promise<void> {
     temporal,
     worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), worstOf(calls.getState(), flows.getState()))),
   });
-  const health = await startHealthServer({ host: config.HEALTH_HOST, port: config.HEALTH_PORT }, async () => ({
-    ...(await readiness()),
-    results: results.isConsuming() ? { ok: true } : { ok: false, reason: 'results are not consumed' },
-    presence: presence.isConsuming() ? { ok: true } : { ok: false, reason: 'heartbeats are not consumed' },
-  }));
+  const identities = createIdentities(db);
+  const health = await startHealthServer(
+    { host: config.HEALTH_HOST, port: config.HEALTH_PORT },
+    async () => ({
+      ...(await readiness()),
+      results: results.isConsuming() ? { ok: true } : { ok: false, reason: 'results are not consumed' },
+      presence: presence.isConsuming() ? { ok: true } : { ok: false, reason: 'heartbeats are not consumed' },
+    }),
+    async (token) => (await identities.authenticate(token))?.isAdmin ?? false,
+  );
   log.info({ port: config.HEALTH_PORT }, 'ready');
 
   onStopSignal(log, [

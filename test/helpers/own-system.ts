@@ -105,6 +105,13 @@ export class OwnSystem {
     return ((await response.json()) as { access_token: string }).access_token;
   }
 
+  /** The metrics of `workers`, which an administrator may read. */
+  async workersMetrics(): Promise<string> {
+    this.#token ??= await this.#login();
+    const headers = { authorization: `Bearer ${this.#token}` };
+    return (await fetch(`http://127.0.0.1:${this.state.ports.workersHealth}/metrics`, { headers })).text();
+  }
+
   async register(name: string, source: string, language: 'python' | 'javascript'): Promise<string> {
     const code = { function_name: name, function_code: source, language, serialized: false, meta: {} };
     return ((await this.request('POST', '/v3/functions', code)) as { function_uuid: string }).function_uuid;

@@ -55,7 +55,7 @@ test('a call that runs longer than the consumer timeout of the broker runs once 
     return (await system.request('GET', `/v1/taskgroups/${groupId}/results?after=0`)).results.length === 1;
   });
   expect(readFileSync(file, 'utf8')).toBe('run\n');
-  const metrics = await (await fetch(`http://127.0.0.1:${system.state.ports.workersHealth}/metrics`)).text();
+  const metrics = await system.workersMetrics();
   expect(metrics).toMatch(/funcx_results_total\{verdict="stored"\} 1$/m);
   expect(metrics).not.toMatch(/funcx_results_total\{verdict="duplicate"\}/);
 });
