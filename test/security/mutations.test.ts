@@ -7,6 +7,7 @@ import { createQuotas } from '../../accepting/quotas';
 import { createIdentities } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
 import { configFor, person, startApi, type ApiHarness } from '../helpers/api-harness';
+import { MUTATIONS, pick, randomFrom, SEED, type Random } from '../helpers/mutations';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 
 /**
@@ -14,8 +15,6 @@ import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-p
  * that is printed and that FUNCX_SEED repeats.
  */
 
-const COUNT = Number(process.env.FUNCX_MUTATIONS ?? 400);
-const SEED = Number(process.env.FUNCX_SEED ?? Date.now() % 2 ** 31);
 const AT_ONCE = 16;
 const MARK = 'only-alice-may-read-this';
 
@@ -46,20 +45,6 @@ afterAll(async () => {
   await api?.close();
   await postgres?.stop();
 }, 60_000);
-
-/** Mulberry32: a number in [0, 1) from a state of 32 bits. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-type Random = () => number;
-const pick = <T>(random: Random, from: readonly T[]): T => from[Math.floor(random() * from.length)]!; // never empty here
 
 const STRINGS = [
   '',
@@ -201,14 +186,14 @@ async function send({ method, path, headers, body }: Attempt): Promise<{ status:
   }
 }
 
-test(`${COUNT} mutated requests: no crash, no 500, nothing of another tenant (seed in the output)`, async () => {
-  process.stdout.write(`mutated requests: FUNCX_SEED=${SEED} FUNCX_MUTATIONS=${COUNT}\n`);
+test(`${MUTATIONS} mutated requests: no crash, no 500, nothing of another tenant (seed in the output)`, async () => {
+  process.stdout.write(`mutated requests: FUNCX_SEED=${SEED} FUNCX_MUTATIONS=${MUTATIONS}\n`);
   const routes = allRoutes({ config: configFor() } as ApiDeps);
   const random = randomFrom(SEED);
   const statuses = new Map<number, number>();
   const wrong: unknown[] = [];
   const rssBefore = process.memoryUsage().rss;
-  for (let sent = 0; sent < COUNT; sent += AT_ONCE) {
+  for (let sent = 0; sent < MUTATIONS; sent += AT_ONCE) {
     const attempts = Array.from({ length: AT_ONCE }, () => attempt(random, pick(random, routes)));
     const answers = await Promise.all(attempts.map(send));
     answers.forEach(({ status, text }, index) => {
@@ -220,8 +205,8 @@ test(`${COUNT} mutated requests: no crash, no 500, nothing of another tenant (se
   }
   expect(wrong).toEqual([]);
   // The requests reach the handlers, and not only the door.
-  expect((statuses.get(200) ?? 0) + (statuses.get(201) ?? 0)).toBeGreaterThan(COUNT / 100);
-  expect(statuses.get(422) ?? 0).toBeGreaterThan(COUNT / 20);
+  expect((statuses.get(200) ?? 0) + (statuses.get(201) ?? 0)).toBeGreaterThan(MUTATIONS / 100);
+  expect(statuses.get(422) ?? 0).toBeGreaterThan(MUTATIONS / 20);
   expect((process.memoryUsage().rss - rssBefore) / 2 ** 20).toBeLessThan(400);
   expect((await api?.request(undefined, 'GET', '/healthz'))?.status).toBe(200);
 }, 600_000);
