@@ -14,7 +14,7 @@ import { claim, makeFixture, submit, type StoreFixture } from '../helpers/store-
 
 /** A hostile agent that publishes mutated results: each is settled, and no task of another agent gets an answer from them. */
 
-const AT_ONCE = 50;
+const BATCH_LIMIT = 50;
 let postgres: ScratchPostgres;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
@@ -71,9 +71,9 @@ test(`${MUTATIONS} mutated results are settled, and the tasks of another endpoin
   const random = randomFrom(SEED);
   let settled = 0;
   const rssBefore = process.memoryUsage().rss;
-  for (let sent = 0; sent < MUTATIONS; sent += AT_ONCE) {
+  for (let sent = 0; sent < MUTATIONS; sent += BATCH_LIMIT) {
     await Promise.all(
-      Array.from({ length: AT_ONCE }, async () => {
+      Array.from({ length: BATCH_LIMIT }, async () => {
         const message = mutated(random, [...taskIds, randomUUID()]);
         let done = false;
         const settle = (): void => {
@@ -85,7 +85,7 @@ test(`${MUTATIONS} mutated results are settled, and the tasks of another endpoin
     );
   }
   await loop.close();
-  expect(settled).toBe(Math.ceil(MUTATIONS / AT_ONCE) * AT_ONCE);
+  expect(settled).toBe(Math.ceil(MUTATIONS / BATCH_LIMIT) * BATCH_LIMIT);
   expect(putAside.length).toBeGreaterThan(MUTATIONS / 10);
   const { rows } = await postgres.db.query<{ state: string }>('select state from tasks where id = any ($1)', [taskIds]);
   expect(rows.map(({ state }) => state)).toEqual(taskIds.map(() => 'dispatched'));

@@ -15,7 +15,7 @@ import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-p
  * that is printed and that FUNCX_SEED repeats.
  */
 
-const AT_ONCE = 16;
+const BATCH_LIMIT = 16;
 const MARK = 'only-alice-may-read-this';
 
 let postgres: ScratchPostgres;
@@ -155,13 +155,13 @@ function attempt(random: Random, route: { method: string; path: string; bodyKind
     'text/plain',
     'a/b; charset=utf-16',
   ]);
-  if (route.method === 'get') return { method: 'GET', path: `${path}?${query}`, headers };
+  if (route.method === 'get') return { method: 'GET', path: `${path}?${query.toString()}`, headers };
   let body = Buffer.from(JSON.stringify(mutant(random)) ?? 'null');
   if (route.bodyKind === 'form')
     body = Buffer.from(new URLSearchParams({ [pick(random, FIELDS)]: pick(random, STRINGS) }).toString());
   if (random() < 0.2 && body.length > 0) body[Math.floor(random() * body.length)] = Math.floor(random() * 256);
   if (random() < 0.05) body = body.subarray(0, Math.floor(random() * body.length));
-  return { method: route.method.toUpperCase(), path: `${path}?${query}`, headers, body };
+  return { method: route.method.toUpperCase(), path: `${path}?${query.toString()}`, headers, body };
 }
 
 /** The status and the text of a response; streams are left after their first second. */
@@ -193,8 +193,8 @@ test(`${MUTATIONS} mutated requests: no crash, no 500, nothing of another tenant
   const statuses = new Map<number, number>();
   const wrong: unknown[] = [];
   const rssBefore = process.memoryUsage().rss;
-  for (let sent = 0; sent < MUTATIONS; sent += AT_ONCE) {
-    const attempts = Array.from({ length: AT_ONCE }, () => attempt(random, pick(random, routes)));
+  for (let sent = 0; sent < MUTATIONS; sent += BATCH_LIMIT) {
+    const attempts = Array.from({ length: BATCH_LIMIT }, () => attempt(random, pick(random, routes)));
     const answers = await Promise.all(attempts.map(send));
     answers.forEach(({ status, text }, index) => {
       statuses.set(status, (statuses.get(status) ?? 0) + 1);
