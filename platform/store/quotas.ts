@@ -12,8 +12,8 @@ export type QuotaName = keyof Usage;
 
 /** One owner's count of each. Functions with the same code count once: stock clients register again in each process. */
 const COUNTS: Record<QuotaName, string> = {
-  open_tasks: 'select coalesce(sum(open), 0) from submissions where owner_id = $1 and open > 0',
-  open_groups: 'select count(distinct task_group_id) from submissions where owner_id = $1 and open > 0',
+  open_tasks: 'select coalesce(sum(open), 0) from submissions where owner_id = $1 and is_open',
+  open_groups: 'select count(distinct task_group_id) from submissions where owner_id = $1 and is_open',
   functions: 'select count(distinct code_key) from functions where owner_id = $1 and deleted_at is null',
   endpoints: 'select count(*) from endpoints where owner_id = $1 and deleted_at is null',
   user_endpoints: `select count(*) from endpoint_queues q join endpoints e on e.id = q.endpoint_id
@@ -31,7 +31,7 @@ export async function countOf(db: Database, ownerId: string, name: QuotaName): P
 
 /** True if the owner has an open task in this group. */
 export async function isOpenGroup(db: Database, ownerId: string, groupId: string): Promise<boolean> {
-  const { rows } = await db.query('select 1 from submissions where owner_id = $1 and task_group_id = $2 and open > 0 limit 1', [
+  const { rows } = await db.query('select 1 from submissions where owner_id = $1 and task_group_id = $2 and is_open limit 1', [
     ownerId,
     groupId,
   ]);

@@ -39,7 +39,8 @@ beforeAll(async () => {
   const config = configFor();
   const audit = createAudit(postgres.db, createLogger('audit-test', 'silent'), 90);
   const quotas = createQuotas(postgres.db, config);
-  api = await startApi({ db: postgres.db, people: [alice, mallory], config, deps: { audit, quotas } });
+  const authenticate = async (token: string) => [alice, mallory].find(({ name }) => token === `token-${name}`);
+  api = await startApi({ db: postgres.db, config, deps: { audit, quotas, identities: { ...identities, authenticate } } });
 }, 120_000);
 afterAll(async () => {
   await api?.close();
