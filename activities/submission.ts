@@ -45,8 +45,8 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       };
     },
 
-    async releaseDueTasks({ submissionId }) {
-      return releaseDue(deps.db, submissionId);
+    async releaseDueTasks({ submissionId, nowMs }) {
+      return releaseDue(deps.db, submissionId, nowMs ?? Date.now());
     },
 
     async observe({ submissionId, walltimeMs }) {

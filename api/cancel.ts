@@ -1,7 +1,11 @@
 import type { ActivityDeps } from '../activities';
 import { endTasks } from '../activities/complete';
+import { concurrently } from '../platform/concurrently';
 import type { Cancel } from './deps';
 import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
+
+/** A task group may have thousands of open submissions. */
+const MAX_CONCURRENT_CANCELS = 32;
 
 /**
  * Cancels tasks. Single tasks end in the store, which resolves a race with a result. A whole submission is cancelled as a
@@ -18,14 +22,12 @@ export function createCancel(deps: ActivityDeps): Cancel {
       return { cancelled };
     }
     const open = await listOpenSubmissions(deps.db, target);
-    await Promise.all(
-      open.map(async ({ id, endpointQueueId }) => {
-        if (await deps.temporal.cancelSubmission(id)) return;
-        // No workflow runs: it has not started yet or was terminated. End the tasks in the store instead.
-        const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
-        await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
-      }),
-    );
+    await concurrently(MAX_CONCURRENT_CANCELS, open, async ({ id, endpointQueueId }) => {
+      if (await deps.temporal.cancelSubmission(id)) return;
+      // No workflow runs: it has not started yet or was terminated. End the tasks in the store instead.
+      const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
+      await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
+    });
     return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };
   };
 }

@@ -19,7 +19,8 @@ export interface SubmissionActivities {
   /** Publishes waiting tasks of the submission's endpoint queue, in the order that is fair to every owner. */
   dispatch(ref: SubmissionRef & { claimId: string; openBefore: number }): Promise<DispatchOutcome>;
   /** Moves delayed tasks whose time has come back to waiting. */
-  releaseDueTasks(ref: SubmissionRef): Promise<number>;
+  /** `nowMs` is the workflow's time, Unix milliseconds; workflows of earlier releases send none. */
+  releaseDueTasks(ref: SubmissionRef & { nowMs?: number }): Promise<number>;
   /** Reads the progress from the store and updates the submission's state there. */
   observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
   /** Ends every open task with this reason. */

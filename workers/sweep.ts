@@ -2,6 +2,7 @@ import type { ActivityDeps } from '../activities';
 import { deliver, endTasks } from '../activities/complete';
 import { missedNudges } from '../activities/missed-nudges';
 import { submissionInputOf, type SubmissionStart } from '../contracts/submission';
+import { concurrently } from '../platform/concurrently';
 import { listUndelivered, type UndeliveredPosition } from '../platform/store/answers';
 import { listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
@@ -52,7 +53,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
   /** Starts each submission by itself; returns how many now run. */
   async function start(starts: readonly SubmissionStart[]): Promise<number> {
     const started: string[] = [];
-    await concurrently(starts, async (one) => {
+    await concurrently(MAX_CONCURRENT_CALLS, starts, async (one) => {
       try {
         await deps.temporal.startSubmission(submissionInputOf(one), one.ownerName);
         started.push(one.id);
@@ -89,7 +90,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
     overdueBefore = new Set(overdue.map(({ id }) => id));
     const missed = await readUnfinished(deps.db, missedNudges.take(BATCH_LIMIT));
     const candidates = new Map([...missed, ...overdue.filter(({ id }) => wasSeen.has(id))].map((one) => [one.id, one]));
-    await concurrently([...candidates.values()], finish);
+    await concurrently(MAX_CONCURRENT_CALLS, [...candidates.values()], finish);
   }
 
   async function finish(submission: SubmissionStart): Promise<void> {
@@ -127,15 +128,6 @@ export function startSweep(deps: ActivityDeps): Repeating {
       await Promise.all(loops.map((loop) => loop.close()));
     },
   };
-}
-
-async function concurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  await Promise.all(
-    Array.from({ length: MAX_CONCURRENT_CALLS }, async () => {
-      for (const item of rest) await work(item);
-    }),
-  );
 }
 
 function shuffled<T>(items: readonly T[]): T[] {

@@ -202,7 +202,7 @@ class SubmissionRun {
     const { nextDueMs, nextOverdueMs } = this.#progress;
     if (nextDueMs !== undefined) {
       if (nextDueMs <= Date.now()) {
-        await durably('releaseDueTasks', this.#ref);
+        await durably('releaseDueTasks', { ...this.#ref, nowMs: Date.now() });
         await this.#dispatch();
         await this.#observe();
         // The attempt may have failed already, and this read used up its nudge: decide again.

@@ -147,8 +147,11 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
   return row;
 }
 
-/** Moves delayed tasks of a submission that are due to `waiting`. Returns their number. */
-export async function releaseDue(db: Database, submissionId: string): Promise<number> {
-  const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($1)) as n', [submissionId]);
+/** Moves delayed tasks of a submission to `waiting` that are due by the store's clock or by the caller's. Returns their number. */
+export async function releaseDue(db: Database, submissionId: string, nowMs: number): Promise<number> {
+  const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($1), $2) as n', [
+    submissionId,
+    new Date(nowMs),
+  ]);
   return rows[0]?.n ?? 0;
 }

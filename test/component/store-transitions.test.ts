@@ -94,7 +94,7 @@ async function perform(verb: Verb, id: string, submissionId: string): Promise<vo
       break;
     case 'release':
       await db.query('update tasks set due_at = now() where id = $1 and due_at is not null', [id]);
-      await releaseDue(db, submissionId);
+      await releaseDue(db, submissionId, Date.now());
       break;
   }
 }
@@ -131,6 +131,32 @@ describe.each(Object.keys(MATRIX) as Verb[])('the verb %s', (verb) => {
 
 const verdicts = async (...answers: Answer[]): Promise<Verdict[]> =>
   (await storeAnswers(postgres.db, answers)).map((row) => row.verdict);
+
+test('a delayed task is released when it is due by the clock of its workflow, though the clock of the store trails', async () => {
+  const { id, submissionId } = await taskIn('delayed');
+  expect(await releaseDue(postgres.db, submissionId, Date.now())).toBe(0);
+  expect(await releaseDue(postgres.db, submissionId, Date.now() + 61_000)).toBe(1);
+  expect(await stateOf(postgres.db, id)).toBe('waiting');
+});
+
+test('an attempt that waited for a minute at its agent and never ran spends no loss; one that ran does', async () => {
+  const [queued, ran] = [await taskIn('dispatched'), await taskIn('running')];
+  const ids = [queued.id, ran.id];
+  await postgres.db.query(`update tasks set dispatched_at = now() - interval '2 minutes', losses = 3 where id = any ($1)`, [ids]);
+  const lost = await requeueLost(
+    postgres.db,
+    ids.map((id) => ({ id, attempt: 1 })),
+    3,
+  );
+  expect(new Map(lost.map(({ id, isFinal }) => [id, isFinal]))).toEqual(
+    new Map([
+      [queued.id, false],
+      [ran.id, true],
+    ]),
+  );
+  const { rows } = await postgres.db.query('select state, losses from tasks where id = $1', [queued.id]);
+  expect(rows).toEqual([{ state: 'waiting', losses: 3 }]);
+});
 
 test('the late success of an attempt that was given up counts, and the next dispatch has nothing to do', async () => {
   const { id, submissionId } = await taskIn('dispatched');

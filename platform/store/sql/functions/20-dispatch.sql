@@ -176,12 +176,15 @@ begin
   return coalesce(v_has_work, false);
 end $$;
 
--- Delayed tasks of a submission that are due wait for dispatch again. Returns their number.
-create or replace function release_due(p_from uuid, p_to uuid) returns integer language sql as $$
+-- Delayed tasks of a submission that are due wait for dispatch again. Returns their number. The caller passes its own time: a
+-- workflow whose clock is ahead of this one would ask again and again until this one has caught up.
+drop function if exists release_due(uuid, uuid);
+create or replace function release_due(p_from uuid, p_to uuid, p_now timestamptz default now())
+returns integer language sql as $$
   with due as (
     select task.id from tasks task
      where task.id > p_from and task.id <= p_to and task.state = 'delayed'
-       and task.due_at <= now() + interval '5 milliseconds'
+       and task.due_at <= greatest(now(), p_now) + interval '5 milliseconds'
      order by task.id for no key update
   ), released as (
     update tasks task set state = 'waiting', due_at = null from due
@@ -191,6 +194,8 @@ $$;
 
 -- Lost attempts go back to waiting. Attempts that were lost too often are returned as final: the caller ends them.
 -- Skips attempts that were answered, or followed by another one, since the caller looked.
+-- Our agents acknowledge an attempt early that waits behind long ones, and lose it at each restart. Such an attempt never ran,
+-- so it did not end its agent: it spends no loss. One that waited for less than a minute may have, in the moment of its start.
 create or replace function requeue_lost(p_ids uuid[], p_attempts integer[], p_max_losses integer)
 returns table (id uuid, attempt integer, is_final boolean) language plpgsql as $$
 begin
@@ -199,14 +204,18 @@ begin
     order by queue.id for no key update;
   return query
     with lost as (
-      select task.id, task.attempt, task.losses
+      select task.id, task.attempt, task.losses,
+             task.state = 'dispatched' and task.dispatched_at < now() - interval '1 minute'
+               and (select endpoint.kind = 'agent' from endpoint_queues queue join endpoints endpoint on endpoint.id = queue.endpoint_id
+                     where queue.id = task.endpoint_queue_id) as never_ran
         from tasks task join unnest(p_ids, p_attempts) as reported (id, attempt)
           on reported.id = task.id and reported.attempt = task.attempt
        where task.id = any (p_ids) and is_in_flight(task.state) order by task.id for no key update of task
     ), requeued as (
       update tasks task set
-          state = 'waiting', losses = task.losses + 1, claim_id = null, running_at = null, missing_since = null
-        from lost where lost.id = task.id and lost.losses < p_max_losses
+          state = 'waiting', losses = task.losses + case when lost.never_ran then 0 else 1 end, claim_id = null,
+          running_at = null, missing_since = null
+        from lost where lost.id = task.id and (lost.losses < p_max_losses or lost.never_ran)
       returning task.id, task.endpoint_queue_id
     ), counted as (
       update endpoint_queues queue set in_flight = queue.in_flight - freed.places
