@@ -36,8 +36,8 @@ export interface DispatchOptions {
 
 /**
  * Claims waiting tasks of a queue, publishes them and returns their ids. Tasks whose references no longer exist end instead.
- * While the message broker is blocked, nothing is claimed. When it throws, the claimed tasks stay dispatched; calling it
- * again with the same claim id publishes those that have no answer.
+ * While the message broker is blocked, nothing is claimed, and a repeated claim rejects. When it throws, the claimed tasks stay
+ * dispatched; calling it again with the same claim id publishes those that have no answer.
  */
 export async function dispatchClaim(
   deps: ActivityDeps,
@@ -45,9 +45,10 @@ export async function dispatchClaim(
   claimId: string,
   { isRepeated }: DispatchOptions,
 ): Promise<string[]> {
-  if (deps.publisher.isBlocked) return [];
-  // Another process's first write may wait in its socket until the broker's alarm ends.
+  // Another process's first write may wait in its socket until the broker's alarm ends. A repeated claim has dispatched tasks
+  // that nobody else publishes: it must fail until the broker takes messages, and not end without them.
   if (isRepeated) await deps.publisher.requireFlowing();
+  else if (deps.publisher.isBlocked) return [];
   const tasks = await claimTasks(deps.db, endpointQueueId, claimId, {
     tasks: CLAIM_TASKS,
     bytes: CLAIM_BYTES,
