@@ -12,6 +12,7 @@ import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from
 import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
+import { listUnusedUserEndpoints, markCollected } from '../platform/store/user-endpoints';
 import { repeat, type Repeating } from './repeat';
 
 /**
@@ -28,11 +29,15 @@ export interface MaintenanceDeps extends ActivityDeps {
 }
 
 const TICK_MS = 5_000;
-const RECONCILE_MS = 60_000;
+/** It reads every open task, and finds nothing unless there is a bug. */
+const RECONCILE_MS = 600_000;
 const RETENTION_MS = 600_000;
 const DAY_MS = 86_400_000;
 const UPLOADS_KEPT_MS = 7 * DAY_MS;
 const ENDPOINT_BATCH_LIMIT = 20;
+/** Each distinct `user_endpoint_config` is a user endpoint of its own; most are used for a day at most. */
+const UNUSED_S = 86_400;
+const UNUSED_BATCH_LIMIT = 200;
 /** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
 /** Temporal may list a closed workflow this much later. */
@@ -52,7 +57,10 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     await chore('terminated workflows', endTerminated);
     await chore('terminated flow runs', endTerminatedRuns);
     if (isDue('reconcile', RECONCILE_MS)) await chore('counts', reconcile);
-    if (isDue('retention', RETENTION_MS)) await chore('retention', retain);
+    if (isDue('retention', RETENTION_MS)) {
+      await chore('retention', retain);
+      await chore('unused user endpoints', collectUnused);
+    }
   }
 
   function isDue(name: keyof typeof dueAt, everyMs: number): boolean {
@@ -103,6 +111,14 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
         deps.log.warn({ runId, status }, 'a flow run lost its workflow; the run is failed');
     }
     endedSince.flowRuns = from - VISIBILITY_LAG_MS;
+  }
+
+  /** The queue goes first: a crash in between is followed by another try. */
+  async function collectUnused(): Promise<void> {
+    for (const id of await listUnusedUserEndpoints(deps.db, UNUSED_S, UNUSED_BATCH_LIMIT)) {
+      await deps.queues.delete(id);
+      await markCollected(deps.db, id, UNUSED_S);
+    }
   }
 
   async function reconcile(): Promise<void> {

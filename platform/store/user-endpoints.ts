@@ -113,7 +113,7 @@ export async function takeStartTurn(
 ): Promise<StartFacts | undefined> {
   const { rows } = await db.query<StartFacts>({
     name: 'take-start-turn',
-    text: `update endpoint_queues q set command_sent_at = now()
+    text: `update endpoint_queues q set command_sent_at = now(), collected_at = null
              from endpoint_queues c, endpoints e, identities i
             where q.id = $1 and c.id = q.endpoint_id and c.is_online and e.id = q.endpoint_id and e.deleted_at is null
               and i.id = q.owner_id and i.revoked_at is null
@@ -193,6 +193,37 @@ export async function clearStartRefused(db: Database, endpointQueueId: string): 
   await db.query('update endpoint_queues set start_refused_at = null where id = $1 and start_refused_at is not null', [
     endpointQueueId,
   ]);
+}
+
+const UNUSED = `q.owner_id is not null and not q.is_online and q.in_flight = 0 and q.collected_at is null
+  and greatest(q.changed_at, q.command_sent_at) < now() - $1::double precision * interval '1 second'
+  and not exists (select from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')`;
+
+/** User endpoints that nobody used for `unusedS` seconds and whose queues and broker users may still exist. */
+export async function listUnusedUserEndpoints(db: Database, unusedS: number, limit: number): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(
+    `select q.id from endpoint_queues q join endpoints e on e.id = q.endpoint_id
+      where e.kind = 'globus' and ${UNUSED} order by q.changed_at limit $2`,
+    [unusedS, limit],
+  );
+  return rows.map((row) => row.id);
+}
+
+/**
+ * The queue of an unused user endpoint is removed: its broker users expire, too. False when the user endpoint was woken
+ * meanwhile; the next start command then declares the queue again.
+ */
+export async function markCollected(db: Database, endpointQueueId: string, unusedS: number): Promise<boolean> {
+  const { rows } = await db.query<{ collected: boolean }>(
+    `with collected as (
+       update endpoint_queues q set collected_at = now() where q.id = $2 and ${UNUSED} returning q.id
+     ), expired as (
+       update broker_users u set expires_at = now() from collected c where u.endpoint_queue_id = c.id and u.expires_at is null
+     )
+     select exists (select from collected) as collected`,
+    [unusedS, endpointQueueId],
+  );
+  return rows[0]?.collected ?? false;
 }
 
 export async function listEndpointQueues(db: Database, endpointId: string): Promise<string[]> {
