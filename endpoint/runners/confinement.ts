@@ -2,7 +2,15 @@ import { realpathSync } from 'node:fs';
 import path from 'node:path';
 
 import { limitedCommand, type ControlGroups, type WorkerLimits } from './limits';
-import type { Place } from './owner-folders';
+
+/** What a process must know about its place; a worker that serves no owner yet hears it with its first call. */
+export interface Place {
+  cwd: string;
+  /** Variables that differ from those of the agent. */
+  env: Record<string, string>;
+  /** Folders that a sandbox lets the process write. */
+  writable: string[];
+}
 
 /** How function code is kept apart from the agent and from what the agent's user may read. */
 export interface Confinement {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 
-import type { Confinement } from './confinement';
+import type { Confinement, Place } from './confinement';
 import { OWN } from './runner';
 
 /**
@@ -15,15 +15,6 @@ import { OWN } from './runner';
  * | every other owner | `owners/<key>/work` | the same | `owners/<key>/tmp`, emptied when the owner's last worker ends |
  * | each worker, isolated | `cells/<id>/work`, removed with the worker | the same | a `/tmp` of its own, in memory |
  */
-
-/** What a process must know about its place; a worker that serves no owner yet hears it with its first call. */
-export interface Place {
-  cwd: string;
-  /** Variables that differ from those of the agent. */
-  env: Record<string, string>;
-  /** Folders that a sandbox lets the process write. */
-  writable: string[];
-}
 
 export interface OwnerFolder {
   runDir: string;

@@ -5,9 +5,9 @@ import { z } from 'zod';
 
 import { BUFFER, unpackBuffers } from '../../contracts/packing';
 
-import { confine, type Confinement } from './confinement';
+import { confine, type Confinement, type Place } from './confinement';
 import { MAX_OUTPUT_BYTES } from './output-files';
-import type { OwnerFolders, Place } from './owner-folders';
+import type { OwnerFolders } from './owner-folders';
 import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
 

@@ -107,23 +107,6 @@ export async function listLines(
   return rows;
 }
 
-/** Numbers of the lines from `from` on that have not succeeded. */
-export async function listOpenLines(
-  db: Queryable,
-  runId: string,
-  prefix: string,
-  from: number,
-  limit: number,
-): Promise<number[]> {
-  const { rows } = await db.query<{ index: number }>(
-    `select i.index from (select substr(line, length($2) + 1)::integer as index, status from flow_lines
-       where run_id = $1 and starts_with(line, $2) and substr(line, length($2) + 1) ~ '^[0-9]+$') i
-      where i.status <> 'succeeded' and i.index >= $3 order by 1 limit $4`,
-    [runId, prefix, from, limit],
-  );
-  return rows.map(({ index }) => index);
-}
-
 /** What the lines of a state that ended leave behind, also those inside them. */
 export async function deleteLines(client: Queryable, runId: string, prefix: string): Promise<void> {
   await client.query('delete from flow_lines where run_id = $1 and starts_with(line, $2)', [runId, prefix]);
