@@ -6,6 +6,7 @@ import { parseCount, parseId } from './arguments';
 import { findConnection, withClient } from './connection';
 import { agentLog, findLocalAgent, forgetAgent, listLocalAgents, startAgent, stopAgent } from './local-agents';
 import { findEndpoint, findFunction, findGroup } from './lookup';
+import { readSettings, type AgentSettings } from './agent-settings';
 import { addCommonOptions, print, printFields, printJson, printTable } from './output';
 
 import type { Command } from 'commander';
@@ -31,6 +32,12 @@ export function addEndpointCommands(program: Command): void {
     .option('--functions <name|id...>', 'run these functions only')
     .option('--isolate', 'run each worker in a sandbox of its own; needs bubblewrap')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount)
+    .option('--python <path>', 'run Python functions with this Python, or environment; "default" takes it back')
+    .option('--requirements <file>', 'make an environment with the packages of this file for it')
+    .option('--venv', 'make an environment for this endpoint alone, for packages that you add')
+    .option('--task-directories', 'run each Python call in a folder of its own, as run_in_sandbox wants it')
+    .option('--no-task-directories', 'run them in one folder again')
+    .addHelpText('after', '\nWhat is said of Python and of folders is remembered for the next start. See docs/packages.md.')
     .action((names: string[], options: StartCommandOptions) => start(names, options));
   addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
     .argument('<name...>')
@@ -48,6 +55,10 @@ interface StartCommandOptions extends CommonOptions {
   functions?: string[];
   workers?: number;
   isolate?: boolean;
+  python?: string;
+  requirements?: string;
+  venv?: boolean;
+  taskDirectories?: boolean;
 }
 
 interface ListedEndpoint {
@@ -99,7 +110,8 @@ async function status(name: string, options: CommonOptions): Promise<void> {
     const id = local?.id ?? (await findEndpoint(client, name));
     return { ...(await client.endpoint(id)), ...(await client.endpointStatus(id)) };
   });
-  const agent = local === undefined ? null : { pid: local.pid, dir: local.dir, log: agentLog(local.dir) };
+  const settings = local === undefined ? {} : readSettings(local.dir);
+  const agent = local === undefined ? null : { pid: local.pid, dir: local.dir, log: agentLog(local.dir), ...settings };
   if (options.json === true) {
     return printJson({ name: answer.name, id: answer.uuid, status: answer.status, details: answer.details, agent });
   }
@@ -109,8 +121,19 @@ async function status(name: string, options: CommonOptions): Promise<void> {
     ['status', answer.status],
     ['kind', answer.public ? `${answer.kind}, public` : answer.kind],
     ...(agent === null ? [] : ([['agent here', agent.pid === null ? 'stopped' : `process ${agent.pid}`]] as const)),
+    ...(local === undefined || local.isSystems ? [] : ([['packages', packagesLine(settings)]] as const)),
     ['last report', JSON.stringify(answer.details)],
   ]);
+}
+
+function packagesLine({ python, taskDirectories }: AgentSettings): string {
+  const where = {
+    path: `of ${python?.kind === 'path' ? python.path : ''}`,
+    requirements: `of ${python?.kind === 'requirements' ? python.file : ''}`,
+    venv: 'of an environment of its own',
+    default: 'none beside what functions need (see docs/packages.md)',
+  }[python?.kind ?? 'default'];
+  return taskDirectories === true ? `${where}; a folder for each task` : where;
 }
 
 async function start(names: string[], options: StartCommandOptions): Promise<void> {
@@ -145,11 +168,13 @@ async function start(names: string[], options: StartCommandOptions): Promise<voi
 
 /** Names of groups and functions become ids here; the agent knows ids only. */
 async function readStartOptions(options: StartCommandOptions): Promise<StartOptions> {
-  const { id, workers, group, functions } = options;
+  const { id, workers, group, functions, python, requirements, venv, taskDirectories } = options;
+  const settings = { python, requirements, venv, taskDirectories };
   const isPublic = options.private === true ? false : options.public;
   const isIsolated = options.isolate;
-  if (group === undefined && functions === undefined) return { id, workers, isPublic, isIsolated };
+  if (group === undefined && functions === undefined) return { ...settings, id, workers, isPublic, isIsolated };
   return withClient(options, async (client) => ({
+    ...settings,
     id,
     workers,
     isPublic,

@@ -7,17 +7,19 @@ import { cacheDirOf, makeFolders, REPOSITORY, type Layout } from '../local/machi
 import {
   defaultWorkers,
   endpointDirOf,
-  ensureAgentPython,
   isAgentConnected,
   makeEndpointDir,
+  processFileOf,
   readEndpointId,
+  runningProcess,
   SERVICE_VARIABLES,
 } from '../local/setup/agent-folder';
 import { confinementVariables, findIsolation, findSeparation, isSameUserWanted } from '../local/setup/separation';
-import { identify, isAlive, sendSignal, waitUntilGone, type ProcessIdentity } from '../local/processes/process-identity';
-import { ProcessRegistry } from '../local/processes/process-registry';
+import { identify, sendSignal, waitUntilGone } from '../local/processes/process-identity';
 import { readState } from '../local/setup/state';
 import { UserError } from '../local/machine/user-error';
+
+import { findAgentPython, readSettings, rememberSettings, settingsWith, type SettingOptions } from './agent-settings';
 
 import type { Connection } from './connection';
 
@@ -37,7 +39,7 @@ export interface LocalAgent {
   isSystems: boolean;
 }
 
-export interface StartOptions {
+export interface StartOptions extends SettingOptions {
   id?: string;
   /** Undefined: as before, at first private. */
   isPublic?: boolean;
@@ -56,13 +58,7 @@ const KILL_MS = 5_000;
 
 /** It also names a folder. */
 const isName = (text: string): boolean => /^[A-Za-z0-9._-]{1,128}$/.test(text) && !/^\.+$/.test(text);
-const processFile = (dir: string): string => join(dir, 'process.json');
 export const agentLog = (dir: string): string => join(dir, 'agent.log');
-
-function runningProcess(dir: string): ProcessIdentity | undefined {
-  const stored = readJson(processFile(dir)) as ProcessIdentity | undefined;
-  return stored !== undefined && isAlive(stored) ? stored : undefined;
-}
 
 export function findLocalAgent(layout: Layout, name: string): LocalAgent | undefined {
   const dir = endpointDirOf(layout, name);
@@ -96,13 +92,25 @@ export async function startAgent(
     throw new UserError(`The endpoint ${name} belongs to the system in ${layout.dataDir}; it starts with "npm run up".`);
   if (present !== undefined && present.pid !== null) return { agent: present, isNew: false };
 
+  const settings = settingsWith(readSettings(endpointDirOf(layout, name)), options);
+  const python = await findAgentPython(layout, name, settings.python);
   const dir = makeEndpointDir(layout, name);
-  const variables = await variablesOf(layout, connection, name, dir, options);
+  rememberSettings(dir, settings);
+  const settled = {
+    FUNCX_PYTHON: python.path,
+    FUNCX_PACKAGE_ADVICE: python.advice,
+    FUNCX_SANDBOX: settings.taskDirectories === true ? '1' : (process.env.FUNCX_SANDBOX ?? '0'),
+  };
+  const variables = variablesOf(layout, connection, name, dir, options);
   const output = openSync(agentLog(dir), 'a', 0o600);
   const child = spawn(process.execPath, ['--enable-source-maps', join(REPOSITORY, 'dist', 'endpoint', 'main.js')], {
     cwd: dir,
     // User functions can read the agent's environment: nothing of the engines is in it.
-    env: { ...Object.fromEntries(Object.entries(process.env).filter(([key]) => !SERVICE_VARIABLES.test(key))), ...variables },
+    env: {
+      ...Object.fromEntries(Object.entries(process.env).filter(([key]) => !SERVICE_VARIABLES.test(key))),
+      ...variables,
+      ...settled,
+    },
     stdio: ['ignore', output, output],
     detached: true,
   });
@@ -110,7 +118,7 @@ export async function startAgent(
   let exit: string | undefined;
   child.once('exit', (code, signal) => (exit = signal ?? `exit code ${code}`)).once('error', (error) => (exit = error.message));
   const identity = child.pid === undefined ? undefined : identify(child.pid);
-  if (identity !== undefined) writeJson(processFile(dir), identity);
+  if (identity !== undefined) writeJson(processFileOf(dir), identity);
   for (const deadline = Date.now() + READY_MS; ;) {
     if (identity === undefined || exit !== undefined)
       throw new UserError(
@@ -149,7 +157,7 @@ export async function stopAgent(agent: LocalAgent): Promise<boolean> {
     sendSignal(running.pid, 'SIGKILL');
     await waitUntilGone([running], KILL_MS);
   }
-  rmSync(processFile(agent.dir), { force: true });
+  rmSync(processFileOf(agent.dir), { force: true });
   return true;
 }
 
@@ -157,13 +165,13 @@ export function forgetAgent(agent: LocalAgent): void {
   rmSync(agent.dir, { recursive: true, force: true });
 }
 
-async function variablesOf(
+function variablesOf(
   layout: Layout,
   { apiUrl, clientId, clientSecret, caFile }: Connection,
   name: string,
   dir: string,
   options: StartOptions,
-): Promise<Record<string, string>> {
+): Record<string, string> {
   return {
     FUNCX_API_URL: apiUrl,
     FUNCX_CLIENT_ID: clientId,
@@ -171,7 +179,6 @@ async function variablesOf(
     ...(caFile === null ? {} : { FUNCX_CA: caFile }),
     FUNCX_ENDPOINT_NAME: name,
     FUNCX_ENDPOINT_DIR: dir,
-    FUNCX_PYTHON: process.env.FUNCX_PYTHON || (await pythonOf(layout)),
     FUNCX_WORKERS: options.workers === undefined ? defaultWorkers() : String(options.workers),
     ...(options.isPublic === undefined ? {} : { FUNCX_ENDPOINT_PUBLIC: options.isPublic ? '1' : '0' }),
     ...(options.groupId === undefined ? {} : { FUNCX_ENDPOINT_GROUP: options.groupId }),
@@ -201,18 +208,4 @@ function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsol
     `Endpoint ${name} was not shared: its functions would run as the user of the service in ${layout.dataDir} and could read ` +
       `its secrets, because ${found.reason}. Start the agent as another user, or install bubblewrap.`,
   );
-}
-
-/** The Python of the system in this data folder; on a machine without one, an environment is made. */
-async function pythonOf(layout: Layout): Promise<string> {
-  const known = readState(layout)?.python;
-  if (known && existsSync(known)) return known;
-  const interrupt = new AbortController();
-  process.once('SIGINT', () => interrupt.abort());
-  return ensureAgentPython({
-    cacheDir: cacheDirOf(layout),
-    layout,
-    registry: new ProcessRegistry(layout),
-    signal: interrupt.signal,
-  });
 }

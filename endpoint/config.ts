@@ -42,6 +42,8 @@ const configSchema = z.object({
     .optional(),
   /** Its environment has the globus-compute-sdk. */
   FUNCX_PYTHON: z.string().min(1).default('python3'),
+  /** Said after a ModuleNotFoundError: how a package is added there. */
+  FUNCX_PACKAGE_ADVICE: z.string().optional(),
   FUNCX_WORKERS: z.coerce.number().int().min(1).max(4096).default(availableParallelism()),
   /** Overrides what the service says. */
   FUNCX_ACK_WITHIN_MS: z.coerce.number().int().min(100).optional(),

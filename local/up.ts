@@ -8,6 +8,7 @@ import { messageOf, UserError } from './machine/user-error';
 import { identify, isAlive, sendSignal, waitUntilGone } from './processes/process-identity';
 import { ProcessRegistry } from './processes/process-registry';
 import { reportOf } from './report';
+import { listRunningAgents } from './setup/agent-folder';
 import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './setup/state';
 import { Supervisor } from './supervisor/supervisor';
 
@@ -187,4 +188,10 @@ export async function down(dataDir: string): Promise<void> {
   const left = await new ProcessRegistry(layout).stopLeftBehind(say);
   if (supervisor === undefined && left.length === 0) say(`Nothing of ${layout.dataDir} is running.`);
   else say('funcX is down.');
+  const agents = listRunningAgents(layout);
+  if (agents.length === 0) return;
+  say(
+    `These agents go on and connect again when the service is back: ${agents.map(({ name, pid }) => `${name} (process ${pid})`).join(', ')}.`,
+  );
+  say(`To stop them: funcx endpoint stop ${agents.map(({ name }) => name).join(' ')}`);
 }

@@ -42,6 +42,7 @@ LENGTHS = struct.Struct(">II")
 SOURCE_IDENTIFIERS = ("st\n", "sd\n")
 COMPILED_LIMIT = 256
 WORKER_PID = os.getpid()
+ADVICE = os.environ.pop("FUNCX_PACKAGE_ADVICE", "")
 MAX_EXCEPTION_NAMES = 20
 MAX_REPR_CHARS = 4_000
 # The repr of a larger result may take long, unless its package is known to summarize.
@@ -454,13 +455,20 @@ def class_names(cls):
     return names[:MAX_EXCEPTION_NAMES]
 
 
+def package_hint(thrown):
+    if not isinstance(thrown, ModuleNotFoundError) or not thrown.name:
+        return ""
+    advice = ADVICE or f"{sys.executable} -m pip install PACKAGE"
+    return f"The Python of this endpoint ({sys.executable} on {platform.node()}) has no {thrown.name}. To add it there: {advice}\n"
+
+
 def describe(thrown):
     """The traceback as text, without the frames of this file."""
     try:
         report = traceback.TracebackException.from_exception(thrown)
         if any(frame.filename != __file__ for frame in report.stack):
             report.stack[:] = [frame for frame in report.stack if frame.filename != __file__]
-        return "".join(report.format())
+        return "".join(report.format()) + package_hint(thrown)
     except BaseException:  # a __str__ or __repr__ of user code that raises
         return f"{type(thrown).__name__}: <the exception has no printable text>\n"
 

@@ -1,9 +1,10 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 
 import { readJson } from '../machine/files';
 import { REPOSITORY } from '../machine/layout';
+import { isAlive, type ProcessIdentity } from '../processes/process-identity';
 import { ensureEnvironment, type EnvironmentContext } from '../processes/python';
 
 import type { Layout } from '../machine/layout';
@@ -34,10 +35,32 @@ export function readEndpointId(dir: string): string | null {
   return known?.endpoint_id ?? null;
 }
 
+/** What the agent's workers need, as text for pip. */
+export const agentRequirements = (): string => readFileSync(AGENT_REQUIREMENTS, 'utf8');
+
 /** Path of the Python in the agent's private environment. */
 export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
-  const requirements = readFileSync(AGENT_REQUIREMENTS, 'utf8');
+  const requirements = agentRequirements();
   return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');
+}
+
+export const processFileOf = (dir: string): string => join(dir, 'process.json');
+
+/** The process of an agent that `endpoint start` started, if it lives. */
+export function runningProcess(dir: string): ProcessIdentity | undefined {
+  const stored = readJson(processFileOf(dir)) as ProcessIdentity | undefined;
+  return stored !== undefined && isAlive(stored) ? stored : undefined;
+}
+
+/** Agents that `endpoint start` started and that live. */
+export function listRunningAgents(layout: Layout): { name: string; pid: number }[] {
+  if (!existsSync(layout.endpointsDir)) return [];
+  return readdirSync(layout.endpointsDir)
+    .sort()
+    .flatMap((name) => {
+      const running = runningProcess(endpointDirOf(layout, name));
+      return running === undefined ? [] : [{ name, pid: running.pid }];
+    });
 }
 
 export const defaultWorkers = (): string => process.env.FUNCX_WORKERS ?? String(availableParallelism());

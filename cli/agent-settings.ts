@@ -1,0 +1,140 @@
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+import { readJson, writeJson } from '../local/machine/files';
+import { cacheDirOf, type Layout } from '../local/machine/layout';
+import { UserError } from '../local/machine/user-error';
+import { ProcessRegistry } from '../local/processes/process-registry';
+import { ensureEnvironment, onPath, type EnvironmentContext } from '../local/processes/python';
+import { agentRequirements, ensureAgentPython } from '../local/setup/agent-folder';
+import { readState } from '../local/setup/state';
+
+/** What `endpoint start` was told about an agent of this machine, and remembers: its Python, and folders for tasks. */
+
+export type PythonChoice =
+  | { kind: 'path'; path: string }
+  /** An environment of ours with the packages of this file. */
+  | { kind: 'requirements'; file: string }
+  /** An environment of ours for this endpoint alone, to which its user adds packages. */
+  | { kind: 'venv' };
+
+export interface AgentSettings {
+  python?: PythonChoice;
+  taskDirectories?: boolean;
+}
+
+/** Options of one start; undefined is as before. */
+export interface SettingOptions {
+  /** A path, or `default` for the environment that agents have without any option. */
+  python?: string;
+  requirements?: string;
+  venv?: boolean;
+  taskDirectories?: boolean;
+}
+
+export interface AgentPython {
+  path: string;
+  /** How a person adds a package. */
+  advice: string;
+}
+
+const settingsFile = (dir: string): string => join(dir, 'settings.json');
+
+export const readSettings = (dir: string): AgentSettings => (readJson(settingsFile(dir)) as AgentSettings | undefined) ?? {};
+
+export function rememberSettings(dir: string, settings: AgentSettings): void {
+  writeJson(settingsFile(dir), settings);
+}
+
+/** The remembered settings with what this start says. */
+export function settingsWith(known: AgentSettings, options: SettingOptions): AgentSettings {
+  const given = [options.python, options.requirements, options.venv].filter((option) => option !== undefined);
+  if (given.length > 1) throw new UserError('Give one of --python, --requirements and --venv.');
+  const taskDirectories = options.taskDirectories ?? known.taskDirectories;
+  const python = given.length === 0 ? known.python : choiceOf(options);
+  return { ...(python ? { python } : {}), ...(taskDirectories === undefined ? {} : { taskDirectories }) };
+}
+
+function choiceOf({ python, requirements, venv }: SettingOptions): PythonChoice | undefined {
+  if (venv === true) return { kind: 'venv' };
+  if (requirements !== undefined) return { kind: 'requirements', file: resolve(requirements) };
+  return python === undefined || python === 'default' ? undefined : { kind: 'path', path: pathOf(python) };
+}
+
+/** A program, by its path or its name, or the folder of an environment. */
+function pathOf(given: string): string {
+  const path = given.includes('/') ? resolve(given) : (onPath(given) ?? resolve(given));
+  if (!existsSync(path)) throw new UserError(`There is no Python ${given}; give the path of a program or of an environment.`);
+  return statSync(path).isDirectory() ? join(path, 'bin', 'python') : path;
+}
+
+/** The Python that functions of this endpoint run with; environments of ours are made when they are missing. */
+export async function findAgentPython(layout: Layout, name: string, choice: PythonChoice | undefined): Promise<AgentPython> {
+  switch (choice?.kind) {
+    case 'path':
+      return withPip(checked(choice.path));
+    case 'requirements': {
+      const { file } = choice;
+      const requirements = requirementsOf(file);
+      const folder = await ensureEnvironment({ name: 'endpoint-python', requirements }, contextOf(layout));
+      return {
+        path: join(folder, 'bin', 'python'),
+        advice: `add it to ${file}, then: funcx endpoint stop ${name}; funcx endpoint start ${name}`,
+      };
+    }
+    case 'venv': {
+      const requirements = `${agentRequirements()}\n# for endpoint ${name} of ${layout.dataDir}\n`;
+      const folder = await ensureEnvironment({ name: `venv-${name}`, requirements }, contextOf(layout));
+      return withPip(join(folder, 'bin', 'python'));
+    }
+    case undefined: {
+      if (process.env.FUNCX_PYTHON) return withPip(checked(pathOf(process.env.FUNCX_PYTHON)));
+      const known = readState(layout)?.python;
+      const path = known && existsSync(known) ? known : await ensureAgentPython(contextOf(layout));
+      return { path, advice: `give the endpoint an environment: funcx endpoint start ${name} --requirements FILE` };
+    }
+  }
+}
+
+const withPip = (path: string): AgentPython => ({
+  path,
+  advice: `${path} -m pip install PACKAGE, then start the endpoint again`,
+});
+
+/** The hash makes another environment of a file that changed. */
+function requirementsOf(file: string): string {
+  try {
+    const hash = createHash('sha256').update(readFileSync(file)).digest('hex');
+    return `${agentRequirements()}\n-r ${file} # sha256 ${hash}\n`;
+  } catch (cause) {
+    throw new UserError(`The requirements file ${file} cannot be read.`, { cause });
+  }
+}
+
+const CHECK = `
+import importlib.util, sys
+print(" ".join(name for name in ("dill", "globus_compute_sdk") if importlib.util.find_spec(name) is None))
+`;
+
+/** Throws for a Python that cannot run functions, with what to do. */
+function checked(path: string): string {
+  const { status, stdout, stderr } = spawnSync(path, ['-c', CHECK], { encoding: 'utf8' });
+  if (status !== 0) throw new UserError(`${path} is no Python that runs: ${(stderr || 'it cannot be started').trim()}.`);
+  const missing = stdout.trim();
+  if (missing === '') return path;
+  const packages = agentRequirements()
+    .trim()
+    .split(/\s+/)
+    .map((line) => `"${line}"`);
+  throw new UserError(
+    `The Python ${path} has no ${missing.replace(' ', ' and no ')}, which functions need. Run:\n  ${path} -m pip install ${packages.join(' ')}`,
+  );
+}
+
+function contextOf(layout: Layout): EnvironmentContext {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort());
+  return { cacheDir: cacheDirOf(layout), layout, registry: new ProcessRegistry(layout), signal: interrupt.signal };
+}
