@@ -124,10 +124,8 @@ function checked(path: string): string {
   if (status !== 0) throw new UserError(`${path} is no Python that runs: ${(stderr || 'it cannot be started').trim()}.`);
   const missing = stdout.trim();
   if (missing === '') return path;
-  const packages = agentRequirements()
-    .trim()
-    .split(/\s+/)
-    .map((line) => `"${line}"`);
+  const lines = agentRequirements().split('\n');
+  const packages = lines.filter((line) => /^[^#\s]/.test(line)).map((line) => `"${line.trim()}"`);
   throw new UserError(
     `The Python ${path} has no ${missing.replace(' ', ' and no ')}, which functions need. Run:\n  ${path} -m pip install ${packages.join(' ')}`,
   );
