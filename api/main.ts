@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
 import { endTasksOfEndpoint } from '../activities/complete';
 import { createUserEndpoints } from '../activities/user-endpoints';
-import { commandQueueName, HANDS_OVER } from '../contracts/names';
+import { commandQueueName } from '../contracts/names';
 import { createBrokerAdmin } from '../platform/broker-admin';
 import { createEndpointQueues, createStockQueues } from '../platform/broker-topology';
 import { createBrokerUsers } from '../platform/broker-users';
@@ -14,11 +14,12 @@ import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
+import { announceServing, isReplica } from '../platform/replicas';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
 import { readLastSeqs } from '../platform/store/tasks';
-import { createWorker } from '../platform/temporal-workers';
+import { createWorker, stopWorker } from '../platform/temporal-workers';
 import { createAccept } from '../accepting/accept';
 import { createAudit } from './audit';
 import { createApp } from './app';
@@ -35,7 +36,7 @@ import { createTaskBatches } from './task-batch';
 import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
-/** How long to wait for a successor. Our own supervisor always starts one; other supervisors may not. */
+/** How long the results socket waits for a successor at its port. For a replica, the successor serves already. */
 const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
 /**
@@ -84,6 +85,7 @@ async function main(): Promise<void> {
   const quotas = createQuotas(db, config);
   const audit = createAudit(db, log, config.FUNCX_AUDIT_DAYS);
 
+  const readiness = createReadiness({ db, broker, temporal, worker: () => worker.getState() });
   const app = createApp({
     config,
     log,
@@ -102,7 +104,7 @@ async function main(): Promise<void> {
     requeue: createRequeue(publisher),
     flowStarts: createFlowStarts({ db, temporal, config, log }),
     schedules: createSchedules(temporal, config),
-    readiness: createReadiness({ db, broker, temporal, worker: () => worker.getState() }),
+    readiness,
     brokerAuthority: authority,
     groupWatch,
     taskBatches: createTaskBatches(db),
@@ -135,6 +137,7 @@ async function main(): Promise<void> {
   });
   await resultsSocket.listen();
   log.info({ host: config.API_HOST, port: config.API_PORT, wsPort: config.WS_PORT }, 'ready');
+  void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));
 
   onStopSignal(log, [
     {
@@ -145,7 +148,6 @@ async function main(): Promise<void> {
           server.close(() => resolve());
           stopping.abort();
           server.closeIdleConnections();
-          if (isSupervised()) process.send?.(HANDS_OVER);
         }),
     },
     { name: 'results socket', run: (signal) => resultsSocket.handOver(successorWithinMs(signal)) },
@@ -156,20 +158,17 @@ async function main(): Promise<void> {
         revocations.close();
       },
     },
-    // Temporal's runtime stops the worker on the same signal; wait until it has stopped.
-    { name: 'worker', run: () => running },
+    { name: 'worker', run: () => (stopWorker(worker), running) },
     { name: 'audit log', run: () => audit.close() },
     { name: 'lease', run: async () => repeats.close() },
     { name: 'connections', run: () => service.close() },
   ]);
 }
 
-const isSupervised = (): boolean => process.connected;
-
 /** After SIGINT, no successor starts. */
 function successorWithinMs(signal: 'SIGTERM' | 'SIGINT'): number {
-  if (signal === 'SIGINT') return 0;
-  return isSupervised() ? SUCCESSOR_MS.supervised : SUCCESSOR_MS.alone;
+  if (signal === 'SIGINT' || isReplica()) return 0;
+  return process.connected ? SUCCESSOR_MS.supervised : SUCCESSOR_MS.alone;
 }
 
 main().catch((error: unknown) => {

@@ -53,5 +53,11 @@ export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints:
 /** Header that says why a message was put on the dead-letter queue. */
 export const DEAD_LETTER_REASON_HEADER = 'funcx-reason';
 
-/** IPC message from a stopping process to its supervisor: the ports are free, so a successor can start. */
+/** IPC message from a process to its supervisor: it listens, and every engine answers. */
+export const SERVES = 'serves';
+
+/** IPC message from a stopping process to its supervisor: it serves until its successor does. */
 export const HANDS_OVER = 'hands over';
+
+/** IPC message from a supervisor to a process that hands over: the successor serves, or none will be started. */
+export const SUCCESSOR_SERVES = 'successor serves';

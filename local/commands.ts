@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 
 import { DEFAULT_UP, PORT_OPTIONS } from './setup/options';
+import { restart } from './restart';
 import { readStatus } from './status';
 import { down, upDetached, upInForeground } from './up';
 
@@ -10,6 +11,7 @@ import type { PortName } from './machine/ports';
 import type { UpOptions } from './setup/options';
 
 const HIGHEST_PORT = 65_535;
+const MOST_REPLICAS = 16;
 const PORT_NAMES = Object.keys(PORT_OPTIONS) as PortName[];
 
 function parsePort(text: string): number {
@@ -17,6 +19,13 @@ function parsePort(text: string): number {
   if (!/^\d+$/.test(text) || port > HIGHEST_PORT)
     throw new InvalidArgumentError(`a port is a number from 0 (any) to ${HIGHEST_PORT}.`);
   return port;
+}
+
+function parseReplicas(text: string): number {
+  const replicas = Number(text);
+  if (!/^\d+$/.test(text) || replicas < 1 || replicas > MOST_REPLICAS)
+    throw new InvalidArgumentError(`the number of processes is from 1 to ${MOST_REPLICAS}.`);
+  return replicas;
 }
 
 const keyOf = (flag: string): string => flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
@@ -35,6 +44,8 @@ export function addLocalCommands(program: Command): void {
     .option('--endpoint-name <name>', 'name of the local endpoint', DEFAULT_UP.endpointName)
     .option('--public-tutorial', 'let every identity use the local endpoint; its function code runs apart from the service')
     .option('--only <what>', 'start only this: "engines"')
+    .option('--api <n>', 'number of API processes; they share its ports', parseReplicas, 1)
+    .option('--workers <n>', 'number of workers processes', parseReplicas, 1)
     .action((values: Record<string, unknown>) => runUp(values));
   program
     .command('down')
@@ -42,10 +53,21 @@ export function addLocalCommands(program: Command): void {
     .option(...dataDir)
     .action((values: { dataDir: string }) => down(values.dataDir));
   program
+    .command('restart <service>')
+    .description('restart "api" or "workers", one process after the other, each when its successor serves')
+    .option(...dataDir)
+    .action((service: string, values: { dataDir: string }) => {
+      if (service !== 'api' && service !== 'workers') throw new InvalidArgumentError('restart accepts "api" or "workers".');
+      return restart(values.dataDir, service);
+    });
+  program
     .command('status')
     .description('show which parts run and are healthy; the exit code is 1 if one is not')
     .option(...dataDir)
-    .option('--json', 'print {"services": [{name, pid, port, healthy, external}]}')
+    .option(
+      '--json',
+      'print {"services": [{name, pid, port, healthy, external}]}; a broker that lacks memory or disk space is "blocked": true',
+    )
     .action((values: { dataDir: string; json?: boolean }) => runStatus(values.dataDir, values.json === true));
 }
 
@@ -64,6 +86,7 @@ async function runUp(values: Record<string, unknown>): Promise<void> {
     endpointName: String(values.endpointName),
     publicTutorial: values.publicTutorial === true,
     onlyEngines: values.only === 'engines',
+    replicas: { api: Number(values.api), workers: Number(values.workers) },
   };
   if (values.detach === true) await upDetached(options, argumentsOf(options));
   else await upInForeground(options);
@@ -81,6 +104,7 @@ function argumentsOf(options: UpOptions): string[] {
     ...(options.endpoint ? [] : ['--no-endpoint']),
     ...(options.publicTutorial ? ['--public-tutorial'] : []),
     ...(options.onlyEngines ? ['--only', 'engines'] : []),
+    ...['--api', String(options.replicas.api), '--workers', String(options.replicas.workers)],
   ];
 }
 
@@ -95,12 +119,14 @@ async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
     process.stdout.write(`Nothing of ${dataDir} is running; start it with "npm run up".\n`);
     return;
   }
-  for (const { name, pid, port, healthy, external } of services) {
+  for (const { name, pid, port, healthy, external, blocked } of services) {
     const where = external ? 'external' : pid === null ? 'no process' : `process ${pid}`;
     process.stdout.write(
-      `${name.padEnd(9)}  ${healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`,
+      `${name.padEnd(9)}  ${blocked ? 'BLOCKED' : healthy ? 'healthy' : 'DOWN   '}  ${where}${port === null ? '' : `, port ${port}`}\n`,
     );
   }
+  if (services.some(({ blocked }) => blocked))
+    process.stdout.write('RabbitMQ lacks memory or disk space and accepts no messages: free some. Tasks wait meanwhile.\n');
   if (!isSupervised)
     process.stdout.write('The supervisor is not running: "up" starts everything again, "down" stops what is left.\n');
 }

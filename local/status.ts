@@ -1,5 +1,5 @@
 import { answers, databaseUrl } from './engines/postgres';
-import { answersManagement, managementUrl } from './engines/rabbitmq';
+import { answersManagement, isBlocked, managementUrl } from './engines/rabbitmq';
 import { knowsNamespace } from './engines/temporal';
 import { readJson } from './machine/files';
 import { layoutOf } from './machine/layout';
@@ -11,15 +11,17 @@ import { livingSupervisor, readState } from './setup/state';
 import { answersReady, envFileOf } from './supervisor/our-services';
 
 import type { Layout } from './machine/layout';
-import type { ServiceName } from './processes/start-context';
+import type { ReplicaName } from './processes/start-context';
 import type { ServiceState, SystemState } from './setup/state';
 
 export interface ServiceStatus {
-  name: ServiceName;
+  name: ReplicaName;
   pid: number | null;
   port: number | null;
   healthy: boolean;
   external: boolean;
+  /** Only present for a message broker that lacks memory or disk space. It is healthy, and accepts no messages. */
+  blocked?: true;
 }
 
 export interface SystemStatus {
@@ -46,28 +48,35 @@ async function look(service: ServiceState, layout: Layout, state: SystemState): 
   const { name, port, external } = service;
   const pid = service.pid !== null && identify(service.pid) !== undefined ? service.pid : null;
   const isAsked = external ? state.phase === 'ready' : pid !== null;
-  const healthy = isAsked && (await isHealthy(name, pid, layout, state).catch(() => false));
-  return { name, pid, port, healthy, external };
+  const healthy = isAsked && (await isHealthy(service, pid, layout, state).catch(() => false));
+  const blocked = name === 'rabbitmq' && healthy && (await isBlocked(brokerOf(layout, state)).catch(() => false));
+  return { name, pid, port, healthy, external, ...(blocked ? { blocked } : {}) };
 }
 
-async function isHealthy(name: ServiceName, pid: number | null, layout: Layout, state: SystemState): Promise<boolean> {
+const given = (layout: Layout): Record<string, string> => (readJson(envFileOf(layout, 'api')) ?? {}) as Record<string, string>;
+
+const brokerOf = (layout: Layout, { ports }: SystemState): string =>
+  given(layout).AMQP_MANAGEMENT_URL ?? managementUrl(layout, ports);
+
+async function isHealthy({ name, port }: ServiceState, pid: number | null, layout: Layout, state: SystemState): Promise<boolean> {
   const { ports } = state;
-  const given = (readJson(envFileOf(layout, 'api')) ?? {}) as Record<string, string>;
-  switch (name) {
+  switch (name.replace(/-\d+$/, '')) {
     case 'postgres':
-      return answers(given.DATABASE_URL ?? databaseUrl(layout, ports.postgres));
+      return answers(given(layout).DATABASE_URL ?? databaseUrl(layout, ports.postgres));
     case 'temporal': {
       if (pid !== null) return knowsNamespace(ports.temporalUi);
       const { hostname, port } = new URL(`tcp://${state.temporal_address}`);
       return accepts(hostname, Number(port));
     }
     case 'rabbitmq':
-      return answersManagement(given.AMQP_MANAGEMENT_URL ?? managementUrl(layout, ports));
+      return answersManagement(brokerOf(layout, state));
     case 'api':
-      return answersReady(ports.api);
+      return answersReady(ports.api); // every replica answers there
     case 'workers':
-      return answersReady(ports.workersHealth);
+      return port !== null && answersReady(port);
     case 'endpoint':
       return pid !== null && state.endpoint !== null && isAgentConnected(state.endpoint.dir, pid);
+    default:
+      return false;
   }
 }

@@ -1,3 +1,5 @@
+import { Runtime } from '@temporalio/worker';
+
 import { Broker, type Publisher } from '../broker';
 import { declareService } from './broker-topology';
 import type { Config } from './config';
@@ -23,6 +25,8 @@ const START_DEADLINE_MS = 120_000;
 export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
   const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
   await retryUntilConnected('postgres', log, () => migrate(db, Date.now()));
+  // The runtime would stop the workers at the signal; a replica serves until its successor does.
+  Runtime.install({ shutdownSignals: [] });
   const temporal = await retryUntilConnected('temporal', log, () => connectTemporal(config, log, options));
   const broker = new Broker({
     name,

@@ -1,8 +1,9 @@
 import type { Logger } from './log';
+import { isReplica, untilSuccessorServes } from './replicas';
 
 /**
- * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps. After SIGTERM a successor may
- * start; after SIGINT none does.
+ * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps. A replica goes on serving until its
+ * successor serves, and leaves SIGINT to its supervisor: a terminal sends it to every process.
  */
 export function onStopSignal(
   log: Logger,
@@ -14,11 +15,12 @@ export function onStopSignal(
     if (isStopping) return;
     isStopping = true;
     log.info({ signal }, 'stopping');
-    setTimeout(() => {
-      log.error({ deadlineMs }, 'the shutdown deadline passed');
-      process.exit(1);
-    }, deadlineMs).unref();
     void (async () => {
+      await untilSuccessorServes();
+      setTimeout(() => {
+        log.error({ deadlineMs }, 'the shutdown deadline passed');
+        process.exit(1);
+      }, deadlineMs).unref();
       for (const { name, run } of steps) {
         try {
           await run(signal);
@@ -31,5 +33,7 @@ export function onStopSignal(
     })();
   };
   process.on('SIGTERM', () => stop('SIGTERM'));
-  process.on('SIGINT', () => stop('SIGINT'));
+  process.on('SIGINT', () => {
+    if (!isReplica()) stop('SIGINT');
+  });
 }

@@ -22,6 +22,11 @@ const STICKY_TIMEOUT = '1 second';
 const HEARTBEAT_THROTTLE = '1 second';
 const SHUTDOWN_GRACE = '5 seconds';
 
+/** Polls for no more tasks; the promise of `run` resolves when those in hand are done. */
+export function stopWorker(worker: Worker): void {
+  if (worker.getState() === 'RUNNING') worker.shutdown();
+}
+
 export async function createWorker(setup: WorkerSetup): Promise<Worker> {
   return Worker.create({
     connection: setup.connection,

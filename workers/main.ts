@@ -21,6 +21,7 @@ import { createEndpointUsers } from '../platform/endpoint-users';
 import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
+import { announceServing } from '../platform/replicas';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
@@ -36,7 +37,7 @@ import { startPresenceLoop } from './presence-loop';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
 import { startClientUpkeep } from './client-upkeep';
-import { createWorker } from '../platform/temporal-workers';
+import { createWorker, stopWorker } from '../platform/temporal-workers';
 
 /** Composition root of `workers`: the Temporal workers and the loops that feed activities. Any number may run. */
 async function main(): Promise<void> {
@@ -145,6 +146,7 @@ async function main(): Promise<void> {
     async (token) => (await identities.authenticate(token))?.isAdmin ?? false,
   );
   log.info({ port: config.HEALTH_PORT }, 'ready');
+  void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));
 
   onStopSignal(log, [
     {
@@ -160,8 +162,7 @@ async function main(): Promise<void> {
           maintenance.close(),
         ]),
     },
-    // The runtime stops its workers on the same signal; this waits for them.
-    { name: 'workers', run: () => running },
+    { name: 'workers', run: () => ([submissions, endpoints, calls, flows].forEach(stopWorker), running) },
     { name: 'health', run: async () => void health.close() },
     { name: 'connections', run: () => service.close() },
   ]);

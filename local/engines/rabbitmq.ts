@@ -214,12 +214,23 @@ async function isServing(layout: Layout, ports: Ports): Promise<boolean> {
 
 /** True when the management API at this URL accepts the user and password in the URL. */
 export async function answersManagement(address: string): Promise<boolean> {
+  const answer = await askManagement(address, 'overview');
+  await answer.arrayBuffer();
+  return answer.ok;
+}
+
+/** True while a node lacks memory or disk space and the broker accepts no messages. */
+export async function isBlocked(address: string): Promise<boolean> {
+  const answer = await askManagement(address, 'nodes?columns=mem_alarm,disk_free_alarm');
+  const nodes = (await answer.json()) as { mem_alarm?: boolean; disk_free_alarm?: boolean }[];
+  return answer.ok && nodes.some((node) => node.mem_alarm === true || node.disk_free_alarm === true);
+}
+
+async function askManagement(address: string, path: string): Promise<Response> {
   const url = new URL(address);
   const credentials = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');
-  const answer = await fetch(`${url.origin}/api/overview`, {
+  return fetch(`${url.origin}/api/${path}`, {
     headers: { authorization: `Basic ${credentials}` },
     signal: AbortSignal.timeout(ASK_MS),
   });
-  await answer.arrayBuffer();
-  return answer.ok;
 }

@@ -1,8 +1,9 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import cluster from 'node:cluster';
 import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { HANDS_OVER } from '../../contracts/names';
+import { HANDS_OVER, SERVES, SUCCESSOR_SERVES } from '../../contracts/names';
 
 import { tailOf } from '../machine/files';
 import { messageOf, UserError } from '../machine/user-error';
@@ -31,15 +32,16 @@ export interface ManagedProcessOptions {
   name: string;
   program: Program;
   log: string;
-  /** Polled until it resolves to true, which means that the process serves. A rejection means "not yet". */
-  isReady: (pid: number) => Promise<boolean>;
+  /**
+   * Polled until it resolves to true, which means that the process serves. A rejection means "not yet". Replicas have none:
+   * several processes answer at one port, so each of them says by itself that it serves.
+   */
+  isReady: 'says so' | ((pid: number) => Promise<boolean>);
   readyWithinMs: number;
   /** Called before each start. Cleans up what a killed predecessor may have left. */
   beforeStart?: () => Promise<void>;
   stopSignal?: NodeJS.Signals;
   stopWithinMs?: number;
-  /** If another program stops this process, it prints `HANDS_OVER` and goes on until its successor serves. */
-  handsOver?: boolean;
   registry: ProcessRegistry;
   say: (line: string) => void;
   /** Called when `pid` or `state` changed. */
@@ -49,6 +51,7 @@ export interface ManagedProcessOptions {
 /** One run of the process. */
 interface Run {
   identity: ProcessIdentity | undefined;
+  child: ChildProcess;
   /** Resolves when the process exits. */
   exited: Promise<string>;
   /** Resolves when the process exits or hands over. */
@@ -112,15 +115,15 @@ export class ManagedProcess {
   }
 
   async #launch(abort: AbortSignal): Promise<void> {
-    const { name, program, log, registry, handsOver, stopSignal = 'SIGTERM' } = this.#options;
+    const { name, program, log, registry, isReady, stopSignal = 'SIGTERM' } = this.#options;
     this.#become('starting');
     await this.#options.beforeStart?.();
     abort.throwIfAborted();
     const output = openLog(log);
-    const { command, args, ...rest } = program;
-    const stdio: StdioOptions = ['ignore', output, output, ...(handsOver === true ? ['ipc' as const] : [])];
-    const child = spawn(command, args, { ...rest, stdio, detached: true });
+    const child = isReady === 'says so' ? forkReplica(program, output) : spawnLeader(program, output);
     closeSync(output);
+    let serves = false;
+    child.on('message', (message) => (serves ||= message === SERVES));
     let exit: string | undefined;
     const exited = howItEnds(child).then((how) => {
       exit = how;
@@ -128,6 +131,7 @@ export class ManagedProcess {
       return how;
     });
     const run: Run = {
+      child,
       identity: child.pid === undefined ? undefined : registry.add(name, child.pid, stopSignal),
       exited,
       left: Promise.race([exited, handOverOf(child)]),
@@ -135,7 +139,7 @@ export class ManagedProcess {
     this.#current = run;
     this.#options.onChange();
     try {
-      await this.#untilReady(child.pid, () => exit, abort);
+      await this.#untilReady(child.pid, isReady === 'says so' ? () => Promise.resolve(serves) : isReady, () => exit, abort);
     } catch (error) {
       await this.#end(run);
       throw error;
@@ -143,8 +147,13 @@ export class ManagedProcess {
     this.#become('ready');
   }
 
-  async #untilReady(pid: number | undefined, exit: () => string | undefined, abort: AbortSignal): Promise<void> {
-    const { name, log, isReady, readyWithinMs } = this.#options;
+  async #untilReady(
+    pid: number | undefined,
+    isReady: (pid: number) => Promise<boolean>,
+    exit: () => string | undefined,
+    abort: AbortSignal,
+  ): Promise<void> {
+    const { name, log, readyWithinMs } = this.#options;
     const deadline = Date.now() + readyWithinMs;
     let last = '';
     for (;;) {
@@ -190,6 +199,7 @@ export class ManagedProcess {
       const started = Date.now();
       try {
         await this.#launch(abort);
+        this.#leaving.forEach(release);
         readyAt = Date.now();
         say(`${name} is ready again (${((readyAt - started) / 1000).toFixed(1)} s)`);
       } catch (error) {
@@ -207,8 +217,10 @@ export class ManagedProcess {
   async #end(run: Run | undefined): Promise<void> {
     if (run?.identity === undefined) return;
     const { stopSignal = 'SIGTERM', stopWithinMs = 20_000 } = this.#options;
-    sendSignal(run.identity.pid, stopSignal);
-    if (!(await waitUntilGone([run.identity], stopWithinMs))) sendSignal(-run.identity.pid, 'SIGKILL');
+    const { pid } = run.identity;
+    release(run); // no successor will come
+    sendSignal(pid, stopSignal);
+    if (!(await waitUntilGone([run.identity], stopWithinMs))) [pid, -pid].forEach((target) => sendSignal(target, 'SIGKILL'));
     await run.exited;
   }
 
@@ -225,6 +237,25 @@ export class ManagedProcess {
     this.#state = state;
     this.#options.onChange();
   }
+}
+
+/** Tells a process that hands over to end. */
+function release({ child }: Run): void {
+  if (child.connected) child.send(SUCCESSOR_SERVES);
+}
+
+function spawnLeader({ command, args, ...rest }: Program, output: number): ChildProcess {
+  const stdio: StdioOptions = ['ignore', output, output];
+  return spawn(command, args, { ...rest, stdio, detached: true });
+}
+
+/** Shares its listening sockets with its replicas and its successor. Its last argument is the script. */
+function forkReplica({ args, env, cwd }: Program, output: number): ChildProcess {
+  // Each process accepts its own connections: this one is not in their way.
+  cluster.schedulingPolicy = cluster.SCHED_NONE;
+  const [execArgv, exec] = [args.slice(0, -1), args.at(-1)];
+  cluster.setupPrimary({ exec, execArgv, args: [], cwd, stdio: ['ignore', output, output, 'ipc'] });
+  return cluster.fork(env).process;
 }
 
 function howItEnds(child: ChildProcess): Promise<string> {

@@ -47,7 +47,7 @@ export class ProcessRegistry {
   async stopLeftBehind(say: (line: string) => void): Promise<string[]> {
     if (!existsSync(this.#file)) return [];
     const stored = (readJson(this.#file) ?? []) as RecordedProcess[];
-    const rank = (entry: RecordedProcess): number => STOP_ORDER.indexOf(entry.name);
+    const rank = (entry: RecordedProcess): number => STOP_ORDER.indexOf(entry.name.replace(/-\d+$/, ''));
     const stopped: string[] = [];
     for (const entry of stored.sort((a, b) => rank(a) - rank(b))) {
       if (await stopRecorded(entry)) {

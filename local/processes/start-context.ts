@@ -18,6 +18,8 @@ export interface StartContext {
 
 export const SERVICE_NAMES = ['postgres', 'temporal', 'rabbitmq', 'api', 'workers', 'endpoint'] as const;
 export type ServiceName = (typeof SERVICE_NAMES)[number];
+/** A process of a service: the second and later ones have a number. */
+export type ReplicaName = ServiceName | `${ServiceName}-${number}`;
 
 /** Ports, by engine, that move when they are busy. Other ports are fixed by clients, or private. */
 export const ENGINE_PORTS: Record<'postgres' | 'temporal' | 'rabbitmq', PortName[]> = {

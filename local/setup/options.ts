@@ -15,7 +15,11 @@ export interface UpOptions {
   publicTutorial: boolean;
   /** Start only PostgreSQL, Temporal and RabbitMQ. */
   onlyEngines: boolean;
+  /** Processes of each kind. Those of the API share its ports. */
+  replicas: Record<ReplicatedService, number>;
 }
+
+export type ReplicatedService = 'api' | 'workers';
 
 /** External engines, from environment variables. */
 export interface Externals {
@@ -41,6 +45,7 @@ export const DEFAULT_UP: UpOptions = {
   endpointName: 'local',
   publicTutorial: false,
   onlyEngines: false,
+  replicas: { api: 1, workers: 1 },
 };
 
 /** Names of the command-line options for ports. */

@@ -7,10 +7,10 @@ import { isAlive } from '../processes/process-identity';
 import type { Layout } from '../machine/layout';
 import type { Ports } from '../machine/ports';
 import type { ProcessIdentity } from '../processes/process-identity';
-import type { ServiceName } from '../processes/start-context';
+import type { ReplicaName, ServiceName } from '../processes/start-context';
 
 export interface ServiceState {
-  name: ServiceName;
+  name: ReplicaName;
   /** Null while the process is not running, and for external services. */
   pid: number | null;
   /** The main port. For workers, the health port; null for the endpoint, which opens no port. */

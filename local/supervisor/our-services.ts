@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { writeJson } from '../machine/files';
 import { logFileOf, REPOSITORY } from '../machine/layout';
 import { UserError } from '../machine/user-error';
-import { ManagedProcess } from '../processes/managed-process';
+import { ManagedProcess, type ManagedProcessOptions } from '../processes/managed-process';
 import { SERVICE_VARIABLES } from '../setup/agent-folder';
 
 import type { Layout } from '../machine/layout';
-import type { StartContext } from '../processes/start-context';
+import type { ReplicaName, StartContext } from '../processes/start-context';
 
 const READY_MS = 60_000;
 const STOP_MS = 30_000;
@@ -20,29 +20,28 @@ export const envFileOf = (layout: Layout, name: OurService): string => join(layo
 
 /** Starts `dist/<name>/main.js` with `env` added to this process's environment. The additions are also written to a file, for debugging. */
 export async function startOurs(
-  name: OurService,
+  replica: ReplicaName,
   variables: Record<string, string>,
-  isReady: (pid: number) => Promise<boolean>,
+  isReady: ManagedProcessOptions['isReady'],
   context: StartContext,
 ): Promise<ManagedProcess> {
+  const name = replica.replace(/-\d+$/, '') as OurService;
   const entry = join(REPOSITORY, 'dist', name, 'main.js');
   if (!existsSync(entry)) throw new UserError(`${entry} is missing; run "npm run build".`);
-  writeJson(envFileOf(context.layout, name), variables);
+  if (replica === name) writeJson(envFileOf(context.layout, name), variables);
   const inherited = Object.entries(process.env).filter(([key]) => name !== 'endpoint' || !SERVICE_VARIABLES.test(key));
   const managed = new ManagedProcess({
-    name,
+    name: replica,
     program: {
       command: process.execPath,
       args: ['--enable-source-maps', entry],
       env: { ...Object.fromEntries(inherited), ...variables },
       cwd: name === 'endpoint' ? variables.FUNCX_ENDPOINT_DIR : context.layout.dataDir,
     },
-    log: logFileOf(context.layout, name),
+    log: logFileOf(context.layout, replica),
     isReady,
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
-    // Clients of the results socket reconnect once, without a delay. So on SIGTERM the API waits until its successor listens.
-    ...(name === 'api' ? { handsOver: true, stopSignal: 'SIGINT' as const } : {}),
     registry: context.registry,
     say: context.say,
     onChange: context.onChange,

@@ -4,7 +4,7 @@ import { answers, startPostgres } from '../engines/postgres';
 import { answersManagement, startRabbitmq } from '../engines/rabbitmq';
 import { startTemporal } from '../engines/temporal';
 import { cacheDirOf, logFileOf, makeFolders } from '../machine/layout';
-import { accepts } from '../machine/ports';
+import { accepts, anyFreePort } from '../machine/ports';
 import { messageOf, UserError } from '../machine/user-error';
 import { ProcessRegistry } from '../processes/process-registry';
 import { ENGINE_PORTS, SERVICE_NAMES } from '../processes/start-context';
@@ -20,11 +20,11 @@ import * as ours from './our-services';
 
 import type { Layout } from '../machine/layout';
 import type { PortName } from '../machine/ports';
-import type { ManagedProcess } from '../processes/managed-process';
-import type { ServiceName, StartContext } from '../processes/start-context';
+import type { ManagedProcess, ManagedProcessOptions } from '../processes/managed-process';
+import type { ReplicaName, ServiceName, StartContext } from '../processes/start-context';
 import type { AgentIdentity } from '../setup/agent-identity';
 import type { ChosenPorts } from '../setup/choose-ports';
-import type { Externals, UpOptions } from '../setup/options';
+import type { Externals, ReplicatedService, UpOptions } from '../setup/options';
 import type { SystemState } from '../setup/state';
 
 type EngineName = keyof typeof ENGINE_PORTS;
@@ -51,6 +51,8 @@ export class Supervisor {
   readonly #registry: ProcessRegistry;
   readonly #managed = new Map<ServiceName, ManagedProcess[]>();
   #externals: Externals = {};
+  /** One port for each replica; empty until they are chosen. */
+  #ports: Record<ReplicatedService, number[]> = { api: [], workers: [] };
   #chosen: ChosenPorts | undefined;
   #state: SystemState | undefined;
   #starting: Promise<unknown> = Promise.resolve();
@@ -221,13 +223,21 @@ export class Supervisor {
     if (this.#options.onlyEngines) return;
     const variables = serviceVariables(this.#layout, this.#current, this.#externals, this.#agent?.file);
     const { api, workersHealth } = context.ports;
-    const health = { HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(workersHealth) };
-    const isApiReady = (): Promise<boolean> => ours.answersReady(api);
-    const areWorkersReady = (): Promise<boolean> => ours.answersReady(workersHealth);
+    const { replicas } = this.#options;
+    const healthPorts = [workersHealth];
+    while (healthPorts.length < replicas.workers) {
+      healthPorts.push(await anyFreePort(new Set([...Object.values(context.ports), ...healthPorts])));
+    }
+    this.#ports = { api: Array.from({ length: replicas.api }, () => api), workers: healthPorts };
+    const health = (port: number): Record<string, string> => ({ HEALTH_HOST: LOOPBACK, HEALTH_PORT: String(port) });
     await allOrAbort(
       [
-        this.#startOne('api', variables, isApiReady, ` on ${this.#current.api_url}`, context),
-        this.#startOne('workers', { ...variables, ...health }, areWorkersReady, '', context),
+        ...this.#ports.api.map((_, index) =>
+          this.#startOne('api', variables, 'says so', ` on ${this.#current.api_url}`, context, index),
+        ),
+        ...healthPorts.map((port, index) =>
+          this.#startOne('workers', { ...variables, ...health(port) }, 'says so', '', context, index),
+        ),
       ],
       this.#abort,
     );
@@ -251,14 +261,19 @@ export class Supervisor {
   async #startOne(
     name: ours.OurService,
     variables: Record<string, string>,
-    isReady: (pid: number) => Promise<boolean>,
+    isReady: ManagedProcessOptions['isReady'],
     where: string,
     context: StartContext,
+    index = 0,
   ): Promise<void> {
     const started = performance.now();
     this.#current.env_files[name] = ours.envFileOf(this.#layout, name);
-    this.#managed.set(name, [await ours.startOurs(name, variables, isReady, context)]);
-    this.#sayReady(name, started, where);
+    const replica = replicaName(name, index);
+    const managed = await ours.startOurs(replica, variables, isReady, context);
+    const replicas = this.#managed.get(name) ?? [];
+    replicas[index] = managed;
+    this.#managed.set(name, replicas);
+    this.#sayReady(replica, started, where);
   }
 
   async #stopParts(): Promise<void> {
@@ -311,17 +326,20 @@ export class Supervisor {
       temporal: this.#externals.temporalAddress,
       rabbitmq: this.#externals.amqpUrl,
     };
-    this.#state.services = SERVICE_NAMES.filter((name) => this.#has(name)).map((name) => {
+    this.#state.services = SERVICE_NAMES.filter((name) => this.#has(name)).flatMap((name) => {
       const isExternal = external[name as EngineName] !== undefined;
-      const managed = this.#managed.get(name)?.[0];
-      return {
-        name,
-        pid: managed?.identity?.pid ?? null,
-        port: isExternal ? null : portOf[name],
-        external: isExternal,
-        state: isExternal ? 'ready' : (managed?.state ?? 'starting'),
-        log: isExternal ? null : logFileOf(this.#layout, name),
-      };
+      const replicaPorts = name === 'api' || name === 'workers' ? this.#ports[name] : [portOf[name]];
+      return (replicaPorts.length > 0 ? replicaPorts : [portOf[name]]).map((port, index) => {
+        const managed = this.#managed.get(name)?.[index];
+        return {
+          name: replicaName(name, index),
+          pid: managed?.identity?.pid ?? null,
+          port: isExternal ? null : port,
+          external: isExternal,
+          state: isExternal ? 'ready' : (managed?.state ?? 'starting'),
+          log: isExternal ? null : logFileOf(this.#layout, replicaName(name, index)),
+        };
+      });
     });
     writeState(this.#layout, this.#state);
   }
@@ -332,6 +350,8 @@ export class Supervisor {
     return name !== 'endpoint' || this.#options.endpoint;
   }
 }
+
+const replicaName = (name: ServiceName, index: number): ReplicaName => (index === 0 ? name : `${name}-${index + 1}`);
 
 /** Like Promise.all, but the first failure aborts the other promises, and the function waits until all have settled. */
 async function allOrAbort(work: Promise<unknown>[], abort: AbortController): Promise<void> {

@@ -12,7 +12,7 @@ import type { Database } from './database';
 export interface UnansweredRequest {
   id: string;
   bodyHash: Buffer;
-  /** The address on which the accepting process listens; only one process can listen there. */
+  /** The address on which the accepting process listens; replicas of one supervisor share it. */
   listener: string;
   /** Unique for each start of a process. */
   process: string;
@@ -120,11 +120,17 @@ export async function saveLost(
   );
 }
 
-/** Marks the unanswered requests of earlier processes at this address as lost: those processes ended. */
+/** A process renews its lease every second. One that still writes its last responses is not dead. */
+const MISSED_RENEWALS_S = 3;
+
+/** Marks the unanswered requests of earlier processes at this address as lost, unless those processes still renew their leases. */
 export async function markLostOfListener(db: Database, listener: string, process: string): Promise<number> {
   const { rowCount } = await db.query(
-    'update unanswered_requests set lost_at = now() where listener = $1 and process <> $2 and lost_at is null',
-    [listener, process],
+    `update unanswered_requests r set lost_at = now()
+      where r.listener = $1 and r.process <> $2 and r.lost_at is null
+        and not exists (select from api_processes p
+                         where p.id = r.process and p.alive_at > now() - $3::double precision * interval '1 second')`,
+    [listener, process, MISSED_RENEWALS_S],
   );
   return rowCount ?? 0;
 }

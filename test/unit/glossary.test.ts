@@ -10,7 +10,7 @@ const GENERAL_WORDS = new Set(
    exchange exit form func hands header health id idle index input is json key letter dead line list lock log lowest make markdown max
    member message ms name never nexus number of offline open option origin outcome over pack packed prefix problem progress query queue random
    readiness reason register registered registration report requeued response retryable revoke revoked rule s schema search
-   serializer service signal socket split status subject submit summary table terminal time transition unpack upload uploaded
+   serializer serve service signal socket split status subject submit summary table terminal time transition unpack upload uploaded
    userinfo uuid v version word workflow x`.split(/\s+/),
 );
 const RETIRED_NAMES = /replay|task_?queue(?!_id\b)|at_once|\bjob/i;
