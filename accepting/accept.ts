@@ -2,8 +2,8 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 import { TerminalError } from '../contracts/errors';
 import { ID_RANDOM_BYTES, makeSubmissionId, taskIdOf } from '../contracts/ids';
+import { makeSubmissionWorkflowId } from '../contracts/names';
 import { DEFAULT_DEADLINE_S, type Policy } from '../contracts/policy';
-import { submissionInputOf } from '../contracts/submission';
 import type { Config } from '../platform/config';
 import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
@@ -146,6 +146,7 @@ function split(
       if (!current || current.tasks.length >= config.FUNCX_MAX_TASKS_PER_SUBMISSION) {
         current = {
           id: makeSubmissionId(now, randomBytes(ID_RANDOM_BYTES)),
+          workflowId: '',
           ownerId: request.owner.id,
           endpointId: request.endpoint.id,
           endpointQueueId: request.endpointQueueId,
@@ -171,6 +172,11 @@ function split(
       ids.push(taskIdOf(current.id, current.tasks.length));
     }
   }
+  for (const one of submissions) {
+    const { id, functionName } = one;
+    const label = { functionName, total: one.tasks.length, endpointName: request.endpoint.name };
+    one.workflowId = makeSubmissionWorkflowId(id, label);
+  }
   return { submissions, tasks };
 }
 
@@ -181,14 +187,13 @@ function nameOf(names: ReadonlySet<string>): string {
 
 /** True when the workflow runs. Otherwise the sweep starts it: "already started" is success there. */
 async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSubmission): Promise<boolean> {
-  const input = submissionInputOf({
-    ...submission,
-    ownerName: request.owner.name,
-    endpointName: request.endpoint.name,
-    total: submission.tasks.length,
-  });
   try {
-    const { wasEager } = await deps.temporal.startSubmission(input, request.owner.name);
+    const { wasEager } = await deps.temporal.startSubmission({
+      ...submission,
+      ownerName: request.owner.name,
+      endpointName: request.endpoint.name,
+      total: submission.tasks.length,
+    });
     workflowStarts.inc({ eager: String(wasEager) });
     return true;
   } catch (error) {

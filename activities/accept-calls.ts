@@ -6,9 +6,8 @@ import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import type { AcceptedSubmissions } from '../contracts/activities';
 import { TerminalError } from '../contracts/errors';
 import { isUuid, submissionIdOf } from '../contracts/ids';
-import { submissionWorkflowId } from '../contracts/names';
 import type { Policy } from '../contracts/policy';
-import { submissionInputOf, submissionSummaryOf, submissionUrlOf } from '../contracts/submission';
+import { submissionInputOf, submissionSummaryOf, workflowUrlOf } from '../contracts/submission';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
 import { findEndpointIds, findFunctionId } from '../platform/store/pipelines';
@@ -101,8 +100,8 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
         ...acceptedOf(wanted.calls.length, functionName, target),
         submissions: starts.map((start) => ({
           input: submissionInputOf(start),
-          workflowId: submissionWorkflowId(start.id),
-          url: submissionUrlOf(config.TEMPORAL_UI_URL, config.TEMPORAL_NAMESPACE, start.id),
+          workflowId: start.workflowId,
+          url: workflowUrlOf(config.TEMPORAL_UI_URL, config.TEMPORAL_NAMESPACE, start.workflowId),
           summary: submissionSummaryOf(start, start.ownerName),
         })),
       };
@@ -116,7 +115,8 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
       total,
       functionName,
       endpointName: target.name,
-      hasSearchAttributes: temporal.hasSearchAttributes,
+      hasSearchAttributes: temporal.searchAttributes.size > 0,
+      searchAttributes: [...temporal.searchAttributes],
       submissionsQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
     };
   }

@@ -1,5 +1,5 @@
 import { PublishError } from '../broker';
-import { raisedException } from '../contracts/exceptions';
+import { exceptionLineOf, raisedException } from '../contracts/exceptions';
 import { encodeFrame, type ResultData } from '../contracts/frames';
 import { groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
 import { retryDelayMs } from '../contracts/policy';
@@ -16,7 +16,7 @@ import {
   type Completed,
   type RetryFacts,
 } from '../platform/store/answers';
-import { listOpenSubmissions, listOpenTasks, type OpenTask } from '../platform/store/open-tasks';
+import { listOpenSubmissions, listOpenTasks, listQueueIds, type OpenTask } from '../platform/store/open-tasks';
 import type { ActivityDeps } from './deps';
 import { missedNudges } from './missed-nudges';
 
@@ -93,10 +93,11 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
 export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise<void> {
   await deliver(deps, stage.deliver);
   await failPoint('deliver');
-  const nudged = new Set<string>();
+  const nudged = new Map<string, string>();
   for (const row of stage.completed) {
     // A duplicate that was not marked delivered may come from a crash before the nudge.
-    if (row.nudge || (row.verdict === 'duplicate' && !row.delivered)) nudged.add(row.submissionId);
+    const isNudged = row.nudge || (row.verdict === 'duplicate' && !row.delivered);
+    if (isNudged && row.workflowId !== null) nudged.set(row.submissionId, row.workflowId);
   }
   await nudgeAll(deps, [...nudged]);
   await failPoint('nudge');
@@ -144,13 +145,13 @@ async function publishAnswer(deps: ActivityDeps, { taskId, ownerId, taskGroupId,
 }
 
 /** A nudge that Temporal does not take is left to the sweep: results must not be received again because of it. */
-async function nudgeAll(deps: ActivityDeps, submissionIds: readonly string[]): Promise<void> {
-  for (let at = 0; at < submissionIds.length; at += MAX_CONCURRENT_NUDGES) {
-    const batch = submissionIds.slice(at, at + MAX_CONCURRENT_NUDGES);
+async function nudgeAll(deps: ActivityDeps, submissions: readonly (readonly [string, string])[]): Promise<void> {
+  for (let at = 0; at < submissions.length; at += MAX_CONCURRENT_NUDGES) {
+    const batch = submissions.slice(at, at + MAX_CONCURRENT_NUDGES);
     await Promise.all(
-      batch.map(async (id) => {
+      batch.map(async ([id, workflowId]) => {
         try {
-          if (!(await deps.temporal.nudge(id))) missedNudges.add(id);
+          if (!(await deps.temporal.nudge(workflowId))) missedNudges.add(id);
         } catch (error) {
           missedNudges.add(id);
           deps.log.debug({ err: error, submissionId: id }, 'Temporal did not take a nudge; the sweep repeats it');
@@ -181,7 +182,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
     ...base,
     state: code === 'Cancelled' ? 'cancelled' : 'failed',
     frame: result.body,
-    ...(retryMs === undefined ? {} : { retryMs }),
+    ...(retryMs === undefined ? {} : { retryMs, error: exceptionLineOf(data.data) }),
   };
 }
 
@@ -290,6 +291,12 @@ export async function endTasksOfEndpoint(deps: ActivityDeps, endpointId: string)
   for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
     const reason = { state: 'failed', code: 'EndpointDeleted', text } as const;
     await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
+  }
+  // Their workflows end and say that the endpoint was deleted.
+  for (const endpointQueueId of await listQueueIds(deps.db, endpointId)) {
+    await deps.temporal
+      .signalChanged(endpointQueueId)
+      .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'a deleted endpoint still shows its workflow'));
   }
 }
 

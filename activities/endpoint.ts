@@ -1,7 +1,9 @@
 import { Context } from '@temporalio/activity';
 
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
+import type { QueueState } from '../contracts/submission';
 import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store/claims';
+import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
 import { dispatchClaim } from './publish-tasks';
@@ -18,6 +20,8 @@ const MIN_BATCH = 100;
 /** Empty claims at a window with room before the pump checks whether any task waits; 50 ms each. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
+const EMPTY_QUEUE: QueueState = { inHand: 0, window: 0, workers: 0, waiting: 0, owners: 0, ownerNames: [], oldestMs: null };
+
 export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePlaces): EndpointActivities {
   return {
     async pump({ taskQueueId: endpointQueueId }) {
@@ -31,6 +35,11 @@ export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePla
         clearInterval(heartbeat);
         places.close();
       }
+    },
+
+    async observeQueue({ taskQueueId: endpointQueueId }) {
+      if (await isQueueGone(deps.db, endpointQueueId)) return { ...EMPTY_QUEUE, isGone: true };
+      return { ...(await readQueueState(deps.db, endpointQueueId)), isGone: false };
     },
   };
 }

@@ -6,7 +6,7 @@ import { submissionIdOf } from '../contracts/ids';
 import { openStateOf } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
 import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
-import { readProgress, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
+import { readProgress, readQueueState, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
@@ -21,7 +21,28 @@ async function unlessGone<T>(read: Promise<T>): Promise<T> {
   }
 }
 
+/** The workflow of an offline endpoint shows what waits; it counts at most so often. */
+const SHOW_INTERVAL_MS = 10_000;
+/** Submissions come in groups: one signal shows several. */
+const SHOW_DELAY_MS = 2_000;
+const MAX_REMEMBERED = 10_000;
+
 export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
+  const shownAt = new Map<string, number>();
+
+  /** Has the endpoint's workflow count what waits. A signal that is lost only delays what people see. */
+  function showWaiting(endpointQueueId: string): void {
+    if (Date.now() - (shownAt.get(endpointQueueId) ?? 0) < SHOW_INTERVAL_MS) return;
+    if (shownAt.size >= MAX_REMEMBERED) shownAt.clear();
+    shownAt.set(endpointQueueId, Date.now());
+    const timer = setTimeout(() => {
+      deps.temporal
+        .signalChanged(endpointQueueId)
+        .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'an endpoint does not show what waits'));
+    }, SHOW_DELAY_MS);
+    timer.unref();
+  }
+
   return {
     async dispatch({ submissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore }) {
       const { attempt, isLocal } = activityInfo();
@@ -37,11 +58,13 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
         }
       }
       const state = await readWaiting(deps.db, submissionId, endpointQueueId);
+      if (!state.isOnline && state.waiting > 0) showWaiting(endpointQueueId);
       return {
         waiting: state.waiting,
         isStartedElsewhere: own + state.waiting < openBefore,
         endpointOnline: state.isOnline,
         endpointSinceMs: state.changedAt.getTime(),
+        ...(state.isOnline && state.waiting > 0 ? { queue: await readQueueState(deps.db, endpointQueueId) } : {}),
       };
     },
 

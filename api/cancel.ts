@@ -22,8 +22,8 @@ export function createCancel(deps: ActivityDeps): Cancel {
       return { cancelled };
     }
     const open = await listOpenSubmissions(deps.db, target);
-    await concurrently(MAX_CONCURRENT_CANCELS, open, async ({ id, endpointQueueId }) => {
-      if (await deps.temporal.cancelSubmission(id)) return;
+    await concurrently(MAX_CONCURRENT_CANCELS, open, async ({ id, workflowId, endpointQueueId }) => {
+      if (await deps.temporal.cancelSubmission(workflowId)) return;
       // No workflow runs: it has not started yet or was terminated. End the tasks in the store instead.
       const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
       await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);

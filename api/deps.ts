@@ -40,6 +40,8 @@ export interface ApiDeps {
   flowStarts: Pick<FlowStarts, 'start' | 'cancel'>;
   schedules: Schedules;
   /** The state of each engine, by name. */
+  /** The latest run of a workflow in Temporal; undefined when that is not known now. */
+  latestRunOf: (workflowId: string) => Promise<string | undefined>;
   readiness: () => Promise<Record<string, EngineState>>;
   /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;

@@ -104,6 +104,7 @@ async function main(): Promise<void> {
     requeue: createRequeue(publisher),
     flowStarts: createFlowStarts({ db, temporal, config, log }),
     schedules: createSchedules(temporal, config),
+    latestRunOf: (workflowId) => temporal.latestRunOf(workflowId).catch(() => undefined),
     readiness,
     brokerAuthority: authority,
     groupWatch,

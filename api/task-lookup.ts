@@ -1,17 +1,27 @@
 import { TerminalError } from '../contracts/errors';
 import { idTimeMs } from '../contracts/ids';
-import type { Identity } from '../platform/access';
+import { decide, type Action, type Identity } from '../platform/access';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/store/database';
+import { findSubmission, type SubmissionRow } from '../platform/store/submission-list';
 import { findTask, findTaskGroup, type TaskGroupRow, type TaskRow } from '../platform/store/tasks';
 
-/** Functions that find a task or task group of the caller, or throw the error for the caller. */
+/**
+ * Functions that find a task, a submission or a task group for an action of the caller, or throw the error for the caller.
+ * What the caller may not see gets the same error as what does not exist.
+ */
 
 const DAY_MS = 86_400_000;
 
-export async function requireTask(db: Database, config: Config, identity: Identity, id: string): Promise<TaskRow> {
-  const row = await findTask(db, identity.id, id);
-  if (row) return row;
+export async function requireTask(
+  db: Database,
+  config: Config,
+  identity: Identity,
+  id: string,
+  action: Action = 'read',
+): Promise<TaskRow> {
+  const row = await findTask(db, id);
+  if (row && decide(identity, action, { kind: 'task', ownerId: row.ownerId }) === 'allow') return row;
   // Invented IDs of the same age get the same error, so it reveals nothing about other owners' tasks.
   const goneMs = idTimeMs(id) + config.FUNCX_RETENTION_DAYS * DAY_MS;
   const isOurs = id[14] === '8';
@@ -26,9 +36,25 @@ export async function requireTask(db: Database, config: Config, identity: Identi
   });
 }
 
-export async function requireTaskGroup(db: Database, identity: Identity, id: string): Promise<TaskGroupRow> {
-  const row = await findTaskGroup(db, identity.id, id);
-  if (!row) {
+export async function requireSubmission(
+  db: Database,
+  identity: Identity,
+  id: string,
+  action: Action = 'read',
+): Promise<SubmissionRow> {
+  const row = await findSubmission(db, id);
+  if (row && decide(identity, action, { kind: 'submission', ownerId: row.ownerId }) === 'allow') return row;
+  throw new TerminalError('SUBMISSION_NOT_FOUND', `you have no submission ${id}; check the ID and the identity that you use`);
+}
+
+export async function requireTaskGroup(
+  db: Database,
+  identity: Identity,
+  id: string,
+  action: Action = 'read',
+): Promise<TaskGroupRow> {
+  const row = await findTaskGroup(db, id);
+  if (!row || decide(identity, action, { kind: 'task group', ownerId: row.ownerId }) !== 'allow') {
     throw new TerminalError('GROUP_NOT_FOUND', `you have no task group ${id}; check the ID and the identity that you use`, {
       subject: { kind: 'task group', ids: [id] },
     });

@@ -15,6 +15,15 @@ export function parseId(text: string): string {
   return id;
 }
 
+/** An id, its first characters, or a task as `<submission>/<index>`. */
+export function parseIdStart(text: string): string {
+  const id = text.toLowerCase();
+  if (/^[0-9a-f]{4}[0-9a-f-]{0,32}(\/[1-9]\d{0,5})?$/.test(id)) return id;
+  throw new InvalidArgumentError(
+    'an id is a UUID, such as 01a20d0e-44fc-8a94-89f5-f7be3a500001, or its first characters, at least 4.',
+  );
+}
+
 export function parsePositive(text: string): number {
   const value = Number(text);
   if (!(value > 0) || !Number.isFinite(value)) throw new InvalidArgumentError('give a number above 0.');

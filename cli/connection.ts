@@ -15,6 +15,8 @@ export interface Connection {
   caFile: string | null;
   /** Of the results socket, where it is known. */
   wsUrl?: string;
+  /** Of the Temporal server, where it is known. */
+  temporalAddress?: string;
 }
 
 interface Identity {
@@ -33,8 +35,9 @@ export function connectionOfSystem(dataDir: string): Connection {
     throw new UserError(`There is no system in ${layoutOf(dataDir).dataDir}; start one with "npm run up".`);
   if (identity === undefined)
     throw new UserError(`${state.identity_file} cannot be read; ask its owner for an identity of your own.`);
-  const { api_url: apiUrl, ws_url: wsUrl, ca_file: caFile } = state;
-  return { apiUrl, wsUrl, clientId: identity.client_id, clientSecret: identity.client_secret, caFile };
+  const { api_url: apiUrl, ws_url: wsUrl, temporal_address: temporalAddress, ca_file: caFile } = state;
+  const { client_id: clientId, client_secret: clientSecret } = identity;
+  return { apiUrl, wsUrl, temporalAddress, clientId, clientSecret, caFile };
 }
 
 /** The service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else the system in the data folder. */

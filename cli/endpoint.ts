@@ -7,10 +7,11 @@ import { findConnection, withClient } from './connection';
 import { agentLog, findLocalAgent, forgetAgent, listLocalAgents, startAgent, stopAgent } from './local-agents';
 import { findEndpoint, findFunction, findGroup } from './lookup';
 import { readSettings, type AgentSettings } from './agent-settings';
-import { addCommonOptions, print, printFields, printJson, printTable } from './output';
+import { addCommonOptions, failing, good, print, printFields, printJson, printTable, showDuration, showTime } from './output';
 
 import type { Command } from 'commander';
 
+import type { Client, EndpointState } from '../sdk';
 import type { LocalAgent, StartOptions } from './local-agents';
 import type { CommonOptions } from './output';
 
@@ -74,7 +75,11 @@ interface ListedEndpoint {
 
 async function list(options: CommonOptions & { all?: boolean }): Promise<void> {
   const locals = listLocalAgents(layoutOf(options.dataDir));
-  const known = await withClient(options, (client) => client.endpoints({ role: options.all === true ? 'any' : 'owner' }));
+  const { known, others } = await withClient(options, async (client) => {
+    const own = await client.endpoints({ role: options.all === true ? 'any' : 'owner' });
+    const unlisted = locals.filter(({ id }) => !own.some(({ uuid }) => uuid === id));
+    return { known: own, others: new Map(await Promise.all(unlisted.map((local) => presenceOf(client, local)))) };
+  });
   const listed: ListedEndpoint[] = known.map((endpoint) => {
     const local = locals.find(({ id }) => id === endpoint.uuid);
     return {
@@ -89,7 +94,16 @@ async function list(options: CommonOptions & { all?: boolean }): Promise<void> {
   });
   // Never registered, deleted, or of another service or owner.
   for (const { name, id, pid, dir } of locals.filter((local) => !listed.some((endpoint) => endpoint.id === local.id))) {
-    listed.push({ name, id, status: 'offline', kind: 'agent', public: false, pid, dir });
+    const seen = others.get(dir);
+    listed.push({
+      name,
+      id,
+      status: seen?.status ?? 'offline',
+      kind: seen?.kind ?? 'agent',
+      public: seen?.public ?? false,
+      pid,
+      dir,
+    });
   }
   if (options.json === true) return printJson({ endpoints: listed });
   printTable(
@@ -104,26 +118,69 @@ async function list(options: CommonOptions & { all?: boolean }): Promise<void> {
   );
 }
 
+/** An agent of this machine may serve an endpoint of another owner: it is shown as it is, where it may be seen. */
+async function presenceOf(client: Client, { id, dir }: LocalAgent): Promise<[string, EndpointState | undefined]> {
+  if (id === null) return [dir, undefined];
+  const state = await client.endpointState(id).catch((error: unknown) => {
+    if (error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND') return undefined;
+    throw error;
+  });
+  return [dir, state];
+}
+
 async function status(name: string, options: CommonOptions): Promise<void> {
   const local = localOf(options, name);
-  const answer = await withClient(options, async (client) => {
+  const { report, state } = await withClient(options, async (client) => {
     const id = local?.id ?? (await findEndpoint(client, name));
-    return { ...(await client.endpoint(id)), ...(await client.endpointStatus(id)) };
+    return { report: await client.endpointStatus(id), state: await client.endpointState(id) };
   });
   const settings = local === undefined ? {} : readSettings(local.dir);
   const agent = local === undefined ? null : { pid: local.pid, dir: local.dir, log: agentLog(local.dir), ...settings };
   if (options.json === true) {
-    return printJson({ name: answer.name, id: answer.uuid, status: answer.status, details: answer.details, agent });
+    const { endpoint_id: id, ...rest } = state;
+    return printJson({ ...rest, id, details: report.details, agent });
   }
-  printFields([
-    ['name', answer.name],
-    ['id', answer.uuid],
-    ['status', answer.status],
-    ['kind', answer.public ? `${answer.kind}, public` : answer.kind],
-    ...(agent === null ? [] : ([['agent here', agent.pid === null ? 'stopped' : `process ${agent.pid}`]] as const)),
-    ...(local === undefined || local.isSystems ? [] : ([['packages', packagesLine(settings)]] as const)),
-    ['last report', JSON.stringify(answer.details)],
-  ]);
+  const isOwn = local !== undefined && !local.isSystems;
+  printFields([...statusFields(state, report.details, agent), ...(isOwn ? [['packages', packagesLine(settings)] as const] : [])]);
+  const isStopped = state.status === 'offline' && local?.isSystems === false && local.pid === null;
+  if (isStopped) print(`\nStart its agent again: funcx endpoint start ${state.name}`);
+}
+
+type Field = readonly [string, string];
+
+function statusFields(
+  state: EndpointState,
+  details: Record<string, unknown>,
+  agent: { pid: number | null; log: string } | null,
+): Field[] {
+  const { status: presence, since, waiting_since: oldest } = state;
+  const shown = presence === 'online' ? good(presence) : failing(presence);
+  const ago = since === null ? '' : ` since ${showTime(since)} (${showDuration(Date.now() - Date.parse(since))})`;
+  const whose = state.waiting_owners.length === 0 ? '' : `, of ${state.waiting_owners.join(', ')}`;
+  const waits =
+    state.waiting === 0
+      ? 'nothing'
+      : `${state.waiting} tasks${whose}${oldest === null ? '' : `, the oldest since ${showTime(oldest)}`}`;
+  const fact = (label: string, value: unknown): Field[] =>
+    typeof value === 'string' || typeof value === 'number' ? [[label, String(value)]] : [];
+  const idle = typeof details.idle_workers === 'number' ? `, ${details.idle_workers} idle at the last report` : '';
+  return [
+    ['name', state.name],
+    ['id', state.endpoint_id],
+    ['status', presence === 'offline' && since === null ? `${shown}: no agent of it was ever online` : shown + ago],
+    ['waiting', waits],
+    ['in hand', `${state.in_hand} of at most ${state.window} tasks`],
+    ['workers', `${state.workers}${idle}`],
+    ['kind', state.public ? `${state.kind}, public` : state.kind],
+    ['owner', state.owner_name],
+    ...(state.last_heartbeat_at === null ? [] : [['last heard', showTime(state.last_heartbeat_at)] as const]),
+    ...fact('host', details.hostname),
+    ...fact('version', details.agent_version),
+    ...(agent === null
+      ? []
+      : [['agent here', agent.pid === null ? 'stopped' : `process ${agent.pid}`] as const, ['log', agent.log] as const]),
+    ['in Temporal', state.temporal_url],
+  ];
 }
 
 function packagesLine({ python, taskDirectories }: AgentSettings): string {

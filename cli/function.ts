@@ -1,3 +1,5 @@
+import { BUFFER, unpackBuffers } from '../contracts/packing';
+
 import { parseCount, parsePositive } from './arguments';
 import { withClient } from './connection';
 import { readFunction } from './function-source';
@@ -7,6 +9,8 @@ import { addCommonOptions, print, printFields, printJson, printTable, showTime }
 import type { Command } from 'commander';
 
 import type { CommonOptions } from './output';
+
+const SOURCES = [BUFFER.pythonSource, BUFFER.javascriptSource, BUFFER.shell];
 
 interface RegisterOptions extends CommonOptions {
   description?: string;
@@ -73,10 +77,19 @@ async function show(name: string, options: CommonOptions): Promise<void> {
     ['name', fn.function_name],
     ['id', fn.function_uuid],
     ['owner', fn.owner_id],
-    ['description', fn.description ?? ''],
+    ...(fn.description === null ? [] : [['description', fn.description] as const]),
     ['registered', showTime(fn.created_at)],
   ]);
-  print(`\n${fn.function_code}`);
+  print(`\n${sourceOf(fn.function_code)}`);
+}
+
+/** The source within the packed code; a sentence where the code is serialized. */
+function sourceOf(packed: string): string {
+  const [buffer] = unpackBuffers(packed);
+  const isSource = SOURCES.some((identifier) => identifier === buffer?.identifier);
+  if (buffer === undefined || !isSource)
+    return `The code is serialized by the client (${packed.length} characters); --json prints it.`;
+  return buffer.body.slice(buffer.body.indexOf(':') + 1);
 }
 
 async function remove(name: string, options: CommonOptions): Promise<void> {

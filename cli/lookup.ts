@@ -1,50 +1,108 @@
-import { isUuid } from '../contracts/ids';
+import { isUuid, taskIdOf, taskIndexOf } from '../contracts/ids';
 import { UserError } from '../local/machine/user-error';
 
-import type { Client } from '../sdk';
+import type { Client, TasksOf } from '../sdk';
+
+/** What a person means by a name, an id or the first characters of an id. */
 
 interface Named {
   id: string;
   name: string;
 }
 
-/** The id of an endpoint given by name or id: your own, else one that is shared with you. */
-export async function findEndpoint(client: Client, nameOrId: string): Promise<string> {
-  if (isUuid(nameOrId.toLowerCase())) return nameOrId.toLowerCase();
+/** Fewer characters are more likely a name. */
+const ID_START = /^[0-9a-f]{4}[0-9a-f-]{0,32}$/i;
+const MAX_NAMES = 20;
+
+/** The id of an endpoint: your own, else one that is shared with you. Of several with this name, your newest. */
+export async function findEndpoint(client: Client, wanted: string): Promise<string> {
+  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
   const toNamed = ({ uuid, name }: { uuid: string; name: string }): Named => ({ id: uuid, name });
-  const own = (await client.endpoints()).map(toNamed);
-  if (own.some(({ name }) => name === nameOrId)) return theOne('endpoint', nameOrId, own);
-  return theOne('endpoint', nameOrId, (await client.endpoints({ role: 'any' })).map(toNamed));
+  const own = (await client.endpoints()).map(toNamed).reverse(); // the service lists the oldest first
+  const found = newest(wanted, own);
+  if (found !== undefined) return found;
+  const all = (await client.endpoints({ role: 'any' })).map(toNamed);
+  return theOne('endpoint', wanted, all);
 }
 
-/** The id of one of your functions, given by name or id. */
-export async function findFunction(client: Client, nameOrId: string): Promise<string> {
-  if (isUuid(nameOrId.toLowerCase())) return nameOrId.toLowerCase();
-  const functions = await client.functions();
-  return theOne(
-    'function',
-    nameOrId,
-    functions.map(({ function_uuid: id, function_name: name }) => ({ id, name })),
+/** The id of one of your functions; of several with this name, the newest. */
+export async function findFunction(client: Client, wanted: string): Promise<string> {
+  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
+  const own = (await client.functions()).map(({ function_uuid: id, function_name: name }) => ({ id, name }));
+  return newest(wanted, own) ?? theOne('function', wanted, own);
+}
+
+/** The id of a group of identities that you own or are in. */
+export async function findGroup(client: Client, wanted: string): Promise<string> {
+  if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
+  return theOne('group', wanted, await client.groups());
+}
+
+/** The id of a submission. */
+export async function findSubmission(client: Client, wanted: string): Promise<string> {
+  const id = wanted.toLowerCase();
+  if (isUuid(id)) return id;
+  const found = (await client.submissions({ prefix: id, limit: MAX_NAMES })).map(({ submission_id: one }) => one);
+  return theOnly('submission', wanted, found);
+}
+
+/** The id of a task: whole, `<submission>/<index>`, or a submission of one task. */
+export async function findTask(client: Client, wanted: string): Promise<string> {
+  const id = wanted.toLowerCase();
+  if (isUuid(id) && !isSubmissionId(id)) return id;
+  const [start = '', index] = id.split('/', 2);
+  const submissionId = await findSubmission(client, start);
+  if (index !== undefined) {
+    return taskIdOf(submissionId, Number(index));
+  }
+  const { total } = await client.submission(submissionId);
+  if (total === 1) return taskIdOf(submissionId, 1);
+  throw new UserError(
+    `${wanted} is a submission of ${total} tasks; say which, from ${start}/1 to ${start}/${total}, or list them: funcx task list --submission ${start}`,
   );
 }
 
-/** The id of a group that you own or are in, given by name or id. */
-export async function findGroup(client: Client, nameOrId: string): Promise<string> {
-  if (isUuid(nameOrId.toLowerCase())) return nameOrId.toLowerCase();
-  return theOne('group', nameOrId, await client.groups());
+/** A submission, a task group or a task by its id; submissions and task groups also by the start of their id. */
+export async function findWork(client: Client, wanted: string): Promise<TasksOf | { taskId: string }> {
+  const id = wanted.toLowerCase();
+  if (id.includes('/')) return { taskId: await findTask(client, id) };
+  if (isUuid(id)) return isOurs(id) ? (isSubmissionId(id) ? { submissionId: id } : { taskId: id }) : { taskGroupId: id };
+  const submissions = (await client.submissions({ prefix: id, limit: MAX_NAMES })).map(({ submission_id: one }) => one);
+  if (submissions.length > 0) return { submissionId: theOnly('submission', wanted, submissions) };
+  const recent = await client.submissions({ limit: 1_000 });
+  const groups = [...new Set(recent.map(({ task_group_id: group }) => group).filter((group) => group.startsWith(id)))];
+  return { taskGroupId: theOnly('submission or task group', wanted, groups) };
 }
 
-const MAX_NAMES = 20;
+/** Submissions and tasks have IDs of version 8. */
+const isOurs = (id: string): boolean => id[14] === '8';
+const isSubmissionId = (id: string): boolean => isOurs(id) && taskIndexOf(id) === 0;
+
+function theOnly(kind: string, wanted: string, ids: readonly string[]): string {
+  const [first] = ids;
+  if (first === undefined) throw new UserError(`You have no ${kind} whose id starts with "${wanted}".`);
+  if (ids.length > 1) throw new UserError(`"${wanted}" is the start of ${ids.length} ids; give more of it: ${ids.join(', ')}.`);
+  return first;
+}
+
+/** The first of this name in a list that starts with the newest. */
+const newest = (wanted: string, candidates: readonly Named[]): string | undefined =>
+  candidates.find(({ name }) => name === wanted)?.id;
 
 function theOne(kind: string, wanted: string, candidates: readonly Named[]): string {
   const found = candidates.filter(({ name }) => name === wanted);
-  if (found.length === 1 && found[0] !== undefined) return found[0].id;
-  if (found.length > 1)
-    throw new UserError(
-      `${found.length} ${kind}s are named "${wanted}"; give the id: ${found
-        .map(({ id }) => id)
-        .slice(0, MAX_NAMES)
-        .join(', ')}.`,
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only.id;
+  if (found.length > 1) {
+    const ids = found.map(({ id }) => id).slice(0, MAX_NAMES);
+    throw new UserError(`${found.length} ${kind}s are named "${wanted}"; give the id: ${ids.join(', ')}.`);
+  }
+  const starting = ID_START.test(wanted) ? candidates.filter(({ id }) => id.startsWith(wanted.toLowerCase())) : [];
+  if (starting.length > 0)
+    return theOnly(
+      kind,
+      wanted,
+      starting.map(({ id }) => id),
     );
   const known = [...new Set(candidates.map(({ name }) => name))].slice(0, MAX_NAMES).join(', ');
   throw new UserError(`There is no ${kind} named "${wanted}"${known === '' ? '' : `; there are: ${known}`}.`);

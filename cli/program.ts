@@ -1,17 +1,24 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { Command } from 'commander';
 
 import { addLocalCommands } from '../local/commands';
 
+import { REPOSITORY } from '../local/machine/layout';
+
+import { addCompletionCommands } from './completion';
 import { addDeadLetterCommands } from './dead-letters';
 import { addConnectCommand } from './connect';
 import { addEndpointCommands } from './endpoint';
-import { addEnvCommand } from './env';
+import { addEnvCommands } from './env';
 import { addFlowCommands } from './flow';
 import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
 import { addLimitCommands } from './limits';
 import { addPipelineCommands } from './pipeline';
+import { addRetryCommand } from './retry';
 import { addRunCommand } from './run';
 import { addScheduleCommands } from './schedule';
 import { addSubmissionCommands } from './submission';
@@ -23,6 +30,9 @@ import { addWatchCommand } from './watch';
 export function createProgram(): Command {
   const program = new Command('funcx')
     .description('funcX on Temporal: run functions on endpoints')
+    .version(readVersion(), '--version', 'print the version')
+    // "task" has options, and so has "task list".
+    .enablePositionalOptions()
     .showHelpAfterError('(add --help for more)')
     .addHelpText(
       'after',
@@ -31,7 +41,7 @@ Commands talk to the service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIEN
 data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
     );
   addLocalCommands(program);
-  addEnvCommand(program);
+  addEnvCommands(program);
   addConnectCommand(program);
   addRunCommand(program);
   addFunctionCommands(program);
@@ -41,11 +51,18 @@ data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command
   addSubmissionCommands(program);
   addTaskCommands(program);
   addLogsCommand(program);
+  addRetryCommand(program);
   addWatchCommand(program);
   addPipelineCommands(program);
   addIdentityCommands(program);
   addGroupCommands(program);
   addDeadLetterCommands(program);
   addLimitCommands(program);
+  addCompletionCommands(program);
   return program;
+}
+
+function readVersion(): string {
+  const { version } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as { version: string };
+  return version;
 }

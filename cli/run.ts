@@ -6,6 +6,8 @@ import { parseJsonArray, parseJsonObject, parsePositive } from './arguments';
 import { withClient } from './connection';
 import { readFunction } from './function-source';
 import { findEndpoint } from './lookup';
+import { readArgumentSets, runMap } from './map';
+import { registerOnce } from './register-once';
 import { addCommonOptions, print } from './output';
 import { outputOf, printOutput } from './task-output';
 import { noteOf, showValue, writeValue } from './value';
@@ -25,6 +27,7 @@ interface RunOptions extends CommonOptions {
   endpoint: string;
   args: unknown[];
   kwargs: Record<string, unknown>;
+  map?: string;
   timeout?: number;
   output?: string;
 }
@@ -35,13 +38,15 @@ export function addRunCommand(program: Command): void {
     .requiredOption('--endpoint <name|id>', 'where to run it')
     .option('--args <json|@file>', 'positional arguments, a JSON array', parseJsonArray, [])
     .option('--kwargs <json|@file>', 'keyword arguments, a JSON object', parseJsonObject, {})
+    .option('--map <file>', 'one call for each argument set of this file, a JSON value a line; "-" reads standard input')
     .option('--output <file>', 'write the value to this file: text and bytes as they are, else JSON, else a pickle')
     .option('--timeout <seconds>', 'stop waiting after this time; the task goes on', parsePositive)
     .addHelpText(
       'after',
       '\nThe whole file is sent; what it guards with __name__ == "__main__" does not run. A Python value that is not JSON is' +
         ' shown by its repr. What the function prints is printed here when it ends.\nWith --json: {"task_id", "value"} or {"task_id", "exception"}; numbers are as the function wrote' +
-        ' them, NaN too. The exit code is 1 when the function failed.',
+        ' them, NaN too. The exit code is 1 when the function failed.\n\nExamples:\n  funcx run examples/hello.py --endpoint local --args \'["Ada"]\'\n' +
+        '  printf \'["Ada"]\\n["Grace"]\\n\' | funcx run examples/hello.py --endpoint local --map -',
     )
     .action((reference: string, options: RunOptions) => withClient(options, (client) => run(client, reference, options)));
 }
@@ -49,7 +54,9 @@ export function addRunCommand(program: Command): void {
 async function run(client: Client, reference: string, options: RunOptions): Promise<void> {
   const source = readFunction(reference);
   const endpointId = await findEndpoint(client, options.endpoint);
-  const functionId = await client.registerFunction(source);
+  const sets = options.map === undefined ? undefined : readArgumentSets(options.map);
+  const functionId = await registerOnce(client, source);
+  if (sets !== undefined) return runMap(client, { endpointId, functionId, sets }, options.json === true);
   const { taskIds } = await client.submit(endpointId, [{ functionId, args: options.args, kwargs: options.kwargs }]);
   const [taskId = ''] = taskIds; // one call, one id
   const asJson = options.json === true;

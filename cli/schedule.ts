@@ -108,7 +108,7 @@ async function create(name: string, options: CreateOptions): Promise<void> {
   if (options.json === true) return printJson(made);
   const next = made.next_times[0];
   print(
-    `Schedule ${made.name} (${made.schedule_id}) is due ${next === undefined ? 'at no time yet' : `next at ${showTime(next)} UTC`}.`,
+    `Schedule ${made.name} (${made.schedule_id}) is due ${next === undefined ? 'at no time yet' : `next at ${showTime(next)}`}.`,
   );
 }
 
@@ -137,7 +137,7 @@ async function list(options: CommonOptions): Promise<void> {
   const schedules = await all(options.dataDir);
   if (options.json === true) return printJson({ schedules });
   printTable(
-    ['NAME', 'SCHEDULE', 'WHEN', 'NEXT (UTC)', 'FLOW'],
+    ['NAME', 'SCHEDULE', 'WHEN', 'NEXT', 'FLOW'],
     schedules.map((one) => [one.name, one.schedule_id, whenOf(one), nextOf(one), one.flow_title]),
   );
 }

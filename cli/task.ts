@@ -1,9 +1,11 @@
 import { isEndState } from '../contracts/states';
 import { UserError } from '../local/machine/user-error';
 
-import { parseId, parsePositive } from './arguments';
+import { parseIdStart, parsePositive } from './arguments';
 import { withClient } from './connection';
-import { addCommonOptions, print, printFields, printJson } from './output';
+import { findTask, findWork } from './lookup';
+import { addCommonOptions, print, printFields, printJson, showDuration, showTime } from './output';
+import { addTaskListCommand, paintTaskState } from './task-list';
 import { outputOf } from './task-output';
 import { noteOf, showValue, writeValue } from './value';
 
@@ -16,23 +18,24 @@ const LONG_POLL_S = 20;
 
 /** `task` and `cancel`. */
 export function addTaskCommands(program: Command): void {
-  addCommonOptions(program.command('task').description('show the state of a task, with its result or traceback'))
-    .argument('<id>', 'the task', parseId)
+  // Options behind "list" are those of "list".
+  const task = program
+    .command('task')
+    .description('show the state of a task, with its result or traceback')
+    .enablePositionalOptions();
+  addCommonOptions(task)
+    .argument('<id>', 'the task, or <submission>/<index>; the first characters of an id are enough', parseIdStart)
     .option('--wait <seconds>', 'wait this long for its end', parsePositive)
     .option('--output <file>', 'write the value to this file: text and bytes as they are, else JSON, else a pickle')
     .action((id: string, options: TaskOptions) => showTask(id, options));
+  addTaskListCommand(task);
 
   const cancel = program.command('cancel').description('cancel what has no answer yet');
-  const kinds = {
-    task: async (client: Client, id: string): Promise<number> => Number(await client.cancelTask(id)),
-    submission: (client: Client, id: string): Promise<number> => client.cancelSubmission(id),
-    group: (client: Client, id: string): Promise<number> => client.cancelGroup(id),
-  };
-  for (const [kind, act] of Object.entries(kinds)) {
+  for (const kind of ['task', 'submission', 'group'] as const) {
     const what = kind === 'task' ? 'cancel a task' : `cancel every open task of a ${kind === 'group' ? 'task group' : kind}`;
     addCommonOptions(cancel.command(kind).description(what))
-      .argument('<id>', `the ${kind}`, parseId)
-      .action((id: string, options: CommonOptions) => cancelWith(act, id, options));
+      .argument('<id>', `the ${kind}; the first characters of its id are enough`, parseIdStart)
+      .action((id: string, options: CommonOptions) => cancelOne(kind, id, options));
   }
 }
 
@@ -41,11 +44,12 @@ interface TaskOptions extends CommonOptions {
   output?: string;
 }
 
-async function showTask(id: string, options: TaskOptions): Promise<void> {
-  const task = await withClient(options, (client) => readTask(client, id, options.wait ?? 0));
+async function showTask(wanted: string, options: TaskOptions): Promise<void> {
+  const task = await withClient(options, async (client) => readTask(client, await findTask(client, wanted), options.wait ?? 0));
   const value = task.result === undefined ? undefined : showValue(task.result, task.details);
   if (options.output !== undefined) {
-    if (task.result === undefined) throw new UserError(`Task ${id} is ${task.state} and has no value; nothing was written.`);
+    if (task.result === undefined)
+      throw new UserError(`Task ${task.task_id} is ${task.state} and has no value; nothing was written.`);
     process.stderr.write(`${writeValue(options.output, task.result, task.details)}\n`);
   }
   if (options.json === true) {
@@ -53,12 +57,20 @@ async function showTask(id: string, options: TaskOptions): Promise<void> {
     print(value === undefined ? text : `${text.slice(0, -2)},\n  "value": ${value.json}\n}`);
     return;
   }
+  const time = (iso: string | null | undefined, otherwise: string): string => (iso ? showTime(iso) : otherwise);
   printFields([
     ['task', task.task_id],
-    ['state', task.error_code === undefined ? task.state : `${task.state} (${task.error_code})`],
+    ['state', paintTaskState(task.error_code === undefined ? task.state : `${task.state} (${task.error_code})`)],
+    ['function', `${task.function_name} (${task.function_id})`],
+    ['endpoint', `${task.endpoint_name} (${task.endpoint_id})`],
+    ...(task.host === undefined ? [] : [['host', task.host] as const]),
     ['attempt', String(task.attempt)],
-    ['function', task.function_id],
-    ['endpoint', task.endpoint_id],
+    ['submitted', showTime(task.submitted_at)],
+    ['dispatched', time(task.dispatched_at, 'not yet')],
+    ...(task.ran_ms === undefined ? [] : [['ran for', showDuration(task.ran_ms)] as const]),
+    ['answered', time(task.answered_at, 'not yet')],
+    ...(task.next_attempt_at === null ? [] : [['next try', showTime(task.next_attempt_at)] as const]),
+    ...(task.last_error === null ? [] : [['after', task.last_error] as const]),
     ['submission', task.submission_id],
     ['task group', task.task_group_id],
   ]);
@@ -82,12 +94,19 @@ async function readTask(client: Client, id: string, waitS: number): Promise<Task
   }
 }
 
-async function cancelWith(
-  act: (client: Client, id: string) => Promise<number>,
-  id: string,
-  options: CommonOptions,
-): Promise<void> {
-  const cancelled = await withClient(options, (client) => act(client, id));
+async function cancelOne(kind: 'task' | 'submission' | 'group', wanted: string, options: CommonOptions): Promise<void> {
+  const { id, cancelled } = await withClient(options, async (client) => {
+    if (kind === 'task') {
+      const id = await findTask(client, wanted);
+      return { id, cancelled: Number(await client.cancelTask(id)) };
+    }
+    const found = await findWork(client, wanted);
+    if (kind === 'submission' && 'submissionId' in found) {
+      return { id: found.submissionId, cancelled: await client.cancelSubmission(found.submissionId) };
+    }
+    const id = 'taskGroupId' in found ? found.taskGroupId : wanted.toLowerCase();
+    return { id, cancelled: kind === 'group' ? await client.cancelGroup(id) : await client.cancelSubmission(id) };
+  });
   if (options.json === true) printJson({ id, cancelled });
   else
     print(

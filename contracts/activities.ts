@@ -1,6 +1,6 @@
 import type { CallInput, CallOrigin, CallProgress, CallFailure, FailurePolicy, MapInput, OfflinePolicy } from './calls';
 import type { SubmissionState } from './states';
-import type { DispatchOutcome, EndReason, SubmissionInput, SubmissionProgress } from './submission';
+import type { DispatchOutcome, EndReason, QueueState, SubmissionInput, SubmissionProgress } from './submission';
 
 /**
  * The activities that workflows call. Workflows and activities share only these interfaces. Temporal schedules an activity
@@ -39,6 +39,13 @@ export interface PumpOutcome {
 export interface EndpointActivities {
   /** Dispatches waiting tasks until none wait or the endpoint is deleted. */
   pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
+  /** What the queue has to do, for the Temporal UI. */
+  observeQueue(input: { taskQueueId: string }): Promise<QueueReport>;
+}
+
+export interface QueueReport extends QueueState {
+  /** True when the endpoint was deleted. */
+  isGone: boolean;
 }
 
 export type AcceptCallInput = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
@@ -54,7 +61,10 @@ export interface AcceptedSubmissions {
   functionName: string;
   endpointName: string;
   submissions: { input: SubmissionInput; workflowId: string; url: string; summary: string }[];
+  /** Whether the server knows the search attributes of the releases before {@link searchAttributes}. */
   hasSearchAttributes: boolean;
+  /** The search attributes that the server knows. Absent in histories of earlier releases. */
+  searchAttributes?: string[];
   submissionsQueue: string;
 }
 

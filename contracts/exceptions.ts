@@ -84,3 +84,10 @@ function classWithoutTraceback(lines: readonly string[]): string | undefined {
 }
 
 const lastPart = (name: string): string => name.slice(name.lastIndexOf('.') + 1);
+
+const MAX_LINE_CHARS = 200;
+
+/** The last line of a traceback: the one that names the exception. At most 200 characters. */
+export function exceptionLineOf(text: string): string {
+  return (text.trimEnd().split('\n').at(-1) ?? '').slice(0, MAX_LINE_CHARS);
+}

@@ -59,6 +59,12 @@ export function idTimeMs(id: string): number {
   return parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
 }
 
+/** The lowest and the highest ID that start with these characters, with or without dashes. */
+export function idsOfPrefix(prefix: string): { from: string; to: string } {
+  const hex = prefix.toLowerCase().replaceAll('-', '');
+  return { from: fromHex(hex.padEnd(32, '0')), to: fromHex(hex.padEnd(32, 'f')) };
+}
+
 /** The lowest ID of a millisecond: the lower bound of a partition. */
 export function lowestIdAt(ms: number): string {
   return fromHex(BigInt(ms).toString(16).padStart(12, '0').padEnd(32, '0'));

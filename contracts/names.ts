@@ -26,18 +26,47 @@ export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
 
 export const WORKFLOW = { submission: 'submission', endpoint: 'endpoint' } as const;
-export const SIGNAL = { nudge: 'nudge', presence: 'presence', waiting: 'waiting' } as const;
+export const SIGNAL = { nudge: 'nudge', presence: 'presence', waiting: 'waiting', changed: 'changed' } as const;
 export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence' } as const;
 
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
-export const submissionWorkflowId = (submissionId: string): string => SUBMISSION_PREFIX + submissionId;
-/** The inverse of {@link submissionWorkflowId}; undefined for other workflows. */
+const UUID_CHARS = 36;
+/** Characters after the submission ID. */
+const MAX_LABEL_CHARS = 60;
+/** Of the function's name within them: the endpoint's name follows. */
+const MAX_FUNCTION_CHARS = 28;
+
+/**
+ * The ID of a new submission's workflow, such as `submission/<uuid>-add-x128-on-laptop`: in the list of the Temporal UI the ID
+ * is what people read. It is stored at accept and read from the store afterwards.
+ */
+export function makeSubmissionWorkflowId(
+  submissionId: string,
+  { functionName, total, endpointName }: { functionName: string; total: number; endpointName: string },
+): string {
+  const count = total === 1 ? '' : `-x${total}`;
+  const label = `-${plain(functionName, MAX_FUNCTION_CHARS)}${count}-on-`;
+  return SUBMISSION_PREFIX + submissionId + label + plain(endpointName, MAX_LABEL_CHARS - label.length);
+}
+
+/** A name in the letters that need no quoting in an address or a shell. */
+function plain(name: string, maxChars: number): string {
+  const kept = name.replace(/[^A-Za-z0-9._-]+/g, '_').replace(/^_+|_+$/g, '');
+  return (kept === '' ? 'unnamed' : kept).slice(0, maxChars);
+}
+
+/** The submission ID in a workflow ID of any version; undefined for other workflows. */
 export const submissionIdOfWorkflow = (workflowId: string): string | undefined =>
-  workflowId.startsWith(SUBMISSION_PREFIX) ? workflowId.slice(SUBMISSION_PREFIX.length) : undefined;
+  workflowId.startsWith(SUBMISSION_PREFIX)
+    ? workflowId.slice(SUBMISSION_PREFIX.length, SUBMISSION_PREFIX.length + UUID_CHARS)
+    : undefined;
 export const endpointWorkflowId = (endpointQueueId: string): string => ENDPOINT_PREFIX + endpointQueueId;
 
-/** Temporal search attributes, all of type Keyword. The service creates them at start. */
+/**
+ * Temporal search attributes. The service creates them at start. SQL visibility has room for 10 of type Keyword and 3 of type
+ * Int in a namespace, so a server may refuse the last ones: submissions then run without them.
+ */
 export const SEARCH_ATTRIBUTE = {
   endpoint: 'FuncXEndpoint',
   function: 'FuncXFunction',
@@ -45,7 +74,12 @@ export const SEARCH_ATTRIBUTE = {
   group: 'FuncXTaskGroup',
   state: 'FuncXState',
   flow: 'FuncXFlow',
+  endpointName: 'FuncXEndpointName',
+  ownerName: 'FuncXOwnerName',
 } as const;
+
+/** Counts of tasks, of type Int: `FuncXFailed > 0` finds submissions with failed or expired tasks. */
+export const COUNT_ATTRIBUTE = { failed: 'FuncXFailed', cancelled: 'FuncXCancelled' } as const;
 
 /** Default names of the Temporal task queues. */
 export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints: 'funcx-endpoints' } as const;

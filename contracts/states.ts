@@ -39,9 +39,9 @@ export interface StateWords {
 }
 
 export const TASK_STATE_WORDS: Readonly<Record<TaskState, StateWords>> = {
-  waiting: { globus: 'waiting-for-ep', funcx1: 'waiting-for-ep', shown: 'waiting for the endpoint' },
+  waiting: { globus: 'waiting-for-ep', funcx1: 'waiting-for-ep', shown: 'waiting' },
   delayed: { globus: 'waiting-for-ep', funcx1: 'waiting-for-ep', shown: 'waiting to retry' },
-  dispatched: { globus: 'waiting-for-nodes', funcx1: 'waiting-for-nodes', shown: 'dispatched' },
+  dispatched: { globus: 'waiting-for-nodes', funcx1: 'waiting-for-nodes', shown: 'sent to the agent' },
   running: { globus: 'running', funcx1: 'running', shown: 'running' },
   succeeded: { globus: 'success', funcx1: 'success', shown: 'succeeded' },
   failed: { globus: 'failed', funcx1: 'failed', shown: 'failed' },

@@ -1,4 +1,4 @@
-import { SEARCH_ATTRIBUTE, submissionWorkflowId } from './names';
+import { COUNT_ATTRIBUTE, SEARCH_ATTRIBUTE } from './names';
 import type { Policy } from './policy';
 import type { EndState, SubmissionState, TaskState } from './states';
 
@@ -12,6 +12,8 @@ export interface SubmissionInput {
   endpointId: string;
   endpointName: string;
   ownerId: string;
+  /** Absent in workflows of earlier releases. */
+  ownerName?: string;
   functionName: string;
   taskGroupId: string;
   total: number;
@@ -26,6 +28,7 @@ export interface SubmissionInput {
 /** What the store, or an accept that has just written it there, knows about a submission whose workflow is to start. */
 export interface SubmissionStart {
   id: string;
+  workflowId: string;
   ownerId: string;
   ownerName: string;
   endpointId: string;
@@ -47,6 +50,7 @@ export function submissionInputOf(start: SubmissionStart): SubmissionInput {
     endpointId: start.endpointId,
     endpointName: start.endpointName,
     ownerId: start.ownerId,
+    ownerName: start.ownerName,
     functionName: start.functionName,
     taskGroupId: start.taskGroupId,
     total: start.total,
@@ -71,24 +75,37 @@ export function callLabelOf({ functionName, total }: { functionName: string; tot
   return total === 1 ? functionName : `${functionName} x${total}`;
 }
 
-/** The page of a submission in the Temporal UI. */
-export function submissionUrlOf(uiUrl: string, namespace: string, submissionId: string): string {
-  const workflowId = encodeURIComponent(submissionWorkflowId(submissionId));
-  return `${uiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${workflowId}`;
+/** The page of a workflow in the Temporal UI. */
+export function workflowUrlOf(uiUrl: string, namespace: string, workflowId: string): string {
+  return `${uiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
 }
+
+/** The page with the details that a workflow shows; it needs the id of a run. */
+export const detailsUrlOf = (workflowUrl: string, runId: string): string => `${workflowUrl}/${runId}/user-metadata`;
 
 /** Temporal's visibility on PostgreSQL keeps keywords in VARCHAR(255) and refuses longer ones. */
 const MAX_ATTRIBUTE_CHARS = 255;
 
-/** The search attributes of a submission whose workflow starts; each is a Keyword. */
-export function submissionAttributesOf(input: SubmissionInput): { name: string; value: string }[] {
+export type SubmissionAttribute = { name: string; type: 'KEYWORD'; value: string } | { name: string; type: 'INT'; value: number };
+
+/** The search attributes of a submission whose workflow starts, of those that the server knows. */
+export function submissionAttributesOf(input: SubmissionInput, isKnown: (name: string) => boolean): SubmissionAttribute[] {
+  const keyword = (name: string, value: string): SubmissionAttribute => ({
+    name,
+    type: 'KEYWORD',
+    value: value.slice(0, MAX_ATTRIBUTE_CHARS),
+  });
+  const { ownerName } = input;
   return [
-    { name: SEARCH_ATTRIBUTE.endpoint, value: input.endpointId },
-    { name: SEARCH_ATTRIBUTE.function, value: input.functionName.slice(0, MAX_ATTRIBUTE_CHARS) },
-    { name: SEARCH_ATTRIBUTE.owner, value: input.ownerId },
-    { name: SEARCH_ATTRIBUTE.group, value: input.taskGroupId },
-    { name: SEARCH_ATTRIBUTE.state, value: 'waiting' },
-  ];
+    keyword(SEARCH_ATTRIBUTE.endpoint, input.endpointId),
+    keyword(SEARCH_ATTRIBUTE.endpointName, input.endpointName),
+    keyword(SEARCH_ATTRIBUTE.function, input.functionName),
+    keyword(SEARCH_ATTRIBUTE.owner, input.ownerId),
+    ...(ownerName === undefined ? [] : [keyword(SEARCH_ATTRIBUTE.ownerName, ownerName)]),
+    keyword(SEARCH_ATTRIBUTE.group, input.taskGroupId),
+    keyword(SEARCH_ATTRIBUTE.state, 'waiting'),
+    ...Object.values(COUNT_ATTRIBUTE).map((name): SubmissionAttribute => ({ name, type: 'INT', value: 0 })),
+  ].filter(({ name }) => isKnown(name));
 }
 
 export interface SubmissionSummary {
@@ -103,10 +120,39 @@ export interface FailureLine {
   text: string;
 }
 
+/** What an endpoint queue has to do, as people see it. */
+export interface QueueState {
+  /** Tasks on the broker or with the agent, of every submission. */
+  inHand: number;
+  /** How many there may be. */
+  window: number;
+  /** How many tasks the agent runs at the same time. */
+  workers: number;
+  /** Tasks of every submission that wait; counted up to {@link MAX_SHOWN_TASKS}. */
+  waiting: number;
+  /** How many owners have waiting tasks. */
+  owners: number;
+  /** Those with the most waiting tasks, each as `name (tasks)`. */
+  ownerNames: string[];
+  /** When the oldest submission that waits was accepted; Unix milliseconds. Null when none waits. */
+  oldestMs: number | null;
+}
+
+/** Counting goes no further: a details page needs no exact number of a long queue. */
+export const MAX_SHOWN_TASKS = 10_000;
+
 /** The state of a submission in the store, which the workflow reads after a nudge. */
 export interface SubmissionProgress {
   open: number;
   counts: Partial<Record<TaskState, number>>;
+  /** While tasks wait for an endpoint that is online. Absent in histories of earlier releases, as the fields below are. */
+  queue?: QueueState;
+  /** The endpoint was deleted. */
+  endpointDeleted?: boolean;
+  /** The failure after which the earliest delayed task is tried again, and the number of its next attempt. */
+  nextAttempt?: { number: number; error: string | null };
+  /** Attempts that were lost with their agent and whose tasks are still open. */
+  lost?: number;
   /** When the earliest delayed task is due; Unix milliseconds. */
   nextDueMs?: number;
   /** When the earliest dispatched attempt exceeds its walltime plus grace period; Unix milliseconds. */
@@ -131,6 +177,8 @@ export interface DispatchOutcome {
   isStartedElsewhere: boolean;
   endpointOnline: boolean;
   endpointSinceMs: number;
+  /** Absent in histories of earlier releases. */
+  queue?: QueueState;
 }
 
 export interface EndpointInput {

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Publisher } from '../broker';
@@ -129,6 +130,7 @@ function resultData(taskId: string, outcome: Outcome, isStored: boolean, endpoin
     details: {
       ...outcome.details,
       endpoint_id: endpointId,
+      hostname: hostname(),
       ...(outcome.error?.classes ? { exception: outcome.error.classes } : {}),
     },
     task_statuses: [

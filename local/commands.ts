@@ -1,7 +1,10 @@
 import { InvalidArgumentError } from 'commander';
 
+import { layoutOf } from './machine/layout';
+import { addressesOf } from './report';
 import { DEFAULT_UP, PORT_OPTIONS } from './setup/options';
 import { restart } from './restart';
+import { readState } from './setup/state';
 import { readStatus } from './status';
 import { down, upDetached, upInForeground } from './up';
 
@@ -127,6 +130,8 @@ async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
   }
   if (services.some(({ blocked }) => blocked))
     process.stdout.write('RabbitMQ lacks memory or disk space and accepts no messages: free some. Tasks wait meanwhile.\n');
+  const state = readState(layoutOf(dataDir));
+  if (isUp && state !== undefined) process.stdout.write(`\n${addressesOf(state).join('\n')}\n`);
   if (!isSupervised)
     process.stdout.write('The supervisor is not running: "up" starts everything again, "down" stops what is left.\n');
 }

@@ -5,12 +5,24 @@ import type { SystemState } from './setup/state';
 
 /** What `up` prints when the system is ready: the greeting and all addresses. Prints the paths of secrets, never a secret. */
 export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number>): string[] {
+  const { hello } = state;
+  const greeting = hello === null ? [] : ['', `${hello.value}  (task ${hello.task_id}, ${hello.ms} ms)`];
+  return [...greeting, '', ...addressesOf(state, moved), ''];
+}
+
+/** A table of all addresses, one a line. */
+export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, number> = new Map()): string[] {
   const note = (...names: PortName[]): string =>
     names.flatMap((name) => (moved.has(name) ? [`  (${moved.get(name)} was in use)`] : [])).join('');
   const rows: [string, string][] = [];
   const has = (name: string): boolean => state.services.some((service) => service.name === name);
   if (has('api')) rows.push(['API', state.api_url], ['Results WebSocket', state.ws_url]);
-  if (state.temporal_ui_url !== null) rows.push(['Temporal UI', state.temporal_ui_url + note('temporalUi')]);
+  if (state.temporal_ui_url !== null) {
+    // The list of submissions; on a submission's page, the tab "User Metadata" has what it waits for.
+    const submissions = `/namespaces/default/workflows?query=${encodeURIComponent('WorkflowType="submission"')}`;
+    rows.push(['Temporal UI', state.temporal_ui_url + note('temporalUi')]);
+    if (has('api')) rows.push(['  submissions', state.temporal_ui_url + submissions]);
+  }
   rows.push(['Temporal', state.temporal_address + note('temporal')]);
   const user = state.broker_user === null ? '' : `  user ${state.broker_user}, password in ${state.broker_password_file}`;
   rows.push(['RabbitMQ management', state.management_url + user + note('management')]);
@@ -23,8 +35,5 @@ export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number
   const command = process.cwd() === REPOSITORY ? './bin/funcx' : `${REPOSITORY}/bin/funcx`;
   if (has('api')) rows.push(['Point a client at it', `eval "$(${command} env${dataDir})"`]);
   const width = Math.max(...rows.map(([label]) => label.length));
-  const table = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);
-  const { hello } = state;
-  const greeting = hello === null ? [] : ['', `${hello.value}  (task ${hello.task_id}, ${hello.ms} ms)`];
-  return [...greeting, '', ...table, ''];
+  return rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);
 }

@@ -15,6 +15,8 @@ const WRONG_USAGE = 2;
  */
 export async function runProgram(program: Command): Promise<void> {
   throwInsteadOfExit(program);
+  endWithReader(process.stdout);
+  endWithReader(process.stderr);
   try {
     await program.parseAsync();
   } catch (error) {
@@ -30,6 +32,14 @@ export async function runProgram(program: Command): Promise<void> {
       process.exitCode = FAILED;
     }
   }
+}
+
+/** The reader of a pipe, such as `head`, has seen enough: nothing is left to do, and nothing failed. */
+function endWithReader(output: NodeJS.WriteStream): void {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
 }
 
 function throwInsteadOfExit(command: Command): void {

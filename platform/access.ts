@@ -58,8 +58,8 @@ export function decide(identity: Identity, action: Action, resource: Resource): 
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
   if (resource.ownerId === identity.id) return 'allow';
   if (resource.kind === 'function' || resource.kind === 'endpoint') return decideShared(identity, action, resource);
-  // Administrators manage the members of all groups, but do not read bodies of others.
-  if (resource.kind === 'group' && identity.isAdmin && action !== 'read') return 'allow';
+  // Administrators see and cancel the work of others and manage the members of all groups, but do not read bodies of others.
+  if (identity.isAdmin && (action === 'view' || action === 'manage')) return 'allow';
   return { deny: NOT_VISIBLE[resource.kind] };
 }
 

@@ -4,30 +4,26 @@ import {
   WorkflowNotFoundError,
   type WorkflowStartOptions,
 } from '@temporalio/client';
-import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
+import { defineSearchAttributeKey, TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
 import type { PipelineRun } from '../contracts/calls';
-import {
-  endpointWorkflowId,
-  SEARCH_ATTRIBUTE,
-  SIGNAL,
-  submissionIdOfWorkflow,
-  submissionWorkflowId,
-  WORKFLOW,
-} from '../contracts/names';
+import { endpointWorkflowId, SEARCH_ATTRIBUTE, SIGNAL, submissionIdOfWorkflow, WORKFLOW } from '../contracts/names';
 import {
   submissionAttributesOf,
+  submissionInputOf,
   submissionSummaryOf,
   type EndpointInput,
   type PresenceSignal,
-  type SubmissionInput,
+  type SubmissionAttribute,
+  type SubmissionStart,
 } from '../contracts/submission';
 import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
+import { ensureSearchAttributes } from './search-attributes';
 import { temporalConnectionOptions } from './temporal-connection';
 
 /** The service's use of Temporal: start, nudge, signal, cancel. */
@@ -35,20 +31,26 @@ import { temporalConnectionOptions } from './temporal-connection';
 export interface Temporal {
   readonly connection: NativeConnection;
   readonly client: Client;
-  /** False when the server refused our search attributes; workflows then run without them. */
+  /** The search attributes that the server took; workflows run without the others. */
+  readonly searchAttributes: ReadonlySet<string>;
+  /** True when the server took those of runs of flows. */
   readonly hasSearchAttributes: boolean;
   /** Starts the workflow of a submission. Succeeds if it is already started. */
-  startSubmission(input: SubmissionInput, ownerName: string): Promise<{ wasEager: boolean }>;
+  startSubmission(start: SubmissionStart): Promise<{ wasEager: boolean }>;
   /** Idempotent and paced. False when no workflow of the submission runs. */
-  nudge(submissionId: string): Promise<boolean>;
+  nudge(workflowId: string): Promise<boolean>;
   /** What became of the workflow of a submission; `missing` when the server does not know it. */
-  stateOfSubmission(submissionId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
+  stateOfSubmission(workflowId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
   /** False when no workflow runs: it was not started yet, or has ended. */
-  cancelSubmission(submissionId: string): Promise<boolean>;
+  cancelSubmission(workflowId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   /** Signals the workflow of an endpoint queue that tasks wait. Starts it if needed. */
   signalWaiting(input: EndpointInput): Promise<void>;
+  /** The ID of the latest run; undefined when the server does not know the workflow. */
+  latestRunOf(workflowId: string): Promise<string | undefined>;
+  /** Signals the workflow of an endpoint queue that what it shows has changed. False when no such workflow runs. */
+  signalChanged(endpointQueueId: string): Promise<boolean>;
   /** The Temporal task queue of a workflow in any namespace. */
   taskQueueOf(run: PipelineRun): Promise<string>;
   /** Submissions whose workflow was terminated, failed or timed out after `since`. */
@@ -66,6 +68,8 @@ const WORKFLOW_TASK_TIMEOUT = '2 seconds';
 const CALL_DEADLINE_MS = 4_000;
 /** A submission is durable before its start: the submitter does not wait for a Temporal that is away. */
 const START_DEADLINE_MS = 2_000;
+/** A link to a better page is not worth a longer wait. */
+const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
 /**
  * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
@@ -76,38 +80,37 @@ const NUDGE_GAP_MS = 250;
 export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
   const connection = await NativeConnection.connect(temporalConnectionOptions(config));
   const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
-  const hasSearchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
+  const searchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
   const circuit = createCircuit({ engine: 'Temporal', outages: 2, retryMs: CIRCUIT_RETRY_MS, isOutage });
   const withDeadline = <T>(call: () => Promise<T>, deadlineMs = CALL_DEADLINE_MS): Promise<T> =>
     circuit(() => client.withDeadline(Date.now() + deadlineMs, call));
-  const nudge = paced(NUDGE_GAP_MS, async (submissionId) => {
-    const handle = client.workflow.getHandle(submissionWorkflowId(submissionId));
+  const nudge = paced(NUDGE_GAP_MS, async (workflowId) => {
+    const handle = client.workflow.getHandle(workflowId);
     return signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
   });
 
   return {
     connection,
     client,
-    hasSearchAttributes,
+    searchAttributes,
+    hasSearchAttributes: [SEARCH_ATTRIBUTE.flow, SEARCH_ATTRIBUTE.owner].every((name) => searchAttributes.has(name)),
     nudge,
 
-    async startSubmission(input, ownerName) {
+    async startSubmission(start) {
+      const input = submissionInputOf(start);
+      const attributes = submissionAttributesOf(input, (name) => searchAttributes.has(name));
       try {
         const options: WorkflowStartOptions = {
-          workflowId: submissionWorkflowId(input.submissionId),
+          workflowId: start.workflowId,
           taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
           args: [input],
           requestEagerStart: eager,
           // Repeating the start of a submission that has ended also counts as already started.
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
           workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
-          staticSummary: submissionSummaryOf(input, ownerName),
-          ...(hasSearchAttributes
-            ? {
-                typedSearchAttributes: typedAttributesOf(input),
-              }
-            : {}),
+          staticSummary: submissionSummaryOf(input, start.ownerName),
+          ...(attributes.length > 0 ? { typedSearchAttributes: new TypedSearchAttributes(attributes.map(pairOf)) } : {}),
         };
         const handle = await withDeadline(() => client.workflow.start(WORKFLOW.submission, options), START_DEADLINE_MS);
         return { wasEager: handle.eagerlyStarted };
@@ -117,9 +120,9 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       }
     },
 
-    async stateOfSubmission(submissionId) {
+    async stateOfSubmission(workflowId) {
       try {
-        const { status } = await withDeadline(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).describe());
+        const { status } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
         if (status.name === 'RUNNING') return 'running';
         return status.name === 'TERMINATED' ? 'terminated' : 'ended';
       } catch (error) {
@@ -128,9 +131,9 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       }
     },
 
-    async cancelSubmission(submissionId) {
+    async cancelSubmission(workflowId) {
       return signalIfOpen(async () => {
-        await withDeadline(() => client.workflow.getHandle(submissionWorkflowId(submissionId)).cancel());
+        await withDeadline(() => client.workflow.getHandle(workflowId).cancel());
       });
     },
 
@@ -142,6 +145,20 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     async signalWaiting(input) {
       const signal = { signal: SIGNAL.waiting, signalArgs: [] };
       await withDeadline(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+    },
+
+    async latestRunOf(workflowId) {
+      try {
+        return (await withDeadline(() => client.workflow.getHandle(workflowId).describe(), LOOK_UP_DEADLINE_MS)).runId;
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return undefined;
+        throw error;
+      }
+    },
+
+    async signalChanged(endpointQueueId) {
+      const handle = client.workflow.getHandle(endpointWorkflowId(endpointQueueId));
+      return signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.changed)));
     },
 
     async taskQueueOf({ namespace, workflowId, runId }) {
@@ -210,43 +227,8 @@ async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   }
 }
 
-function typedAttributesOf(input: SubmissionInput): TypedSearchAttributes {
-  return new TypedSearchAttributes(
-    submissionAttributesOf(input).map(({ name, value }) => ({
-      key: defineSearchAttributeKey(name, SearchAttributeType.KEYWORD),
-      value,
-    })),
-  );
-}
-
-async function ensureSearchAttributes(connection: NativeConnection, namespace: string, log: Logger): Promise<boolean> {
-  const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
-  const names = Object.values(SEARCH_ATTRIBUTE);
-  try {
-    const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-    const missing = names.filter((name) => !(name in customAttributes));
-    if (missing.length > 0) {
-      await connection.operatorService.addSearchAttributes({
-        namespace,
-        searchAttributes: Object.fromEntries(missing.map((name) => [name, keyword])),
-      });
-      await waitUntilListed(connection, namespace, names);
-    }
-    return true;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    if (/already exist/i.test(reason)) return true; // another process added them
-    log.warn({ reason }, 'the Temporal server refused the search attributes; submissions run without them');
-    return false;
-  }
-}
-
-/** The server caches the list and refuses starts with attributes that are not in its cache. */
-async function waitUntilListed(connection: NativeConnection, namespace: string, names: readonly string[]): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  for (;;) {
-    const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-    if (names.every((name) => name in customAttributes) || Date.now() > deadline) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+function pairOf(attribute: SubmissionAttribute): SearchAttributePair {
+  return attribute.type === 'INT'
+    ? { key: defineSearchAttributeKey(attribute.name, attribute.type), value: attribute.value }
+    : { key: defineSearchAttributeKey(attribute.name, attribute.type), value: attribute.value };
 }

@@ -14,6 +14,7 @@ import {
   taskGroupSchema,
 } from '../contracts/http/globus';
 import {
+  endpointStateSchema,
   functionListSchema,
   auditListSchema,
   groupListSchema,
@@ -25,9 +26,11 @@ import {
   identityListSchema,
   submissionListSchema,
   submissionSchema,
+  taskListSchema,
   taskStateSchema,
+  retryResponseSchema,
 } from '../contracts/http/v1';
-import { isEndState, type SubmissionState } from '../contracts/states';
+import { isEndState, type SubmissionState, type TaskState as TaskStateName } from '../contracts/states';
 import { JSON_RESULT_SERIALIZER, packJsonArguments } from '../contracts/packing';
 
 import { ConnectionError, taskErrorOf } from './errors';
@@ -36,6 +39,7 @@ import { wirePolicy, type CallPolicy } from './policy';
 import { valueOf } from './values';
 
 export type EndpointDocument = z.infer<typeof endpointDocumentSchema>;
+export type EndpointState = z.infer<typeof endpointStateSchema>;
 export type EndpointStatus = z.infer<typeof endpointStatusSchema>;
 export type FunctionDocument = z.infer<typeof functionDocumentSchema>;
 export type FunctionSummary = z.infer<typeof functionListSchema>['functions'][number];
@@ -43,6 +47,8 @@ export type TaskDocument = z.infer<typeof taskDocumentSchema>;
 export type TaskState = z.infer<typeof taskStateSchema>;
 export type Submission = z.infer<typeof submissionSchema>;
 export type SubmissionSummary = z.infer<typeof submissionListSchema>['submissions'][number];
+export type TaskSummary = z.infer<typeof taskListSchema>['tasks'][number];
+export type RetryResponse = z.infer<typeof retryResponseSchema>;
 export type GroupResults = z.infer<typeof groupResultsSchema>;
 export type IdentityGroup = z.infer<typeof groupSchema>;
 export type IdentityDocument = z.infer<typeof identityListSchema>['identities'][number];
@@ -70,6 +76,25 @@ export interface Submitted {
   /** Task IDs, in the order of the calls. */
   taskIds: string[];
 }
+
+export interface SubmissionFilter {
+  endpointId?: string;
+  taskGroupId?: string;
+  state?: SubmissionState;
+  /** Only submissions with failed or expired tasks. */
+  failed?: boolean;
+  /** Only submissions with open tasks. */
+  open?: boolean;
+  /** Administrators: those of everybody. */
+  all?: boolean;
+  /** Only submissions whose id starts with these characters. */
+  prefix?: string;
+  /** Default: 100. At most 1,000. */
+  limit?: number;
+}
+
+/** Tasks of one submission or of one task group. */
+export type TasksOf = { submissionId: string } | { taskGroupId: string };
 
 /** A call whose arguments are already packed. */
 export interface PackedCall {
@@ -120,8 +145,8 @@ export class Client {
   }
 
   /** Lists your functions, newest first. */
-  async functions(filter: { name?: string } = {}): Promise<FunctionSummary[]> {
-    return (await this.#get('/v1/functions', functionListSchema, filter)).functions;
+  async functions({ name, codeSha256 }: { name?: string; codeSha256?: string } = {}): Promise<FunctionSummary[]> {
+    return (await this.#get('/v1/functions', functionListSchema, { name, code_sha256: codeSha256 })).functions;
   }
 
   async function(id: string): Promise<FunctionDocument> {
@@ -139,6 +164,11 @@ export class Client {
 
   async endpoint(id: string): Promise<EndpointDocument> {
     return this.#get(`/v2/endpoints/${encodeURIComponent(id)}`, endpointDocumentSchema);
+  }
+
+  /** What an endpoint does now: since when it is online or offline, what it has in hand, and what waits for it. */
+  async endpointState(id: string): Promise<EndpointState> {
+    return this.#get(`/v1/endpoints/${encodeURIComponent(id)}`, endpointStateSchema);
   }
 
   async endpointStatus(id: string): Promise<EndpointStatus> {
@@ -231,9 +261,42 @@ export class Client {
   }
 
   /** Lists your submissions, newest first. */
-  async submissions(filter: { endpointId?: string; state?: SubmissionState; limit?: number } = {}): Promise<SubmissionSummary[]> {
-    const query = { endpoint: filter.endpointId, state: filter.state, limit: filter.limit };
+  async submissions({ endpointId, taskGroupId, ...filter }: SubmissionFilter = {}): Promise<SubmissionSummary[]> {
+    const flag = (is: boolean | undefined): string | undefined => (is === true ? 'true' : undefined);
+    const flags = { failed: flag(filter.failed), open: flag(filter.open), all: flag(filter.all) };
+    const query = { ...filter, ...flags, endpoint: endpointId, group: taskGroupId };
     return (await this.#get('/v1/submissions', submissionListSchema, query)).submissions;
+  }
+
+  /** The tasks of a submission or a group in the order of their ids; `states` leaves out the others. */
+  async *tasks(of: TasksOf, { states = [] }: { states?: readonly TaskStateName[] } = {}): AsyncGenerator<TaskSummary> {
+    const state = states.length === 0 ? undefined : states.join(',');
+    for (let after: string | undefined; ;) {
+      const page = await this.#get(`${pathOf(of)}/tasks`, taskListSchema, { state, after, limit: 1_000 });
+      yield* page.tasks;
+      if (page.next === null) return;
+      after = page.next;
+    }
+  }
+
+  /**
+   * Submits the tasks of a submission or a group again that ended without a value, as new submissions in a new group: by
+   * default those that failed or expired. Execution is at least once, so what they did before they failed is done again.
+   */
+  async retry(
+    of: TasksOf,
+    { states }: { states?: readonly ('failed' | 'expired' | 'cancelled')[] } = {},
+  ): Promise<RetryResponse> {
+    return this.#ask(
+      {
+        method: 'POST',
+        path: `${pathOf(of)}/retry`,
+        body: states === undefined ? {} : { states },
+        headers: { 'idempotency-key': randomUUID() },
+        mayRepeat: true,
+      },
+      retryResponseSchema,
+    );
   }
 
   /** Returns a submission with the number of its tasks in each state. */
@@ -367,3 +430,8 @@ export class Client {
     );
   }
 }
+
+const pathOf = (of: TasksOf): string =>
+  'submissionId' in of
+    ? `/v1/submissions/${encodeURIComponent(of.submissionId)}`
+    : `/v1/taskgroups/${encodeURIComponent(of.taskGroupId)}`;

@@ -7,19 +7,24 @@ export { ApiError, ConnectionError, ExecutorClosedError, FuncXError, TaskCancell
 export type {
   CallRequest,
   EndpointDocument,
+  EndpointState,
   EndpointStatus,
   FunctionDocument,
   FunctionSummary,
   GroupResults,
   IdentityDocument,
   IdentityGroup,
+  TaskSummary,
   PackedCall,
+  RetryResponse,
   Submission,
+  SubmissionFilter,
   SubmissionSummary,
   SubmitOptions,
   Submitted,
   TaskDocument,
   TaskState,
+  TasksOf,
 } from './client';
 export type { ClientOptions } from '../client';
 export type { Callable, ExecutorOptions } from './executor';

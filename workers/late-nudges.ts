@@ -26,13 +26,13 @@ export function createLateNudges(deps: ActivityDeps): LateNudges {
 
   return {
     note(completed) {
-      for (const { submissionId, nudge, verdict } of completed) {
+      for (const { submissionId, workflowId, nudge, verdict } of completed) {
         if (nudge) clear(submissionId);
-        else if (verdict === 'stored' && !timers.has(submissionId) && timers.size < MAX_WAITING) {
+        else if (verdict === 'stored' && workflowId !== null && !timers.has(submissionId) && timers.size < MAX_WAITING) {
           const timer = setTimeout(() => {
             timers.delete(submissionId);
             deps.temporal
-              .nudge(submissionId)
+              .nudge(workflowId)
               .catch((error: unknown) => deps.log.debug({ err: error, submissionId }, 'a late nudge was not sent'));
           }, QUIET_MS);
           timers.set(submissionId, timer);

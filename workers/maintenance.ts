@@ -126,7 +126,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     for (const queue of queues) deps.log.error(queue, 'bug: the in-flight count of an endpoint queue was wrong; repaired');
     for (const one of submissions) {
       deps.log.error(one, 'bug: the count of open tasks of a submission was wrong; repaired');
-      await deps.temporal.nudge(one.id);
+      await deps.temporal.nudge(one.workflowId);
     }
   }
 

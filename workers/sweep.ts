@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import { deliver, endTasks } from '../activities/complete';
 import { missedNudges } from '../activities/missed-nudges';
-import { submissionInputOf, type SubmissionStart } from '../contracts/submission';
+import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
 import { listUndelivered, type UndeliveredPosition } from '../platform/store/answers';
 import { listOpenTasks } from '../platform/store/open-tasks';
@@ -55,7 +55,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
     const started: string[] = [];
     await concurrently(MAX_CONCURRENT_CALLS, starts, async (one) => {
       try {
-        await deps.temporal.startSubmission(submissionInputOf(one), one.ownerName);
+        await deps.temporal.startSubmission(one);
         started.push(one.id);
       } catch (error) {
         deps.log.debug({ err: error, submissionId: one.id }, 'a submission could not be started');
@@ -94,15 +94,15 @@ export function startSweep(deps: ActivityDeps): Repeating {
   }
 
   async function finish(submission: SubmissionStart): Promise<void> {
-    const { id } = submission;
+    const { id, workflowId } = submission;
     try {
-      if (await deps.temporal.nudge(id)) return;
-      switch (await deps.temporal.stateOfSubmission(id)) {
+      if (await deps.temporal.nudge(workflowId)) return;
+      switch (await deps.temporal.stateOfSubmission(workflowId)) {
         case 'running':
           return;
         case 'missing':
           deps.log.warn({ submissionId: id }, 'the workflow of a submission is missing; it starts again');
-          await deps.temporal.startSubmission(submissionInputOf(submission), submission.ownerName);
+          await deps.temporal.startSubmission(submission);
           return;
         case 'terminated':
           return await endWithoutWorkflow(submission, 'was terminated');

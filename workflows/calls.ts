@@ -204,16 +204,22 @@ function taskFailure(accepted: AcceptedCall, failure: CallFailure): ApplicationF
   return ApplicationFailure.create({
     type: CALL_FAILURE.task,
     nonRetryable: true,
-    message: `${accepted.functionName} on ${accepted.endpointName} failed with ${what}: ${failure.traceback}`,
+    message:
+      `${accepted.functionName} on ${accepted.endpointName} failed with ${what} ` +
+      `(call ${workflowInfo().workflowId}, task ${failure.taskId}): ${failure.traceback}`,
     details: [failure],
   });
 }
 
 function mapFailure(accepted: AcceptedCall, detail: MapFailure): ApplicationFailure {
+  const [first] = detail.failures;
   return ApplicationFailure.create({
     type: CALL_FAILURE.map,
     nonRetryable: true,
-    message: `${detail.failed} of ${detail.total} calls of ${accepted.functionName} on ${accepted.endpointName} failed, more than tolerated; the first: ${detail.failures[0]?.traceback ?? 'unknown'}`,
+    message:
+      `${detail.failed} of ${detail.total} calls of ${accepted.functionName} on ${accepted.endpointName} failed, more than ` +
+      `tolerated (call ${workflowInfo().workflowId}); the first, task ${first?.taskId ?? 'unknown'} with index ${first?.index ?? 0}: ` +
+      (first?.traceback ?? 'unknown'),
     details: [detail],
   });
 }

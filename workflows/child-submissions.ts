@@ -15,8 +15,8 @@ import {
 } from '@temporalio/workflow';
 
 import type { AcceptedSubmissions, CallActivities } from '../contracts/activities';
-import { WORKFLOW } from '../contracts/names';
-import { submissionAttributesOf, type SubmissionInput } from '../contracts/submission';
+import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
+import { submissionAttributesOf } from '../contracts/submission';
 import type { submission } from './submission';
 
 /** Submissions as children of the workflow that asked for them, so that a cancelled pipeline or run cancels its calls. */
@@ -51,7 +51,7 @@ async function start(
       args: [input],
       staticSummary: summary,
       workflowTaskTimeout: '2 seconds',
-      ...(accepted.hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(input) } : {}),
+      ...(accepted.hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(accepted, input) } : {}),
     });
   } catch (error) {
     // The sweep was faster: it starts what nobody started for a while.
@@ -74,8 +74,24 @@ async function follow({ input, workflowId }: Submission, observeCall: CallActivi
   }
 }
 
-function typedAttributesOf(input: SubmissionInput): TypedSearchAttributes {
+/** Earlier releases knew these, all or none. */
+const FORMER: readonly string[] = [
+  SEARCH_ATTRIBUTE.endpoint,
+  SEARCH_ATTRIBUTE.function,
+  SEARCH_ATTRIBUTE.owner,
+  SEARCH_ATTRIBUTE.group,
+  SEARCH_ATTRIBUTE.state,
+];
+
+function typedAttributesOf(
+  { searchAttributes = [...FORMER] }: AcceptedSubmissions,
+  input: Submission['input'],
+): TypedSearchAttributes {
   return new TypedSearchAttributes(
-    submissionAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, 'KEYWORD'), value })),
+    submissionAttributesOf(input, (name) => searchAttributes.includes(name)).map((one) =>
+      one.type === 'INT'
+        ? { key: defineSearchAttributeKey(one.name, one.type), value: one.value }
+        : { key: defineSearchAttributeKey(one.name, one.type), value: one.value },
+    ),
   );
 }

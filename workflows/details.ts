@@ -1,27 +1,96 @@
+import { escapeMarkdown } from '../contracts/call-details';
 import { TASK_STATE_WORDS, TASK_STATES } from '../contracts/states';
-import type { SubmissionInput, SubmissionProgress } from '../contracts/submission';
+import { MAX_SHOWN_TASKS, type QueueState, type SubmissionInput, type SubmissionProgress } from '../contracts/submission';
+import { showTime } from './shown-time';
 
-/** The current details of a submission, as short Markdown for the Temporal UI. */
-export function describeSubmission(input: SubmissionInput, progress: SubmissionProgress): string {
-  const rows = TASK_STATES.filter((state) => progress.counts[state]).map(
-    (state) => `| ${TASK_STATE_WORDS[state].shown} | ${progress.counts[state]} |`,
+/**
+ * The current details of a submission, as short Markdown for the Temporal UI: how far it is, what waits and why, since when,
+ * and what to do. `nowMs` is when the workflow saw this. A terminated workflow keeps its last details, so they say when that was.
+ */
+export function describeSubmission(input: SubmissionInput, progress: SubmissionProgress, nowMs: number): string {
+  const { submissionId, total } = input;
+  const counts = TASK_STATES.filter((state) => progress.counts[state]).map(
+    (state) => `**${progress.counts[state] ?? 0}** ${TASK_STATE_WORDS[state].shown}`,
   );
-  const presence = progress.endpointOnline ? 'online' : 'offline';
-  const since = progress.endpointSinceMs > 0 ? ` since ${new Date(progress.endpointSinceMs).toISOString()}` : '';
+  const owner = input.ownerName === undefined ? '' : ` for **${escapeMarkdown(input.ownerName)}**`;
   const lines = [
-    `**${escape(input.functionName)}** on **${escape(input.endpointName)}** (${presence}${since})`,
+    `**${escapeMarkdown(input.functionName)}** on **${escapeMarkdown(input.endpointName)}**${owner}`,
     '',
-    '| state | tasks |',
-    '|---|---|',
-    ...rows,
+    `${total === 1 ? 'One task' : `${total} tasks`}: ${counts.join(', ')}`,
+    '',
+    ...reasons(input, progress, nowMs).map((reason) => `- ${reason}`),
   ];
   if (progress.failures.length > 0) {
     lines.push('', 'Last failures:', '');
-    for (const failure of progress.failures) lines.push(`- \`${failure.taskId}\` ${failure.code}: ${escape(failure.text)}`);
+    for (const failure of progress.failures) {
+      lines.push(`- \`${failure.taskId}\` ${failure.code}: ${escapeMarkdown(failure.text)}`);
+    }
+    lines.push(
+      '',
+      `All of them: \`funcx task list --submission ${submissionId} --state failed\`. Again: \`funcx retry ${submissionId}\`.`,
+    );
   }
+  if (progress.open > 0) {
+    lines.push('', `To stop it: *Request Cancellation* on this page, or \`funcx cancel submission ${submissionId}\`.`);
+  }
+  const now = progress.open > 0 ? ` What is so now: \`funcx submission show ${submissionId}\`.` : '';
+  lines.push('', `Seen at ${showTime(nowMs, nowMs)}.${now}`);
   return lines.join('\n');
 }
 
-function escape(text: string): string {
-  return text.replace(/[|*_`<>\\]/g, '\\$&');
+/** Why tasks are not done, one sentence a reason. */
+function reasons(input: SubmissionInput, progress: SubmissionProgress, nowMs: number): string[] {
+  const { waiting = 0, delayed = 0, dispatched = 0, running = 0 } = progress.counts;
+  const found: string[] = [];
+  if (progress.endpointDeleted === true) found.push('The endpoint was deleted: what waits for it fails within a minute.');
+  else if (waiting > 0) found.push(waitingReason(input, progress, waiting, nowMs));
+  if (delayed > 0) found.push(retryReason(progress, delayed, nowMs));
+  if (progress.lost)
+    found.push(
+      `${count(progress.lost, 'attempt')} ${progress.lost === 1 ? 'was' : 'were'} lost with the agent that had it; the task is tried again.`,
+    );
+  const offline = !progress.endpointOnline && progress.endpointDeleted !== true && dispatched + running > 0;
+  if (offline) {
+    found.push(
+      `${escapeMarkdown(input.endpointName)} is offline${since(progress.endpointSinceMs, nowMs)} and has ${count(dispatched + running, 'task')} in hand. ` +
+        'What it does not report when it is back is tried again.',
+    );
+  }
+  if (progress.open > 0) found.push(`The deadline is ${showTime(input.deadlineMs, nowMs)}: what has no answer then expires.`);
+  return found;
 }
+
+function waitingReason(input: SubmissionInput, progress: SubmissionProgress, waiting: number, nowMs: number): string {
+  const endpoint = escapeMarkdown(input.endpointName);
+  const what = count(waiting, 'task');
+  const [waits, runs] = waiting === 1 ? ['waits', 'It runs'] : ['wait', 'They run'];
+  if (!progress.endpointOnline) {
+    return (
+      `**${what} ${waits} because ${endpoint} is offline**${since(progress.endpointSinceMs, nowMs)}. ${runs} when its agent is back: ` +
+      `start it on its machine (\`funcx endpoint start ${input.endpointName}\`), or ask its owner. More: \`funcx endpoint status ${input.endpointName}\`.`
+    );
+  }
+  return progress.queue === undefined
+    ? `**${what} ${waits} for a free place** on ${endpoint}.`
+    : `**${what} ${waits} for a free place** on ${endpoint}: ${describeQueue(progress.queue)}`;
+}
+
+/** What a queue has in hand and who waits there. */
+export function describeQueue({ inHand, window, workers, waiting, owners, ownerNames }: QueueState): string {
+  const all = waiting >= MAX_SHOWN_TASKS ? `more than ${waiting}` : String(waiting);
+  const whose = ownerNames.map(escapeMarkdown).join(', ') + (owners > ownerNames.length ? ' and others' : '');
+  return (
+    `its agent has ${inHand} of at most ${window} tasks in hand and runs ${workers} at the same time. ` +
+    `In all, ${all} ${waiting === 1 ? 'task waits' : 'tasks wait'} there, of ${whose}; owners take turns.`
+  );
+}
+
+function retryReason({ nextDueMs, nextAttempt }: SubmissionProgress, delayed: number, nowMs: number): string {
+  const when = nextDueMs === undefined ? '' : ` at ${showTime(nextDueMs, nowMs)}`;
+  const after = nextAttempt?.error ? ` after ${escapeMarkdown(nextAttempt.error)}` : ' after a failure';
+  if (delayed === 1) return `**1 task is tried again${when}** (attempt ${nextAttempt?.number ?? 2})${after}.`;
+  return `**${delayed} tasks are tried again**, the first${when} (attempt ${nextAttempt?.number ?? 2})${after}.`;
+}
+
+const count = (n: number, word: string): string => `${n} ${n === 1 ? word : `${word}s`}`;
+const since = (ms: number, nowMs: number): string => (ms > 0 ? ` since ${showTime(ms, nowMs)}` : '');

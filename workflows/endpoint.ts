@@ -3,8 +3,10 @@ import {
   continueAsNew,
   defineQuery,
   defineSignal,
+  isCancellation,
   patched,
   proxyActivities,
+  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
   workflowInfo,
@@ -12,7 +14,10 @@ import {
 
 import type { EndpointActivities } from '../contracts/activities';
 import { QUERY, SIGNAL } from '../contracts/names';
-import type { EndpointInput, PresenceSignal } from '../contracts/submission';
+import type { EndpointInput, PresenceSignal, QueueState } from '../contracts/submission';
+import { Alarm } from './alarm';
+import { describeEndpoint } from './endpoint-details';
+import { showTime } from './shown-time';
 
 /**
  * The life of one endpoint queue. It shows the endpoint's presence and runs at most one pump while tasks wait. It is
@@ -21,68 +26,118 @@ import type { EndpointInput, PresenceSignal } from '../contracts/submission';
 
 const { pump } = proxyActivities<EndpointActivities>({
   startToCloseTimeout: '1 day',
+  summary: 'send what waits, as the agent has room for it',
   // A pump whose worker was killed goes on elsewhere after this time.
   heartbeatTimeout: '3 seconds',
   retry: { initialInterval: '200 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
+});
+const { observeQueue } = proxyLocalActivities<EndpointActivities>({
+  startToCloseTimeout: '15 seconds',
+  retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 });
 
 /** A lost signal delays the pump by this at most. */
 const PUMP_INTERVAL = '1 hour';
 const MAX_HISTORY_EVENTS = 2_000;
+/** While tasks wait, the workflow counts them for the details: soon at first, then less and less often. */
+const FIRST_COUNT_MS = 60_000;
+const LONGEST_COUNT_MS = 3_600_000;
 const CARRIES_PUMP = 'endpoint-carries-pump';
+/** Earlier releases counted nothing. */
+const COUNTS = 'endpoint-counts';
 
 export const presenceSignal = defineSignal<[PresenceSignal]>(SIGNAL.presence);
 export const waitingSignal = defineSignal(SIGNAL.waiting);
+export const changedSignal = defineSignal(SIGNAL.changed);
 export const presenceQuery = defineQuery<PresenceSignal & { dispatched: number; isPumping: boolean }>(QUERY.presence);
 
 /** What one run hands to the next. Runs of earlier releases do not say whether a pump is wanted: they have just pumped. */
 type Carried = PresenceSignal & { dispatched: number; isPumpWanted?: boolean };
 
 export async function endpoint(input: EndpointInput & { carried?: Carried }): Promise<void> {
+  const ref = { taskQueueId: input.taskQueueId };
   let presence: PresenceSignal = input.carried ?? { isOnline: false, sinceMs: Date.now() };
   let dispatched = input.carried?.dispatched ?? 0;
   let isPumpWanted = input.carried?.isPumpWanted ?? false;
   let isPumping = false;
+  let isCountWanted = false;
+  let isCounting = false;
+  let isGone = false;
+  let countMs = FIRST_COUNT_MS;
+  let queue: QueueState | undefined;
+  const nextCount = new Alarm(() => (isCountWanted = true));
 
   const show = (): void => {
-    const since = new Date(presence.sinceMs).toISOString();
-    setCurrentDetails(
-      [
-        `**${input.endpointName}** is ${presence.isOnline ? 'online' : 'offline'} since ${since}`,
-        '',
-        isPumping ? 'Tasks wait; they are dispatched as places become free.' : 'Nothing waits here that could run.',
-        '',
-        `Dispatched after waiting: ${dispatched}`,
-      ].join('\n'),
-    );
+    const { endpointName } = input;
+    setCurrentDetails(describeEndpoint({ endpointName, ...presence, isPumping, isGone, queue, dispatched }, Date.now()));
+  };
+  const countLater = (): void => {
+    const at = Date.now() + countMs;
+    countMs = Math.min(countMs * 2, LONGEST_COUNT_MS);
+    nextCount.set(at, `next count of what waits, ${showTime(at, Date.now())}`);
   };
 
   setHandler(presenceSignal, (signal) => {
     presence = signal;
     if (signal.isOnline) isPumpWanted = true;
+    else if (patched(COUNTS)) isCountWanted = true;
     show();
   });
   setHandler(waitingSignal, () => {
     isPumpWanted = true;
   });
+  setHandler(changedSignal, () => {
+    isCountWanted = true;
+  });
   setHandler(presenceQuery, () => ({ ...presence, dispatched, isPumping }));
   show();
 
+  /** Counting is for people only: when it fails, the details keep the last numbers. */
+  async function keepCounting(): Promise<void> {
+    for (;;) {
+      await condition(() => isCountWanted);
+      isCountWanted = false;
+      isCounting = true;
+      try {
+        const { isGone: isDeleted, ...counted } = await observeQueue(ref);
+        queue = counted;
+        isGone = isDeleted;
+      } catch (error) {
+        if (isCancellation(error)) throw error;
+      }
+      isCounting = false;
+      if (isPumping || (!presence.isOnline && queue !== undefined && queue.waiting > 0)) countLater();
+      show();
+    }
+  }
+  keepCounting().catch((error: unknown) => {
+    if (!isCancellation(error)) throw error;
+  });
+
   while (workflowInfo().historyLength < MAX_HISTORY_EVENTS) {
-    await condition(() => isPumpWanted, PUMP_INTERVAL);
+    await condition(() => isPumpWanted || isGone, PUMP_INTERVAL);
+    if (isGone) return;
     isPumpWanted = false;
     isPumping = true;
-    show();
-    const pumped = await pump({ taskQueueId: input.taskQueueId });
-    dispatched += pumped.dispatched;
-    isPumping = false;
-    if (pumped.isGone) {
-      setCurrentDetails(`**${input.endpointName}** was deleted.`);
-      return;
+    queue = undefined;
+    if (patched(COUNTS)) {
+      countMs = FIRST_COUNT_MS;
+      countLater();
     }
     show();
+    const pumped = await pump(ref);
+    dispatched += pumped.dispatched;
+    isPumping = false;
+    nextCount.clear();
+    queue = undefined;
+    isGone = pumped.isGone;
+    show();
+    if (isGone) return;
+    // The pump ends when nothing waits any more, or when the agent left.
+    if (!presence.isOnline && patched(COUNTS)) isCountWanted = true;
   }
+  await condition(() => !isCounting);
   // Earlier releases pumped once more here, and lost a signal that arrived meanwhile.
-  if (!patched(CARRIES_PUMP) && isPumpWanted) dispatched += (await pump({ taskQueueId: input.taskQueueId })).dispatched;
+  if (!patched(CARRIES_PUMP) && isPumpWanted) dispatched += (await pump(ref)).dispatched;
   await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched, isPumpWanted } });
 }

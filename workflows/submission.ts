@@ -1,4 +1,4 @@
-import { defineSearchAttributeKey } from '@temporalio/common';
+import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import {
   CancellationScope,
   condition,
@@ -15,7 +15,7 @@ import {
 } from '@temporalio/workflow';
 
 import type { SubmissionActivities, SubmissionRef } from '../contracts/activities';
-import { QUERY, SEARCH_ATTRIBUTE, SIGNAL } from '../contracts/names';
+import { COUNT_ATTRIBUTE, QUERY, SEARCH_ATTRIBUTE, SIGNAL } from '../contracts/names';
 import type { SubmissionState, TaskState } from '../contracts/states';
 import {
   openStateOf,
@@ -26,6 +26,7 @@ import {
 } from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
+import { showTime } from './shown-time';
 
 // Local activities first: a round trip through the server costs more than the work itself.
 const local = proxyLocalActivities<SubmissionActivities>({
@@ -41,6 +42,7 @@ const patient = proxyActivities<SubmissionActivities>({
 });
 // May end thousands of tasks.
 const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
+  summary: 'end the tasks that are cancelled, past their deadline or past their walltime',
   startToCloseTimeout: '5 minutes',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' },
 });
@@ -68,9 +70,13 @@ const LONGEST_POLL_MS = 3_600_000;
  * and 10 ms on a busy machine.
  */
 const MAX_HISTORY_EVENTS = 150;
+/** Temporal refuses a longer summary. */
+const MAX_SUMMARY_CHARS = 200;
 /** After the walltime and the store's grace: then the service ends an attempt that its agent did not stop. */
 const WALLTIME_POLL_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
+const FAILED_ATTRIBUTE = defineSearchAttributeKey(COUNT_ATTRIBUTE.failed, 'INT');
+const CANCELLED_ATTRIBUTE = defineSearchAttributeKey(COUNT_ATTRIBUTE.cancelled, 'INT');
 
 export const nudgeSignal = defineSignal(SIGNAL.nudge);
 export const tasksQuery = defineQuery<Partial<Record<TaskState, number>>>(QUERY.tasks);
@@ -91,8 +97,8 @@ class SubmissionRun {
   #isNudged = false;
   #dispatches: number;
   #pollMs = FIRST_POLL_MS;
-  /** The search attribute, which continue-as-new keeps. */
-  #state: string;
+  /** The search attributes, which continue-as-new keeps; undefined where the server or an earlier release did not set one. */
+  readonly #attributes: { state: string | undefined; failed: number | undefined; cancelled: number | undefined };
   readonly #look = new Alarm(() => (this.#isNudged = true));
   readonly #deadline = new Alarm(() => (this.#isNudged = true));
   readonly #retry = new Alarm(() => (this.#isNudged = true));
@@ -101,7 +107,12 @@ class SubmissionRun {
   constructor(private readonly input: SubmissionInput) {
     const { submissionId, taskQueueId, endpointId, endpointName } = input;
     this.#ref = { submissionId, taskQueueId, endpointId, endpointName };
-    this.#state = workflowInfo().typedSearchAttributes.get(STATE_ATTRIBUTE) ?? 'waiting';
+    const attributes = workflowInfo().typedSearchAttributes;
+    this.#attributes = {
+      state: attributes.get(STATE_ATTRIBUTE),
+      failed: attributes.get(FAILED_ATTRIBUTE),
+      cancelled: attributes.get(CANCELLED_ATTRIBUTE),
+    };
     this.#dispatches = input.carried?.dispatches ?? 0;
     this.#progress = {
       open: input.total,
@@ -144,14 +155,19 @@ class SubmissionRun {
   /** The run after continue-as-new reads the store first and sets its timers from there. */
   #resume(): void {
     this.#isNudged = true;
-    this.#deadline.set(this.input.deadlineMs, 'deadline');
+    this.#setDeadline();
+  }
+
+  /** People see the deadline as a timer. */
+  #setDeadline(): void {
+    this.#deadline.set(this.input.deadlineMs, `deadline ${showTime(this.input.deadlineMs, Date.now())}`);
   }
 
   async #dispatch(): Promise<void> {
     const claimId = `${this.input.submissionId}/${this.#dispatches++}`;
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
     const outcome = await durably('dispatch', { ...this.#ref, claimId, openBefore });
-    const { waiting, endpointOnline, endpointSinceMs } = outcome;
+    const { waiting, endpointOnline, endpointSinceMs, queue } = outcome;
     // The sweep started this workflow late, and a pump dispatched its tasks before.
     if (outcome.isStartedElsewhere) this.#isNudged = true;
     const dispatched = this.input.total - waiting;
@@ -159,12 +175,13 @@ class SubmissionRun {
       ...this.#progress,
       endpointOnline,
       endpointSinceMs,
+      queue,
       counts: { ...(waiting > 0 ? { waiting } : {}), ...(dispatched > 0 ? { dispatched } : {}) },
     });
     this.#pollMs = endpointOnline ? FIRST_POLL_MS : FIRST_POLL_OFFLINE_MS;
     if (dispatched > 0) this.#watchWalltime();
     // Waiting tasks may wait for days: people see the deadline as a timer.
-    if (waiting > 0) this.#deadline.set(this.input.deadlineMs, 'deadline');
+    if (waiting > 0) this.#setDeadline();
   }
 
   /** An attempt that is not known to run yet is checked again after a whole walltime. */
@@ -173,21 +190,21 @@ class SubmissionRun {
     if (walltimeMs === undefined) return;
     const at = this.#progress.nextOverdueMs ?? Date.now() + walltimeMs + WALLTIME_POLL_MS;
     if (this.#progress.nextOverdueMs !== undefined || !this.#walltime.isSet) {
-      this.#walltime.set(at, `walltime of ${walltimeMs / 1000} s`);
+      this.#walltime.set(at, `end of the walltime of ${walltimeMs / 1000} s, ${showTime(at, Date.now())}`);
     }
   }
 
   /** Until a nudge or a timer. */
   async #sleep(): Promise<void> {
     const look = Date.now() + this.#pollMs;
-    if (this.input.deadlineMs <= look) this.#deadline.set(this.input.deadlineMs, 'deadline');
+    if (this.input.deadlineMs <= look) this.#setDeadline();
     // A running timer is kept: an early poll costs less than two events for each nudge.
-    else if (!this.#look.isSet) this.#look.set(look, 'look again, in case a nudge was lost');
+    else if (!this.#look.isSet) this.#look.set(look, `next look at the tasks, ${showTime(look, Date.now())}`);
     await condition(() => this.#isNudged);
     if (this.input.deadlineMs > look && !this.#look.isSet) {
       this.#pollMs = Math.min(this.#pollMs * 2, LONGEST_POLL_MS);
       // Still open after the first poll: from now on people see the deadline as a timer.
-      this.#deadline.set(this.input.deadlineMs, 'deadline');
+      this.#setDeadline();
     }
   }
 
@@ -208,7 +225,7 @@ class SubmissionRun {
         // The attempt may have failed already, and this read used up its nudge: decide again.
         this.#isNudged ||= this.#progress.nextDueMs !== undefined;
       } else {
-        this.#retry.set(nextDueMs, 'pause before the next attempt');
+        this.#retry.set(nextDueMs, this.#retrySummary(nextDueMs));
       }
     }
     const { walltimeMs } = this.input;
@@ -218,6 +235,12 @@ class SubmissionRun {
     }
     const { dispatched = 0, running = 0 } = this.#progress.counts;
     if (dispatched + running > 0) this.#watchWalltime();
+  }
+
+  #retrySummary(dueMs: number): string {
+    const { nextAttempt } = this.#progress;
+    const what = `attempt ${nextAttempt?.number ?? 2}, ${showTime(dueMs, Date.now())}`;
+    return (nextAttempt?.error ? `${what}, after ${nextAttempt.error}` : what).slice(0, MAX_SUMMARY_CHARS);
   }
 
   #expiry(): EndReason {
@@ -236,25 +259,33 @@ class SubmissionRun {
   }
 
   async #finish(state: SubmissionState): Promise<SubmissionSummary> {
-    this.#setState(state);
+    this.#setAttributes(state);
     await durably('finish', { ...this.#ref, state });
     return { state, counts: this.#progress.counts };
   }
 
   #show(progress: SubmissionProgress): void {
     this.#progress = progress;
-    setCurrentDetails(describeSubmission(this.input, progress));
+    setCurrentDetails(describeSubmission(this.input, progress, Date.now()));
     if (progress.open === 0) return;
-    this.#setState(openStateOf(progress));
+    this.#setAttributes(openStateOf(progress));
   }
 
-  #setState(state: SubmissionState): void {
-    if (state === this.#state) return;
-    this.#state = state;
-    // A server that refused the attribute has nothing to update.
-    if (workflowInfo().typedSearchAttributes.get(STATE_ATTRIBUTE) !== undefined) {
-      upsertSearchAttributes([{ key: STATE_ATTRIBUTE, value: state }]);
-    }
+  /** One event for all that changed. A server that refused an attribute has nothing to update. */
+  #setAttributes(state: SubmissionState): void {
+    const current = this.#attributes;
+    const { failed = 0, expired = 0, cancelled = 0 } = this.#progress.counts;
+    const changed: SearchAttributePair[] = [];
+    if (current.state !== undefined && current.state !== state) changed.push({ key: STATE_ATTRIBUTE, value: state });
+    if (current.failed !== undefined && current.failed !== failed + expired)
+      changed.push({ key: FAILED_ATTRIBUTE, value: failed + expired });
+    if (current.cancelled !== undefined && current.cancelled !== cancelled)
+      changed.push({ key: CANCELLED_ATTRIBUTE, value: cancelled });
+    if (changed.length === 0) return;
+    if (current.state !== undefined) current.state = state;
+    if (current.failed !== undefined) current.failed = failed + expired;
+    if (current.cancelled !== undefined) current.cancelled = cancelled;
+    upsertSearchAttributes(changed);
   }
 
   /**

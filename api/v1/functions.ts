@@ -11,13 +11,14 @@ export function functionListRoute({ db }: ApiDeps): Route {
     query: functionsQuerySchema,
     response: functionListSchema,
     handle: async ({ identity, query }) => ({
-      functions: (await listFunctions(db, identity.id, query.name)).map((fn) => ({
+      functions: (await listFunctions(db, identity.id, { name: query.name, codeSha256: query.code_sha256 })).map((fn) => ({
         function_uuid: fn.id,
         function_name: fn.name,
         description: fn.description,
         public: fn.isPublic,
         group: fn.groupId,
         created_at: fn.createdAt.toISOString(),
+        ...(query.code_sha256 === undefined ? {} : { code_sha256: query.code_sha256 }),
       })),
     }),
   });

@@ -3,6 +3,7 @@ import type { Route } from '../route';
 import { agentRoutes } from './agents';
 import { auditRoute } from './audit';
 import { deadLetterRoutes } from './dead-letters';
+import { endpointStateRoute } from './endpoint-state';
 import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
 import { identityRoutes } from './identities';
@@ -19,6 +20,7 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...identityRoutes(deps),
   ...groupRoutes(deps),
   functionListRoute(deps),
+  endpointStateRoute(deps),
   ...taskRoutes(deps),
   ...taskGroupRoutes(deps),
   ...submissionRoutes(deps),

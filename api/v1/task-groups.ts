@@ -8,11 +8,18 @@ import {
   groupResultSchema,
   groupResultsQuerySchema,
   groupResultsSchema,
+  retryResponseSchema,
+  retrySchema,
+  taskListSchema,
+  tasksQuerySchema,
 } from '../../contracts/http/v1';
+import { listGroupSubmissionIds } from '../../platform/store/task-list';
 import { listGroupResults } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
 import { groupResult } from '../results';
+import { retryTasks } from '../retry';
 import { ANSWERED, idParameter, route, type Route } from '../route';
+import { listTaskPage } from '../task-list';
 import { requireTaskGroup } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
@@ -59,13 +66,37 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       },
     }),
     route({
+      method: 'get',
+      path: '/v1/taskgroups/:id/tasks',
+      summary: 'Lists the tasks of a group in the order of their IDs, page by page',
+      query: tasksQuerySchema,
+      response: taskListSchema,
+      errors: ['GROUP_NOT_FOUND'],
+      handle: async (request) => {
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'), 'view');
+        return listTaskPage(db, request.identity, { taskGroupId: group.id }, request.query);
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/taskgroups/:id/retry',
+      summary: 'Submits the failed tasks of a group again, as new submissions in a new group',
+      body: retrySchema,
+      response: retryResponseSchema,
+      errors: ['GROUP_NOT_FOUND', 'ENDPOINT_NOT_FOUND', 'FUNCTION_NOT_FOUND', 'FORBIDDEN', 'EXPIRED', 'LIMIT_EXCEEDED'],
+      handle: async (request) => {
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
+        return retryTasks(deps, request, await listGroupSubmissionIds(db, group.id), request.body.states);
+      },
+    }),
+    route({
       method: 'post',
       path: '/v1/taskgroups/:id/cancel',
       summary: 'Cancels the open tasks of a group',
       response: cancelledSchema,
       errors: ['GROUP_NOT_FOUND'],
       handle: async (request) => {
-        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
+        const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'), 'manage');
         return cancel({ taskGroupId: group.id });
       },
     }),

@@ -5,7 +5,7 @@ import { verifyBodyToken, type BodyPurpose } from '../../platform/body-tokens';
 import { readLastSeqs, readTaskBody, saveUpload, type TaskRow } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
 import { bearerToken } from '../middleware/authenticate';
-import { taskStateDocument } from '../results';
+import { taskStateDocument, withoutBodies } from '../results';
 import { ANSWERED, idParameter, route, type RequestHead, type RouteRequest, type Route } from '../route';
 import { requireTask } from '../task-lookup';
 import { untilClosed } from '../until-closed';
@@ -34,8 +34,9 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
       handle: async (request) => {
         const id = idParameter(request, 'id', 'TASK_NOT_FOUND');
-        const row = await requireTask(db, config, request.identity, id);
-        return taskStateDocument(await waitForAnswer(deps, request, row, request.query.wait_s * 1000));
+        const row = await requireTask(db, config, request.identity, id, 'view');
+        const document = taskStateDocument(await waitForAnswer(deps, request, row, request.query.wait_s * 1000));
+        return row.ownerId === request.identity.id ? document : withoutBodies(document);
       },
     }),
     route({
@@ -45,7 +46,8 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       response: cancelledSchema,
       errors: ['TASK_NOT_FOUND', 'EXPIRED'],
       handle: async (request) => {
-        const row = await requireTask(db, config, request.identity, idParameter(request, 'id', 'TASK_NOT_FOUND'));
+        const id = idParameter(request, 'id', 'TASK_NOT_FOUND');
+        const row = await requireTask(db, config, request.identity, id, 'manage');
         return cancel({ taskIds: [row.id] });
       },
     }),
@@ -121,10 +123,10 @@ async function waitForAnswer(
   while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
     // Read the cursor before the task, so that an answer that arrives in between moves the cursor and ends the wait.
     const seq = (await readLastSeqs(db, [row.taskGroupId])).get(row.taskGroupId) ?? 0;
-    row = await requireTask(db, config, request.identity, row.id);
+    row = await requireTask(db, config, request.identity, row.id, 'view');
     if (isEndState(row.state)) break;
     await groupWatch.waitFor(row.taskGroupId, seq, deadlineMs - Date.now(), closed.signal);
-    row = await requireTask(db, config, request.identity, row.id);
+    row = await requireTask(db, config, request.identity, row.id, 'view');
   }
   closed.release();
   return row;

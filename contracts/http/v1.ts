@@ -117,7 +117,14 @@ export const auditEntrySchema = z.object({
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
 export const auditListSchema = z.object({ entries: z.array(auditEntrySchema) });
 
-export const functionsQuerySchema = z.object({ name: z.string().optional() });
+export const functionsQuerySchema = z.object({
+  name: z.string().optional(),
+  /** Only functions without a policy of their own whose packed code has this SHA-256, in hexadecimal. */
+  code_sha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits')
+    .optional(),
+});
 export const functionListSchema = z.object({
   functions: z.array(
     z.object({
@@ -127,12 +134,56 @@ export const functionListSchema = z.object({
       public: z.boolean(),
       group: z.string().nullable(),
       created_at: timestamp,
+      /** In the answer to a request with `code_sha256`. */
+      code_sha256: z.string().optional(),
     }),
   ),
 });
 
+/** `GET /v1/endpoints/{id}` */
+export const endpointStateSchema = z.object({
+  endpoint_id: z.string(),
+  name: z.string(),
+  kind: z.string(),
+  public: z.boolean(),
+  owner_id: z.string(),
+  owner_name: z.string(),
+  status: z.enum(['online', 'offline']),
+  /** When the endpoint last went online or offline; null before its agent was first online. */
+  since: timestamp.nullable(),
+  last_heartbeat_at: timestamp.nullable(),
+  /** Calls that its agents run at the same time. */
+  workers: z.int(),
+  /** Tasks of every identity that were sent to its agents, and how many there may be. */
+  in_hand: z.int(),
+  window: z.int(),
+  /** Tasks of every identity that wait, counted up to 10,000 for each queue. */
+  waiting: z.int(),
+  waiting_since: timestamp.nullable(),
+  /** Only for the owner and administrators: whose tasks wait, each as `name (tasks)`. */
+  waiting_owners: z.array(z.string()),
+  /** The page of its workflow in the Temporal UI. */
+  temporal_url: z.string(),
+});
+export type EndpointState = z.infer<typeof endpointStateSchema>;
+
 /** Maximum seconds that the service waits for a change before it responds. */
 const waitSchema = z.coerce.number().min(0).max(30).default(0);
+
+const taskFacts = {
+  function_name: z.string(),
+  endpoint_name: z.string(),
+  submitted_at: timestamp,
+  /** When the latest attempt was dispatched. */
+  dispatched_at: timestamp.nullable(),
+  /** When the agent reported that the latest attempt runs; agents report it periodically, so short attempts have none. */
+  started_at: timestamp.nullable(),
+  answered_at: timestamp.nullable(),
+  /** When a delayed task is tried again. */
+  next_attempt_at: timestamp.nullable(),
+  /** The last line of the failure after which the task is or was tried again. */
+  last_error: z.string().nullable(),
+};
 
 export const taskQuerySchema = z.object({ wait_s: waitSchema });
 export const taskStateSchema = z.object({
@@ -151,8 +202,63 @@ export const taskStateSchema = z.object({
   error_code: z.string().optional(),
   completion_t: z.string().optional(),
   details: z.record(z.string(), z.unknown()).optional(),
+  /** The machine that ran the task, and for how long; where the agent reports it. */
+  host: z.string().optional(),
+  ran_ms: z.number().optional(),
+  ...taskFacts,
 });
 export type TaskStateDocument = z.infer<typeof taskStateSchema>;
+
+/** `GET /v1/submissions/{id}/tasks` and `GET /v1/taskgroups/{id}/tasks`. */
+export const tasksQuerySchema = z.object({
+  /** One state, or several with commas between them. */
+  state: z
+    .string()
+    .transform((text) => text.split(','))
+    .pipe(z.array(z.enum(TASK_STATES)))
+    .optional(),
+  /** The `next` of the page before. */
+  after: uuidSchema.optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+});
+const listedTaskSchema = z.object({
+  task_id: z.string(),
+  submission_id: z.string(),
+  /** The place of the task in its submission, from 1. */
+  index: z.int(),
+  state: z.enum(TASK_STATES),
+  attempt: z.int(),
+  function_id: z.string(),
+  endpoint_id: z.string(),
+  ...taskFacts,
+  /** For failed tasks: one of the task error codes. */
+  error_code: z.string().optional(),
+  /** The last line of the failure. Only the owner sees it. */
+  error: z.string().optional(),
+});
+export type TaskSummary = z.infer<typeof listedTaskSchema>;
+export const taskListSchema = z.object({
+  tasks: z.array(listedTaskSchema),
+  /** The cursor for the next page; null on the last page. */
+  next: z.string().nullable(),
+});
+
+/** `POST /v1/submissions/{id}/retry` and `POST /v1/taskgroups/{id}/retry`. */
+export const retrySchema = z.object({
+  /** The end states of the tasks that are submitted again. */
+  states: z
+    .array(z.enum(['failed', 'expired', 'cancelled']))
+    .min(1)
+    .default(['failed', 'expired']),
+});
+export const retryResponseSchema = z.object({
+  /** Of the new submissions; null when no task is in one of the states. */
+  task_group_id: z.string().nullable(),
+  /** Number of tasks that were submitted again. */
+  tasks: z.int(),
+  submissions: z.array(z.string()),
+});
+export type RetryResponse = z.infer<typeof retryResponseSchema>;
 
 /** The cursor `after` is the sequence number of the last result that the client has read; 0 for none. */
 export const groupResultsQuerySchema = z.object({
@@ -193,16 +299,40 @@ export const submissionSchema = z.object({
   state: z.enum(SUBMISSION_STATES),
   total: z.int(),
   open: z.int(),
+  /** Tasks that ended without a value. */
+  failed: z.int(),
+  cancelled: z.int(),
+  expired: z.int(),
   /** Number of tasks by state, without states that have no task. */
   counts: z.record(z.string(), z.int()),
   policy: z.record(z.string(), z.unknown()),
   deadline: timestamp,
   created_at: timestamp,
   finished_at: timestamp.nullable(),
+  owner_id: z.string(),
+  owner_name: z.string(),
+  workflow_id: z.string(),
+  /** The page of the workflow in the Temporal UI. */
   temporal_url: z.string(),
 });
+const flagSchema = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform((text) => text === 'true');
 export const submissionsQuerySchema = z.object({
   endpoint: uuidSchema.optional(),
+  group: uuidSchema.optional(),
+  /** Only submissions with failed or expired tasks. */
+  failed: flagSchema,
+  /** Only submissions with open tasks. */
+  open: flagSchema,
+  /** Administrators: of every owner. */
+  all: flagSchema,
+  /** Only submissions whose ID starts with these characters. */
+  prefix: z
+    .string()
+    .regex(/^[0-9a-fA-F-]{4,36}$/, 'must be the first 4 or more characters of an ID')
+    .optional(),
   state: z.enum(SUBMISSION_STATES).optional(),
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
 });

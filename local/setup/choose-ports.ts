@@ -23,13 +23,15 @@ const portsFile = (layout: Layout): string => join(layout.runDir, 'ports.json');
 
 /**
  * Chooses a port for each name: from the command line, or as at the last start, or the default. If an engine's port is busy,
- * the next free port is used. If a port of the API is busy, throws a {@link UserError} that says what to do.
+ * the next free port is used. If ports of the API are busy, throws a {@link UserError} that
+ * names them all and says what to do.
  */
 export async function choosePorts(layout: Layout, options: UpOptions, external: ReadonlySet<PortName>): Promise<ChosenPorts> {
   const remembered = readPorts(portsFile(layout));
   const taken = new Set<number>();
   const moved = new Map<PortName, number>();
   const ports: Ports = { ...DEFAULT_PORTS };
+  const busy: { part: string; name: PortName; port: number }[] = [];
   for (const name of NAMES) {
     if (external.has(name)) continue;
     const asked = options.ports[name];
@@ -37,13 +39,18 @@ export async function choosePorts(layout: Layout, options: UpOptions, external: 
     const first = asked === undefined || asked === 0 ? (remembered[name] ?? usual) : asked;
     const isAnyFine = usual === 0 || first === 0;
     const part = FIXED[name];
-    if (part !== undefined && !isAnyFine && !(await isFree(first))) throw busy(part, name, first);
+    if (part !== undefined && !isAnyFine && !(await isFree(first))) {
+      busy.push({ part, name, port: first });
+      taken.add(first);
+      continue;
+    }
     // Do not search upwards from a kept port that was chosen as any free port.
     const start = isAnyFine && first !== 0 && !(await isFree(first)) ? 0 : first;
     ports[name] = await nextFreePort(start, taken);
     if (!isAnyFine && ports[name] !== first) moved.set(name, first);
     taken.add(ports[name]);
   }
+  if (busy.length > 0) throw new UserError(busy.map(busyText).join('\n'));
   rememberPorts(portsFile(layout), ports);
   return { ports, moved };
 }
@@ -62,14 +69,12 @@ export async function moveTakenPorts(layout: Layout, engine: keyof typeof ENGINE
   return hasMoved;
 }
 
-function busy(part: string, name: PortName, port: number): UserError {
+function busyText({ part, name, port }: { part: string; name: PortName; port: number }): string {
   const flag = name === 'api' ? '--api-port' : '--ws-port';
   const airplay =
     process.platform === 'darwin' && port === DEFAULT_PORTS.api
       ? ' On macOS this is usually AirPlay: turn off "AirPlay Receiver" in System Settings, General, AirDrop & Handoff.'
       : '';
   const clients = port === DEFAULT_PORTS[name] ? ' (the stock clients look for it there)' : '';
-  return new UserError(
-    `Port ${port} of the ${part}${clients} is in use by another program: stop that program, or move the ${part} with ${flag} ${port + 1}.${airplay}`,
-  );
+  return `Port ${port} of the ${part}${clients} is in use by another program: stop that program, or move the ${part} with ${flag} ${port + 1}.${airplay}`;
 }

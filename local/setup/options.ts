@@ -29,13 +29,16 @@ export interface Externals {
   managementUrl?: string;
 }
 
-export function readExternals(env: NodeJS.ProcessEnv = process.env): Externals {
+/** `ownTemporal`: the address of this system's own Temporal server. `funcx env` exports it, so it names no external one. */
+export function readExternals(env: NodeJS.ProcessEnv = process.env, ownTemporal?: string): Externals {
   const read = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
   const [amqpUrl, managementUrl] = [read('AMQP_URL'), read('AMQP_MANAGEMENT_URL')];
   if ((amqpUrl === undefined) !== (managementUrl === undefined)) {
     throw new UserError('Set both AMQP_URL and AMQP_MANAGEMENT_URL to use your own broker, or neither.');
   }
-  return { databaseUrl: read('DATABASE_URL'), temporalAddress: read('TEMPORAL_ADDRESS'), amqpUrl, managementUrl };
+  const temporal = read('TEMPORAL_ADDRESS');
+  const temporalAddress = temporal === ownTemporal ? undefined : temporal;
+  return { databaseUrl: read('DATABASE_URL'), temporalAddress, amqpUrl, managementUrl };
 }
 
 export const DEFAULT_UP: UpOptions = {

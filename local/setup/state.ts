@@ -96,3 +96,9 @@ export function claimSupervision(layout: Layout, own: ProcessIdentity): ProcessI
 export function releaseSupervision(layout: Layout): void {
   rmSync(lockFile(layout), { force: true });
 }
+
+/** The address of the Temporal server that the system started itself; undefined where it uses an external one. */
+export function ownTemporalOf(state: SystemState | undefined): string | undefined {
+  const isOwn = state?.services.some(({ name, external }) => name === 'temporal' && !external) === true;
+  return isOwn ? state.temporal_address : undefined;
+}

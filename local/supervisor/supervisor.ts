@@ -15,7 +15,7 @@ import { agentVariables, initialState, serviceVariables } from '../setup/environ
 import { isPublic, sayHello } from '../setup/hello';
 import { readExternals } from '../setup/options';
 import { findSeparation, isSameUserWanted, type Separation } from '../setup/separation';
-import { writeState } from '../setup/state';
+import { ownTemporalOf, readState, writeState } from '../setup/state';
 import * as ours from './our-services';
 
 import type { Layout } from '../machine/layout';
@@ -95,7 +95,7 @@ export class Supervisor {
   }
 
   async #start(): Promise<SystemState> {
-    this.#externals = readExternals();
+    this.#externals = readExternals(process.env, ownTemporalOf(readState(this.#layout)));
     makeFolders(this.#layout);
     if (this.#needsPython()) this.#prepareAgent();
     await this.#registry.stopLeftBehind(this.#say);

@@ -18,6 +18,8 @@ export interface Answer {
   retryMs?: number;
   /** The attempt was lost: it counts as an infrastructure retry, not as one of the user's attempts. */
   isLoss?: boolean;
+  /** The last line of a failure that is tried again. */
+  error?: string;
 }
 
 /** What became of a result; `verdict_of` in the SQL describes each value. */
@@ -37,14 +39,18 @@ export interface Completed {
   /** State and attempt before this result; null for an unknown task. */
   oldState: TaskState | null;
   oldAttempt: number | null;
+  /** Of the submission's workflow; null for an unknown task and for a result that changed nothing. */
+  workflowId: string | null;
 }
 
 export async function storeAnswers(db: Database, answers: readonly Answer[]): Promise<Completed[]> {
   const { rows } = await db.query<Completed>({
     name: 'complete-tasks',
     text: `select id as "taskId", verdict, delivered, frame, owner_id as "ownerId", task_group_id as "taskGroupId",
-                  has_queue as "hasQueue", submission_id as "submissionId", nudge, old_state as "oldState", old_attempt as "oldAttempt"
-             from complete_tasks($1, $2, $3, $4, $5, $6, $7)`,
+                  has_queue as "hasQueue", submission_id as "submissionId", nudge,
+                  old_state as "oldState", old_attempt as "oldAttempt",
+                  workflow_id as "workflowId"
+             from complete_tasks($1, $2, $3, $4, $5, $6, $7, $8)`,
     values: [
       answers.map((answer) => answer.taskId),
       answers.map((answer) => answer.endpointQueueId ?? null),
@@ -53,6 +59,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
       answers.map(({ frame }) => Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)),
       answers.map((answer) => (answer.retryMs === undefined ? null : Math.ceil(answer.retryMs))),
       answers.map((answer) => answer.isLoss ?? false),
+      answers.map((answer) => answer.error ?? null),
     ],
   });
   return rows;

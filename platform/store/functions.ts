@@ -59,11 +59,17 @@ export async function deleteFunction(db: Database, id: string): Promise<void> {
 }
 
 /** Newest first. */
-export async function listFunctions(db: Database, ownerId: string, name?: string): Promise<FunctionSummary[]> {
+export async function listFunctions(
+  db: Database,
+  ownerId: string,
+  { name, codeSha256 }: { name?: string; codeSha256?: string },
+): Promise<FunctionSummary[]> {
   const { rows } = await db.query<FunctionSummary>(
     `select ${SUMMARY} from functions
-      where owner_id = $1 and deleted_at is null and ($2::text is null or name = $2) order by created_at desc, id limit 10000`,
-    [ownerId, name ?? null],
+      where owner_id = $1 and deleted_at is null and ($2::text is null or name = $2)
+        and ($3::text is null or (sha256(code) = decode($3, 'hex') and policy = '{}'))
+      order by created_at desc, id limit 10000`,
+    [ownerId, name ?? null, codeSha256 ?? null],
   );
   return rows;
 }

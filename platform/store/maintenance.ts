@@ -28,16 +28,20 @@ export interface Difference {
   counted: number;
   actual: number;
 }
+export type SubmissionDifference = Difference & { workflowId: string };
 
 /** Younger submissions may be in the middle of their accept. */
 const MIN_AGE = '1 minute';
 
 /** Compares the counts of queues and submissions with their tasks and repairs them. Every difference is a bug. */
-export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: Difference[] }> {
+export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: SubmissionDifference[] }> {
   const queues = await slowQuery<Difference>(db, 'select queue_id as id, counted, actual from reconcile_in_flight()');
-  const submissions = await slowQuery<Difference>(db, 'select submission_id as id, counted, actual from reconcile_open($1)', [
-    MIN_AGE,
-  ]);
+  const submissions = await slowQuery<SubmissionDifference>(
+    db,
+    `select s.id, counted, actual, workflow_of(s.id, s.workflow_id) as "workflowId"
+       from reconcile_open($1) r join submissions s on s.id = r.submission_id`,
+    [MIN_AGE],
+  );
   return { queues: queues.rows, submissions: submissions.rows };
 }
 

@@ -45,19 +45,24 @@ export async function listOpenOfTasks(db: Database, taskIds: readonly string[]):
 
 export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string } | { endpointId: string };
 
+export interface OpenSubmission {
+  id: string;
+  workflowId: string;
+  endpointQueueId: string;
+  open: number;
+}
+
 /** Submissions with open tasks: one submission, those of a task group, or those of an endpoint. */
-export async function listOpenSubmissions(
-  db: Database,
-  of: OpenSubmissionsOf,
-): Promise<{ id: string; endpointQueueId: string; open: number }[]> {
+export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): Promise<OpenSubmission[]> {
   const [column, value] =
     'submissionId' in of
       ? ['id', of.submissionId]
       : 'taskGroupId' in of
         ? ['task_group_id', of.taskGroupId]
         : ['endpoint_id', of.endpointId];
-  const { rows } = await db.query<{ id: string; endpointQueueId: string; open: number }>(
-    `select id, endpoint_queue_id as "endpointQueueId", open from submissions where ${column} = $1 and is_open order by id`,
+  const { rows } = await db.query<OpenSubmission>(
+    `select id, workflow_of(id, workflow_id) as "workflowId", endpoint_queue_id as "endpointQueueId", open
+       from submissions where ${column} = $1 and is_open order by id`,
     [value],
   );
   return rows;
@@ -71,4 +76,12 @@ export async function countOpenTasks(db: Database, ownerId: string): Promise<num
     values: [ownerId],
   });
   return Number(rows[0]?.open ?? 0);
+}
+
+/** The endpoint queues of an endpoint. */
+export async function listQueueIds(db: Database, endpointId: string): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where endpoint_id = $1 order by id', [
+    endpointId,
+  ]);
+  return rows.map(({ id }) => id);
 }

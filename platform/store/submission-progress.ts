@@ -1,6 +1,7 @@
+import { exceptionLineOf } from '../../contracts/exceptions';
 import { decodeFrame } from '../../contracts/frames';
-import type { FailureLine, SubmissionProgress } from '../../contracts/submission';
-import type { TaskState } from '../../contracts/states';
+import { MAX_SHOWN_TASKS, type FailureLine, type QueueState, type SubmissionProgress } from '../../contracts/submission';
+import { isEndState, type TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
 /** The state of a submission, as its workflow reads and writes it. */
@@ -20,15 +21,19 @@ export const WALLTIME_GRACE_MS = 15_000;
 /** The state of a submission, as its workflow needs it. */
 export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
   const [counts, queue] = await Promise.all([
-    db.query<{ state: TaskState; n: number; due: Date | null; running: Date | null }>({
+    db.query<CountRow>({
       name: 'submission-counts',
-      text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running
+      text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running, sum(losses)::integer as losses,
+                    (array_agg(attempt order by due_at) filter (where state = 'delayed'))[1] as attempt,
+                    (array_agg(last_error order by due_at) filter (where state = 'delayed'))[1] as error
                from tasks where id > $1 and id <= last_task_of($1) group by state`,
       values: [submissionId],
     }),
-    db.query<{ is_online: boolean; changed_at: Date; open: number }>({
+    db.query<{ queue_id: string; is_online: boolean; changed_at: Date; open: number; is_deleted: boolean }>({
       name: 'submission-queue',
-      text: `select q.is_online, q.changed_at, s.open from submissions s join endpoint_queues q on q.id = s.endpoint_queue_id where s.id = $1`,
+      text: `select q.id as queue_id, q.is_online, q.changed_at, s.open, e.deleted_at is not null as is_deleted
+               from submissions s join endpoint_queues q on q.id = s.endpoint_queue_id join endpoints e on e.id = s.endpoint_id
+              where s.id = $1`,
       values: [submissionId],
     }),
   ]);
@@ -40,17 +45,74 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
     endpointOnline: head.is_online,
     endpointSinceMs: head.changed_at.getTime(),
     failures: [],
+    ...(head.is_deleted ? { endpointDeleted: true } : {}),
   };
+  let lost = 0;
   for (const row of counts.rows) {
     progress.counts[row.state] = row.n;
-    if (row.state === 'delayed' && row.due) progress.nextDueMs = row.due.getTime();
+    if (!isEndState(row.state)) lost += row.losses;
+    if (row.state === 'delayed' && row.due) {
+      progress.nextDueMs = row.due.getTime();
+      progress.nextAttempt = { number: (row.attempt ?? 0) + 1, error: row.error };
+    }
     // Walltime counts from the agent's report that the attempt runs: an attempt may wait at its agent for longer.
     if (row.state === 'running' && row.running && walltimeMs !== undefined) {
       progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
     }
   }
+  if (lost > 0) progress.lost = lost;
+  if (progress.counts.waiting && head.is_online) progress.queue = await readQueueState(db, head.queue_id);
   if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
   return progress;
+}
+
+interface CountRow {
+  state: TaskState;
+  n: number;
+  due: Date | null;
+  running: Date | null;
+  losses: number;
+  attempt: number | null;
+  error: string | null;
+}
+
+/** What a queue has to do, and for whom. Counting waiting tasks ends at {@link MAX_SHOWN_TASKS}. */
+export async function readQueueState(db: Database, queueId: string): Promise<QueueState> {
+  const { rows } = await db.query<QueueState>({
+    name: 'queue-state',
+    text: `with found as (select task.id, task.owner_id from tasks task
+                          where task.endpoint_queue_id = $1 and task.state = 'waiting' limit ${MAX_SHOWN_TASKS}),
+                people as (select identity.name, count(*)::integer as tasks from found
+                             join identities identity on identity.id = found.owner_id group by 1 order by 2 desc limit 5)
+           select q.in_flight as "inHand", q.window_size as window, q.workers,
+                  (select count(*)::integer from found) as waiting,
+                  (select count(distinct owner_id)::integer from found) as owners,
+                  (select coalesce(array_agg(name || ' (' || tasks || ')'), '{}') from people) as "ownerNames",
+                  (select (extract(epoch from min(submission.created_at)) * 1000)::double precision from submissions submission
+                    where submission.endpoint_queue_id = $1 and submission.open > 0
+                      and submission.id in (select submission_of(id) from found)) as "oldestMs"
+             from endpoint_queues q where q.id = $1`,
+    values: [queueId],
+  });
+  const [row] = rows;
+  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
+  return row;
+}
+
+/** The queues of an endpoint, the busiest first, and the name of its owner. */
+export async function listEndpointQueues(
+  db: Database,
+  endpointId: string,
+  limit: number,
+): Promise<{ ownerName: string; queues: { id: string; changedAt: Date }[] }> {
+  const { rows } = await db.query<{ ownerName: string; id: string | null; changedAt: Date | null }>(
+    `select i.name as "ownerName", q.id, q.changed_at as "changedAt"
+       from endpoints e join identities i on i.id = e.owner_id left join endpoint_queues q on q.endpoint_id = e.id
+      where e.id = $1 order by q.id = e.id desc, q.in_flight desc, q.id limit $2`,
+    [endpointId, limit],
+  );
+  const queues = rows.flatMap(({ id, changedAt }) => (id === null || changedAt === null ? [] : [{ id, changedAt }]));
+  return { ownerName: rows[0]?.ownerName ?? '', queues };
 }
 
 /** The latest failures of a submission, with the last line of each traceback. */
@@ -63,8 +125,7 @@ export async function readFailures(db: Database, submissionId: string, limit: nu
   return rows.map(({ id, frame }) => {
     const decoded = decodeFrame(frame);
     if (decoded.message_type !== 'result') throw new Error(`the stored answer of task ${id} is not a result`);
-    const lines = decoded.data.data.trimEnd().split('\n');
-    return { taskId: id, code: decoded.data.error_details?.code ?? 'unknown', text: (lines.at(-1) ?? '').slice(0, 200) };
+    return { taskId: id, code: decoded.data.error_details?.code ?? 'unknown', text: exceptionLineOf(decoded.data.data) };
   });
 }
 

@@ -19,6 +19,8 @@ export interface NewTask {
 
 export interface NewSubmission {
   id: string;
+  /** Of its workflow in Temporal. */
+  workflowId: string;
   ownerId: string;
   endpointId: string;
   endpointQueueId: string;
@@ -54,8 +56,8 @@ const INSERT_SUBMISSION = `
     returning id
   ), submitted as (
     insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, policy,
-                             resource_specification, result_serializers, traceparent, deadline_at)
-    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11 from grouped g
+                             resource_specification, result_serializers, traceparent, deadline_at, workflow_id)
+    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11, $25 from grouped g
     returning id
   ), bodies as (
     insert into payloads (id, body)
@@ -112,6 +114,7 @@ async function insertOne(
       references.map(({ id }) => id),
       references.map(({ position }) => position),
       references.map(({ source }) => source),
+      submission.workflowId,
     ],
   });
   return rows[0]?.submitted === 1;
@@ -184,7 +187,7 @@ export async function markStarted(db: Database, ids: readonly string[]): Promise
 const SUBMISSION_STARTS = `
   select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
          s.endpoint_queue_id as "endpointQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
-         s.policy, s.deadline_at as deadline
+         s.policy, s.deadline_at as deadline, workflow_of(s.id, s.workflow_id) as "workflowId"
     from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id`;
 
 /** The inputs for these submissions, in the given order. */

@@ -1,30 +1,43 @@
 import { taskIdOf } from '../../contracts/ids';
-import type { SubmissionState, TaskState } from '../../contracts/states';
+import type { TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
-/** Tasks, task groups and submissions, as the API reads them. Every read names the owner. */
+/** Tasks and task groups, as the API reads them. */
 
 export interface TaskRow {
   id: string;
+  ownerId: string;
   state: TaskState;
   attempt: number;
   functionId: string;
+  functionName: string;
   endpointId: string;
+  endpointName: string;
   taskGroupId: string;
+  /** Of the latest attempt. */
+  dispatchedAt: Date | null;
+  /** When the agent reported that the latest attempt runs. */
+  runningAt: Date | null;
+  /** When a delayed task is tried again. */
+  dueAt: Date | null;
   answeredAt: Date | null;
+  /** The last line of the failure after which the task is or was tried again. */
+  lastError: string | null;
   /** The result message of the answer, if there is one. */
   frame: Buffer | null;
 }
 
-const TASK_COLUMNS = `t.id, t.state, t.attempt, t.function_id as "functionId", q.endpoint_id as "endpointId",
-  t.task_group_id as "taskGroupId", t.answered_at as "answeredAt"`;
-const FROM_TASKS = 'from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id left join results r on r.id = t.id';
+const TASK_COLUMNS = `t.id, t.owner_id as "ownerId", t.state, t.attempt, t.function_id as "functionId", f.name as "functionName",
+  q.endpoint_id as "endpointId", e.name as "endpointName", t.task_group_id as "taskGroupId", t.dispatched_at as "dispatchedAt",
+  t.running_at as "runningAt", t.due_at as "dueAt", t.answered_at as "answeredAt", t.last_error as "lastError"`;
+const FROM_TASKS = `from tasks t join endpoint_queues q on q.id = t.endpoint_queue_id join endpoints e on e.id = q.endpoint_id
+  join functions f on f.id = t.function_id left join results r on r.id = t.id`;
 
-export async function findTask(db: Database, ownerId: string, id: string): Promise<TaskRow | undefined> {
+export async function findTask(db: Database, id: string): Promise<TaskRow | undefined> {
   const { rows } = await db.query<TaskRow>({
     name: 'find-task',
-    text: `select ${TASK_COLUMNS}, r.frame ${FROM_TASKS} where t.id = $1 and t.owner_id = $2`,
-    values: [id, ownerId],
+    text: `select ${TASK_COLUMNS}, r.frame ${FROM_TASKS} where t.id = $1`,
+    values: [id],
   });
   return rows[0];
 }
@@ -75,14 +88,15 @@ export async function saveUpload(db: Database, taskId: string, attempt: number, 
 
 export interface TaskGroupRow {
   id: string;
+  ownerId: string;
   lastSeq: number;
 }
 
-export async function findTaskGroup(db: Database, ownerId: string, id: string): Promise<TaskGroupRow | undefined> {
+export async function findTaskGroup(db: Database, id: string): Promise<TaskGroupRow | undefined> {
   const { rows } = await db.query<TaskGroupRow>({
     name: 'find-task-group',
-    text: 'select id, last_seq as "lastSeq" from task_groups where id = $1 and owner_id = $2',
-    values: [id, ownerId],
+    text: 'select id, owner_id as "ownerId", last_seq as "lastSeq" from task_groups where id = $1',
+    values: [id],
   });
   return rows[0];
 }
@@ -98,7 +112,7 @@ export async function listGroupTaskIds(db: Database, groupId: string): Promise<s
 
 /** The latest sequence number of each group. */
 export async function readLastSeqs(db: Database, groupIds: readonly string[]): Promise<Map<string, number>> {
-  const { rows } = await db.query<TaskGroupRow>({
+  const { rows } = await db.query<Pick<TaskGroupRow, 'id' | 'lastSeq'>>({
     name: 'last-seqs',
     text: 'select id, last_seq as "lastSeq" from task_groups where id = any ($1)',
     values: [groupIds],
@@ -127,53 +141,5 @@ export async function listGroupResults(db: Database, groupId: string, after: num
             where before < ${MAX_PAGE_BYTES} order by seq`,
     values: [groupId, after, limit],
   });
-  return rows;
-}
-
-export interface SubmissionRow {
-  id: string;
-  endpointId: string;
-  endpointName: string;
-  taskGroupId: string;
-  functionName: string;
-  state: SubmissionState;
-  total: number;
-  open: number;
-  policy: Record<string, unknown>;
-  deadline: Date;
-  createdAt: Date;
-  finishedAt: Date | null;
-}
-
-const SELECT_SUBMISSION = `
-  select s.id, s.endpoint_id as "endpointId", e.name as "endpointName", s.task_group_id as "taskGroupId",
-         s.function_name as "functionName", s.state, s.total, s.open, s.policy, s.deadline_at as deadline,
-         s.created_at as "createdAt", s.finished_at as "finishedAt"
-    from submissions s join endpoints e on e.id = s.endpoint_id`;
-
-export async function findSubmission(db: Database, ownerId: string, id: string): Promise<SubmissionRow | undefined> {
-  const { rows } = await db.query<SubmissionRow>(`${SELECT_SUBMISSION} where s.id = $1 and s.owner_id = $2`, [id, ownerId]);
-  return rows[0];
-}
-
-export async function countTaskStates(db: Database, submissionId: string): Promise<Partial<Record<TaskState, number>>> {
-  const { rows } = await db.query<{ state: TaskState; n: number }>(
-    'select state, count(*)::integer as n from tasks where id > $1 and id <= last_task_of($1) group by state',
-    [submissionId],
-  );
-  return Object.fromEntries(rows.map(({ state, n }) => [state, n]));
-}
-
-/** Newest first. */
-export async function listSubmissions(
-  db: Database,
-  ownerId: string,
-  filter: { endpointId?: string; state?: SubmissionState; limit: number },
-): Promise<SubmissionRow[]> {
-  const { rows } = await db.query<SubmissionRow>(
-    `${SELECT_SUBMISSION} where s.owner_id = $1 and ($2::uuid is null or s.endpoint_id = $2) and ($3::text is null or s.state = $3)
-      order by s.id desc limit $4`,
-    [ownerId, filter.endpointId ?? null, filter.state ?? null, filter.limit],
-  );
   return rows;
 }

@@ -141,5 +141,5 @@ describe('the lines of docs/clients.md', () => {
 test('funcx env says what else a system on another port needs', async () => {
   const terminal = new Terminal(await globusVenv());
   const env = { language: 'sh', code: './bin/funcx env', section: '' };
-  expect((await terminal.run(env, system())).stdout).toContain(`HTTP_PROXY=${state().api_url}`);
+  expect((await terminal.run(env, system())).stdout).toContain(`export HTTP_PROXY='${state().api_url}'`);
 });

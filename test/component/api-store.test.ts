@@ -58,6 +58,7 @@ beforeEach(async () => {
           [
             {
               id,
+              workflowId: `submission/${id}-f-on-e`,
               ownerId: request.owner.id,
               endpointId: request.endpoint.id,
               endpointQueueId: request.endpointQueueId,
@@ -250,10 +251,11 @@ describe('tasks and results in the store', () => {
     }
   });
 
-  test('tasks, groups and submissions of others are not found, by administrators neither', async () => {
-    const [alice, admin] = [await join(), await join(true)];
+  test('tasks, groups and submissions of others are not found; administrators find their states only', async () => {
+    const [alice, bob, admin] = [await join(), await join(), await join(true)];
     const { endpointId, functionId } = await prepare(alice);
     const { taskIds, groupId } = await submit(alice, endpointId, functionId);
+    const states = [`/v1/tasks/${taskIds[0]}`, `/v1/submissions/${taskIds[0]?.slice(0, 31)}00000`];
     const submissionId = `${taskIds[0]?.slice(0, 31)}00000`;
     for (const path of [
       `/v2/tasks/${taskIds[0]}`,
@@ -264,10 +266,12 @@ describe('tasks and results in the store', () => {
       `/v1/submissions/${submissionId}`,
     ]) {
       expect(await alice.call('GET', path.replace('/events', '/results'))).toMatchObject({ status: 200 });
-      expect(await admin.call('GET', path)).toMatchObject({ status: 404 });
+      expect(await bob.call('GET', path)).toMatchObject({ status: 404 });
+      expect(await admin.call('GET', path)).toMatchObject({ status: states.includes(path) ? 200 : 404 });
     }
     for (const path of [`/v1/tasks/${taskIds[0]}`, `/v1/taskgroups/${groupId}`, `/v1/submissions/${submissionId}`]) {
-      expect(await admin.call('POST', `${path}/cancel`)).toMatchObject({ status: 404 });
+      expect(await bob.call('POST', `${path}/cancel`)).toMatchObject({ status: 404 });
+      expect(await admin.call('POST', `${path}/cancel`)).toMatchObject({ status: 200 });
       expect(await alice.call('POST', `${path}/cancel`)).toMatchObject({ status: 200 });
     }
     expect((await admin.call('POST', '/v2/batch_status', { task_ids: taskIds })).body.results).toEqual({});

@@ -100,7 +100,7 @@ test('a count that is wrong is found, named and repaired; right ones are left al
   await postgres.db.query('update submissions set open = 5 where id = $1', [submissionId]);
   expect(await reconcileCounts(postgres.db)).toEqual({
     queues: [{ id: fixture.endpointId, counted: 7, actual: 3 }],
-    submissions: [{ id: submissionId, counted: 5, actual: 3 }],
+    submissions: [{ id: submissionId, counted: 5, actual: 3, workflowId: `submission/${submissionId}-f-on-e` }],
   });
   expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 3, found: 3 });
   expect(await openOf(postgres.db, submissionId)).toBe(3);

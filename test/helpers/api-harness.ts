@@ -196,6 +196,7 @@ export async function startApi(options: {
       delete: async () => undefined,
     },
     flowStarts: { start: async () => true, cancel: async () => true },
+    latestRunOf: async () => undefined,
     readiness: async () => ({}),
     brokerAuthority: undefined,
     groupWatch,

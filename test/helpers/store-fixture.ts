@@ -49,6 +49,7 @@ export async function submit(
     [
       {
         id,
+        workflowId: `submission/${id}-f-on-e`,
         ownerId: options.ownerId ?? ownerId,
         endpointId,
         endpointQueueId: endpointId,

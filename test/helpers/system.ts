@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { Pool } from 'pg';
 
+import { submissionIdOf } from '../../contracts/ids';
 import { JSON_RESULT_SERIALIZER, packJsonArguments, splitBuffer } from '../../contracts/packing';
 import type { SystemState } from '../../local/setup/state';
 import { until } from './until';
@@ -141,6 +142,12 @@ export class Http {
       { deadlineMs },
     );
   }
+}
+
+/** The id of the workflow that runs this submission, or the submission of this task, of the administrator. */
+export async function workflowIdOf(id: string): Promise<string> {
+  const { workflow_id: workflowId } = await new Http().ok('GET', `/v1/submissions/${submissionIdOf(id)}`);
+  return workflowId as string;
 }
 
 export const localEndpoint = (): string => {

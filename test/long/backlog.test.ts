@@ -1,11 +1,11 @@
 import { connect } from 'amqplib';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId, tasksQueueName } from '../../contracts/names';
+import { tasksQueueName } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
 import { printFigure } from '../helpers/figures';
 import { killEverything, readResidentMb, restartEverything, type ResidentMb } from '../helpers/restarts';
-import { Agent, Http, openStore, openTemporal, serviceEnv } from '../helpers/system';
+import { Agent, Http, openStore, openTemporal, serviceEnv, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Many tasks for an offline endpoint: they rest in the store over restarts of everything, and every value is right once it is back. */
@@ -101,7 +101,7 @@ test(
     const submissions = [...new Set(taskIds.map(submissionIdOf))];
     const lengths = (): Promise<number[]> =>
       Promise.all(
-        submissions.map(async (id) => (await client.workflow.getHandle(submissionWorkflowId(id)).describe()).historyLength),
+        submissions.map(async (id) => (await client.workflow.getHandle(await workflowIdOf(id)).describe()).historyLength),
       );
     const before = await lengths();
     const restsUntilMs = Date.now() + REST_MS;

@@ -1,10 +1,9 @@
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
 import { Executor, python, type Client } from '../../sdk';
 import { printFigure } from '../helpers/figures';
 import { sdkClient } from '../helpers/sdk';
-import { Http, killAndWait, localEndpoint, openTemporal, pidOf, state } from '../helpers/system';
+import { Http, killAndWait, localEndpoint, openTemporal, pidOf, state, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Any process dies in the middle of the work, or an engine stays away for long: nothing is lost, and nothing comes twice. */
@@ -58,7 +57,7 @@ async function expectEachOnce({ executor, values, settled }: Work, tasks: number
 async function expectWorkflowsDone(taskIds: readonly string[]): Promise<void> {
   const { client: temporal, close } = await openTemporal();
   for (const id of new Set(taskIds.map(submissionIdOf))) {
-    const handle = temporal.workflow.getHandle(submissionWorkflowId(id));
+    const handle = temporal.workflow.getHandle(await workflowIdOf(id));
     await until(`the workflow of ${id} has ended`, async () => (await handle.describe()).status.name === 'COMPLETED', {
       deadlineMs: 90_000,
     });

@@ -6,11 +6,11 @@ import type { Client } from '@temporalio/client';
 import type { Pool } from 'pg';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { QUEUE, submissionWorkflowId } from '../../contracts/names';
+import { QUEUE } from '../../contracts/names';
 import { countsOf, freeze } from '../helpers/engine-faults';
 import { printFigure } from '../helpers/figures';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
-import { Http, localEndpoint, openStore, openTemporal } from '../helpers/system';
+import { Http, localEndpoint, openStore, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Temporal holds its connections and answers nobody. What does not need it goes on at its usual pace. */
@@ -41,7 +41,7 @@ afterAll(async () => {
 
 async function expectCompleted(taskIds: readonly string[], deadlineMs: number): Promise<void> {
   for (const id of new Set(taskIds.map(submissionIdOf))) {
-    const handle = temporal.client.workflow.getHandle(submissionWorkflowId(id));
+    const handle = temporal.client.workflow.getHandle(await workflowIdOf(id));
     await until(`the workflow of ${id} completes`, async () => (await handle.describe()).status.name === 'COMPLETED', {
       deadlineMs,
     });

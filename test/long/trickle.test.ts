@@ -2,11 +2,11 @@ import type { Client } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { SEARCH_ATTRIBUTE, SIGNAL, submissionWorkflowId } from '../../contracts/names';
+import { SEARCH_ATTRIBUTE, SIGNAL } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
 import { printFigure } from '../helpers/figures';
 import { historiesOf, nudgeUntilNewRun, timersOf } from '../helpers/runs';
-import { Agent, Http, openTemporal } from '../helpers/system';
+import { Agent, Http, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** However a submission is nudged, each of its runs stays short; and a new run goes on where the one before it ended. */
@@ -31,7 +31,6 @@ afterAll(async () => {
   await agent.stop();
 });
 
-const workflowIdOf = (taskId = ''): string => submissionWorkflowId(submissionIdOf(taskId));
 const policy = (funcx: object) => ({ resource_specification: { funcx } });
 
 async function expectShortRuns(workflowId: string, leastRuns: number): Promise<void> {
@@ -67,7 +66,7 @@ test(
     }
     expect(taskIds.map((id) => values.get(id))).toEqual(taskIds.map((_, n) => n + 1));
     expect(after).toBe(TASKS);
-    const workflowId = workflowIdOf(taskIds[0]);
+    const workflowId = await workflowIdOf(taskIds[0]!);
     await until('its workflow has ended', async () => {
       return (await temporal.client.workflow.getHandle(workflowId).describe()).status.name === 'COMPLETED';
     });
@@ -80,7 +79,7 @@ test(
   '5,000 nudges without a pause make only short runs, and the last of them still ends with its task',
   async () => {
     const { taskIds } = await http.submit(agent.id, nap, [[600]]);
-    const workflowId = workflowIdOf(taskIds[0]);
+    const workflowId = await workflowIdOf(taskIds[0]!);
     const handle = temporal.client.workflow.getHandle(workflowId);
     for (let n = 0; n < 5_000; n++) await handle.signal(SIGNAL.nudge);
     await http.ok('POST', `/v1/tasks/${taskIds[0]}/cancel`);
@@ -95,7 +94,7 @@ test(
 
 test('a deadline is a timer of the new run as well, and ends the submission', async () => {
   const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ deadline_s: 40 }));
-  const workflowId = workflowIdOf(taskIds[0]);
+  const workflowId = await workflowIdOf(taskIds[0]!);
   const handle = temporal.client.workflow.getHandle(workflowId);
   await nudgeUntilNewRun(handle);
   await until('the deadline is a timer', async () => {
@@ -113,7 +112,7 @@ test('the pause before the next attempt goes on in the new run, and is not prolo
   );
   const backoffS = 20;
   const { taskIds } = await http.submit(agent.id, flaky, [[]], policy({ retries: { attempts: 2, backoff_s: backoffS } }));
-  const workflowId = workflowIdOf(taskIds[0]);
+  const workflowId = await workflowIdOf(taskIds[0]!);
   await until('it waits for its retry', async () => (await http.task(taskIds[0] ?? '')).state === 'delayed');
   const delayedMs = Date.now();
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
@@ -125,7 +124,7 @@ test('the pause before the next attempt goes on in the new run, and is not prolo
 
 test('a walltime is a timer of the new run as well', async () => {
   const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ walltime_s: 20 }));
-  const workflowId = workflowIdOf(taskIds[0]);
+  const workflowId = await workflowIdOf(taskIds[0]!);
   await until('it runs', async () => (await http.task(taskIds[0] ?? '')).state === 'running');
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
   expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
@@ -135,7 +134,7 @@ test('a walltime is a timer of the new run as well', async () => {
 
 test("a cancel in Temporal's own way reaches the new run, and its tasks are cancelled", async () => {
   const { taskIds } = await http.submit(agent.id, nap, [[600]]);
-  const handle = temporal.client.workflow.getHandle(workflowIdOf(taskIds[0]));
+  const handle = temporal.client.workflow.getHandle(await workflowIdOf(taskIds[0]!));
   await nudgeUntilNewRun(handle);
   await handle.cancel();
   expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'cancelled', error_code: 'Cancelled' });

@@ -62,7 +62,7 @@ test('a map of 2,000 calls is one child with few submissions, the values in orde
   await one.freeze();
   const handle = await start('squares', [one.name, 0, 2_000]);
   await until('its details count the calls', async () =>
-    /square x2000.*on.*: ([\d,]+ waiting for the endpoint, )?\d+ dispatched, 2 running \[submission/.test(
+    /square x2000.*on.*: ([\d,]+ waiting, )?\d+ sent to the agent, 2 running \[submission/.test(
       await detailsOf(handle.workflowId),
     ),
   );

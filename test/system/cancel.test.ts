@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId } from '../../contracts/names';
-import { Agent, Http, isAlive, openTemporal } from '../helpers/system';
+import { Agent, Http, isAlive, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Cancel: before dispatch a task never runs, queued it is skipped, running it is stopped with its child processes. */
@@ -64,7 +63,7 @@ test('a task that was answered cannot be cancelled any more', async () => {
 test('the cancel button of the Temporal UI ends every open task of the submission, and the run shows as cancelled', async () => {
   const running = await occupy('button');
   const { client, close } = await openTemporal();
-  const handle = client.workflow.getHandle(submissionWorkflowId(submissionIdOf(running.taskId)));
+  const handle = client.workflow.getHandle(await workflowIdOf(running.taskId));
   await handle.cancel();
   await expectCancelled(running.taskId);
   await until('the child process is gone', () => !isAlive(running.childPid));
@@ -94,7 +93,7 @@ test('a task group that waits for an offline endpoint is cancelled and never run
 test('a submission whose workflow is terminated gets its answers all the same', async () => {
   const running = await occupy('terminated');
   const { client, close } = await openTemporal();
-  await client.workflow.getHandle(submissionWorkflowId(submissionIdOf(running.taskId))).terminate('by hand');
+  await client.workflow.getHandle(await workflowIdOf(running.taskId)).terminate('by hand');
   await expectCancelled(running.taskId);
   await until('the child process is gone', () => !isAlive(running.childPid));
   await close();

@@ -1,9 +1,7 @@
 import type { Pool } from 'pg';
 
-import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId } from '../../contracts/names';
 import { BrokerTrace, StatementLog, type TracedMessage } from '../helpers/cost';
-import { Http, localEndpoint, openStore, openTemporal } from '../helpers/system';
+import { Http, localEndpoint, openStore, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /**
@@ -58,7 +56,7 @@ async function costOf(tasks: number, calledId = functionId): Promise<Cost> {
   const calls = Array.from({ length: tasks }, () => []);
   const { taskIds, groupId } = await http.submit(localEndpoint(), calledId, calls, { create_queue: true });
   const [first = ''] = taskIds;
-  const handle = temporal.client.workflow.getHandle(submissionWorkflowId(submissionIdOf(first)));
+  const handle = temporal.client.workflow.getHandle(await workflowIdOf(first));
   await handle.result();
   await until('every answer is marked as delivered', async () => {
     const { rows } = await store.query({ name: 'is-delivered', text: UNDELIVERED, values: [groupId] });

@@ -1,6 +1,5 @@
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId } from '../../contracts/names';
-import { Agent, Http, openTemporal } from '../helpers/system';
+import { Agent, Http, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Deadlines of submissions and walltimes of attempts. */
@@ -37,7 +36,7 @@ test('a call that runs longer than its walltime is stopped by the agent, and the
   const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ walltime_s: 2 }));
   expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
   const { client, close } = await openTemporal();
-  const handle = client.workflow.getHandle(submissionWorkflowId(submissionIdOf(taskIds[0] ?? '')));
+  const handle = client.workflow.getHandle(await workflowIdOf(taskIds[0] ?? ''));
   const { events } = await handle.fetchHistory();
   const summaries = (events ?? []).map((event) => Buffer.from(event.userMetadata?.summary?.data ?? []).toString());
   expect(summaries).toContain('"walltime of 2 s"');

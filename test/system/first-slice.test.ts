@@ -1,8 +1,18 @@
 import { hostname } from 'node:os';
 
 import { tasksQueueName } from '../../contracts/names';
-import { submissionIdOf } from '../../contracts/ids';
-import { Agent, funcx, Http, killAndWait, localEndpoint, management, openTemporal, startFuncx, state } from '../helpers/system';
+import {
+  Agent,
+  funcx,
+  Http,
+  killAndWait,
+  localEndpoint,
+  management,
+  openTemporal,
+  startFuncx,
+  state,
+  workflowIdOf,
+} from '../helpers/system';
 import { until } from '../helpers/until';
 
 const HELLO = 'def hello(name):\n    import platform\n    return f"Hello {name} from {platform.node()}"\n';
@@ -24,7 +34,7 @@ describe('one task through all the real parts', () => {
 
     const temporal = await openTemporal();
     try {
-      const handle = temporal.client.workflow.getHandle(`submission/${submissionIdOf(taskId)}`);
+      const handle = temporal.client.workflow.getHandle(await workflowIdOf(taskId));
       expect(await handle.result()).toEqual({ state: 'done', counts: { succeeded: 1 } });
       const { events } = await handle.fetchHistory();
       const markers = (events ?? []).filter((event) => event.markerRecordedEventAttributes?.markerName === 'core_local_activity');

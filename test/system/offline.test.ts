@@ -1,7 +1,7 @@
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId, tasksQueueName } from '../../contracts/names';
+import { tasksQueueName } from '../../contracts/names';
 import { timersOf } from '../helpers/runs';
-import { Agent, Http, killAndWait, management, openTemporal } from '../helpers/system';
+import { Agent, Http, killAndWait, management, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** A task sent to an offline endpoint sleeps in the store and runs once the endpoint comes back. */
@@ -21,7 +21,7 @@ afterAll(() => agent.stop());
 test('it waits without a word on the broker and without a growing history, over restarts, and then runs', async () => {
   const { taskIds } = await http.submit(agent.id, square, [[3], [4]]);
   const { client, close } = await openTemporal();
-  const handle = client.workflow.getHandle(submissionWorkflowId(submissionIdOf(taskIds[0] ?? '')));
+  const handle = client.workflow.getHandle(await workflowIdOf(taskIds[0] ?? ''));
   const lengthNow = async (): Promise<number> => (await handle.describe()).historyLength;
   // Its last act before it sleeps; both timers are set in one workflow task.
   await until('it sleeps', async () => timersOf((await handle.fetchHistory()).events ?? []).length === 2);

@@ -3,10 +3,9 @@ import { readFileSync, writeFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { submissionWorkflowId } from '../../contracts/names';
 import { Executor, python, pythonFile, SerializedValue, shell, TaskCancelledError, TaskError, type Client } from '../../sdk';
 import { sdkClient } from '../helpers/sdk';
-import { admin, localEndpoint, openTemporal, state } from '../helpers/system';
+import { admin, localEndpoint, openTemporal, state, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 describe('the TypeScript client', () => {
@@ -36,7 +35,7 @@ describe('the TypeScript client', () => {
     expect(submissions.map(({ total }) => total).sort((a, b) => a - b)).toEqual([104, 128, 128, 128, 128, 128, 128, 128]);
     const temporal = await openTemporal();
     for (const { submission_id: id, total } of submissions) {
-      const handle = temporal.client.workflow.getHandle(submissionWorkflowId(id));
+      const handle = temporal.client.workflow.getHandle(await workflowIdOf(id));
       await handle.result();
       const description = await handle.describe();
       expect(description.historyLength).toBeLessThan(60);

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 
 import type { Client } from '@temporalio/client';
 
-import { submissionIdOf } from '../../contracts/ids';
-import { endpointWorkflowId, QUERY, SEARCH_ATTRIBUTE, submissionWorkflowId } from '../../contracts/names';
-import { admin, Agent, Http, openTemporal } from '../helpers/system';
+import { endpointWorkflowId, QUERY, SEARCH_ATTRIBUTE } from '../../contracts/names';
+import { admin, Agent, Http, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** What a person sees in the Temporal UI, read back from the server as the UI reads it. */
@@ -37,16 +36,16 @@ afterAll(async () => {
   await temporal.close();
 });
 
-const handleOf = (taskId: string) => temporal.client.workflow.getHandle(submissionWorkflowId(submissionIdOf(taskId)));
+const handleOf = async (taskId: string) => temporal.client.workflow.getHandle(await workflowIdOf(taskId));
 
 /** The UI asks this query for the details that a workflow sets while it runs. */
 async function detailsOf(taskId: string): Promise<string> {
-  const metadata = await handleOf(taskId).query<{ currentDetails?: string }>('__temporal_workflow_metadata');
+  const metadata = await (await handleOf(taskId)).query<{ currentDetails?: string }>('__temporal_workflow_metadata');
   return metadata.currentDetails ?? '';
 }
 
 async function attributesOf(taskId: string): Promise<Record<string, unknown>> {
-  const { searchAttributes } = await handleOf(taskId).describe();
+  const { searchAttributes } = await (await handleOf(taskId)).describe();
   return Object.fromEntries(Object.entries(searchAttributes).map(([name, values]) => [name, values?.[0]]));
 }
 
@@ -57,7 +56,7 @@ const untilDetails = (taskId: string, wanted: RegExp): Promise<string> =>
   });
 
 async function timerSummaries(taskId: string): Promise<string[]> {
-  const { events } = await handleOf(taskId).fetchHistory();
+  const { events } = await (await handleOf(taskId)).fetchHistory();
   return (events ?? [])
     .filter((event) => event.timerStartedEventAttributes)
     .map((event) => JSON.parse(Buffer.from(event.userMetadata?.summary?.data ?? '').toString() || '""') as string);
@@ -77,9 +76,10 @@ describe('a submission in the Temporal UI', () => {
     const first = taskIds[0]!; // three were submitted
 
     // Waiting.
-    const waiting = await untilDetails(first, /waiting for the endpoint \| 3/);
-    expect(waiting).toContain(`**held** on **${agent.name}** (offline since 20`);
-    const description = await handleOf(first).describe();
+    const waiting = await untilDetails(first, /3 tasks: \*\*3\*\* waiting/);
+    expect(waiting).toContain(`**held** on **${agent.name}** for **admin**`);
+    expect(waiting).toContain(`**3 tasks wait because ${agent.name} is offline** since `);
+    const description = await (await handleOf(first)).describe();
     expect(description.status.name).toBe('RUNNING');
     expect(await description.staticSummary()).toBe(`held x3 on ${agent.name} for admin`);
     const expected = {
@@ -89,34 +89,34 @@ describe('a submission in the Temporal UI', () => {
       [SEARCH_ATTRIBUTE.group]: groupId,
     };
     expect(await attributesOf(first)).toMatchObject({ ...expected, [SEARCH_ATTRIBUTE.state]: 'waiting' });
-    expect(await handleOf(first).query(QUERY.tasks)).toEqual({ waiting: 3 });
+    expect(await (await handleOf(first)).query(QUERY.tasks)).toEqual({ waiting: 3 });
     const summaries = await timerSummaries(first);
     expect(summaries.length).toBeGreaterThan(0);
-    for (const summary of summaries) expect(summary).toMatch(/^[a-z]/);
+    for (const summary of summaries) expect(summary).toMatch(/^(deadline|next look at the tasks,) \d+ [A-Z][a-z]+ [\d: ]+UTC$/);
 
     // Running: two workers, so two run at a time; the failing one is the third.
     await agent.start();
     writeFileSync(paths[0]!, '');
-    const running = await untilDetails(first, /\| succeeded \| 1 \|/);
-    expect(running).toMatch(/\| (running|dispatched) \| [12] \|/);
-    expect(running).toContain('(online since 20');
+    const running = await untilDetails(first, /\*\*1\*\* succeeded/);
+    expect(running).toMatch(/\*\*[12]\*\* (running|sent to the agent)/);
+    expect(running).not.toContain('offline');
     await until('the attribute says running', async () => (await attributesOf(first))[SEARCH_ATTRIBUTE.state] === 'running');
 
     // A failure, with the first line that tells something.
     writeFileSync(paths[2]!, '');
-    const failed = await untilDetails(first, /\| failed \| 1 \|/);
+    const failed = await untilDetails(first, /\*\*1\*\* failed/);
     expect(failed).toContain('Last failures:');
     expect(failed).toContain(taskIds[2]);
-    expect(await handleOf(first).query(QUERY.failures)).toEqual([
+    expect(await (await handleOf(first)).query(QUERY.failures)).toEqual([
       { taskId: taskIds[2], code: 'RemoteExecutionError', text: expect.stringContaining('the sample is empty') },
     ]);
 
     // Done.
     writeFileSync(paths[1]!, '');
-    await until('the workflow is closed', async () => (await handleOf(first).describe()).status.name === 'COMPLETED');
+    await until('the workflow is closed', async () => (await (await handleOf(first)).describe()).status.name === 'COMPLETED');
     expect(await attributesOf(first)).toMatchObject({ ...expected, [SEARCH_ATTRIBUTE.state]: 'done' });
-    expect(await handleOf(first).query(QUERY.tasks)).toEqual({ succeeded: 2, failed: 1 });
-    expect(await handleOf(first).result()).toEqual({ state: 'done', counts: { succeeded: 2, failed: 1 } });
+    expect(await (await handleOf(first)).query(QUERY.tasks)).toEqual({ succeeded: 2, failed: 1 });
+    expect(await (await handleOf(first)).result()).toEqual({ state: 'done', counts: { succeeded: 2, failed: 1 } });
     expect(paths.map((path) => existsSync(path))).toEqual([true, true, true]);
   });
 
@@ -130,7 +130,7 @@ describe('a submission in the Temporal UI', () => {
       for await (const { workflowId } of temporal.client.workflow.list({ query: query + more })) ids.push(workflowId);
       return ids;
     };
-    const wanted = handleOf(taskIds[0]!).workflowId;
+    const wanted = (await handleOf(taskIds[0]!)).workflowId;
     await until('the query finds it', async () => (await list(` AND ${SEARCH_ATTRIBUTE.state} = "done"`)).includes(wanted));
     expect((await list()).every((id) => id.startsWith('submission/'))).toBe(true);
     expect(await list(` AND ${SEARCH_ATTRIBUTE.state} = "waiting"`)).not.toContain(wanted);
@@ -140,9 +140,12 @@ describe('a submission in the Temporal UI', () => {
     const functionId = await http.register('held', UNTIL_FILE);
     const { taskIds } = await http.submit(agent.id, functionId, [[join(folder, 'never'), false]]);
     const taskId = taskIds[0]!; // one was submitted
-    await handleOf(taskId).cancel();
+    await (await handleOf(taskId)).cancel();
     expect(await http.answer(taskId)).toMatchObject({ status: 'failed', state: 'cancelled' });
-    await until('the run shows as cancelled', async () => (await handleOf(taskId).describe()).status.name === 'CANCELLED');
+    await until(
+      'the run shows as cancelled',
+      async () => (await (await handleOf(taskId)).describe()).status.name === 'CANCELLED',
+    );
     expect(await attributesOf(taskId)).toMatchObject({ [SEARCH_ATTRIBUTE.state]: 'cancelled' });
   });
 });
@@ -157,6 +160,27 @@ describe('an endpoint in the Temporal UI', () => {
     });
     expect(Math.abs(Date.now() - presence.sinceMs)).toBeLessThan(10 * 60_000);
     const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
-    expect(currentDetails).toContain(`**${agent.name}** is online since 20`);
+    expect(currentDetails).toContain(`**${agent.name}** is **online** since `);
+  });
+
+  test('that is offline counts what waits there and whose it is, and one that was deleted says so', async () => {
+    const other = await new Agent(`ui-gone-${Date.now()}`).start();
+    await other.stop();
+    await other.untilOffline();
+    const functionId = await http.register('quick', 'def quick():\n    return 1\n');
+    const { taskIds } = await http.submit(other.id, functionId, [[], []]);
+    const handle = temporal.client.workflow.getHandle(endpointWorkflowId(other.id));
+    const details = async (): Promise<string> =>
+      (await handle.query<{ currentDetails?: string }>('__temporal_workflow_metadata')).currentDetails ?? '';
+    const waiting = await until('what waits is counted', async () => {
+      const text = await details();
+      return text.includes('**2 tasks wait** for its agent, the oldest since') ? text : undefined;
+    });
+    expect(waiting).toContain('Whose: admin (2).');
+    expect(waiting).toContain(`**${other.name}** is **offline** since `);
+    await http.ok('DELETE', `/v2/endpoints/${other.id}`);
+    expect(await http.answer(taskIds[0]!)).toMatchObject({ error_code: 'EndpointDeleted' });
+    await until('its workflow is closed', async () => (await handle.describe()).status.name === 'COMPLETED');
+    expect(await details()).toContain(`**${other.name}** was deleted.`);
   });
 });

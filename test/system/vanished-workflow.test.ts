@@ -1,8 +1,7 @@
 import type { Client } from '@temporalio/client';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { submissionWorkflowId } from '../../contracts/names';
-import { Http, localEndpoint, openTemporal } from '../helpers/system';
+import { Http, localEndpoint, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Temporal may lose workflows: somebody deletes them, or an older backup is restored. The store still knows the submissions. */
@@ -28,7 +27,7 @@ test(
     await until('the task runs', async () => (await http.task(taskId)).state === 'running');
     await temporal.client.connection.workflowService.deleteWorkflowExecution({
       namespace: temporal.client.options.namespace,
-      workflowExecution: { workflowId: submissionWorkflowId(submissionId) },
+      workflowExecution: { workflowId: await workflowIdOf(submissionId) },
     });
     expect(await http.value(taskId)).toBe(7);
     await until(

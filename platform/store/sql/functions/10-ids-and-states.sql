@@ -30,3 +30,8 @@ $$;
 create or replace function is_finished(p_submission_state text) returns boolean language sql immutable parallel safe as $$
   select p_submission_state in ('done', 'cancelled', 'expired')
 $$;
+
+-- The workflow id of a submission. Earlier versions stored none: theirs follows from the submission id.
+create or replace function workflow_of(p_submission uuid, p_stored text) returns text language sql immutable parallel safe as $$
+  select coalesce(p_stored, 'submission/' || p_submission::text)
+$$;

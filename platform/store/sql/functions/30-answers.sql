@@ -45,13 +45,14 @@ exception when duplicate_object then null;
 end $$;
 
 -- Stores a batch of results. `p_retry_ms` is the delay before another attempt, null where the result is final.
--- `p_losses` tells that an attempt was lost: it does not count as one of the user's attempts.
+-- `p_losses` tells that an attempt was lost: it does not count as one of the user's attempts. `p_errors` has the last line of
+-- a failure; processes of earlier versions do not send it.
 create or replace function complete_tasks(
   p_ids uuid[], p_queues uuid[], p_attempts integer[], p_states text[], p_frames bytea[], p_retry_ms bigint[],
-  p_losses boolean[])
+  p_losses boolean[], p_errors text[] default null)
 returns table (
   id uuid, verdict text, delivered boolean, frame bytea, owner_id uuid, task_group_id uuid, has_queue boolean,
-  submission_id uuid, submission_open integer, nudge boolean, old_state text, old_attempt integer)
+  submission_id uuid, submission_open integer, nudge boolean, old_state text, old_attempt integer, workflow_id text)
 -- A generic plan: planning for each call costs more than the call (2.6 instead of 1.6 ms with 33 partitions).
 language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
@@ -114,7 +115,8 @@ begin
         + case when result.verdict = 'retry' and result.is_loss and task.state <> 'delayed' then 1 else 0 end,
       -- The same failure again (its first message was not acknowledged) does not extend the delay.
       due_at = case when result.verdict = 'retry'
-        then coalesce(task.due_at, now() + result.retry_ms * interval '1 millisecond') end
+        then coalesce(task.due_at, now() + result.retry_ms * interval '1 millisecond') end,
+      last_error = case when result.verdict = 'retry' then p_errors[result.n] else task.last_error end
     from unnest(v_results) result
    where result.id = task.id and task.id = any (p_ids) and task.id >= v_from and task.id <= v_to
      and result.verdict in ('stored', 'retry');
@@ -154,16 +156,22 @@ begin
   return query
     with changes as (
       select submission_of(result.id) as submission_id, count(*) filter (where result.verdict = 'stored')::integer as stored,
+             count(*) filter (where result.verdict = 'stored' and result.state = 'failed')::integer as failed,
+             count(*) filter (where result.verdict = 'stored' and result.state = 'cancelled')::integer as cancelled,
+             count(*) filter (where result.verdict = 'stored' and result.state = 'expired')::integer as expired,
              bool_or(result.verdict = 'retry') as has_retry
         from unnest(v_results) result where result.verdict in ('stored', 'retry') group by 1
     ), lowered as (
       update submissions submission set
           open = submission.open - change.stored,
+          failed = submission.failed + change.failed,
+          cancelled = submission.cancelled + change.cancelled,
+          expired = submission.expired + change.expired,
           nudged_at = case when submission.open = change.stored or change.has_retry
                              or submission.nudged_at < now() - interval '5 seconds'
             then now() else submission.nudged_at end
         from changes change where submission.id = change.submission_id
-      returning submission.id, submission.open, submission.nudged_at = now() as nudge
+      returning submission.id, submission.open, submission.nudged_at = now() as nudge, submission.workflow_id
     )
     select result.id, result.verdict, result.delivered,
            case when result.verdict = 'duplicate' and not result.delivered
@@ -174,7 +182,12 @@ begin
                   (select submission.open = 0 and submission.finished_at is null from submissions submission
                     where submission.id = submission_of(result.id)), false)
                 else coalesce(lowered.nudge, false) end,
-           result.old_state, result.old_attempt
+           result.old_state, result.old_attempt,
+           -- A duplicate changes no submission, and is rare enough to read it once more.
+           case when result.verdict in ('stored', 'retry') then workflow_of(lowered.id, lowered.workflow_id)
+                when result.verdict = 'duplicate' then (
+                  select workflow_of(submission.id, submission.workflow_id) from submissions submission
+                   where submission.id = submission_of(result.id)) end
       from unnest(v_results) result
       left join lowered on lowered.id = submission_of(result.id)
      order by result.n;

@@ -1,0 +1,107 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
+import { TerminalError } from '../contracts/errors';
+import type { RetryResponse } from '../contracts/http/v1';
+import { submissionIdOf } from '../contracts/ids';
+import { policySchema } from '../contracts/policy';
+import type { EndState } from '../contracts/states';
+import type { Identity } from '../platform/access';
+import { readSubmitTargets } from '../platform/store/endpoints';
+import { readBodies, readSubmitted, type TaskBody } from '../platform/store/task-list';
+import { unknownEndpoint } from './checks';
+import type { ApiDeps } from './deps';
+import { idempotencyOf } from './submit-headers';
+
+/** Submits tasks again that ended without a value: the same functions, arguments and endpoint, as new submissions. */
+
+type Deps = Pick<ApiDeps, 'db' | 'accept' | 'placement'>;
+
+/** Tasks of one new submission, at most. */
+const BATCH_LIMIT = 1_000;
+
+/**
+ * The new submissions are in a task group of their own. A repeat with the same `Idempotency-Key` submits nothing twice.
+ * Throws what a submit of these tasks would throw: the endpoint or a function may have been deleted since.
+ */
+export async function retryTasks(
+  deps: Deps,
+  { identity, req }: { identity: Identity; req: IncomingMessage },
+  submissionIds: readonly string[],
+  states: readonly EndState[],
+): Promise<RetryResponse> {
+  const { idempotency } = idempotencyOf(req);
+  const submissions: string[] = [];
+  let taskGroupId: string | undefined;
+  let tasks = 0;
+  for (const submissionId of submissionIds) {
+    let after: string | undefined;
+    for (;;) {
+      const bodies = await readBodies(deps.db, submissionId, { states, limit: BATCH_LIMIT, ...(after ? { after } : {}) });
+      const last = bodies.at(-1);
+      if (last === undefined) break;
+      after = last.id;
+      const accepted = await submitAgain(deps, identity, submissionId, bodies, {
+        taskGroupId: (taskGroupId ??= randomUUID()),
+        ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}`.slice(-200) } } : {}),
+      });
+      taskGroupId = accepted.taskGroupId; // of the first request, where this one repeats it
+      tasks += bodies.length;
+      const ids = new Set(Object.values(accepted.tasks).flat().map(submissionIdOf));
+      submissions.push(...ids);
+    }
+  }
+  return { task_group_id: taskGroupId ?? null, tasks, submissions };
+}
+
+async function submitAgain(
+  { db, accept, placement }: Deps,
+  identity: Identity,
+  submissionId: string,
+  bodies: readonly TaskBody[],
+  request: { taskGroupId: string; idempotency?: { key: string; bodyHash: Buffer } },
+): ReturnType<ApiDeps['accept']> {
+  const submitted = await readSubmitted(db, submissionId);
+  if (!submitted) throw new TerminalError('SUBMISSION_NOT_FOUND', `submission ${submissionId} was deleted`);
+  const functionIds = [...new Set(bodies.map(({ functionId }) => functionId))];
+  const [target] = await readSubmitTargets(db, [submitted.endpointId], functionIds);
+  if (!target) throw unknownEndpoint(submitted.endpointId);
+  const policy = policySchema.parse(submitted.policy);
+  const checked = checkTarget(identity, target, functionIds, policy);
+  const calls = functionIds.map((functionId) => ({
+    functionId,
+    functionName: checked.functionName(functionId),
+    payloads: bodies.filter((task) => task.functionId === functionId).map(payloadOf),
+  }));
+  checkPayloads(
+    target,
+    calls.flatMap(({ payloads }) => payloads),
+  );
+  const { endpointQueueId, wake } = await placeTasks(placement, target, {
+    ownerId: identity.id,
+    config: submitted.config,
+    runtime: submitted.runtime,
+  });
+  const accepted = await accept({
+    owner: { id: identity.id, name: identity.name },
+    endpoint: { id: target.id, name: target.name },
+    endpointQueueId,
+    createQueue: false,
+    calls,
+    policy: checked.policy,
+    ...(submitted.resourceSpecification ? { resourceSpecification: submitted.resourceSpecification } : {}),
+    ...(submitted.resultSerializers ? { resultSerializers: submitted.resultSerializers } : {}),
+    ...request,
+  });
+  wake();
+  return accepted;
+}
+
+function payloadOf({ id, body }: TaskBody): string {
+  if (body) return body.toString('utf8');
+  throw new TerminalError(
+    'EXPIRED',
+    `an argument of task ${id} refers to a result that was deleted after its retention time; submit the earlier call again`,
+  );
+}

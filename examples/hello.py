@@ -1,0 +1,4 @@
+def hello(name):
+    import platform
+
+    return f"Hello {name} from {platform.node()}"
