@@ -43,7 +43,7 @@ export async function retryTasks(
       if (last === undefined) break;
       after = last.id;
       const accepted = await submitAgain(deps, identity, submissionId, bodies, {
-        taskGroupId: (taskGroupId ??= randomUUID()),
+        taskGroupId: taskGroupId ?? randomUUID(),
         ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}`.slice(-200) } } : {}),
       });
       taskGroupId = accepted.taskGroupId; // of the first request, where this one repeats it

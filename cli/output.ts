@@ -79,4 +79,3 @@ const coloured = (code: number, text: string): string => (hasColours() ? `\x1b[$
 
 export const failing = (text: string): string => coloured(31, text);
 export const good = (text: string): string => coloured(32, text);
-export const careful = (text: string): string => coloured(33, text);

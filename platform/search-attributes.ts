@@ -37,7 +37,7 @@ type Listed = Record<string, number>;
 
 async function list(connection: NativeConnection, namespace: string): Promise<Listed> {
   const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-  return customAttributes as Listed; // the generated type has null for a field that is always set
+  return customAttributes;
 }
 
 const missingIn = (known: Listed): Wanted[] => WANTED.filter(({ name }) => !(name in known));

@@ -5,7 +5,6 @@ import {
   type WorkflowStartOptions,
 } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
-import { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
 import type { PipelineRun } from '../contracts/calls';

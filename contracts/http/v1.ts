@@ -165,7 +165,6 @@ export const endpointStateSchema = z.object({
   /** The page of its workflow in the Temporal UI. */
   temporal_url: z.string(),
 });
-export type EndpointState = z.infer<typeof endpointStateSchema>;
 
 /** Maximum seconds that the service waits for a change before it responds. */
 const waitSchema = z.coerce.number().min(0).max(30).default(0);

@@ -241,7 +241,7 @@ export class ManagedProcess {
 
 /** Tells a process that hands over to end. */
 function release({ child }: Run): void {
-  if (child.connected) child.send(SUCCESSOR_SERVES);
+  if (child.connected) child.send(SUCCESSOR_SERVES, () => undefined); // a process that has just ended cannot be told
 }
 
 function spawnLeader({ command, args, ...rest }: Program, output: number): ChildProcess {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { agentPython } from '../helpers/agent-python';
-import { FakeDatabase, startApi, type ApiHarness } from '../helpers/api-harness';
+import { FakeDatabase, person, startApi, type ApiHarness } from '../helpers/api-harness';
 import { finished } from '../helpers/own-loopback';
 
 /** What the published SDK says about releases that do not go together, from what a worker of each reported. */
@@ -42,7 +42,7 @@ afterEach(() => api.close());
 
 async function askForResult(message: object): Promise<{ stdout: string; stderr: string }> {
   const frame = Buffer.from(`\x01${JSON.stringify({ message_type: 'result', data: { task_id: TASK, ...message } })}`);
-  const row = { id: TASK, state: 'error_details' in message && message.error_details ? 'failed' : 'succeeded', attempt: 1 };
+  const row = { id: TASK, ownerId: person('alice').id, state: 'error_details' in message && message.error_details ? 'failed' : 'succeeded', attempt: 1 };
   const db = new FakeDatabase().on('find-task', [{ ...row, answeredAt: new Date(), frame }]);
   api = await startApi({ db: db.asDatabase() });
   const env = {

@@ -1,4 +1,3 @@
-import { submissionIdOf } from '../../contracts/ids';
 import { tasksQueueName } from '../../contracts/names';
 import { timersOf } from '../helpers/runs';
 import { Agent, Http, killAndWait, management, openTemporal, workflowIdOf } from '../helpers/system';
