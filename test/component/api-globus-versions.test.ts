@@ -42,7 +42,12 @@ afterEach(() => api.close());
 
 async function askForResult(message: object): Promise<{ stdout: string; stderr: string }> {
   const frame = Buffer.from(`\x01${JSON.stringify({ message_type: 'result', data: { task_id: TASK, ...message } })}`);
-  const row = { id: TASK, ownerId: person('alice').id, state: 'error_details' in message && message.error_details ? 'failed' : 'succeeded', attempt: 1 };
+  const row = {
+    id: TASK,
+    ownerId: person('alice').id,
+    state: 'error_details' in message && message.error_details ? 'failed' : 'succeeded',
+    attempt: 1,
+  };
   const db = new FakeDatabase().on('find-task', [{ ...row, answeredAt: new Date(), frame }]);
   api = await startApi({ db: db.asDatabase() });
   const env = {

@@ -42,7 +42,7 @@ test('the variables of "env" are right on every port, and "exec" runs a command 
     TEMPORAL_ADDRESS: state().temporal_address,
   });
   const print = 'process.stdout.write(process.env.HTTP_PROXY + " " + process.argv[1]); process.exit(7)';
-  expect(funcx(['exec', '--', process.execPath, '-e', print, '--json'])).toMatchObject({
+  expect(funcx(['exec', '--', process.execPath, '-e', print, '--', '--json'])).toMatchObject({
     status: 7,
     stdout: `${state().api_url} --json`,
   });
