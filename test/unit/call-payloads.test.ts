@@ -43,9 +43,9 @@ test('every other value is read and written as by the default converter', () => 
   expect(payloadConverter.fromPayload(json('{"value": 1.0}'))).toEqual({ value: 1 });
 });
 
-test.each([json('{"function": nonsense}'), { metadata: { encoding: bytes('binary/encrypted') }, data: bytes('x') }])(
-  'an input that cannot be decoded is marked, so that the call is refused',
-  (payload) => {
-    expect(Object.keys(payloadConverter.fromPayload<object>(payload))).toEqual([INPUT_ERROR_KEY]);
-  },
-);
+test.each([
+  ['is not JSON', json('{"function": nonsense}')],
+  ['has an unknown encoding', { metadata: { encoding: bytes('binary/encrypted') }, data: bytes('x') }],
+])('an input that %s is marked, so that the call is refused', (_what, payload) => {
+  expect(Object.keys(payloadConverter.fromPayload<object>(payload))).toEqual([INPUT_ERROR_KEY]);
+});
