@@ -26,7 +26,7 @@ function fakeRevocation() {
 test('server-sent events end within 5 s of the revocation', async () => {
   const { watch, revoke } = fakeRevocation();
   const db = new FakeDatabase()
-    .on('find-task-group', [{ id: GROUP, lastSeq: 0 }])
+    .on('find-task-group', [{ id: GROUP, ownerId: alice.id, lastSeq: 0 }])
     .on('last-seqs', [])
     .on('group-results', []);
   const api = await startApi({ db: db.asDatabase(), deps: { revocations: watch } });
