@@ -39,7 +39,7 @@ test('a call that runs longer than its walltime is stopped by the agent, and the
   const handle = client.workflow.getHandle(await workflowIdOf(taskIds[0] ?? ''));
   const { events } = await handle.fetchHistory();
   const summaries = (events ?? []).map((event) => Buffer.from(event.userMetadata?.summary?.data ?? []).toString());
-  expect(summaries).toContain('"walltime of 2 s"');
+  expect(summaries).toContainEqual(expect.stringMatching(/^"end of the walltime of 2 s, .+ UTC"$/));
   await close();
   const next = await http.submit(agent.id, nap, [[0]]);
   expect(await http.value(next.taskIds[0] ?? '')).toBe(0);

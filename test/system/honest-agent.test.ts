@@ -30,7 +30,8 @@ test('an agent whose Python lacks dill says so in its status, and its tasks wait
   const agent = new Agent('bare', { FUNCX_WORKERS: '1' });
   const online = agent.start({ FUNCX_PYTHON: join(venv, 'bin', 'python') });
   online.catch(() => undefined); // the agent is stopped before it is online
-  const statusFile = join(agent.dir, 'status.json');
+  const [statusFile, idFile] = ['status.json', 'endpoint.json'].map((name) => join(agent.dir, name)) as [string, string];
+  await until('the agent is registered', () => existsSync(idFile));
   await until(
     'the agent says what is missing',
     () => existsSync(statusFile) && readFileSync(statusFile, 'utf8').includes('dill'),
