@@ -180,7 +180,9 @@ describe('the command line', () => {
     );
     const { status, stdout } = funcx(['watch', taskGroupId]);
     expect(status).toBe(0);
-    expect(stdout.trim().split('\n').at(-1)).toMatch(/^\[#{30}\] 3\/3 {2}100 % .*1 failed$/);
+    const shown = stdout.trim().split('\n');
+    expect(shown.filter((line) => line.startsWith('[')).at(-1)).toMatch(/^\[#{30}\] 3\/3 {2}100 % .*1 failed$/);
+    expect(shown.at(-1)).toMatch(/failed {2}AssertionError: even$/);
     const lines = funcx(['watch', taskGroupId, '--json']).stdout.trim().split('\n');
     expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({ total: 3, done: 3, failed: 1, finished: true });
 
