@@ -63,7 +63,8 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
         const objects = Object.fromEntries(
           Object.entries(req.params).map(([name, value]) => [name, String(value).slice(0, 200)]),
         );
-        res.once('finish', () => {
+        const address = req.socket.remoteAddress ?? null; // known only while the caller is there
+        const record = (): void => {
           const isRefused = REFUSED.has(res.statusCode);
           const isChange = method !== 'get' && access !== 'body' && !FREQUENT.has(path) && res.statusCode < 300;
           if (!isRefused && !isChange) return;
@@ -75,7 +76,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
             name: identity?.name ?? null,
             action: `${method.toUpperCase()} ${path}`,
             objects,
-            address: req.socket.remoteAddress ?? null,
+            address,
             outcome: isRefused ? 'refused' : 'allowed',
             status: res.statusCode,
             ...(typeof code === 'string' ? { code } : {}),
@@ -87,7 +88,14 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
           }
           waiting.push(entry);
           log.info({ audit: entry }, 'audit');
-        });
+        };
+        // Not the event 'finish', which never comes when the caller has left: a change must not escape the log that way.
+        const end = res.end;
+        res.end = function endRecorded(...args: unknown[]) {
+          res.end = end;
+          record();
+          return Reflect.apply(end, res, args) as typeof res;
+        } as typeof end;
         next();
       },
     flush,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { request as httpRequest } from 'node:http';
 
 import { createAudit } from '../../api/audit';
 import { createQuotas } from '../../accepting/quotas';
@@ -7,6 +8,7 @@ import { createIdentities } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
 import { configFor, person, startApi, type ApiHarness } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { until } from '../helpers/until';
 
 /** Tenants that take more than their share, and what administrators see of it. */
 
@@ -133,6 +135,38 @@ describe('the audit log', () => {
       address: expect.stringContaining('127.0.0.1'),
     });
     expect(JSON.stringify(body)).not.toContain('hush');
+  });
+
+  test('has a line for a change whose caller left before the response', async () => {
+    const id = (await register('3')).body.function_uuid as string;
+    const left = httpRequest(`${api.url}/v2/functions/${id}`, {
+      method: 'DELETE',
+      headers: { authorization: 'Bearer token-greedy' },
+    });
+    left.on('error', () => undefined); // it is destroyed below
+    const closed = new Promise((resolve) => left.once('close', resolve));
+    const lock = await postgres.db.connect();
+    try {
+      await lock.query('begin');
+      await lock.query('select 1 from functions where id = $1 for update', [id]);
+      left.end();
+      await until('the change waits for the lock', async () => {
+        const { rows } = await postgres.db.query(`select 1 from pg_stat_activity where wait_event_type = 'Lock'`);
+        return rows.length > 0;
+      });
+      left.destroy();
+      await closed;
+      await api.request('root', 'GET', '/v1/audit?limit=1'); // the API knows by now that the caller left
+    } finally {
+      await lock.query('commit');
+      lock.release();
+    }
+    const line = await until('the change is in the audit log', async () => {
+      const { body } = await api.request('root', 'GET', `/v1/audit?identity=${greedy.id}&outcome=allowed&limit=10`);
+      const entries = body.entries as { objects: { id?: string } }[];
+      return entries.find(({ objects }) => objects.id === id);
+    });
+    expect(line).toMatchObject({ name: 'greedy', action: 'DELETE /v2/functions/:id', outcome: 'allowed' });
   });
 
   test('is for administrators, who choose by identity and outcome', async () => {
