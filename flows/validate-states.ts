@@ -1,9 +1,11 @@
-import { COMPARISONS } from './choice';
 import { MAX_BRANCHES, MAX_CONCURRENCY, STATE_TYPES, YEAR_S, type StateType } from './definition';
 import { findProvider } from './providers';
 import { timestampMs } from './timestamps';
-import { checkParameters, checkPath, isPath, type Loc, type Reporter } from './validate-values';
-import { has, isObject } from './values';
+import { checkCatch, checkRetry } from './validate-errors';
+import { atMostOne, checkNumber, checkTarget, checkType, oneOf } from './validate-fields';
+import { checkRule } from './validate-rules';
+import { checkParameters, checkPath, type Loc, type Reporter } from './validate-values';
+import { isObject } from './values';
 
 /** Checks of states: which fields a type has, what they hold, and where they lead. */
 
@@ -239,15 +241,6 @@ function checkComment(object: Record<string, unknown>, loc: Loc, report: Reporte
   }
 }
 
-function checkTarget(target: unknown, loc: Loc, states: object, report: Reporter): void {
-  if (target === undefined) report.problem(loc, 'missing', `${String(loc.at(-1))} is missing; name a state`);
-  else if (typeof target !== 'string') report.problem(loc, 'type_error', `${String(loc.at(-1))} is the name of a state`);
-  else if (!has(states, target)) {
-    const near = Object.keys(states).find((name) => name.toLowerCase() === target.toLowerCase());
-    report.problem(loc, 'value_error', `there is no state "${target}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
-  }
-}
-
 function checkFlow(state: Record<string, unknown>, loc: Loc, states: object, report: Reporter): void {
   const { Next: next, End: end } = state;
   if (end !== undefined && typeof end !== 'boolean') report.problem([...loc, 'End'], 'type_error', 'End is true');
@@ -275,120 +268,4 @@ function checkUrl(url: string, loc: Loc, report: Reporter): void {
     if (found.scope !== undefined) report.scope(found.scope);
     if (found.provider === 'http') report.extension(loc, 'only this service allows the address');
   }
-}
-
-function checkErrorNames(names: unknown, loc: Loc, report: Reporter): void {
-  if (Array.isArray(names) && names.length > 0 && names.every((name) => typeof name === 'string')) return;
-  report.problem(
-    loc,
-    names === undefined ? 'missing' : 'type_error',
-    'ErrorEquals is a list of names of errors, such as ["States.ALL"]',
-  );
-}
-
-function checkCatch(catchers: unknown, loc: Loc, states: object, report: Reporter): void {
-  if (catchers === undefined) return;
-  if (!Array.isArray(catchers)) return report.problem(loc, 'type_error', 'Catch is a list');
-  catchers.forEach((catcher: unknown, at) => {
-    const place = [...loc, at];
-    if (!isObject(catcher)) return report.problem(place, 'type_error', 'a catcher is an object with ErrorEquals and Next');
-    for (const key of Object.keys(catcher)) {
-      if (['ErrorEquals', 'Next', 'ResultPath', 'Comment'].includes(key)) continue;
-      report.problem(
-        [...place, key],
-        'extra_forbidden',
-        `a catcher has no field ${key}; its fields are ErrorEquals, Next and ResultPath`,
-      );
-    }
-    checkErrorNames(catcher.ErrorEquals, [...place, 'ErrorEquals'], report);
-    checkTarget(catcher.Next, [...place, 'Next'], states, report);
-    checkPath(catcher.ResultPath, [...place, 'ResultPath'], report);
-  });
-}
-
-function checkRetry(retriers: unknown, loc: Loc, report: Reporter): void {
-  if (!Array.isArray(retriers)) return report.problem(loc, 'type_error', 'Retry is a list');
-  const fields = ['ErrorEquals', 'IntervalSeconds', 'BackoffRate', 'MaxAttempts', 'MaxDelaySeconds', 'Comment'];
-  retriers.forEach((retrier: unknown, at) => {
-    const place = [...loc, at];
-    if (!isObject(retrier)) return report.problem(place, 'type_error', 'a retrier is an object with ErrorEquals');
-    for (const key of Object.keys(retrier)) {
-      if (!fields.includes(key))
-        report.problem([...place, key], 'extra_forbidden', `a retrier has no field ${key}; its fields are ${fields.join(', ')}`);
-    }
-    checkErrorNames(retrier.ErrorEquals, [...place, 'ErrorEquals'], report);
-    checkNumber(retrier.IntervalSeconds, [...place, 'IntervalSeconds'], { least: 1, most: YEAR_S, unit: 'seconds' }, report);
-    checkNumber(retrier.BackoffRate, [...place, 'BackoffRate'], { least: 1, most: 100, unit: 'times' }, report);
-    checkNumber(
-      retrier.MaxAttempts,
-      [...place, 'MaxAttempts'],
-      { least: 0, most: 1_000, isWhole: true, unit: 'attempts' },
-      report,
-    );
-    checkNumber(retrier.MaxDelaySeconds, [...place, 'MaxDelaySeconds'], { least: 1, most: YEAR_S, unit: 'seconds' }, report);
-  });
-}
-
-function checkRule(rule: unknown, loc: Loc, report: Reporter, isOuter: boolean): void {
-  if (!isObject(rule))
-    return report.problem(loc, 'type_error', 'a rule is an object with a Variable and a comparison, or And, Or, Not');
-  if (!isOuter && rule.Next !== undefined) report.problem([...loc, 'Next'], 'extra_forbidden', 'only a rule at the top has Next');
-  const keys = Object.keys(rule).filter((key) => !['Next', 'Variable', 'Comment'].includes(key));
-  const [operator] = keys;
-  if (operator === undefined || keys.length > 1) {
-    return report.problem(loc, 'value_error', 'a rule has exactly one comparison, or one of And, Or, Not');
-  }
-  const at = [...loc, operator];
-  const value = rule[operator];
-  if (operator === 'And' || operator === 'Or') {
-    if (!Array.isArray(value) || value.length === 0) return report.problem(at, 'type_error', `${operator} is a list of rules`);
-    return value.forEach((inner, place) => checkRule(inner, [...at, place], report, false));
-  }
-  if (operator === 'Not') return checkRule(value, at, report, false);
-  const wanted = COMPARISONS.get(operator);
-  if (!wanted)
-    return report.problem(
-      at,
-      'value_error',
-      `there is no comparison ${operator}; see StringEquals, NumericLessThan, IsPresent and the like`,
-    );
-  if (rule.Variable === undefined)
-    report.problem([...loc, 'Variable'], 'missing', 'a comparison needs a Variable, a path such as $.a');
-  else checkPath(rule.Variable, [...loc, 'Variable'], report);
-  if (wanted === 'path') {
-    if (!isPath(value)) checkPath(value, at, report);
-  } else if (wanted === 'timestamp') {
-    if (typeof value !== 'string' || timestampMs(value) === undefined)
-      report.problem(at, 'type_error', `${operator} takes a moment such as 2030-01-31T12:00:00Z`);
-  } else if (typeof value !== wanted) report.problem(at, 'type_error', `${operator} takes a ${wanted}`);
-}
-
-function present(state: Record<string, unknown>, names: readonly string[]): string[] {
-  return names.filter((name) => state[name] !== undefined);
-}
-
-function oneOf(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
-  if (present(state, names).length === 0) report.problem(loc, 'missing', `the state needs one of ${names.join(', ')}`);
-  else atMostOne(state, names, loc, report);
-}
-
-function atMostOne(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
-  const given = present(state, names);
-  if (given.length > 1) report.problem(loc, 'value_error', `only one of ${given.join(' and ')} may be there`);
-}
-
-function checkType(value: unknown, type: 'string' | 'boolean', loc: Loc, report: Reporter): void {
-  if (value !== undefined && typeof value !== type) report.problem(loc, 'type_error', `${String(loc.at(-1))} is a ${type}`);
-}
-
-function checkNumber(
-  value: unknown,
-  loc: Loc,
-  { least, most, isWhole = false, unit }: { least: number; most: number; isWhole?: boolean; unit: string },
-  report: Reporter,
-): void {
-  if (value === undefined) return;
-  if (typeof value === 'number' && value >= least && value <= most && (!isWhole || Number.isInteger(value))) return;
-  const type = typeof value === 'number' ? 'value_error' : 'type_error';
-  report.problem(loc, type, `${String(loc.at(-1))} is a ${isWhole ? 'whole ' : ''}number of ${unit} from ${least} to ${most}`);
 }

@@ -7,6 +7,7 @@ import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle
 import { CALL_WORKFLOW } from '../../contracts/calls';
 import { FLOW_WORKFLOW } from '../../contracts/flows';
 import { WORKFLOW } from '../../contracts/names';
+import { SCHEDULE_WORKFLOW } from '../../contracts/schedules';
 import { NO_TEMPORALIO, TEMPORALIO, testUnless } from '../helpers/conditions';
 
 /** What ran yesterday must go on today: every recorded history replays with the workflows as they are now. */
@@ -66,9 +67,8 @@ describe('recorded histories', () => {
 
   test('there is one of every workflow, of every type of state, and of every way in which a submission ends', () => {
     const types = names.map((name) => read(name).history.events[0]?.workflowExecutionStartedEventAttributes?.workflowType.name);
-    expect(types).toEqual(
-      expect.arrayContaining([...Object.values(WORKFLOW), ...Object.values(CALL_WORKFLOW), ...Object.values(FLOW_WORKFLOW)]),
-    );
+    const every = [WORKFLOW, CALL_WORKFLOW, FLOW_WORKFLOW].flatMap((kind) => Object.values(kind));
+    expect(types).toEqual(expect.arrayContaining([...every, SCHEDULE_WORKFLOW]));
     for (const type of ['pass', 'expression-eval', 'choice', 'wait', 'fail', 'action', 'map', 'parallel'])
       expect(names).toContain(`flow-${type}`);
     const ends = new Set(names.map((name) => read(name).history.events.at(-1)?.eventType));

@@ -21,7 +21,7 @@ const require = createRequire(join(root, 'package.json'));
 const { Client, Connection } = require('@temporalio/client');
 const { historyToJSON } = require('@temporalio/common/lib/proto-utils');
 const { submissionIdOf } = require('./dist/contracts/ids.js');
-const { submissionWorkflowId, endpointWorkflowId, SIGNAL } = require('./dist/contracts/names.js');
+const { endpointWorkflowId, SIGNAL } = require('./dist/contracts/names.js');
 const { packJsonArguments, JSON_RESULT_SERIALIZER } = require('./dist/contracts/packing.js');
 
 const args = process.argv.slice(2);
@@ -60,7 +60,7 @@ async function http(method, path, body) {
 }
 
 async function until(what, condition) {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 300_000;
   for (;;) {
     const value = await condition();
     if (value) return value;
@@ -83,7 +83,9 @@ async function submit(endpointId, functionId, calls, policy) {
     ...(policy ? { resource_specification: { funcx: policy } } : {}),
   });
   const ids = tasks[functionId];
-  return { ids, submissionId: submissionIdOf(ids[0]), workflowId: submissionWorkflowId(submissionIdOf(ids[0])) };
+  const submissionId = submissionIdOf(ids[0]);
+  const { workflow_id: workflowId } = await http('GET', `/v1/submissions/${submissionId}`);
+  return { ids, submissionId, workflowId };
 }
 
 const closed = (workflowId) =>

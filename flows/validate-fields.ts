@@ -1,0 +1,43 @@
+import type { Loc, Reporter } from './validate-values';
+import { has } from './values';
+
+/** Checks of single fields, for states of each type. */
+
+export function checkTarget(target: unknown, loc: Loc, states: object, report: Reporter): void {
+  if (target === undefined) report.problem(loc, 'missing', `${String(loc.at(-1))} is missing; name a state`);
+  else if (typeof target !== 'string') report.problem(loc, 'type_error', `${String(loc.at(-1))} is the name of a state`);
+  else if (!has(states, target)) {
+    const near = Object.keys(states).find((name) => name.toLowerCase() === target.toLowerCase());
+    report.problem(loc, 'value_error', `there is no state "${target}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
+  }
+}
+
+function present(state: Record<string, unknown>, names: readonly string[]): string[] {
+  return names.filter((name) => state[name] !== undefined);
+}
+
+export function oneOf(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
+  if (present(state, names).length === 0) report.problem(loc, 'missing', `the state needs one of ${names.join(', ')}`);
+  else atMostOne(state, names, loc, report);
+}
+
+export function atMostOne(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
+  const given = present(state, names);
+  if (given.length > 1) report.problem(loc, 'value_error', `only one of ${given.join(' and ')} may be there`);
+}
+
+export function checkType(value: unknown, type: 'string' | 'boolean', loc: Loc, report: Reporter): void {
+  if (value !== undefined && typeof value !== type) report.problem(loc, 'type_error', `${String(loc.at(-1))} is a ${type}`);
+}
+
+export function checkNumber(
+  value: unknown,
+  loc: Loc,
+  { least, most, isWhole = false, unit }: { least: number; most: number; isWhole?: boolean; unit: string },
+  report: Reporter,
+): void {
+  if (value === undefined) return;
+  if (typeof value === 'number' && value >= least && value <= most && (!isWhole || Number.isInteger(value))) return;
+  const type = typeof value === 'number' ? 'value_error' : 'type_error';
+  report.problem(loc, type, `${String(loc.at(-1))} is a ${isWhole ? 'whole ' : ''}number of ${unit} from ${least} to ${most}`);
+}
