@@ -79,7 +79,9 @@ export function createAccept(deps: AcceptDeps): Accept {
     const { idempotency, owner } = request;
     const count = submissions.reduce((sum, submission) => sum + submission.tasks.length, 0);
     // A repeat adds no work: it gets its response even at the limit.
-    const earlier = await limit.check(owner.id, count).catch(async (error: unknown) => {
+    const bytes = bytesOf(submissions);
+    const checked = limit.check(owner.id, count).then(() => deps.quotas.requireBytes(owner.id, bytes));
+    const earlier = await checked.catch(async (error: unknown) => {
       const repeated = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
       if (!repeated) throw error;
       return repeated;
@@ -105,6 +107,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         return sameAnswer(request, outcome);
       case 'inserted':
         limit.add(owner.id, count);
+        deps.quotas.addBytes(owner.id, bytes);
         if (request.taskGroupId === undefined) deps.quotas.addGroup(owner.id);
         break;
     }
@@ -120,6 +123,9 @@ export function createAccept(deps: AcceptDeps): Accept {
     return accepted;
   };
 }
+
+const bytesOf = (submissions: readonly NewSubmission[]): number =>
+  submissions.reduce((sum, { tasks }) => tasks.reduce((bytes, { payload }) => bytes + payload.length, sum), 0);
 
 /** The response of the request that this one repeats. */
 function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {

@@ -29,8 +29,8 @@ interface Entry {
 export function createOpenTaskLimit(
   limit: number,
   countOpen: (ownerId: string) => Promise<number>,
-  /** What the refusal says, if the count is not of open tasks. */
-  { sentence }: { sentence?: (open: number) => string } = {},
+  /** What the refusal says, if the count is not of open tasks, and how long a count is trusted. */
+  { sentence, refreshMs = REFRESH_MS }: { sentence?: (open: number) => string; refreshMs?: number } = {},
 ): OpenTaskLimit {
   const known = new Map<string, Entry>();
 
@@ -48,7 +48,7 @@ export function createOpenTaskLimit(
   return {
     async check(ownerId, more) {
       const entry = known.get(ownerId);
-      if (entry && Date.now() - entry.readAtMs < REFRESH_MS) {
+      if (entry && Date.now() - entry.readAtMs < refreshMs) {
         if (entry.accepted + more <= (limit - entry.open) / MAX_REPLICAS) return;
       }
       const { open } = await read(ownerId);

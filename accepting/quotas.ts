@@ -15,31 +15,53 @@ export interface Quotas {
   requireGroup(ownerId: string, groupId: string): Promise<void>;
   /** The groups of accepted tasks count from now on. */
   addGroup(ownerId: string): void;
+  /** Bytes of arguments; results count when they are stored, and are never refused. */
+  requireBytes(ownerId: string, bytes: number): Promise<void>;
+  addBytes(ownerId: string, bytes: number): void;
+  /** A connection to the results WebSocket of this process. Returns the function that ends it. */
+  enterSocket(ownerId: string): () => void;
   /** Limit and present use of each quota. */
-  usage(ownerId: string): Promise<{ name: QuotaName; used: number; limit: number }[]>;
+  usage(ownerId: string): Promise<{ name: QuotaName | 'result_sockets'; used: number; limit: number }[]>;
 }
 
-const NAMES = ['open_tasks', 'open_groups', 'functions', 'endpoints', 'user_endpoints'] as const satisfies QuotaName[];
+const NAMES = [
+  'open_tasks',
+  'open_groups',
+  'functions',
+  'endpoints',
+  'user_endpoints',
+  'stored_bytes',
+] as const satisfies QuotaName[];
+/** The count reads every submission of the owner. */
+const REFRESH_BYTES_MS = 60_000;
+const SOCKET_RETRY_AFTER_S = 10;
 
 const ADVICE: Record<Exclude<QuotaName, 'open_tasks'>, string> = {
   open_groups: 'task groups with open tasks. Wait until some have their answers, or submit to a group that you have',
   functions: 'functions. Delete those that you no longer need, with "funcx function delete"',
   endpoints: 'endpoints. Delete those that you no longer need, with "funcx endpoint delete"',
   user_endpoints: 'user endpoint configurations. Use fewer different values of user_endpoint_config',
+  stored_bytes:
+    'stored bytes of functions, arguments and results. Keep large data at the endpoint, or wait until old results are removed',
 };
 
 export function createQuotas(db: Database, config: Config): Quotas {
+  const maxSockets = config.FUNCX_MAX_RESULT_SOCKETS;
   const limits: Record<QuotaName, number> = {
     open_tasks: config.FUNCX_MAX_OPEN_TASKS,
     open_groups: config.FUNCX_MAX_OPEN_GROUPS,
     functions: config.FUNCX_MAX_FUNCTIONS,
     endpoints: config.FUNCX_MAX_ENDPOINTS,
     user_endpoints: config.FUNCX_MAX_USER_ENDPOINTS,
+    stored_bytes: config.FUNCX_MAX_STORED_BYTES,
   };
-  const make = (name: Exclude<QuotaName, 'open_tasks'>): OpenTaskLimit =>
+  const make = (name: Exclude<QuotaName, 'open_tasks'>, refreshMs?: number): OpenTaskLimit =>
     createOpenTaskLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
       sentence: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
+      refreshMs,
     });
+  const bytes = make('stored_bytes', REFRESH_BYTES_MS);
+  const sockets = new Map<string, number>();
   const [groups, functions, endpoints, userEndpoints] = [
     make('open_groups'),
     make('functions'),
@@ -48,8 +70,8 @@ export function createQuotas(db: Database, config: Config): Quotas {
   ];
 
   /** Over the limit, only what is there already may be used again. */
-  async function require(quota: OpenTaskLimit, ownerId: string, isThere: () => Promise<boolean>): Promise<void> {
-    await quota.check(ownerId, 1).catch(async (error: unknown) => {
+  async function require(quota: OpenTaskLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
+    await quota.check(ownerId, more).catch(async (error: unknown) => {
       if (!(error instanceof TerminalError) || !(await isThere())) throw error;
     });
   }
@@ -66,11 +88,34 @@ export function createQuotas(db: Database, config: Config): Quotas {
     },
     async requireFunction(ownerId, code) {
       await require(functions, ownerId, () => hasCode(db, ownerId, code));
+      await require(bytes, ownerId, () => hasCode(db, ownerId, code), code.length);
       functions.add(ownerId, 1);
+      bytes.add(ownerId, code.length);
     },
     requireGroup: (ownerId, groupId) => require(groups, ownerId, () => isOpenGroup(db, ownerId, groupId)),
     addGroup: (ownerId) => groups.add(ownerId, 1),
-    usage: (ownerId) =>
-      Promise.all(NAMES.map(async (name) => ({ name, used: await countOf(db, ownerId, name), limit: limits[name] }))),
+    requireBytes: (ownerId, more) => bytes.check(ownerId, more),
+    addBytes: (ownerId, more) => bytes.add(ownerId, more),
+    enterSocket(ownerId) {
+      const open = sockets.get(ownerId) ?? 0;
+      if (open >= maxSockets) {
+        throw new TerminalError(
+          'LIMIT_EXCEEDED',
+          `You have ${open} of at most ${maxSockets} connections for results. Close some, or use one client for several task groups.`,
+          { retryAfterS: SOCKET_RETRY_AFTER_S },
+        );
+      }
+      sockets.set(ownerId, open + 1);
+      return () => {
+        const left = (sockets.get(ownerId) ?? 1) - 1;
+        if (left === 0) sockets.delete(ownerId);
+        else sockets.set(ownerId, left);
+      };
+    },
+    async usage(ownerId) {
+      const stored = NAMES.map(async (name) => ({ name, used: await countOf(db, ownerId, name), limit: limits[name] }));
+      const open = { name: 'result_sockets' as const, used: sockets.get(ownerId) ?? 0, limit: maxSockets };
+      return [...(await Promise.all(stored)), open];
+    },
   };
 }

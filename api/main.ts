@@ -130,6 +130,7 @@ async function main(): Promise<void> {
     db,
     log,
     identities,
+    quotas,
     groupWatch,
     revocations,
     taken: createTakenCursor(db, log),

@@ -75,6 +75,10 @@ export const configSchema = z.object({
   FUNCX_MAX_FUNCTIONS: z.coerce.number().int().min(1).default(10_000),
   FUNCX_MAX_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
   FUNCX_MAX_USER_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
+  /** Of functions, arguments and results. */
+  FUNCX_MAX_STORED_BYTES: positive.default(20 * 1024 ** 3),
+  /** Connections to the results WebSocket of one process. */
+  FUNCX_MAX_RESULT_SOCKETS: z.coerce.number().int().min(1).default(200),
   /** AMQP connections of one broker user; ten times as many channels. */
   FUNCX_MAX_AMQP_CONNECTIONS: z.coerce.number().int().min(10).default(200),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),

@@ -1,8 +1,9 @@
 import { createServer } from 'node:http';
 import { connect, type Socket } from 'node:net';
 
-import { WebSocketServer } from 'ws';
+import { WebSocketServer, type WebSocket } from 'ws';
 
+import type { Quotas } from '../../accepting/quotas';
 import type { Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 import { bearerToken } from '../middleware/authenticate';
@@ -21,6 +22,7 @@ export interface ResultsSocketOptions extends ListenerDeps {
   host: string;
   port: number;
   identities: Identities;
+  quotas: Pick<Quotas, 'enterSocket'>;
 }
 
 /** Open connections of one address. Behind a proxy, all clients have one address. */
@@ -60,7 +62,7 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
     });
     sockets.handleUpgrade(request, socket, head, (client) => {
       // Accept the handshake and refuse on the open connection: a refused handshake leaves the client's futures pending.
-      const identity = identify(request.headers.authorization);
+      const identity = identify(client, request.headers.authorization);
       identity.catch(() => undefined); // The listener reports the failure to the client.
       const listener = serveListener(client, identity, options);
       listeners.add(listener);
@@ -68,10 +70,14 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
     });
   });
 
-  async function identify(authorization: string | undefined): Promise<Identity | undefined> {
+  async function identify(client: WebSocket, authorization: string | undefined): Promise<Identity | undefined> {
     if (authorization === undefined) return undefined;
     const identity = await identities.authenticate(bearerToken(authorization));
-    return identity?.agentOf ? undefined : identity; // an agent has no results to wait for
+    if (!identity || identity.agentOf) return undefined; // an agent has no results to wait for
+    const leave = options.quotas.enterSocket(identity.id);
+    if (client.readyState === client.CLOSED) leave();
+    else client.once('close', leave);
+    return identity;
   }
 
   return {

@@ -1,6 +1,6 @@
 import type { WebSocket } from 'ws';
 
-import { ensureError } from '../../contracts/errors';
+import { ensureError, TerminalError } from '../../contracts/errors';
 import type { SocketFailure, SocketResult } from '../../contracts/http/funcx-1.0';
 import { uuidSchema } from '../../contracts/http/v1';
 import type { Identity } from '../../platform/access';
@@ -95,7 +95,12 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     isAlive = true;
     void identity
       .then((who) => subscribe(who, data.toString('utf8')))
-      .catch((error: unknown) => fail('The service could not check the access token. Connect again.', error));
+      .catch((error: unknown) =>
+        fail(
+          error instanceof TerminalError ? error.message : 'The service could not check the access token. Connect again.',
+          error,
+        ),
+      );
   });
   socket.once('close', (code) => {
     clearInterval(pinger);

@@ -7,6 +7,7 @@ export interface Usage {
   functions: number;
   endpoints: number;
   user_endpoints: number;
+  stored_bytes: number;
 }
 export type QuotaName = keyof Usage;
 
@@ -18,6 +19,8 @@ const COUNTS: Record<QuotaName, string> = {
   endpoints: 'select count(*) from endpoints where owner_id = $1 and deleted_at is null',
   user_endpoints: `select count(*) from endpoint_queues q join endpoints e on e.id = q.endpoint_id
                     where q.owner_id = $1 and e.deleted_at is null`,
+  stored_bytes: `(select coalesce(sum(stored_bytes), 0) from submissions where owner_id = $1)
+                 + (select coalesce(sum(octet_length(code)), 0) from functions where owner_id = $1 and deleted_at is null)`,
 };
 
 export async function countOf(db: Database, ownerId: string, name: QuotaName): Promise<number> {

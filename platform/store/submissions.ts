@@ -56,8 +56,10 @@ const INSERT_SUBMISSION = `
     returning id
   ), submitted as (
     insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, policy,
-                             resource_specification, result_serializers, traceparent, deadline_at, workflow_id)
-    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11, $25 from grouped g
+                             resource_specification, result_serializers, traceparent, deadline_at, workflow_id, stored_bytes)
+    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11, $25,
+           (select coalesce(sum(size), 0) from unnest($16::integer[]) size)
+      from grouped g
     returning id
   ), bodies as (
     insert into payloads (id, body)

@@ -252,6 +252,29 @@ test('the store puts a value that was left over HTTP behind the message that ann
   expect(rows[0]?.frame.toString('utf8')).toBe(whole);
 });
 
+test('a submission counts the bytes of its arguments and of its results, also of those that came over HTTP', async () => {
+  const {
+    submissionId,
+    taskIds: [id = '', uploaded = '', retried = ''],
+  } = await submit(postgres.db, fixture, 3, { payload: 'x'.repeat(100) });
+  const bytes = async (): Promise<number> => {
+    const { rows } = await postgres.db.query<{ bytes: number }>(
+      'select stored_bytes::integer as bytes from submissions where id = $1',
+      [submissionId],
+    );
+    return rows[0]!.bytes; // the test made it
+  };
+  expect(await bytes()).toBe(300);
+  await claim(postgres.db, fixture);
+  const whole = frame(id, 'y'.repeat(1_000));
+  await storeAnswers(postgres.db, [fromAgent(id, { frame: whole }), fromAgent(retried, { state: 'failed', retryMs: 60_000 })]);
+  expect(await bytes()).toBe(300 + whole.length);
+  await saveUpload(postgres.db, uploaded, 1, Buffer.alloc(5_000, 'z'));
+  const open = Buffer.from('{"message_type":"result","data":{"data":');
+  await storeAnswers(postgres.db, [fromAgent(uploaded, { frame: open }), fromAgent(id, { frame: whole })]);
+  expect(await bytes()).toBe(300 + whole.length + open.length + 5_000);
+});
+
 test('an answer changes its submission in place: no index of the table is written', async () => {
   const { taskIds } = await submit(postgres.db, fixture, 4);
   await claim(postgres.db, fixture);

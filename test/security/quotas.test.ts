@@ -4,9 +4,11 @@ import { request as httpRequest } from 'node:http';
 import { createAudit } from '../../api/audit';
 import { createQuotas } from '../../accepting/quotas';
 import type { Identity } from '../../platform/access';
+import { storeAnswers } from '../../platform/store/answers';
 import { createIdentities } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
 import { configFor, person, startApi, type ApiHarness } from '../helpers/api-harness';
+import { claim, frame, makeFixture, submit } from '../helpers/store-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { until } from '../helpers/until';
 
@@ -94,6 +96,34 @@ test('an owner has so many task groups with open tasks, and goes on in those', a
   await expect(quotas.requireGroup(root.id, groups[0]!)).resolves.toBeUndefined(); // one of the two above
 });
 
+test('an owner has so many bytes in the store: functions and arguments are refused, and results are not', async () => {
+  const limited = createQuotas(postgres.db, configFor({ FUNCX_MAX_STORED_BYTES: '1000000' }));
+  const fixture = await makeFixture(postgres.db);
+  const { ownerId } = fixture;
+  await limited.requireBytes(ownerId, 900_000);
+  const { taskIds } = await submit(postgres.db, fixture, 9, { payload: 'x'.repeat(100_000) });
+  const fresh = createQuotas(postgres.db, configFor({ FUNCX_MAX_STORED_BYTES: '1000000' }));
+  await expect(fresh.requireBytes(ownerId, 200_000)).rejects.toMatchObject({
+    code: 'LIMIT_EXCEEDED',
+    httpStatus: 429,
+    retryAfterS: expect.any(Number),
+    message: expect.stringContaining('You have 900004 of at most 1000000 stored bytes'),
+  });
+  await expect(fresh.requireFunction(ownerId, Buffer.alloc(200_000))).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+  await expect(fresh.requireFunction(ownerId, Buffer.from('code'))).resolves.toBeUndefined(); // it is there already
+  await claim(postgres.db, fixture);
+  const results = taskIds.slice(0, 2).map((taskId) => ({
+    taskId,
+    state: 'succeeded' as const,
+    frame: frame(taskId, 'y'.repeat(100_000)),
+    endpointQueueId: fixture.endpointId,
+    attempt: 1,
+  }));
+  expect((await storeAnswers(postgres.db, results)).map(({ verdict }) => verdict)).toEqual(['stored', 'stored']);
+  const usage = await fresh.usage(ownerId);
+  expect(usage.find(({ name }) => name === 'stored_bytes')?.used).toBeGreaterThan(1_100_000);
+});
+
 test('everybody sees the own limits and use', async () => {
   const { body } = await api.request('greedy', 'GET', '/v1/limits');
   expect(body.limits).toContainEqual({ name: 'functions', used: 16, limit: 16 });
@@ -104,6 +134,8 @@ test('everybody sees the own limits and use', async () => {
     'functions',
     'endpoints',
     'user_endpoints',
+    'stored_bytes',
+    'result_sockets',
   ]);
 });
 

@@ -3,12 +3,14 @@ import { createServer, type AddressInfo } from 'node:net';
 
 import { WebSocket } from 'ws';
 
+import { createQuotas } from '../../accepting/quotas';
 import { createResultsSocket } from '../../api/funcx-1.0/results-socket';
 import { createGroupWatch } from '../../api/group-watch';
 import { createRevocationWatch } from '../../api/revocation-watch';
 import type { Identities, IdentityRow } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
-import { FakeDatabase, person, startApi } from '../helpers/api-harness';
+import { configFor, FakeDatabase, person, startApi } from '../helpers/api-harness';
+import { until } from '../helpers/until';
 
 /** Revoked identities stop receiving on the connections that they have open. */
 
@@ -42,7 +44,7 @@ test('server-sent events end within 5 s of the revocation', async () => {
 }, 15_000);
 
 describe('the results socket', () => {
-  async function listen() {
+  async function listen(maxSockets = 10) {
     const { watch, revoke } = fakeRevocation();
     const free = createServer().listen(0, '127.0.0.1');
     await once(free, 'listening');
@@ -51,10 +53,12 @@ describe('the results socket', () => {
     await once(free, 'close');
     const groupWatch = createGroupWatch(async () => new Map(), log);
     const identities = { authenticate: async (token: string) => (token === 'token-alice' ? alice : undefined) } as Identities;
+    const db = new FakeDatabase().asDatabase();
     const socket = createResultsSocket({
-      db: new FakeDatabase().asDatabase(),
+      db,
       log,
       identities,
+      quotas: createQuotas(db, configFor({ FUNCX_MAX_RESULT_SOCKETS: String(maxSockets) })),
       groupWatch,
       revocations: watch,
       taken: { read: async () => undefined, advance: () => undefined, flush: async () => undefined },
@@ -102,6 +106,34 @@ describe('the results socket', () => {
     const { text, code } = await ending(server.open());
     expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('access token') });
     expect(code).toBe(1000);
+    await server.close();
+  }, 20_000);
+
+  test('refuses a connection beyond the limit of its owner, and takes one again once another is closed', async () => {
+    const server = await listen(2);
+    const open = async (): Promise<WebSocket> => {
+      const client = server.open('token-alice');
+      await once(client, 'open');
+      client.send(GROUP);
+      return client;
+    };
+    const first = await open();
+    const second = await open();
+    expect(await ending(await open())).toEqual({
+      text: JSON.stringify({
+        exception: 'You have 2 of at most 2 connections for results. Close some, or use one client for several task groups.',
+      }),
+      code: 1000,
+    });
+    first.close();
+    await once(first, 'close');
+    await until('there is room again', async () => {
+      const client = await open();
+      client.send('no task group'); // whoever has a place is told so
+      return (await ending(client)).text.includes('must be a task group ID');
+    });
+    expect(second.readyState).toBe(WebSocket.OPEN);
+    second.close();
     await server.close();
   }, 20_000);
 

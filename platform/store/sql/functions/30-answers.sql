@@ -11,6 +11,11 @@ create or replace function frame_of_upload(p_frame bytea, p_id uuid, p_attempt i
     from uploads upload where upload.id = p_id and upload.attempt = p_attempt
 $$;
 
+create or replace function upload_bytes(p_id uuid, p_attempt integer) returns bigint language sql stable as $$
+  select coalesce((select octet_length(upload.body) from uploads upload
+                    where upload.id = p_id and upload.attempt = p_attempt), 0)
+$$;
+
 -- What becomes of one result:
 --   stored     it is the task's answer
 --   retry      the attempt failed and another attempt follows
@@ -159,14 +164,18 @@ begin
              count(*) filter (where result.verdict = 'stored' and result.state = 'failed')::integer as failed,
              count(*) filter (where result.verdict = 'stored' and result.state = 'cancelled')::integer as cancelled,
              count(*) filter (where result.verdict = 'stored' and result.state = 'expired')::integer as expired,
-             bool_or(result.verdict = 'retry') as has_retry
-        from unnest(v_results) result where result.verdict in ('stored', 'retry') group by 1
+             bool_or(result.verdict = 'retry') as has_retry,
+             coalesce(sum(octet_length(given.frame) + case when lacks_value(given.frame) then upload_bytes(result.id, result.attempt) else 0 end)
+               filter (where result.verdict = 'stored'), 0) as bytes
+        from unnest(v_results) result join unnest(p_frames) with ordinality as given (frame, n) on given.n = result.n
+       where result.verdict in ('stored', 'retry') group by 1
     ), lowered as (
       update submissions submission set
           open = submission.open - change.stored,
           failed = submission.failed + change.failed,
           cancelled = submission.cancelled + change.cancelled,
           expired = submission.expired + change.expired,
+          stored_bytes = submission.stored_bytes + change.bytes,
           nudged_at = case when submission.open = change.stored or change.has_retry
                              or submission.nudged_at < now() - interval '5 seconds'
             then now() else submission.nudged_at end
