@@ -31,8 +31,8 @@ const MAY_IMPORT = {
   api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
   endpoint: ['contracts', 'broker', 'client'],
   sdk: ['contracts', 'broker', 'client'],
-  cli: ['client', 'sdk', 'contracts', 'flows', 'local'],
-  local: ['sdk', 'contracts'],
+  cli: ['client', 'sdk', 'contracts', 'flows', 'local', 'endpoint'], // endpoint: python-environment.ts
+  local: ['sdk', 'contracts', 'endpoint'],
   bench: ['sdk'], // by public interfaces only
 };
 /** The floors of local/: a floor may import those before it. */

@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
+import { whyUnusable } from '../endpoint/python-environment';
 import { readJson, writeJson } from '../local/machine/files';
 import { cacheDirOf, type Layout } from '../local/machine/layout';
 import { UserError } from '../local/machine/user-error';
@@ -113,22 +113,11 @@ function requirementsOf(file: string): string {
   }
 }
 
-const CHECK = `
-import importlib.util, sys
-print(" ".join(name for name in ("dill", "globus_compute_sdk") if importlib.util.find_spec(name) is None))
-`;
-
 /** Throws for a Python that cannot run functions, with what to do. */
 function checked(path: string): string {
-  const { status, stdout, stderr } = spawnSync(path, ['-c', CHECK], { encoding: 'utf8' });
-  if (status !== 0) throw new UserError(`${path} is no Python that runs: ${(stderr || 'it cannot be started').trim()}.`);
-  const missing = stdout.trim();
-  if (missing === '') return path;
-  const lines = agentRequirements().split('\n');
-  const packages = lines.filter((line) => /^[^#\s]/.test(line)).map((line) => `"${line.trim()}"`);
-  throw new UserError(
-    `The Python ${path} has no ${missing.replace(' ', ' and no ')}, which functions need. Run:\n  ${path} -m pip install ${packages.join(' ')}`,
-  );
+  const reason = whyUnusable(path, agentRequirements());
+  if (reason !== undefined) throw new UserError(reason);
+  return path;
 }
 
 function contextOf(layout: Layout): EnvironmentContext {

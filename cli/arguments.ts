@@ -75,3 +75,12 @@ export function readSecret(): string {
     throw new UserError('There was no secret on standard input; pipe it in, such as: printf %s "$SECRET" | funcx ...');
   return secret;
 }
+
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** A time such as `30s`, `10m`, `2h` or `1d`, in seconds. */
+export function parseDuration(text: string): number {
+  const [, count = '', unit = ''] = /^([1-9]\d{0,7})([smhd])$/.exec(text) ?? [];
+  if (count === '') throw new InvalidArgumentError('give a number and a unit, such as 30s, 10m, 2h or 1d.');
+  return Number(count) * (UNITS[unit] ?? 1);
+}

@@ -4,6 +4,7 @@ import { FuncXError } from '../sdk';
 
 import { parseCount, parseId } from './arguments';
 import { findConnection, withClient } from './connection';
+import { addInviteCommand } from './invite';
 import { agentLog, findLocalAgent, forgetAgent, listLocalAgents, startAgent, stopAgent } from './local-agents';
 import { findEndpoint, findFunction, findGroup } from './lookup';
 import { readSettings, type AgentSettings } from './agent-settings';
@@ -40,6 +41,7 @@ export function addEndpointCommands(program: Command): void {
     .option('--no-task-directories', 'run them in one folder again')
     .addHelpText('after', '\nWhat is said of Python and of folders is remembered for the next start. See docs/packages.md.')
     .action((names: string[], options: StartCommandOptions) => start(names, options));
+  addInviteCommand(command);
   addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
     .argument('<name...>')
     .action((names: string[], options: CommonOptions) => stop(names, options));
@@ -143,6 +145,8 @@ async function status(name: string, options: CommonOptions): Promise<void> {
   const isOwn = local !== undefined && !local.isSystems;
   printFields([...statusFields(state, report.details, agent), ...(isOwn ? [['packages', packagesLine(settings)] as const] : [])]);
   const isStopped = state.status === 'offline' && local?.isSystems === false && local.pid === null;
+  const isUnserved = state.status === 'offline' && local === undefined && state.since === null && state.kind === 'agent';
+  if (isUnserved) print(`\nLet an agent on another machine serve it: funcx endpoint invite ${state.name}`);
   if (isStopped) print(`\nStart its agent again: funcx endpoint start ${state.name}`);
 }
 

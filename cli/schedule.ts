@@ -1,14 +1,12 @@
 import { existsSync } from 'node:fs';
 
-import { InvalidArgumentError } from 'commander';
-
 import { resolveOptions, ServiceHttp } from '../client';
 import type { ScheduleDocument } from '../contracts/http/schedules';
 import { isUuid } from '../contracts/ids';
 import { OVERLAP_POLICIES } from '../contracts/schedules';
 import { UserError } from '../local/machine/user-error';
 
-import { parseJsonArray, parseJsonObject } from './arguments';
+import { parseDuration, parseJsonArray, parseJsonObject } from './arguments';
 import { findConnection, RETRY_MS, withClient } from './connection';
 import { readInput } from './flow';
 import { withFlows } from './flows-client';
@@ -71,14 +69,6 @@ interface CreateOptions extends CommonOptions {
   timeZone: string;
   overlap: string;
   paused?: boolean;
-}
-
-const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
-
-export function parseDuration(text: string): number {
-  const [, count = '', unit = ''] = /^([1-9]\d{0,7})([smhd])$/.exec(text) ?? [];
-  if (count === '') throw new InvalidArgumentError('give a number and a unit, such as 30s, 10m, 2h or 1d.');
-  return Number(count) * (UNITS[unit] ?? 1);
 }
 
 async function request(dataDir: string, given: HttpRequest): Promise<unknown> {

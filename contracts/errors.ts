@@ -7,6 +7,11 @@
 
 export const ERROR_CATALOGUE = {
   UNAUTHENTICATED: { status: 401, meaning: 'The request has no valid access token. Get a new token and repeat the request.' },
+  ENROLMENT_UNKNOWN: {
+    status: 401,
+    meaning: 'This service does not know the enrolment code, or a newer one replaced it. Ask the owner for a new code.',
+  },
+  ENROLMENT_EXPIRED: { status: 401, meaning: 'The enrolment code has expired. Ask the owner of the endpoint for a new code.' },
   FORBIDDEN: { status: 403, meaning: 'This identity does not have permission. Ask the owner of the object for access.' },
   FUNCTION_NOT_FOUND: { status: 404, meaning: 'You cannot see a function with this ID. Check the ID, or register the function.' },
   ENDPOINT_NOT_FOUND: {
@@ -21,6 +26,10 @@ export const ERROR_CATALOGUE = {
   },
   NOT_FOUND: { status: 404, meaning: 'The route or object does not exist. Check the address against /openapi.json.' },
   CONFLICT: { status: 409, meaning: 'The object already exists with different content, or is in use.' },
+  ENROLMENT_USED: {
+    status: 409,
+    meaning: 'Another agent enrolled with this code; a code works once. Ask the owner of the endpoint for a new code.',
+  },
   EXPIRED: { status: 410, meaning: 'The retention time of this task has passed and its result was deleted.' },
   PAYLOAD_TOO_LARGE: {
     status: 413,

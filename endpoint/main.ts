@@ -1,40 +1,9 @@
-import { pino } from 'pino';
-
 import { ensureError } from '../contracts/errors';
 
-import { Agent } from './agent';
-import { readConfig, type AgentConfig } from './config';
-import { EXIT_REFUSED } from './registration';
-import { DirectoryInUseError } from './state-dir';
+import { runAgent } from './run-agent';
 
-/** Composition root of the agent: environment, log, signals, exit code. */
-
-function fail(sentence: string, exitCode: number): never {
-  process.stderr.write(`${sentence}\n`);
-  process.exit(exitCode);
-}
-
-async function main(): Promise<void> {
-  let config: AgentConfig;
-  try {
-    config = readConfig(process.env);
-  } catch (error) {
-    fail(ensureError(error).message, EXIT_REFUSED);
-  }
-  const log = pino({ level: config.logLevel, base: { part: 'endpoint', endpoint_name: config.name } });
-  let agent: Agent;
-  try {
-    agent = new Agent(config, log);
-  } catch (error) {
-    if (error instanceof DirectoryInUseError) fail(error.message, EXIT_REFUSED);
-    throw error;
-  }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => agent.drain(signal));
-  log.info({ dir: config.dir, api: config.apiUrl, workers: config.workers, incarnation: agent.incarnation }, 'the agent starts');
-  await agent.start();
-  const { exitCode, sentence } = await agent.ended;
-  if (sentence !== undefined) process.stderr.write(`${sentence}\n`);
-  process.exit(exitCode);
-}
-
-main().catch((error: unknown) => fail(ensureError(error).stack ?? String(error), 1));
+/** The agent that the environment describes: `up` and `funcx endpoint start` run it so. */
+runAgent(process.env).catch((error: unknown) => {
+  process.stderr.write(`${ensureError(error).stack ?? String(error)}\n`);
+  process.exit(1);
+});

@@ -108,6 +108,17 @@ export class StateDir {
   }
 }
 
+/** The process of the agent that has this directory, if it lives on this machine. */
+export function runningAgent(dir: string): number | undefined {
+  const parsed = ownerSchema.safeParse(parseOrUndefined(readIfThere(path.join(dir, LOCK_FILE)) ?? ''));
+  return parsed.success && parsed.data.hostname === hostname() && isAlive(parsed.data, dir) ? parsed.data.pid : undefined;
+}
+
+/** What the agent of this directory last wrote of itself. */
+export function readAgentStatus(dir: string): AgentStatus | undefined {
+  return parseOrUndefined(readIfThere(path.join(dir, 'status.json')) ?? '') as AgentStatus | undefined;
+}
+
 function takeLock(dir: string): void {
   const file = path.join(dir, LOCK_FILE);
   // Written in full beside it, then linked: nobody ever reads half a lock.

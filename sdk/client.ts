@@ -24,6 +24,8 @@ import {
   groupSchema,
   createdIdentitySchema,
   identityListSchema,
+  invitationSchema,
+  type Invitation,
   submissionListSchema,
   submissionSchema,
   taskListSchema,
@@ -341,6 +343,18 @@ export class Client {
   /** How to read results over AMQP: URL, private certificate authority, and the prefix of queue names. */
   async resultsConnection(): Promise<z.infer<typeof resultConnectionSchema>> {
     return this.#get('/v2/get_amqp_result_connection_url', resultConnectionSchema, { client: 'funcx' });
+  }
+
+  /**
+   * Creates a one-time code with which an agent on another machine enrols for your endpoint of this name, or for a new one.
+   * The response is the only one that contains its secret. `expiresInS`: 60 s to 30 days, by default an hour.
+   */
+  async invite(endpoint: { name: string } | { endpointId: string }, options: { expiresInS?: number } = {}): Promise<Invitation> {
+    const body = {
+      ...('name' in endpoint ? { name: endpoint.name } : { endpoint_id: endpoint.endpointId }),
+      ...(options.expiresInS === undefined ? {} : { expires_in_s: options.expiresInS }),
+    };
+    return this.#ask({ method: 'POST', path: '/v1/invitations', body }, invitationSchema);
   }
 
   /** Administrators only: creates an identity. The response is the only one that contains its secret. */

@@ -19,8 +19,8 @@ import { idParameter, route, type Route } from '../route';
  * The window holds this many seconds of work, so another owner's task waits at most this long behind dispatched tasks. Must
  * exceed the dispatch-to-result round trip; otherwise window and rate shrink each other.
  */
-const WINDOW_SPAN_S = 0.1;
-const MIN_WINDOW = 4;
+export const WINDOW_SPAN_S = 0.1;
+export const MIN_WINDOW = 4;
 const WINDOW_PER_WORKER = 3;
 
 type Registration = z.output<typeof registerAgentSchema>;

@@ -3,6 +3,7 @@ import type { Route } from '../route';
 import { agentRoutes } from './agents';
 import { auditRoute } from './audit';
 import { deadLetterRoutes } from './dead-letters';
+import { enrolmentRoutes } from './enrolment';
 import { endpointStateRoute } from './endpoint-state';
 import { functionListRoute } from './functions';
 import { groupRoutes } from './groups';
@@ -17,6 +18,7 @@ import { taskRoutes } from './tasks';
 /** Routes of our own interface. */
 export const v1Routes = (deps: ApiDeps): Route[] => [
   ...agentRoutes(deps),
+  ...enrolmentRoutes(deps),
   ...identityRoutes(deps),
   ...groupRoutes(deps),
   functionListRoute(deps),

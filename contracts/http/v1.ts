@@ -60,6 +60,38 @@ export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
 
 const timestamp = z.string();
 
+/** `POST /v1/invitations`: a one-time code with which an agent on another machine enrols. */
+export const inviteSchema = z
+  .object({
+    /** Your endpoint of this name; the service makes a new one when you have none. */
+    name: registerAgentSchema.shape.name.optional(),
+    endpoint_id: uuidSchema.optional(),
+    /** How long the code works, in seconds. */
+    expires_in_s: z
+      .int()
+      .min(60)
+      .max(30 * 86_400)
+      .default(3_600),
+  })
+  .refine(({ name, endpoint_id: id }) => (name === undefined) !== (id === undefined), 'give one of name and endpoint_id');
+export const invitationSchema = z.object({
+  endpoint_id: z.string(),
+  name: z.string(),
+  /** The secret of the code; only this response contains it. */
+  secret: z.string(),
+  expires_at: timestamp,
+  /** Where agents are told that the service is: `API_PUBLIC_URL` and `AMQP_PUBLIC_URL`. */
+  api_url: z.string(),
+  broker_url: z.string(),
+  /** What another machine needs besides the code, one sentence each. */
+  notes: z.array(z.string()),
+});
+export type Invitation = z.infer<typeof invitationSchema>;
+
+/** `POST /v1/endpoints/{id}/enrolment`, with the secret of the code as bearer token. The agent chooses its own ID and secret. */
+export const enrolSchema = z.object({ client_id: uuidSchema, client_secret: z.string().min(32).max(500) });
+export const enrolledSchema = z.object({ endpoint_id: z.string(), name: z.string(), broker_url: z.string() });
+
 /** `POST /v1/identities` (administrators). The service generates a missing `client_id` or `client_secret`. */
 export const createIdentitySchema = z.object({
   name: z.string().min(1).max(200),

@@ -1,3 +1,3 @@
 #!/usr/bin/env node
 'use strict';
-require('../lib/endpoint/main.js');
+require('../lib/endpoint/installed/program.js').runProgram(process.argv.slice(2));

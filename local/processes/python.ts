@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
+import { environmentCommands, findPython, NO_PYTHON, noVenv, type BasePython } from '../../endpoint/python-environment';
 import { logFileOf } from '../machine/layout';
 import { UserError } from '../machine/user-error';
 import { identify } from './process-identity';
@@ -10,25 +10,13 @@ import { runCommand } from './run-command';
 
 import type { StartContext } from './start-context';
 
-const OLDEST_MINOR = 10;
-
-export interface BasePython {
-  path: string;
-  /** Such as "3.12.4". */
-  version: string;
-}
+export type { BasePython };
 
 /** The Python for creating private environments: the one that the bootstrap found, or python3 on the PATH. */
 export function findBasePython(): BasePython {
-  for (const name of [process.env.FUNCX_BASE_PYTHON, 'python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10']) {
-    if (name === undefined) continue;
-    const script = 'import platform, sys; print(sys.executable); print(platform.python_version())';
-    const { status, stdout } = spawnSync(name, ['-c', script], { encoding: 'utf8' });
-    const [path, version] = (stdout ?? '').trim().split('\n');
-    if (status !== 0 || path === undefined || version === undefined) continue;
-    if (Number(version.split('.')[1]) >= OLDEST_MINOR) return { path, version };
-  }
-  throw new UserError(`Python 3.${OLDEST_MINOR} or newer is needed, as python3 on the PATH.`);
+  const found = findPython(process.env.FUNCX_BASE_PYTHON);
+  if (found === undefined) throw new UserError(NO_PYTHON);
+  return found;
 }
 
 /** The part of {@link StartContext} that creating an environment needs. Tests provide only this part. */
@@ -73,24 +61,9 @@ async function fill(work: string, base: BasePython, request: EnvironmentRequest,
   const options = { log: logFileOf(context.layout, 'python'), signal: context.signal, registry: context.registry };
   const list = join(work, 'requirements.txt');
   writeFileSync(list, request.requirements);
-  const install = ['install', '--no-input', '--disable-pip-version-check', ...(request.pipOptions ?? []), '-r', list];
-  if (hasModule(base, 'ensurepip')) {
-    await runCommand(base.path, ['-m', 'venv', work], options);
-    await runCommand(join(work, 'bin', 'python'), ['-m', 'pip', ...install], options);
-  } else if (hasModule(base, 'pip') && hasModule(base, 'venv')) {
-    await runCommand(base.path, ['-m', 'venv', '--without-pip', work], options);
-    await runCommand(base.path, ['-m', 'pip', '--python', join(work, 'bin', 'python'), ...install], options);
-  } else {
-    // Debian and Ubuntu ship this part of Python's standard library as a separate package.
-    throw new UserError(
-      `This Python (${base.path}) cannot create virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`,
-    );
-  }
-}
-
-function hasModule(base: BasePython, name: string): boolean {
-  const script = `import importlib.util, sys; sys.exit(importlib.util.find_spec(${JSON.stringify(name)}) is None)`;
-  return spawnSync(base.path, ['-c', script]).status === 0;
+  const commands = environmentCommands(base, work, [...(request.pipOptions ?? []), '-r', list]);
+  if (commands === undefined) throw new UserError(noVenv(base));
+  for (const [command, args] of commands) await runCommand(command, args, options);
 }
 
 /** Removes incomplete environments that ended starts left behind. */

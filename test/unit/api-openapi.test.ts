@@ -31,6 +31,7 @@ describe('the OpenAPI document', () => {
       '/v2/oauth2/authorize',
       '/v2/oauth2/token',
       '/v2/oauth2/token/revoke', // takes the client's own id and secret
+      '/v1/endpoints/:id/enrolment', // takes a one-time code
       '/openapi.json',
     ]);
   });

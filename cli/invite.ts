@@ -1,0 +1,51 @@
+import { existsSync, readFileSync } from 'node:fs';
+
+import { isUuid } from '../contracts/ids';
+import { encodeEnrolmentCode } from '../client';
+
+import { parseDuration } from './arguments';
+import { findConnection, withClient } from './connection';
+import { addCommonOptions, print, printJson, showTime } from './output';
+
+import type { Command } from 'commander';
+
+import type { Connection } from './connection';
+import type { CommonOptions } from './output';
+
+interface InviteOptions extends CommonOptions {
+  expires?: number;
+  apiUrl?: string;
+}
+
+/** `endpoint invite`: lets an agent on another machine serve an endpoint, without a secret that is copied by hand. */
+export function addInviteCommand(endpoint: Command): void {
+  addCommonOptions(endpoint.command('invite').description('make a one-time code with which an agent elsewhere serves it'))
+    .argument('<name|id>', 'your endpoint, or the name of a new one')
+    .option('--expires <time>', 'how long the code works, such as 30m, 12h or 7d (default: 1h)', parseDuration)
+    .option('--api-url <url>', 'where the other machine reaches the service (default: API_PUBLIC_URL of the service)')
+    .addHelpText(
+      'after',
+      '\nThe agent that enrolled before loses its rights when the code is used. See docs/endpoint-elsewhere.md.',
+    )
+    .action((name: string, options: InviteOptions) => invite(name, options));
+}
+
+async function invite(wanted: string, options: InviteOptions): Promise<void> {
+  const target = isUuid(wanted.toLowerCase()) ? { endpointId: wanted.toLowerCase() } : { name: wanted };
+  const made = await withClient(options, (client) => client.invite(target, { expiresInS: options.expires }));
+  const { endpoint_id: id, name, secret, expires_at: expiresAt, notes } = made;
+  const apiUrl = (options.apiUrl ?? made.api_url).replace(/\/+$/, '');
+  const authority = authorityOf(findConnection(options.dataDir), apiUrl);
+  const code = encodeEnrolmentCode({ apiUrl, endpointId: id, name, secret, ...(authority === undefined ? {} : { authority }) });
+  const isClear = apiUrl.startsWith('http:') && !/^http:\/\/(localhost|127\.|\[::1\])/.test(apiUrl);
+  const command = `funcx-endpoint enroll ${isClear ? '--insecure-http ' : ''}${code}`;
+  if (options.json === true) return printJson({ id, name, code, command, expires_at: expiresAt, api_url: apiUrl, notes });
+  print(`On the other machine, where funcx-endpoint is installed, run:\n\n  ${command}\n`);
+  print(`The code is for endpoint ${name} (${id}). It works once, until ${showTime(expiresAt)}.`);
+  for (const note of notes) print(`Note: ${note}`);
+}
+
+/** The private authority of the service's certificate: the agent then trusts no other. */
+function authorityOf({ caFile }: Connection, apiUrl: string): string | undefined {
+  return apiUrl.startsWith('https:') && caFile !== null && existsSync(caFile) ? readFileSync(caFile, 'utf8') : undefined;
+}

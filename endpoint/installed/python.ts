@@ -1,0 +1,82 @@
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+
+import { TerminalError } from '../../contracts/errors';
+import { environmentCommands, findPython, NO_PYTHON, noVenv, whyUnusable } from '../python-environment';
+
+import { homeOf, type AgentSettings } from './folders';
+
+/** The Python that functions of an installed agent run with: its user's own, or an environment in the agent's folder. */
+
+export interface FunctionPython {
+  path: string;
+  /** How a person adds a package. */
+  advice: string;
+}
+
+/** Beside the package's `lib` folder, or beside this room in a checkout. */
+function ownRequirements(): string {
+  const places = [path.join(__dirname, '..'), path.join(__dirname, '..', '..', '..')];
+  const file = places.map((dir) => path.join(dir, 'requirements.txt')).find((place) => fs.existsSync(place));
+  if (file === undefined) throw new Error(`requirements.txt is missing beside ${__dirname}`);
+  return fs.readFileSync(file, 'utf8');
+}
+
+/** Makes the environment when it is missing, which takes a minute. `say` tells the user so. */
+export function ensurePython(name: string, settings: AgentSettings, say: (text: string) => void): FunctionPython {
+  if (settings.python !== undefined) {
+    const reason = whyUnusable(settings.python, ownRequirements());
+    if (reason !== undefined) throw new TerminalError('INVALID_REQUEST', reason);
+    return { path: settings.python, advice: `${settings.python} -m pip install PACKAGE, then restart the agent` };
+  }
+  const folder = ensureEnvironment(`${ownRequirements()}\n${settings.requirements ?? ''}`, say);
+  return {
+    path: path.join(folder, 'bin', 'python'),
+    advice: `write it into a requirements file, then: funcx-endpoint stop ${name}; funcx-endpoint start ${name} --requirements FILE`,
+  };
+}
+
+function ensureEnvironment(requirements: string, say: (text: string) => void): string {
+  const base = findPython(process.env.FUNCX_PYTHON);
+  if (base === undefined) throw new TerminalError('INVALID_REQUEST', NO_PYTHON);
+  const hash = createHash('sha256').update(`${base.path}\n${base.version}\n${requirements}`).digest('hex').slice(0, 12);
+  // Scripts of an environment name its folder, so it is made in place; the last file written says that it is whole.
+  const folder = path.join(homeOf(), `python-${base.version}-${hash}`);
+  const done = path.join(folder, 'requirements.installed');
+  if (fs.existsSync(done)) return folder;
+  say(`Making a Python environment in ${folder}; this takes a minute.`);
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.mkdirSync(folder, { recursive: true });
+  const list = path.join(folder, 'requirements.txt');
+  fs.writeFileSync(list, requirements);
+  const commands = environmentCommands(base, folder, ['--quiet', '-r', list]);
+  if (commands === undefined) throw new TerminalError('INVALID_REQUEST', noVenv(base));
+  for (const [command, args] of commands) {
+    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
+    if (status === 0) continue;
+    const line = [command, ...args].join(' ');
+    throw new TerminalError(
+      'INVALID_REQUEST',
+      `The Python environment was not made. This command failed:\n  ${line}\n${stderr.trim()}`,
+    );
+  }
+  fs.renameSync(list, done);
+  return folder;
+}
+
+/** A program by its path or name, or the folder of an environment; returned as a path that a later start finds as well. */
+export function pythonPathOf(given: string): string {
+  const found = given.includes('/') ? path.resolve(given) : (onPath(given) ?? path.resolve(given));
+  if (!fs.existsSync(found)) {
+    throw new TerminalError('INVALID_REQUEST', `There is no Python ${given}; give the path of a program or of an environment.`);
+  }
+  return fs.statSync(found).isDirectory() ? path.join(found, 'bin', 'python') : found;
+}
+
+const onPath = (name: string): string | undefined =>
+  (process.env.PATH ?? '')
+    .split(path.delimiter)
+    .map((folder) => path.join(folder, name))
+    .find((place) => fs.existsSync(place));
