@@ -23,6 +23,8 @@ const layer = (name, extra = {}) => ({
 });
 
 module.exports = {
+  // A whole layer runs on two busy cores: what takes 2 s alone may take 20 s there.
+  testTimeout: 30_000,
   projects: [
     layer('unit'),
     layer('component'),

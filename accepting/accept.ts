@@ -88,7 +88,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     });
     if (earlier) return sameAnswer(request, earlier);
 
-    await deps.quotas.requireGroup(owner.id, taskGroupId);
+    await deps.quotas.requireRoomForTaskGroup(owner.id, taskGroupId);
     // Declare the queue first: nothing is stored when the broker is away.
     if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
     const outcome = await insertSubmissions(

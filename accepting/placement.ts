@@ -8,7 +8,10 @@ import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endp
 
 /** Which user endpoint of a stock core endpoint takes a submission: one per submitter and canonical configuration. */
 
-/** The configuration travels with the credentials through a pipe that holds 60 kB (protocol/globus-compute-4, section 9). */
+/**
+ * Configuration and runtime travel with credentials and certificates through one pipe of the stock agent. It holds 60 kB, and
+ * a character may take several bytes.
+ */
 const MAX_CONFIG_CHARS = 24_000;
 const MAX_RUNTIME_CHARS = 8_000;
 const MAX_REMEMBERED = 10_000;
@@ -23,7 +26,7 @@ export interface PlacedRequest {
 export interface Placement {
   /** The endpoint queue of the user endpoint. */
   place(request: PlacedRequest): Promise<string>;
-  /** Has the user endpoint started, in the background: what waits for it is stored. */
+  /** Asks for the start of the user endpoint and does not wait. A failure loses nothing: its tasks wait in the store. */
   wake(endpointQueueId: string): void;
 }
 
@@ -35,7 +38,7 @@ export interface UserEndpointStarter {
 export function createPlacement(
   db: Database,
   userEndpoints: UserEndpointStarter,
-  quotas: Pick<Quotas, 'requireUserEndpoint'>,
+  quotas: Pick<Quotas, 'requireRoomForUserEndpoint'>,
   log: Logger,
 ): Placement {
   /** From key to endpoint queue id, with the runtime that was stored last. */
@@ -50,24 +53,25 @@ export function createPlacement(
           `user_endpoint_config has ${canonical.length} characters, the limit is ${MAX_CONFIG_CHARS}; put less in it`,
         );
       }
-      const told = canonicalJson(runtime ?? {});
-      const kept = told.length > MAX_RUNTIME_CHARS ? '{}' : told;
+      const runtimeJson = canonicalJson(runtime ?? {});
+      // It only describes the submitter's Python: a submission must not fail for it.
+      const storedRuntime = runtimeJson.length > MAX_RUNTIME_CHARS ? '{}' : runtimeJson;
       const configHash = createHash('sha256').update(canonical).digest('hex');
       const key = `${endpointId}/${ownerId}/${configHash}`;
       const present = known.get(key);
-      if (present?.runtime === kept) return present.id;
+      if (present?.runtime === storedRuntime) return present.id;
       if (!present && !(await hasUserEndpoint(db, { endpointId, ownerId, configHash })))
-        await quotas.requireUserEndpoint(ownerId);
+        await quotas.requireRoomForUserEndpoint(ownerId);
       const id = await ensureUserEndpoint(db, {
         endpointId,
         ownerId,
         configHash,
         newId: randomUUID(),
         config: config ?? {},
-        runtime: JSON.parse(kept) as Record<string, unknown>,
+        runtime: JSON.parse(storedRuntime) as Record<string, unknown>,
       });
       if (known.size >= MAX_REMEMBERED) known.clear();
-      known.set(key, { id, runtime: kept });
+      known.set(key, { id, runtime: storedRuntime });
       return id;
     },
 

@@ -7,12 +7,12 @@ import { createOpenTaskLimit, type OpenTaskLimit } from './open-task-limit';
 /** How much of everything one owner may have, so that nobody fills the service for everybody. */
 export interface Quotas {
   /** Throws LIMIT_EXCEEDED when one more would be too many. */
-  requireEndpoint(ownerId: string): Promise<void>;
-  requireUserEndpoint(ownerId: string): Promise<void>;
+  requireRoomForEndpoint(ownerId: string): Promise<void>;
+  requireRoomForUserEndpoint(ownerId: string): Promise<void>;
   /** Code that the owner has already registered is always allowed. */
-  requireFunction(ownerId: string, code: Buffer): Promise<void>;
+  requireRoomForFunction(ownerId: string, code: Buffer): Promise<void>;
   /** A group with open tasks is always allowed. */
-  requireGroup(ownerId: string, groupId: string): Promise<void>;
+  requireRoomForTaskGroup(ownerId: string, groupId: string): Promise<void>;
   /** The groups of accepted tasks count from now on. */
   addGroup(ownerId: string): void;
   /** Bytes of arguments; results count when they are stored, and are never refused. */
@@ -78,21 +78,21 @@ export function createQuotas(db: Database, config: Config): Quotas {
   const never = async (): Promise<boolean> => false;
 
   return {
-    async requireEndpoint(ownerId) {
+    async requireRoomForEndpoint(ownerId) {
       await require(endpoints, ownerId, never);
       endpoints.add(ownerId, 1);
     },
-    async requireUserEndpoint(ownerId) {
+    async requireRoomForUserEndpoint(ownerId) {
       await require(userEndpoints, ownerId, never);
       userEndpoints.add(ownerId, 1);
     },
-    async requireFunction(ownerId, code) {
+    async requireRoomForFunction(ownerId, code) {
       await require(functions, ownerId, () => hasCode(db, ownerId, code));
       await require(bytes, ownerId, () => hasCode(db, ownerId, code), code.length);
       functions.add(ownerId, 1);
       bytes.add(ownerId, code.length);
     },
-    requireGroup: (ownerId, groupId) => require(groups, ownerId, () => isOpenGroup(db, ownerId, groupId)),
+    requireRoomForTaskGroup: (ownerId, groupId) => require(groups, ownerId, () => isOpenGroup(db, ownerId, groupId)),
     addGroup: (ownerId) => groups.add(ownerId, 1),
     requireBytes: (ownerId, more) => bytes.check(ownerId, more),
     addBytes: (ownerId, more) => bytes.add(ownerId, more),

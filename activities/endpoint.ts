@@ -9,7 +9,7 @@ import type { FreePlaces, PlaceWait } from './free-places';
 import { dispatchClaim } from './publish-tasks';
 
 /** Well below the heartbeat timeout of the workflow. */
-const HEARTBEAT_MS = 1_000;
+const HEARTBEAT_MS = 500;
 const CHECK_MS = 2_000;
 /** After a small claim: a claim costs as much as the messages of many tasks. */
 const SMALL_CLAIM_PAUSE_MS = 10;

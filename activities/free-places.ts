@@ -26,9 +26,9 @@ export interface FreePlaces {
   open(endpointQueueId: string): PlaceWait;
 }
 
-/** `listRoomy` returns those of the given queues that have room in their windows. */
+/** `listQueuesWithRoom` returns those of the given queues that have room in their windows. */
 export function createFreePlaces(
-  listRoomy: (endpointQueueIds: readonly string[]) => Promise<readonly string[]>,
+  listQueuesWithRoom: (endpointQueueIds: readonly string[]) => Promise<readonly string[]>,
   onError: (error: unknown) => void,
 ): FreePlaces {
   const waiters = new Map<string, Set<Waiter>>();
@@ -58,7 +58,7 @@ export function createFreePlaces(
     const queueIds = waiting();
     if (queueIds.length === 0) return;
     try {
-      for (const queueId of await listRoomy(queueIds)) note(queueId);
+      for (const queueId of await listQueuesWithRoom(queueIds)) note(queueId);
     } catch (error) {
       onError(error);
     }

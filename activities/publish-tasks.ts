@@ -1,4 +1,4 @@
-import { batchMessages, CAPABILITY, encodeBatch, type BatchMessage } from '../contracts/batches';
+import { CAPABILITY, encodeBatch, groupIntoBatches, type BatchMessage } from '../contracts/batches';
 import { attemptName, encodeFrame, type BodyReference, type TaskData, type TaskHeaders } from '../contracts/frames';
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
@@ -15,8 +15,8 @@ const CLAIM_TASKS = 500;
 /** Bodies of one claim at most; the first task is always taken. */
 const CLAIM_BYTES = 32 * 1024 * 1024;
 
-/** Tasks of one message at most, for an agent that reads batches. More would hardly save anything. */
-const BATCH_TASKS = 32;
+/** Tasks of one message at most, for an agent that reads batches. The format allows 64; more than 32 hardly save anything. */
+const MAX_TASKS_PER_BATCH = 32;
 /**
  * A batch holds the work of this time at most, by the measured rate. The agent acknowledges a batch with its last task, and
  * after a crash of the agent the whole batch runs again; slow tasks therefore travel alone.
@@ -26,8 +26,11 @@ const BATCH_SPAN_S = 0.05;
 /** Smaller code travels with each task: a token and a look-up cost as much. */
 const MIN_BYTES_BY_HASH = 16 * 1024;
 
-/** Publishing for longer than this, an activity may have been given up and its claim be repeated elsewhere. */
-const LATE_MS = 5_000;
+/**
+ * When publishing took longer, Temporal may have given the activity up (its heartbeat timeout is 1.5 s) and run it again. The
+ * claim is then settled, so that the repeated run publishes nothing twice.
+ */
+const SETTLE_AFTER_MS = 5_000;
 
 export interface DispatchOptions {
   /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
@@ -35,7 +38,8 @@ export interface DispatchOptions {
 }
 
 /**
- * Claims waiting tasks of a queue, publishes them and returns their ids. Tasks whose references no longer exist end instead.
+ * Claims waiting tasks of a queue, publishes them and returns the IDs of all claimed tasks. A task whose reference no longer
+ * exists or whose message is too large ends instead of being published; its ID is returned too.
  * While the message broker is blocked, nothing is claimed, and a repeated claim rejects. When it throws, the claimed tasks stay
  * dispatched; calling it again with the same claim id publishes those that have no answer.
  */
@@ -45,8 +49,8 @@ export async function dispatchClaim(
   claimId: string,
   { isRepeated }: DispatchOptions,
 ): Promise<string[]> {
-  // Another process's first write may wait in its socket until the broker's alarm ends. A repeated claim has dispatched tasks
-  // that nobody else publishes: it must fail until the broker takes messages, and not end without them.
+  // A process learns that the broker is blocked only after its first publish. The tasks of a repeated claim are dispatched
+  // already, and nobody else would publish them: so it throws, and Temporal repeats it until the broker takes messages.
   if (isRepeated) await deps.publisher.requireFlowing();
   else if (deps.publisher.isBlocked) return [];
   const tasks = await claimTasks(deps.db, endpointQueueId, claimId, {
@@ -69,7 +73,7 @@ export async function dispatchClaim(
     if (length <= deps.config.FUNCX_MAX_MESSAGE_BYTES) messages.push(message);
     else ended.push(endTooLarge(deps, endpointQueueId, task, length));
   }
-  const published = batchMessages(messages, batchLimit(tasks[0])).map(async (batch, index) => {
+  const published = groupIntoBatches(messages, batchLimit(tasks[0])).map(async (batch, index) => {
     await publishBatch(deps, endpointQueueId, batch);
     if (index === 0) await failPoint('first-publish');
   });
@@ -77,7 +81,7 @@ export async function dispatchClaim(
   if (failed) throw failed.reason;
   await failPoint('last-publish');
   const ids = tasks.map((task) => task.id);
-  if (Date.now() - startedMs > LATE_MS) await settleClaim(deps.db, claimId, ids);
+  if (Date.now() - startedMs > SETTLE_AFTER_MS) await settleClaim(deps.db, claimId, ids);
   return ids;
 }
 
@@ -88,14 +92,14 @@ async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: 
     code: 'ReferenceExpired',
     text:
       `The arguments refer to the result of task ${source}, which was removed after its retention time before this task was sent. ` +
-      'Call the function that made it again.',
+      'Repeat the call that produced this result, then submit again.',
   });
 }
 
 /** Every publish of it would fail and close the channel for the other tasks. */
 async function endTooLarge(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, bytes: number): Promise<void> {
   const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
-  const text = `The message of the task has ${bytes} bytes; the message broker takes ${limit}. Pass large data by reference.`;
+  const text = `The message of the task has ${bytes} bytes; the message broker takes ${limit}. Pass the result of an earlier call by reference, or a path or URL that the endpoint can read.`;
   const reason = { state: 'failed', code: 'InvalidTask', onlyThisAttempt: true, text } as const;
   await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], reason);
 }
@@ -132,6 +136,7 @@ function messageOf(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTas
   return { name: attemptName(task.id, task.attempt), headers: { ...headers }, body };
 }
 
+/** `claim` is the wire's name for a body reference. */
 function bufferOf(task: ClaimedTask, reference: () => BodyReference): Pick<TaskData, 'task_buffer' | 'claim' | 'code_hash'> {
   if (task.payload === null) return { task_buffer: '', claim: reference() };
   const payload = task.payload.toString('utf8');
@@ -143,7 +148,7 @@ function bufferOf(task: ClaimedTask, reference: () => BodyReference): Pick<TaskD
 
 function batchLimit(task: ClaimedTask | undefined): number {
   if (!task?.capabilities.includes(CAPABILITY.batches)) return 1;
-  return Math.max(1, Math.min(BATCH_TASKS, Math.floor(task.rate * BATCH_SPAN_S)));
+  return Math.max(1, Math.min(MAX_TASKS_PER_BATCH, Math.floor(task.rate * BATCH_SPAN_S)));
 }
 
 async function publishBatch(deps: ActivityDeps, endpointQueueId: string, batch: readonly TaskMessage[]): Promise<void> {

@@ -47,7 +47,7 @@ export function createApp(deps: ApiDeps): Express {
 
   const guards: Record<RouteAccess, RequestHandler[]> = {
     open: [],
-    body: [], // The token is for one attempt; `authorize` of the route checks it.
+    'attempt-token': [], // The token is for one attempt; `authorize` of the route checks it.
     user: [authenticate(deps.identities), refuseAgents()],
     agent: [authenticate(deps.identities)],
     admin: [authenticate(deps.identities), requireAdmin()],

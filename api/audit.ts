@@ -21,8 +21,10 @@ export interface Audit {
 }
 
 const FLUSH_MS = 1_000;
-/** In memory at most; a flood of refusals beyond that is counted in one entry. */
+/** Entries in memory, from which refusals are dropped, so that a flood of them costs no memory. A warning gives their number. */
 const MAX_WAITING = 2_000;
+/** Entries in memory at most: changes are kept until then. */
+const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
 /** Refusals that tell of permission, limits or unknown objects; other wrong requests harm nobody. */
 const REFUSED = new Set([401, 403, 404, 409, 413, 423, 429]);
@@ -37,7 +39,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
 
   async function write(): Promise<void> {
     if (dropped > 0) {
-      log.warn({ dropped }, 'the audit log left out refused requests: there were too many');
+      log.warn({ dropped }, 'the audit log dropped entries: too many were waiting for the store');
       dropped = 0;
     }
     const entries = waiting;
@@ -48,8 +50,10 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
       cleanedAtMs = Date.now();
       await deleteOldAuditEntries(db, days);
     } catch (error) {
-      // The process's log has every line. What fits is tried again.
-      waiting = [...entries, ...waiting].slice(-MAX_WAITING);
+      waiting = [...entries, ...waiting];
+      const excess = Math.max(0, waiting.length - MAX_CHANGES_WAITING);
+      waiting.splice(0, excess);
+      dropped += excess;
       log.warn({ err: error, waiting: waiting.length }, 'entries of the audit log are not in the store yet');
     }
   }
@@ -66,7 +70,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
         const address = req.socket.remoteAddress ?? null; // known only while the caller is there
         const record = (): void => {
           const isRefused = REFUSED.has(res.statusCode);
-          const isChange = method !== 'get' && access !== 'body' && !FREQUENT.has(path) && res.statusCode < 300;
+          const isChange = method !== 'get' && access !== 'attempt-token' && !FREQUENT.has(path) && res.statusCode < 300;
           if (!isRefused && !isChange) return;
           const identity = res.locals.identity as Identity | undefined;
           const code: unknown = res.locals.errorCode;
@@ -82,7 +86,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
             ...(typeof code === 'string' ? { code } : {}),
             request_id: requestIdOf(res),
           };
-          if (waiting.length >= MAX_WAITING) {
+          if (waiting.length >= (isRefused ? MAX_WAITING : MAX_CHANGES_WAITING)) {
             dropped++;
             return;
           }

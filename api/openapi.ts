@@ -13,7 +13,7 @@ const SECURITY = {
   user: [{ token: [] }],
   agent: [{ token: [] }],
   admin: [{ token: [] }],
-  body: [{ bodyToken: [] }],
+  'attempt-token': [{ bodyToken: [] }],
 } as const;
 
 type Json = Record<string, unknown>;

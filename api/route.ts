@@ -14,7 +14,7 @@ export type Method = 'get' | 'post' | 'put' | 'delete';
  * `open`: no token. `user`: any identity but those of agents. `agent`: any identity. `admin`: administrators.
  * `body`: the signed token of one attempt.
  */
-export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'body';
+export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'attempt-token';
 
 /** How to parse the request body. `none` ignores the body. */
 export type BodyKind = 'json' | 'form' | 'raw' | 'none';

@@ -14,7 +14,7 @@ import {
   runningProcess,
   SERVICE_VARIABLES,
 } from '../local/setup/agent-folder';
-import { confinementVariables, findIsolation, findSeparation, isSameUserWanted } from '../local/setup/separation';
+import { separationVariables, findIsolation, findSeparation, isSameUserWanted } from '../local/setup/separation';
 import { identify, sendSignal, waitUntilGone } from '../local/processes/process-identity';
 import { readState } from '../local/setup/state';
 import { UserError } from '../local/machine/user-error';
@@ -195,14 +195,14 @@ function variablesOf(
 function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsolated }: StartOptions): Record<string, string> {
   if (isIsolated === true) {
     const isolation = findIsolation(layout);
-    if (!('reason' in isolation)) return confinementVariables(isolation);
+    if (!('reason' in isolation)) return separationVariables(isolation);
     throw new UserError(`Endpoint ${name} was not started with --isolate: ${isolation.reason}.`);
   }
   if (readState(layout) === undefined) return {};
   const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');
   if (!isShared && (process.getuid?.() !== 0 || isSameUserWanted())) return {};
   const found = findSeparation(layout, cacheDirOf(layout));
-  if (!('reason' in found)) return confinementVariables(found);
+  if (!('reason' in found)) return separationVariables(found);
   if (!isShared) return {};
   throw new UserError(
     `Endpoint ${name} was not shared: its functions would run as the user of the service in ${layout.dataDir} and could read ` +

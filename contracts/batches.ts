@@ -53,16 +53,16 @@ export function decodeBatch(bytes: Uint8Array): BatchMessage[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const messages: BatchMessage[] = [];
   for (let at = 1; at < bytes.length;) {
-    if (messages.length === MAX_BATCH_MESSAGES) throw new SyntaxError(`a batch of more than ${MAX_BATCH_MESSAGES} messages`);
+    if (messages.length === MAX_BATCH_MESSAGES) throw new SyntaxError(`the batch has more than ${MAX_BATCH_MESSAGES} messages`);
     if (at + LENGTHS_BYTES > bytes.length) throw new SyntaxError(`the batch is truncated at byte ${at}`);
     const start = at + LENGTHS_BYTES;
     const bodyStart = start + view.getUint32(at);
     const end = bodyStart + view.getUint32(at + 4);
-    if (end > bytes.length) throw new SyntaxError(`the batch is truncated at byte ${at}`);
+    if (end > bytes.length) throw new SyntaxError(`the message at byte ${at} goes beyond the end of the batch`);
     messages.push({ headers: headersOf(bytes.subarray(start, bodyStart)), body: bytes.subarray(bodyStart, end) });
     at = end;
   }
-  if (messages.length === 0) throw new SyntaxError('an empty batch');
+  if (messages.length === 0) throw new SyntaxError('the batch is empty');
   return messages;
 }
 
@@ -80,7 +80,7 @@ function headersOf(bytes: Uint8Array): Record<string, unknown> {
 }
 
 /** Groups messages, in their order, into batches of at most `maxMessages` messages and {@link MAX_BATCH_BYTES}. */
-export function batchMessages<T extends BatchMessage>(messages: readonly T[], maxMessages: number): T[][] {
+export function groupIntoBatches<T extends BatchMessage>(messages: readonly T[], maxMessages: number): T[][] {
   const batches: T[][] = [];
   let bytes = 0;
   for (const message of messages) {

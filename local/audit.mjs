@@ -1,6 +1,6 @@
 /**
  * `npm run audit`: advisories and licences of the packages that are published or run. Fails for an advisory of level high or
- * above and for a licence that is not permissive; a registry that cannot be reached is reported and does not fail.
+ * above and for a licence that is missing or not permissive; a registry that cannot be reached is reported and does not fail.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -11,6 +11,9 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const PERMISSIVE =
   /^(MIT|MIT-0|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|BlueOak-1\.0\.0|CC0-1\.0|CC-BY-4\.0|Python-2\.0|Unlicense|Zlib|WTFPL|PostgreSQL)$/;
 
+/** Read by a person in packages whose package.json names no licence. */
+const READ = { unionfs: 'Unlicense' };
+
 const isPermissive = (licence) =>
   licence
     .replace(/[()]/g, '')
@@ -20,8 +23,10 @@ const isPermissive = (licence) =>
 const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
 const refused = Object.entries(packages)
   .filter(([path, entry]) => path.startsWith('node_modules/') && !entry.dev && !entry.link)
-  .filter(([, { license }]) => license !== undefined && !isPermissive(license))
-  .map(([path, { license }]) => `${path.replace(/^.*node_modules\//, '')}: ${license}`);
+  .map(([path, { license }]) => ({ name: path.replace(/^.*node_modules\//, ''), license }))
+  .map(({ name, license = READ[name] ?? 'none is named' }) => ({ name, license }))
+  .filter(({ license }) => !isPermissive(license))
+  .map(({ name, license }) => `${name}: ${license}`);
 for (const line of refused) console.error(`licence not allowed: ${line}`);
 
 const { stdout } = spawnSync('npm', ['audit', '--omit=dev', '--json'], { cwd: root, encoding: 'utf8' });

@@ -19,7 +19,7 @@ export interface WorkerSetup {
 /** The delay of a workflow task when the process that cached its workflow died. The default is 10 s. */
 const STICKY_TIMEOUT = '1 second';
 /** A third of the shortest heartbeat timeout. */
-const HEARTBEAT_THROTTLE = '1 second';
+const HEARTBEAT_THROTTLE = '500 milliseconds';
 const SHUTDOWN_GRACE = '5 seconds';
 
 /** Polls for no more tasks; the promise of `run` resolves when those in hand are done. */

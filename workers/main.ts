@@ -27,7 +27,7 @@ import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { createIdentities } from '../platform/identities';
 import { onStopSignal } from '../platform/shutdown';
-import { listRoomy } from '../platform/store/claims';
+import { listQueuesWithRoom } from '../platform/store/claims';
 import { startDeadLetterLoop } from './dead-letters';
 import { startFlowSweep } from './flow-sweep';
 import { startHealthServer } from './health-server';
@@ -47,8 +47,8 @@ async function main(): Promise<void> {
   const service = await connectService('funcx-workers', config, log, { eager: false });
   const { db, broker, publisher, temporal } = service;
   const freePlaces = createFreePlaces(
-    (queueIds) => listRoomy(db, queueIds),
-    (error) => log.warn({ err: error }, 'the windows of endpoints could not be read; the next poll tries again'),
+    (queueIds) => listQueuesWithRoom(db, queueIds),
+    (error) => log.warn({ err: error }, 'which endpoint queues have room could not be read; the next poll reads it again'),
   );
   const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
 

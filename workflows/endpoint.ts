@@ -28,7 +28,7 @@ const { pump } = proxyActivities<EndpointActivities>({
   startToCloseTimeout: '1 day',
   summary: 'send what waits, as the agent has room for it',
   // A pump whose worker was killed goes on elsewhere after this time.
-  heartbeatTimeout: '3 seconds',
+  heartbeatTimeout: '1500 milliseconds',
   retry: { initialInterval: '200 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
 const { observeQueue } = proxyLocalActivities<EndpointActivities>({

@@ -14,16 +14,16 @@ export interface GuessLimit {
 const PERIOD_MS = 60_000;
 const MAX_PER_IDENTITY = 10;
 const MAX_PER_ADDRESS = 100;
-const MAX_REMEMBERED = 10_000;
+const MAX_ENTRIES = 10_000;
 
 export function createGuessLimit(now: () => number = Date.now): GuessLimit {
-  /** Failures in the current period, in the order of their start. */
-  const failures = new Map<string, { count: number; sinceMs: number }>();
+  /** Wrong secrets in the current period, in the order of their start. */
+  const wrongSecrets = new Map<string, { count: number; sinceMs: number }>();
 
   const current = (key: string): { count: number; sinceMs: number } | undefined => {
-    const entry = failures.get(key);
+    const entry = wrongSecrets.get(key);
     if (entry && now() - entry.sinceMs < PERIOD_MS) return entry;
-    failures.delete(key);
+    wrongSecrets.delete(key);
     return undefined;
   };
   const keysOf = (address: string, identity: string): [string, number][] => [
@@ -36,7 +36,7 @@ export function createGuessLimit(now: () => number = Date.now): GuessLimit {
       for (const [key, limit] of keysOf(address, identity)) {
         const entry = current(key);
         if (!entry || entry.count < limit) continue;
-        throw new TerminalError('LIMIT_EXCEEDED', 'too many wrong secrets; wait a minute before the next attempt', {
+        throw new TerminalError('LIMIT_EXCEEDED', 'too many wrong secrets; wait a minute before you try again', {
           retryAfterS: Math.max(1, (entry.sinceMs + PERIOD_MS - now()) / 1_000),
         });
       }
@@ -45,15 +45,16 @@ export function createGuessLimit(now: () => number = Date.now): GuessLimit {
       for (const [key] of keysOf(address, identity)) {
         const entry = current(key) ?? { count: 0, sinceMs: now() };
         entry.count++;
-        failures.set(key, entry);
+        wrongSecrets.set(key, entry);
       }
-      for (const [oldest] of failures) {
-        if (failures.size <= MAX_REMEMBERED) break;
-        failures.delete(oldest);
+      for (const [oldest] of wrongSecrets) {
+        if (wrongSecrets.size <= MAX_ENTRIES) break;
+        wrongSecrets.delete(oldest);
       }
     },
+    /** The count of the address stays: an attacker may own one identity. */
     succeeded(address, identity) {
-      failures.delete(`${address} ${identity}`);
+      wrongSecrets.delete(`${address} ${identity}`);
     },
   };
 }

@@ -91,7 +91,7 @@ async function registerAgent(
   name: string,
   metadata: Record<string, unknown>,
 ): Promise<Registration1> {
-  if (!present) await deps.quotas.requireEndpoint(identity.id);
+  if (!present) await deps.quotas.requireRoomForEndpoint(identity.id);
   const isSaved = await saveAgent(deps.db, {
     id,
     ownerId: identity.id,

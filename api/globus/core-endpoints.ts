@@ -45,7 +45,7 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
 async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
   refuseUnsupported(wanted);
   refuseOld(wanted);
-  if (!(await checkPresent(deps, identity, id))) await deps.quotas.requireEndpoint(identity.id);
+  if (!(await checkPresent(deps, identity, id))) await deps.quotas.requireRoomForEndpoint(identity.id);
   const isSaved = await saveCoreEndpoint(deps.db, {
     id,
     ownerId: identity.id,

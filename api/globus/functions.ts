@@ -36,7 +36,7 @@ export function functionRoutes({ db, config, quotas }: ApiDeps): Route[] {
         requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${body.function_name}`);
         if (body.container_uuid) throw unknownContainer(body.container_uuid);
         if (body.group) await requireGroup(db, identity, body.group);
-        await quotas.requireFunction(identity.id, Buffer.from(code));
+        await quotas.requireRoomForFunction(identity.id, Buffer.from(code));
         const id = randomUUID();
         await insertFunction(db, {
           id,

@@ -4,14 +4,14 @@ import { TerminalError } from '../../contracts/errors';
 import { decide, type Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 
-/** The bearer token of an Authorization header; throws UNAUTHENTICATED if the header has none. */
-export function bearerToken(header: string | undefined): string {
+/** The bearer token of an Authorization header; throws UNAUTHENTICATED if the header has none. `advice`: where to get one. */
+export function bearerToken(
+  header: string | undefined,
+  advice = 'get one from POST /v2/oauth2/token and send "Authorization: Bearer <token>"',
+): string {
   const match = /^Bearer +(\S+) *$/i.exec(header ?? '');
   if (!match?.[1]) {
-    throw new TerminalError(
-      'UNAUTHENTICATED',
-      'the request has no access token; get one from POST /v2/oauth2/token and send "Authorization: Bearer <token>"',
-    );
+    throw new TerminalError('UNAUTHENTICATED', `the request has no access token; ${advice}`);
   }
   return match[1];
 }

@@ -14,7 +14,7 @@ const DECODERS: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>
 };
 /** Bodies of this size are large; below it, any compression ratio is allowed. */
 export const LARGE_BYTES = 1_000_000;
-/** Serialized data compresses by less. The ratio bounds the work that a small request can cause. */
+/** Serialized data stays below this factor. It bounds the work that a small request can cause. */
 const MAX_RATIO = 100;
 
 export interface ReadOptions {
@@ -47,7 +47,7 @@ export async function readBytes(
         if (source !== req && bytes > compressedBytes * MAX_RATIO) {
           throw new TerminalError(
             'PAYLOAD_TOO_LARGE',
-            `the request is compressed more than ${MAX_RATIO} times; send it uncompressed`,
+            `the request is compressed by a factor of more than ${MAX_RATIO}; send it uncompressed`,
           );
         }
         if (!isLarge) {

@@ -73,7 +73,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   if (present) await checkPresent(deps, identity, present, wanted);
   if (wanted.group) await requireGroup(db, identity, wanted.group);
 
-  if (!present || present.deletedAt) await deps.quotas.requireEndpoint(identity.id);
+  if (!present || present.deletedAt) await deps.quotas.requireRoomForEndpoint(identity.id);
   const windowFloor = Math.max(MIN_WINDOW, WINDOW_PER_WORKER * wanted.workers);
   const isSaved = await saveAgent(db, {
     id,

@@ -43,7 +43,7 @@ export function deadLetterRoutes({ db, requeue }: ApiDeps): Route[] {
             `the queue ${row.queue} of dead letter ${row.id} no longer exists; drop the dead letter`,
           );
         }
-        await deleteDeadLetter(db, row.id); // After the broker confirms: a crash in between requeues twice rather than never.
+        await deleteDeadLetter(db, row.id); // After the broker confirms: a crash in between may requeue it twice, but never loses it.
         return { id: row.id, queue: row.queue, requeued: true, replayed: true };
       },
     });

@@ -114,7 +114,7 @@ async function findOrMake(deps: ApiDeps, identity: Identity, name: string): Prom
   const own = (await listOwnEndpoints(deps.db, identity.id)).filter((row) => row.name === name);
   const known = own.filter(({ kind }) => kind === 'agent').at(-1) ?? own.at(-1);
   if (known !== undefined) return requireOurKind(known);
-  await deps.quotas.requireEndpoint(identity.id);
+  await deps.quotas.requireRoomForEndpoint(identity.id);
   const id = randomUUID();
   const isSaved = await saveAgent(deps.db, {
     id,

@@ -41,7 +41,7 @@ export function pipelineRoutes({ db, config, quotas }: ApiDeps): Route[] {
         for (const { name, version, source, language } of body.functions) {
           const code = packBuffer(SOURCE_BUFFER[language], `${name}:${source}`);
           requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${name}`);
-          await quotas.requireFunction(identity.id, Buffer.from(code));
+          await quotas.requireRoomForFunction(identity.id, Buffer.from(code));
           const saved = await savePipelineFunction(db, randomUUID(), {
             ownerId: identity.id,
             name,

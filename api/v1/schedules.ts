@@ -41,7 +41,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     if (state) return state;
     throw new TerminalError(
       'CONFLICT',
-      `schedule ${row.id} was not made to its end, or was deleted in Temporal; delete it and make it again`,
+      `schedule ${row.id} was not created completely, or was deleted in Temporal; delete it and create it again`,
     );
   }
 
@@ -51,15 +51,15 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     { target, name }: CreateSchedule,
   ): Promise<{ flowId: string; ownsFlow: boolean; input: unknown }> {
     if ('flow' in target) {
-      const flow = await ownWords(async () => (await requireFlow(db, identity, target.flow, 'run')).flow);
-      await ownWords(async () => checkInput(flow.inputSchema, target.input));
+      const flow = await asV1Errors(async () => (await requireFlow(db, identity, target.flow, 'run')).flow);
+      await asV1Errors(async () => checkInput(flow.inputSchema, target.input));
       return { flowId: flow.id, ownsFlow: false, input: target.input };
     }
     const fn = await requireFunction(db, identity, 'use', target.function);
     const endpoint = await requireEndpoint(db, identity, 'use', target.endpoint);
     const id = randomUUID();
     await insertFlow(db, {
-      ...NOBODY,
+      ...NOT_SHARED,
       id,
       ownerId: identity.id,
       title: `${fn.name} on ${endpoint.name}`.slice(0, 128),
@@ -194,7 +194,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
   ];
 }
 
-const NOBODY = {
+const NOT_SHARED = {
   description: '',
   keywords: [],
   subscriptionId: null,
@@ -204,7 +204,7 @@ const NOBODY = {
   runManagers: [],
   runMonitors: [],
 };
-const WAIT_S = 7 * 86_400;
+const CALL_WAIT_S = 7 * 86_400;
 
 /** The tasks come from the input, so that nothing in their arguments is taken for a path. */
 const callDefinition = (endpoint: string): unknown => ({
@@ -215,21 +215,21 @@ const callDefinition = (endpoint: string): unknown => ({
       ActionUrl: 'https://compute.actions.globus.org/v3',
       Parameters: { endpoint_id: endpoint, 'tasks.$': '$.tasks' },
       ResultPath: '$.Call',
-      WaitTime: WAIT_S,
+      WaitTime: CALL_WAIT_S,
       End: true,
     },
   },
 });
 
-/** Errors of the Flows wire in the words of this one. */
-async function ownWords<T>(run: () => Promise<T>): Promise<T> {
+/** Translates a `FlowsError` into an error of /v1. */
+async function asV1Errors<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
     if (!(error instanceof FlowsError)) throw error;
     const code = error.code === 'NOT_FOUND' || error.code === 'FORBIDDEN' ? error.code : 'INVALID_REQUEST';
     const details = typeof error.detail === 'string' ? [] : error.detail.map(({ loc, msg }) => `${loc.join('.')}: ${msg}`);
-    throw new TerminalError(code, [error.message, ...details].join(' '), { cause: error });
+    throw new TerminalError(code, [error.message, ...details].join('; '), { cause: error });
   }
 }
 

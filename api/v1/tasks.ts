@@ -17,10 +17,13 @@ export function taskRoutes(deps: ApiDeps): Route[] {
 
   function requireAttempt(request: RequestHead, purpose: BodyPurpose): { taskId: string; attempt: number } {
     const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
-    const token = bearerToken(request.req.headers.authorization);
+    const token = bearerToken(request.req.headers.authorization, "send the one that the task's message holds");
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
     if (attempt === undefined)
-      throw new TerminalError('UNAUTHENTICATED', `the token is not valid for the ${purpose} of task ${taskId}`);
+      throw new TerminalError(
+        'UNAUTHENTICATED',
+        `the token is not valid for the ${purpose} of task ${taskId}; send the one that the task's message holds`,
+      );
     return { taskId, attempt };
   }
 
@@ -55,7 +58,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       method: 'get',
       path: '/v1/tasks/:id/body',
       summary: 'For agents: returns the code and arguments of a task whose message has a body reference',
-      access: 'body',
+      access: 'attempt-token',
       contentType: 'text/plain',
       errors: ['UNAUTHENTICATED', 'TASK_NOT_FOUND'],
       authorize: (request) => void requireAttempt(request, 'body'),
@@ -75,7 +78,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       method: 'put',
       path: '/v1/tasks/:id/result',
       summary: 'For agents: uploads a large result before the result message is published',
-      access: 'body',
+      access: 'attempt-token',
       bodyKind: 'raw',
       query: uploadQuerySchema,
       response: uploadedSchema,
@@ -83,7 +86,10 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       authorize: (request) => {
         const { taskId, attempt } = requireAttempt(request, 'result');
         if (Number((request.query as { attempt?: unknown }).attempt) !== attempt) {
-          throw new TerminalError('UNAUTHENTICATED', `the token is for attempt ${attempt} of task ${taskId}`);
+          throw new TerminalError(
+            'UNAUTHENTICATED',
+            `the token is for attempt ${attempt} of task ${taskId}; send ?attempt=${attempt}`,
+          );
         }
       },
       handle: async (request) => {

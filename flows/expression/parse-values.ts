@@ -156,7 +156,7 @@ export abstract class ValueParser extends TokenCursor {
         this.next += 2;
         named[token.text] = this.expression();
       } else if (Object.keys(named).length > 0) {
-        throw new ExpressionSyntaxError('an argument by position comes before those by name', token.at);
+        throw new ExpressionSyntaxError('an argument by position follows one by name; write those by position first', token.at);
       } else {
         args.push(this.expression());
         if (this.isName('for')) throw new ExpressionSyntaxError('write a list comprehension with brackets', this.peek().at);

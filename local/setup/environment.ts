@@ -7,7 +7,7 @@ import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, MAX_MESSAGE_BY
 import { keepSecret, writeJson } from '../machine/files';
 import { identify } from '../processes/process-identity';
 import { defaultWorkers } from './agent-folder';
-import { confinementVariables, type Separation } from './separation';
+import { separationVariables, type Separation } from './separation';
 
 import type { Layout } from '../machine/layout';
 import type { Ports } from '../machine/ports';
@@ -104,7 +104,7 @@ export function agentVariables(state: SystemState, settings: AgentSettings): Rec
     FUNCX_ENDPOINT_NAME: name,
     ...(identity.endpoint_id === undefined ? {} : { FUNCX_ENDPOINT_ID: identity.endpoint_id }),
     FUNCX_ENDPOINT_PUBLIC: identity.public === true ? '1' : '0',
-    ...confinementVariables(separation ?? {}),
+    ...separationVariables(separation ?? {}),
     FUNCX_ENDPOINT_DIR: dir,
     FUNCX_PYTHON: python,
     FUNCX_WORKERS: defaultWorkers(),

@@ -10,19 +10,20 @@ import { findBasePython } from '../processes/python';
 import type { Layout } from '../machine/layout';
 
 /**
- * How function code of an agent on this machine is separated from the service's secrets: it runs as another user if the
- * agent is root, and otherwise in a bubblewrap sandbox.
+ * How function code of an agent on this machine is separated from the service's secrets. An agent that is root runs it as
+ * another user, and in a bubblewrap sandbox too if that user cannot reach a folder that it needs: root can mount the folder
+ * there. Any other agent runs it in a sandbox.
  */
 
 const WORKER_USER = 'funcx-worker';
 const PROBE_MS = 5_000;
 
-/** At least one of `user` and the sandbox is set. */
+/** For separated workers at least one of `workerUser` and `hidden` is set; `hidden` means that they run in a sandbox. */
 export interface Separation {
   workerUser?: SystemUser;
   /** Folders that the sandbox hides from function code. */
   hidden?: string[];
-  /** Every worker has a sandbox of its own. */
+  /** Each worker has a sandbox of its own. */
   isIsolated?: boolean;
 }
 
@@ -44,7 +45,7 @@ export function findSeparation(layout: Layout, cacheDir: string): Separation | {
   return { reason: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
 }
 
-/** A sandbox for each worker; also beside no service. `reason` says why this machine cannot have one. */
+/** A sandbox of its own for each worker (`--isolate`), also on machines without a service. `reason`: why there is none. */
 export function findIsolation(layout: Layout): Separation | { reason: string } {
   const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
   if (process.getuid?.() !== 0) {
@@ -66,11 +67,13 @@ function sandboxRefusal(program: string[]): string | undefined {
   const mounts = ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc'];
   const { status, error } = spawnSync('bwrap', [...mounts, ...program], { timeout: PROBE_MS });
   if (status === 0) return undefined;
-  return error ? 'bubblewrap is not installed' : 'the kernel does not allow bubblewrap sandboxes';
+  if (!error) return 'the kernel does not allow bubblewrap sandboxes';
+  const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+  return isMissing ? 'bubblewrap is not installed' : `bubblewrap could not be tried: ${error.message}`;
 }
 
 /** Environment variables that tell the agent about the separation. */
-export function confinementVariables({ workerUser, hidden, isIsolated }: Separation): Record<string, string> {
+export function separationVariables({ workerUser, hidden, isIsolated }: Separation): Record<string, string> {
   return {
     ...(workerUser === undefined ? {} : { FUNCX_WORKER_USER: `${workerUser.uid}:${workerUser.gid}` }),
     ...(hidden === undefined ? {} : { FUNCX_WORKER_HIDES: hidden.join(':') }),

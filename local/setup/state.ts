@@ -54,7 +54,7 @@ export interface SystemState {
   endpoint: { name: string; dir: string; id: string | null } | null;
   /** Path of the agent's Python, which has the packages that its workers need. */
   python: string | null;
-  /** The value that the hello function returned at the end of the start. */
+  /** The call at the end of the start: its value, its task and how long it took. */
   hello: { value: string; task_id: string; ms: number } | null;
 }
 

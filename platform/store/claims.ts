@@ -80,7 +80,7 @@ export async function forgetPump(db: Database, queueId: string): Promise<void> {
 }
 
 /** Those of the given queues that are online and have room in their windows. */
-export async function listRoomy(db: Database, queueIds: readonly string[]): Promise<string[]> {
+export async function listQueuesWithRoom(db: Database, queueIds: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-roomy',
     text: 'select id from endpoint_queues where id = any ($1) and is_online and in_flight < window_size',

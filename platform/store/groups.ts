@@ -33,7 +33,7 @@ export async function findGroup(db: Database, nameOrId: string): Promise<GroupRo
   return rows[0];
 }
 
-/** Groups that the identity owns or is a member of; all groups without an identity. */
+/** Groups that the identity owns or is a member of; without `identityId`, all groups. */
 export async function listGroups(db: Database, identityId?: string): Promise<GroupRow[]> {
   const { rows } = await db.query<GroupRow>(
     `${SELECT_GROUP} where $1::uuid is null or g.owner_id = $1

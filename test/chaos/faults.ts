@@ -26,7 +26,7 @@ export async function inflict({ part, fault, holdMs }: Step, disks: SmallDisks |
   }
 }
 
-/** Until every part serves and its process is the one that was seen to serve. */
+/** Waits until every part is ready and its process is alive. */
 export async function untilAllServe(): Promise<void> {
   await until(
     'every part serves',

@@ -52,7 +52,7 @@ describe('a service elsewhere', () => {
 
   test('is reached as an https proxy, with environment variables alone', async () => {
     const client = new StockClient(bin, admin(), frontUrl);
-    // Both addresses are on the far side of the proxy.
+    // This address and the SDK's fixed one, localhost:5000, are resolved behind the proxy.
     const env = { GLOBUS_SDK_SERVICE_URL_AUTH: 'http://localhost:5000/' };
     const { values } = await client.script('many.py', [localEndpoint(), '10', '0'], { env });
     expect(values).toEqual(Array.from({ length: 10 }, (_, i) => i * i));

@@ -176,10 +176,10 @@ export async function startApi(options: {
       };
     },
     quotas: {
-      requireEndpoint: async () => undefined,
-      requireUserEndpoint: async () => undefined,
-      requireFunction: async () => undefined,
-      requireGroup: async () => undefined,
+      requireRoomForEndpoint: async () => undefined,
+      requireRoomForUserEndpoint: async () => undefined,
+      requireRoomForFunction: async () => undefined,
+      requireRoomForTaskGroup: async () => undefined,
       addGroup: () => undefined,
       requireBytes: async () => undefined,
       addBytes: () => undefined,

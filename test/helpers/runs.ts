@@ -24,13 +24,14 @@ export async function historiesOf(client: Client, workflowId: string): Promise<E
 export async function nudgeUntilNewRun(handle: WorkflowHandle): Promise<void> {
   const { runId } = await handle.describe();
   await until('it continues as a new run', async () => {
+    // Many in one go: each adds an event, and the run continues as new when its history is long.
     for (let n = 0; n < 20; n++) await handle.signal(SIGNAL.nudge);
     return (await handle.describe()).runId !== runId;
   });
 }
 
 /** What the Temporal UI writes beside the timers of a run. */
-export const timersOf = (events: readonly Event[]): string[] =>
+export const timerSummariesOf = (events: readonly Event[]): string[] =>
   events
     .filter((event) => event.timerStartedEventAttributes)
     .map((event) => JSON.parse(Buffer.from(event.userMetadata?.summary?.data ?? []).toString() || '""') as string);

@@ -5,7 +5,7 @@ import { submissionIdOf } from '../../contracts/ids';
 import { SEARCH_ATTRIBUTE, SIGNAL } from '../../contracts/names';
 import { splitBuffer } from '../../contracts/packing';
 import { printFigure } from '../helpers/figures';
-import { historiesOf, nudgeUntilNewRun, timersOf } from '../helpers/runs';
+import { historiesOf, nudgeUntilNewRun, timerSummariesOf } from '../helpers/runs';
 import { Agent, Http, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -98,7 +98,7 @@ test('a deadline is a timer of the new run as well, and ends the submission', as
   const handle = temporal.client.workflow.getHandle(workflowId);
   await nudgeUntilNewRun(handle);
   await until('the deadline is a timer', async () => {
-    return timersOf((await historiesOf(temporal.client, workflowId))[0] ?? []).includes('deadline');
+    return timerSummariesOf((await historiesOf(temporal.client, workflowId))[0] ?? []).includes('deadline');
   });
   expect((await http.task(taskIds[0] ?? '')).status).not.toBe('failed');
   expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'expired', error_code: 'Expired' });
@@ -118,7 +118,7 @@ test('the pause before the next attempt goes on in the new run, and is not prolo
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
   expect(await http.value(taskIds[0] ?? '')).toBe(2);
   expect(Date.now() - delayedMs).toBeLessThan((backoffS + 10) * 1_000);
-  const timers = (await historiesOf(temporal.client, workflowId)).map(timersOf);
+  const timers = (await historiesOf(temporal.client, workflowId)).map(timerSummariesOf);
   for (const ofRun of timers) expect(ofRun).toContain('pause before the next attempt');
 });
 
@@ -129,7 +129,7 @@ test('a walltime is a timer of the new run as well', async () => {
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
   expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
   const [latest = []] = await historiesOf(temporal.client, workflowId);
-  expect(timersOf(latest)).toContain('walltime of 20 s');
+  expect(timerSummariesOf(latest)).toContain('walltime of 20 s');
 });
 
 test("a cancel in Temporal's own way reaches the new run, and its tasks are cancelled", async () => {

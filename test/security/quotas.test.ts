@@ -84,7 +84,7 @@ test('an owner has so many task groups with open tasks, and goes on in those', a
   ]);
   const groups = [randomUUID(), randomUUID()];
   for (const group of groups) {
-    await quotas.requireGroup(root.id, group);
+    await quotas.requireRoomForTaskGroup(root.id, group);
     await postgres.db.query('insert into task_groups (id, owner_id) values ($1, $2)', [group, root.id]);
     await postgres.db.query(
       `insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, deadline_at)
@@ -92,8 +92,8 @@ test('an owner has so many task groups with open tasks, and goes on in those', a
       [randomUUID(), root.id, endpointId, group],
     );
   }
-  await expect(quotas.requireGroup(root.id, randomUUID())).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
-  await expect(quotas.requireGroup(root.id, groups[0]!)).resolves.toBeUndefined(); // one of the two above
+  await expect(quotas.requireRoomForTaskGroup(root.id, randomUUID())).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+  await expect(quotas.requireRoomForTaskGroup(root.id, groups[0]!)).resolves.toBeUndefined(); // one of the two above
 });
 
 test('an owner has so many bytes in the store: functions and arguments are refused, and results are not', async () => {
@@ -109,8 +109,8 @@ test('an owner has so many bytes in the store: functions and arguments are refus
     retryAfterS: expect.any(Number),
     message: expect.stringContaining('You have 900004 of at most 1000000 stored bytes'),
   });
-  await expect(fresh.requireFunction(ownerId, Buffer.alloc(200_000))).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
-  await expect(fresh.requireFunction(ownerId, Buffer.from('code'))).resolves.toBeUndefined(); // it is there already
+  await expect(fresh.requireRoomForFunction(ownerId, Buffer.alloc(200_000))).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+  await expect(fresh.requireRoomForFunction(ownerId, Buffer.from('code'))).resolves.toBeUndefined(); // it is there already
   await claim(postgres.db, fixture);
   const results = taskIds.slice(0, 2).map((taskId) => ({
     taskId,

@@ -42,11 +42,11 @@ test('a value that is not JSON is shown by its repr with its type, and written t
   expect(run(`${odd}:odd`, '--args', '["bytes"]', '--output', out)).toMatchObject({ status: 0, stdout: '' });
   expect(readFileSync(out)).toEqual(Buffer.from([0, 255]));
   const { stdout } = run(`${odd}:odd`, '--args', '["set"]', '--json');
-  expect(JSON.parse(stdout)).toMatchObject({ type: 'set', repr: '{1}', value: { identifier: '00' } });
+  expect(JSON.parse(stdout)).toMatchObject({ type: 'set', repr: '{1}', value: { identifier: '00' } }); // the SDK's identifier of pickles
   const { task_id: taskId } = JSON.parse(stdout) as { task_id: string };
   expect(funcx(['task', taskId]).stdout).toContain('\n{1}\n');
   expect(funcx(['task', taskId, '--output', out])).toMatchObject({ status: 0 });
-  expect(readFileSync(out).subarray(0, 2)).toEqual(Buffer.from([0x80, 0x04]));
+  expect(readFileSync(out).subarray(0, 2)).toEqual(Buffer.from([0x80, 0x04])); // pickle, protocol 4
 });
 
 test('the whole file is sent: guarded imports, constants and helpers, but not what is guarded by __main__', () => {
@@ -81,7 +81,7 @@ if __name__ == "__main__":
   expect(run(whole).stderr).toMatch(/as .*whole\.py:NAME; there are: helper, limited/);
 });
 
-test('a file in another encoding, with a byte order mark, other names than ASCII, and a NUL', () => {
+test('a file is read in its declared encoding, with a byte order mark and any names; a NUL or wrong bytes are refused', () => {
   const bom = file('bom.py', '\uFEFFdef größe(n):\n    """Größe"""\n    return n\n');
   expect(run(`${bom}:größe`.normalize('NFD'), '--args', '[1]')).toMatchObject({ status: 0, stdout: '1\n' });
   const latin = file('latin.py', Buffer.from('# -*- coding: latin-1 -*-\r\ndef name():\r\n    return "größe"\r\n', 'latin1'));

@@ -1,5 +1,5 @@
 import { tasksQueueName } from '../../contracts/names';
-import { timersOf } from '../helpers/runs';
+import { timerSummariesOf } from '../helpers/runs';
 import { Agent, Http, killAndWait, management, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -23,7 +23,7 @@ test('it waits without a word on the broker and without a growing history, over 
   const handle = client.workflow.getHandle(await workflowIdOf(taskIds[0] ?? ''));
   const lengthNow = async (): Promise<number> => (await handle.describe()).historyLength;
   // Its last act before it sleeps; both timers are set in one workflow task.
-  await until('it sleeps', async () => timersOf((await handle.fetchHistory()).events ?? []).length === 2);
+  await until('it sleeps', async () => timerSummariesOf((await handle.fetchHistory()).events ?? []).length === 2);
   const before = await lengthNow();
 
   const queue = await management(`queues/funcx/${tasksQueueName(agent.id)}`);

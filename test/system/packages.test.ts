@@ -52,12 +52,16 @@ test('Python and task folders are remembered, shown, and named when a package is
   expect(stderr).toContain(`has no no_such_package. To add it there: ${agentPython()} -m pip install PACKAGE`);
 });
 
-test('the sandbox of a ShellFunction prints no warning where tasks have folders', () => {
+test('a ShellFunction warns of its missing sandbox only where tasks have no folders', () => {
   const shell = file(
     'shell.py',
     'def shell():\n    from globus_compute_sdk import ShellFunction\n    return ShellFunction("pwd; true", return_dict=True)()\n',
   );
-  expect(funcx(['run', shell, '--endpoint', name]).stdout).not.toContain('sandboxing will not work');
+  const warning = 'sandboxing will not work';
+  const [own, local] = [name, 'local'].map((endpoint) => funcx(['run', shell, '--endpoint', endpoint]));
+  expect(own).toMatchObject({ status: 0, stdout: expect.stringContaining('returncode') });
+  expect(own!.stdout).not.toContain(warning);
+  expect(local!.stdout).toContain(warning);
 });
 
 test('down names the agents that go on', () => {

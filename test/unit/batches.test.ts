@@ -5,7 +5,7 @@ import { splitBatch } from '../../broker';
 import {
   decodeBatch,
   encodeBatch,
-  batchMessages,
+  groupIntoBatches,
   MAX_BATCH_BYTES,
   MAX_BATCH_MESSAGES,
   type BatchMessage,
@@ -59,7 +59,7 @@ describe('a batch on the broker', () => {
     expect(() => decodeBatch(encodeBatch(many))).toThrow(/more than/);
     const lying = Buffer.from(encodeBatch([{ headers: {}, body: Buffer.alloc(3) }]));
     lying.writeUInt32BE(0xffffffff, 5);
-    expect(() => decodeBatch(lying)).toThrow(/truncated/);
+    expect(() => decodeBatch(lying)).toThrow(/goes beyond the end of the batch/);
   });
 
   test('is bounded by count and by bytes, and loses and reorders nothing', () => {
@@ -67,7 +67,7 @@ describe('a batch on the broker', () => {
     fc.assert(
       fc.property(sizes, fc.integer({ min: 1, max: 100 }), (lengths, limit) => {
         const bodies = lengths.map((length) => ({ headers: {}, body: { length } as Uint8Array }));
-        const batches = batchMessages<BatchMessage>(bodies, limit);
+        const batches = groupIntoBatches<BatchMessage>(bodies, limit);
         expect(batches.flat()).toEqual(bodies);
         for (const batch of batches) {
           expect(batch.length).toBeLessThanOrEqual(Math.min(limit, MAX_BATCH_MESSAGES));

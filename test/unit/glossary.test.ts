@@ -5,7 +5,7 @@ import { readPage, ROOT, tableRows } from '../helpers/readme';
 
 /** Words of HTTP, AMQP and TypeScript, and verbs: words in exported names that are not nouns of the domain. */
 const GENERAL_WORDS = new Set(
-  `action count backfill done exact exactly in java overlap parse pause script shown stringify temporal text accept accepted activity all label missed period ref request url allow allowed analysis api authenticated named public raised start update urn validate validated web arguments assert at attribute authorize batch bytes cancelled catalogue code connection container create
+  `action count backfill done exact exactly in into java overlap parse pause script shown stringify temporal text accept accepted activity all label missed period ref request url allow allowed analysis api authenticated named public raised start update urn validate validated web arguments assert at attribute authorize batch bytes cancelled catalogue code connection container create
    core created data day deadline decode default delay deleted detail document dropped encode end enrolled ensure entry error escape event exception
    exchange exit form func hands header health id idle index input invite is json key letter dead line list lock log lowest make markdown max
    member message ms name never nexus number of offline open option origin outcome over pack packed prefix problem progress query queue random
@@ -44,7 +44,7 @@ function wordsOf(name: string): string[] {
 function singular(word: string): string {
   if (word.endsWith('ies')) return `${word.slice(0, -3)}y`;
   if (/(ss|us|is|s)$/.test(word) && (GENERAL_WORDS.has(word) || glossary.has(word))) return word;
-  if (word === 'statuses') return 'status';
+  if (/(ch|us)es$/.test(word)) return word.slice(0, -2);
   return word.endsWith('s') ? word.slice(0, -1) : word;
 }
 
