@@ -11,7 +11,7 @@ const layer = (name, extra = {}) => ({
   testEnvironment: 'node',
   transform: { '^.+\\.[cm]?[jt]s$': swc },
   // ESM only, so jest must transform it.
-  transformIgnorePatterns: ['/node_modules/(?!(jose)/)', '/dist/'],
+  transformIgnorePatterns: ['/node_modules/(?!(jose)/)', '<rootDir>/dist/'],
   modulePathIgnorePatterns: [
     '<rootDir>/dist',
     '<rootDir>/sdk/lib',

@@ -7,6 +7,7 @@ import type { EndpointUsers } from '../platform/endpoint-users';
 import type { FlowStarts } from '../platform/flow-starts';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
+import type { IdentityProvider } from '../platform/oidc/provider';
 import type { Schedules } from '../platform/schedules';
 import type { Database } from '../platform/store/database';
 import type { Accept } from '../accepting/accept';
@@ -25,6 +26,8 @@ export interface ApiDeps {
   log: Logger;
   db: Database;
   identities: Identities;
+  /** The OpenID Connect provider, if the configuration names one. */
+  identityProvider?: IdentityProvider;
   brokerUsers: BrokerUsers;
   queues: EndpointQueues;
   /** Queues of stock endpoints. */

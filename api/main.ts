@@ -14,6 +14,7 @@ import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
+import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing, isReplica } from '../platform/replicas';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
@@ -64,7 +65,8 @@ async function main(): Promise<void> {
   const running = worker.run();
   await broker.start();
 
-  const identities = createIdentities(db);
+  const identityProvider = createIdentityProvider(config);
+  const identities = createIdentities(db, { provider: identityProvider });
   if (config.FUNCX_BOOTSTRAP_IDENTITY_FILE) {
     await identities.ensureBootstrap(config.FUNCX_BOOTSTRAP_IDENTITY_FILE, config.FUNCX_BOOTSTRAP_AGENT_FILE);
   }
@@ -91,6 +93,7 @@ async function main(): Promise<void> {
     log,
     db,
     identities,
+    identityProvider,
     brokerUsers: createBrokerUsers(db, admin, config.AMQP_PUBLIC_URL),
     queues: createEndpointQueues(broker),
     stockQueues,

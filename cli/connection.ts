@@ -6,11 +6,17 @@ import { readState } from '../local/setup/state';
 import { UserError } from '../local/machine/user-error';
 import { Client } from '../sdk';
 
+import { readLogin, tokenOfLogin } from './saved-login';
+
+import type { ClientOptions } from '../client';
+
 /** How to reach a service, and as whom. */
 export interface Connection {
   apiUrl: string;
   clientId: string;
   clientSecret: string;
+  /** In place of the two above, which are empty then. */
+  token?: string | (() => Promise<string>);
   /** PEM file of the private authority that signed the service's or the broker's certificate. */
   caFile: string | null;
   /** Of the results socket, where it is known. */
@@ -40,18 +46,33 @@ export function connectionOfSystem(dataDir: string): Connection {
   return { apiUrl, wsUrl, temporalAddress, clientId, clientSecret, caFile };
 }
 
-/** The service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else the system in the data folder. */
+/**
+ * The service that FUNCX_API_URL names, with FUNCX_TOKEN, or FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET, else the one that
+ * `funcx login` logged in to, else the system in the data folder.
+ */
 export function findConnection(dataDir: string): Connection {
-  const { FUNCX_API_URL: apiUrl, FUNCX_CLIENT_ID: clientId, FUNCX_CLIENT_SECRET: clientSecret, FUNCX_CA: caFile } = process.env;
-  if (apiUrl && clientId && clientSecret) return { apiUrl, clientId, clientSecret, caFile: caFile || null };
-  return connectionOfSystem(dataDir);
+  const { FUNCX_API_URL: apiUrl, FUNCX_CLIENT_ID: clientId, FUNCX_CLIENT_SECRET: clientSecret, FUNCX_CA: ca } = process.env;
+  const { FUNCX_TOKEN: token } = process.env;
+  const caFile = ca || null;
+  if (apiUrl && token) return { apiUrl, clientId: '', clientSecret: '', token, caFile };
+  if (apiUrl && clientId && clientSecret) return { apiUrl, clientId, clientSecret, caFile };
+  const login = readLogin();
+  if (login && (!apiUrl || login.api_url === apiUrl.replace(/\/+$/, '')))
+    return { apiUrl: login.api_url, clientId: '', clientSecret: '', token: tokenOfLogin, caFile: caFile ?? login.ca_file };
+  const system = connectionOfSystem(dataDir);
+  return token ? { ...system, clientId: '', clientSecret: '', token } : system;
+}
+
+/** Options for a client of the service that a command talks to. */
+export function clientOptions(dataDir: string): ClientOptions {
+  const { caFile, apiUrl, clientId, clientSecret, token } = findConnection(dataDir);
+  const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
+  return { apiUrl, ...(token === undefined ? { clientId, clientSecret } : { token }), ...ca, retryForMs: RETRY_MS };
 }
 
 /** Gives a client to a command and closes it afterwards. */
 export async function withClient<T>({ dataDir }: { dataDir: string }, use: (client: Client) => Promise<T>): Promise<T> {
-  const { caFile, apiUrl, clientId, clientSecret } = findConnection(dataDir);
-  const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
-  const client = new Client({ apiUrl, clientId, clientSecret, ...ca, retryForMs: RETRY_MS });
+  const client = new Client(clientOptions(dataDir));
   try {
     return await use(client);
   } finally {

@@ -202,6 +202,10 @@ async function start(names: string[], options: StartCommandOptions): Promise<voi
   if (options.id !== undefined && names.length > 1) throw new UserError('--id is for one endpoint; start them one by one.');
   const layout = layoutOf(options.dataDir);
   const connection = findConnection(options.dataDir);
+  if (connection.token !== undefined)
+    throw new UserError(
+      'An agent outlives a login: start it with the id and secret of an identity in FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET.',
+    );
   const wanted = await readStartOptions(options);
   const started: { agent: LocalAgent; isNew: boolean }[] = [];
   for (const name of names) {

@@ -1,11 +1,9 @@
-import { existsSync } from 'node:fs';
-
 import { ServiceHttp, resolveOptions } from '../client';
 import { isUuid } from '../contracts/ids';
 import type { FlowDocument, RunDocument } from '../contracts/http/flows';
 import { UserError } from '../local/machine/user-error';
 
-import { findConnection, RETRY_MS } from './connection';
+import { clientOptions } from './connection';
 
 /** The Flows routes as the commands use them. Each flow has a scope of its own for starting it. */
 
@@ -37,9 +35,7 @@ export class FlowsClient {
   #http(scope: string): ServiceHttp {
     const known = this.#open.get(scope);
     if (known) return known;
-    const { caFile, apiUrl, clientId, clientSecret } = findConnection(this.dataDir);
-    const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
-    const http = new ServiceHttp(resolveOptions({ apiUrl, clientId, clientSecret, scope, ...ca, retryForMs: RETRY_MS }));
+    const http = new ServiceHttp(resolveOptions({ ...clientOptions(this.dataDir), scope }));
     this.#open.set(scope, http);
     return http;
   }

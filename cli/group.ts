@@ -6,13 +6,18 @@ import type { Command } from 'commander';
 import type { IdentityGroup } from '../sdk';
 import type { CommonOptions } from './output';
 
+interface CreateOptions extends CommonOptions {
+  providerGroup?: string;
+}
+
 /** `group`: identities that functions and endpoints are shared with. */
 export function addGroupCommands(program: Command): void {
   const group = program.command('group').description('groups of identities, to share functions and endpoints with');
   addCommonOptions(group.command('create').description('make a group; you are its owner'))
     .argument('<name>')
-    .action((name: string, options: CommonOptions) =>
-      change(options, `Made group ${name}.`, (client) => client.createGroup(name)),
+    .option('--provider-group <group>', 'the users in this group of the identity provider are members')
+    .action((name: string, options: CreateOptions) =>
+      change(options, `Made group ${name}.`, (client) => client.createGroup(name, { providerGroup: options.providerGroup })),
     );
   addCommonOptions(group.command('add').description('add an identity to a group'))
     .argument('<group>', 'name or id')

@@ -48,11 +48,12 @@ async function list(options: CommonOptions): Promise<void> {
   const identities = await withClient(options, (client) => client.identities());
   if (options.json === true) return printJson({ identities });
   printTable(
-    ['NAME', 'ID', 'ROLE', 'MADE', 'REVOKED'],
+    ['NAME', 'ID', 'ROLE', 'FROM', 'MADE', 'REVOKED'],
     identities.map((row) => [
       row.name,
       row.client_id,
       row.is_admin ? 'administrator' : 'user',
+      row.issuer ?? 'here',
       showTime(row.created_at),
       row.revoked_at === null ? '' : showTime(row.revoked_at),
     ]),

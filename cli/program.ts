@@ -17,6 +17,7 @@ import { addFunctionCommands } from './function';
 import { addGroupCommands } from './group';
 import { addIdentityCommands } from './identity';
 import { addLimitCommands } from './limits';
+import { addLoginCommands } from './login';
 import { addPipelineCommands } from './pipeline';
 import { addRetryCommand } from './retry';
 import { addRunCommand } from './run';
@@ -37,12 +38,13 @@ export function createProgram(): Command {
     .addHelpText(
       'after',
       `
-Commands talk to the service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name, else to the system in the
-data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
+Commands talk to the service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name (or FUNCX_TOKEN in place of the
+last two), else to the one of "funcx login", else to the system in the data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
     );
   addLocalCommands(program);
   addEnvCommands(program);
   addConnectCommand(program);
+  addLoginCommands(program);
   addRunCommand(program);
   addFunctionCommands(program);
   addEndpointCommands(program);

@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs';
-
 import { resolveOptions, ServiceHttp } from '../client';
 import type { ScheduleDocument } from '../contracts/http/schedules';
 import { isUuid } from '../contracts/ids';
@@ -7,7 +5,7 @@ import { OVERLAP_POLICIES } from '../contracts/schedules';
 import { UserError } from '../local/machine/user-error';
 
 import { parseDuration, parseJsonArray, parseJsonObject } from './arguments';
-import { findConnection, RETRY_MS, withClient } from './connection';
+import { clientOptions, withClient } from './connection';
 import { readInput } from './flow';
 import { withFlows } from './flows-client';
 import { findEndpoint, findFunction } from './lookup';
@@ -72,9 +70,7 @@ interface CreateOptions extends CommonOptions {
 }
 
 async function request(dataDir: string, given: HttpRequest): Promise<unknown> {
-  const { caFile, apiUrl, clientId, clientSecret } = findConnection(dataDir);
-  const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
-  const http = new ServiceHttp(resolveOptions({ apiUrl, clientId, clientSecret, ...ca, retryForMs: RETRY_MS }));
+  const http = new ServiceHttp(resolveOptions(clientOptions(dataDir)));
   try {
     return await http.request(given);
   } finally {

@@ -128,7 +128,9 @@ export class ServiceHttp {
   }
 
   async #fetchToken(signal: AbortSignal | undefined): Promise<{ value: string; untilMs: number }> {
-    const { clientId, clientSecret, apiUrl, scope = COMPUTE_SCOPE } = this.options;
+    const { clientId, clientSecret, token: given, apiUrl, scope = COMPUTE_SCOPE } = this.options;
+    // Whoever gives a function keeps the token valid; asking costs nothing.
+    if (given !== undefined) return { value: typeof given === 'string' ? given : await given(), untilMs: Date.now() };
     const { text } = await this.#send(
       {
         method: 'POST',

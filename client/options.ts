@@ -10,6 +10,11 @@ export interface ClientOptions {
   clientId?: string;
   /** Default: `FUNCX_CLIENT_SECRET`. */
   clientSecret?: string;
+  /**
+   * An access token in place of `clientId` and `clientSecret`: an API token, a token of the service's identity provider, or a
+   * function that returns a valid one. Default: `FUNCX_TOKEN`, unless `clientId` is given.
+   */
+  token?: string | (() => Promise<string>);
   /** A private certificate authority: PEM text, or the path of a PEM file. Default: the file `FUNCX_CA`, if set. */
   ca?: string;
   /**
@@ -25,7 +30,8 @@ export interface ClientOptions {
   scope?: string;
 }
 
-export type ResolvedOptions = Required<Omit<ClientOptions, 'ca' | 'scope'>> & { ca: string | undefined; scope?: string };
+export type ResolvedOptions = Required<Omit<ClientOptions, 'ca' | 'scope' | 'token'>> &
+  Pick<ClientOptions, 'scope' | 'token'> & { ca: string | undefined };
 
 const DEFAULT_RETRY_MS = 60_000;
 const DEFAULT_TIMEOUT_MS = 60_000;
@@ -39,10 +45,17 @@ export function resolveOptions(options: ClientOptions, env: NodeJS.ProcessEnv = 
       `"${apiUrl}" is not the address of a service. An address starts with http:// or https://.`,
     );
   }
+  const token = options.token ?? (options.clientId === undefined ? env.FUNCX_TOKEN || undefined : undefined);
+  const credentials =
+    token === undefined
+      ? {
+          clientId: required('FUNCX_CLIENT_ID', 'clientId', options.clientId, env),
+          clientSecret: required('FUNCX_CLIENT_SECRET', 'clientSecret', options.clientSecret, env),
+        }
+      : { clientId: '', clientSecret: '', token };
   return {
     apiUrl,
-    clientId: required('FUNCX_CLIENT_ID', 'clientId', options.clientId, env),
-    clientSecret: required('FUNCX_CLIENT_SECRET', 'clientSecret', options.clientSecret, env),
+    ...credentials,
     ca: readAuthority(options.ca ?? (env.FUNCX_CA || undefined)),
     integers: options.integers ?? 'refuse',
     retryForMs: options.retryForMs ?? DEFAULT_RETRY_MS,

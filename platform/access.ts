@@ -10,9 +10,15 @@ export interface Identity {
   groups: ReadonlySet<string>;
   /** Set for the identity of an agent, which may register this endpoint and do nothing else. */
   agentOf?: { endpointId: string; ownerId: string; mayBePublic: boolean };
-  /** The resource server of the access token; only Flows checks it. */
+  /** The resource server that the access token is for. */
   resourceServer?: string;
 }
+
+/** What tokens of an OpenID Connect provider are for: its audience already names this service. */
+export const EVERY_RESOURCE_SERVER = '*';
+
+export const isTokenFor = ({ resourceServer }: Identity, ...servers: readonly string[]): boolean =>
+  resourceServer !== undefined && (resourceServer === EVERY_RESOURCE_SERVER || servers.includes(resourceServer));
 
 /** A resource that others may use when it is public or shared with a group. */
 export interface Shared {

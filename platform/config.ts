@@ -6,11 +6,18 @@ import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_FLOWS_QUEUE } from '../contracts/flows';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 import { isAllowedAddress, isNetwork } from './networks';
+import { isSafeAddress } from './oidc/addresses';
 
 /** The configuration of the service. It is read from the environment once, here. */
 
 const port = z.coerce.number().int().min(0).max(65_535);
 const positive = z.coerce.number().positive();
+const list = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== ''),
+);
 
 export const configSchema = z.object({
   DATABASE_URL: z.string().min(1),
@@ -89,18 +96,41 @@ export const configSchema = z.object({
    * Addresses at which actions of flows may run over HTTP, separated by commas; `https://host/*` allows every address below. A
    * network such as `10.1.0.0/16` allows names to have a private address in it.
    */
-  FUNCX_FLOWS_HTTP_ALLOW: z
-    .string()
-    .default('')
-    .transform((text) =>
-      text
-        .split(',')
-        .map((one) => one.trim())
-        .filter((one) => one !== ''),
-    )
-    .refine((list) => list.every((one) => isNetwork(one) || isAllowedAddress(one)), {
+  FUNCX_FLOWS_HTTP_ALLOW: list
+    .refine((all) => all.every((one) => isNetwork(one) || isAllowedAddress(one)), {
       message: 'must be addresses such as https://host/*, or networks such as 10.1.0.0/16, separated by commas',
-    }),
+    })
+    .default([]),
+  /** Address of an OpenID Connect provider, exactly as its tokens name it in `iss`. Without it, only local identities exist. */
+  FUNCX_OIDC_ISSUER: z
+    .string()
+    .refine(isSafeAddress, { message: 'must be an https:// address; http:// is for a provider on this machine only' })
+    .optional(),
+  /** What access tokens of the provider are for (`aud`), separated by commas; one of them must match. */
+  FUNCX_OIDC_AUDIENCE: list.default([]),
+  /** The client of this service at the provider, for the login page and for introspection. A public client has no secret. */
+  FUNCX_OIDC_CLIENT_ID: z.string().min(1).optional(),
+  FUNCX_OIDC_CLIENT_SECRET: z.string().min(1).optional(),
+  /** Requested by the login page and by `funcx login`. */
+  FUNCX_OIDC_SCOPES: z.string().min(1).default('openid profile email'),
+  /** The public client of `funcx login` at the provider, which must allow the device flow for it. */
+  FUNCX_OIDC_DEVICE_CLIENT_ID: z.string().min(1).optional(),
+  /** What else `funcx login` sends to the provider, such as `resource=https://funcx.example`. */
+  FUNCX_OIDC_DEVICE_PARAMETERS: z.string().default(''),
+  /** The claim that gives a new identity its name. */
+  FUNCX_OIDC_NAME_CLAIM: z.string().min(1).default('preferred_username'),
+  /** Claims with groups or roles, separated by commas; dots lead into objects, as in `realm_access.roles`. */
+  FUNCX_OIDC_GROUPS_CLAIM: list.default(['groups']),
+  /** Members of this group of the provider are administrators. */
+  FUNCX_OIDC_ADMIN_GROUP: z.string().min(1).optional(),
+  /** Groups of the provider whose members may use the service, separated by commas. Default: every user of the provider. */
+  FUNCX_OIDC_ALLOWED_GROUPS: list.default([]),
+  /** 1: ask the provider about access tokens that are not JWTs. */
+  FUNCX_OIDC_INTROSPECTION: z.enum(['0', '1']).default('0'),
+  /** How far the clocks of provider and service may differ. */
+  FUNCX_OIDC_CLOCK_TOLERANCE_S: z.coerce.number().int().min(0).max(300).default(30),
+  /** How long a login through the login page lasts before the provider must confirm the user again. */
+  FUNCX_OIDC_LOGIN_DAYS: positive.default(30),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 
@@ -111,6 +141,11 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = configSchema.safeParse(env);
   if (!parsed.success)
     throw new Error(`The configuration is not valid. Correct these environment variables:\n${z.prettifyError(parsed.error)}`);
+  if (parsed.data.FUNCX_OIDC_ISSUER !== undefined && parsed.data.FUNCX_OIDC_AUDIENCE.length === 0)
+    throw new Error(
+      'FUNCX_OIDC_ISSUER is set, but FUNCX_OIDC_AUDIENCE is not. Set it to the audience of the access tokens for this service; ' +
+        'without it, a token for any other service of the provider would be accepted.',
+    );
   return parsed.data;
 }
 
@@ -130,6 +165,6 @@ export function withoutSecrets(config: Config): Record<string, unknown> {
       return text;
     }
   };
-  const { FUNCX_TOKEN_KEY: _key, TEMPORAL_API_KEY: _apiKey, ...rest } = config;
+  const { FUNCX_TOKEN_KEY: _key, TEMPORAL_API_KEY: _apiKey, FUNCX_OIDC_CLIENT_SECRET: _secret, ...rest } = config;
   return Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, typeof value === 'string' ? hide(value) : value]));
 }

@@ -4,9 +4,12 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 
 import { TerminalError } from '../contracts/errors';
-import type { Identity } from './access';
+import { EVERY_RESOURCE_SERVER, type Identity } from './access';
+import type { ProviderUser } from './oidc/claims';
+import type { IdentityProvider } from './oidc/provider';
 import { createSecretVerifier, hashSecret, hashToken, makeAccessToken, makeSecret } from './secrets';
 import type { Database } from './store/database';
+import { ensureProviderIdentity, type ProviderIdentity } from './store/provider-identities';
 
 /** Identities, their secrets and their access tokens. */
 
@@ -34,6 +37,8 @@ export interface IdentityRow {
   isAdmin: boolean;
   createdAt: Date;
   revokedAt: Date | null;
+  /** The OpenID Connect provider of the identity; null for local identities. */
+  issuer: string | null;
 }
 
 export interface NewIdentity {
@@ -68,8 +73,13 @@ export interface Identities {
   /** One token per resource server. */
   issueTokens(identityId: string, wanted: readonly { scope: string; resourceServer: string }[]): Promise<IssuedToken[]>;
   revokeToken(identityId: string, token: string): Promise<void>;
-  /** The identity of the token; undefined when it is unknown, expired or revoked. */
+  /**
+   * The identity of the token; undefined when it is unknown, expired or revoked. For a token of the OpenID Connect provider,
+   * creates the identity at the first sight, and throws UNAUTHENTICATED with the reason, FORBIDDEN or UNAVAILABLE.
+   */
   authenticate(token: string): Promise<Identity | undefined>;
+  /** The identity of a user of the OpenID Connect provider, created at the first sight; throws UNAUTHENTICATED if it is revoked. */
+  ofProviderUser(user: ProviderUser): Promise<{ id: string; name: string }>;
   /** Call when group memberships changed: clears the cache. */
   forget(): void;
 }
@@ -81,7 +91,7 @@ const bootstrapAgentSchema = z.object({
   endpoint_id: z.uuid(),
   public: z.boolean().default(false),
 });
-const COLUMNS = 'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt"';
+const COLUMNS = 'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt", issuer';
 
 interface Cached {
   identity: Identity;
@@ -89,7 +99,12 @@ interface Cached {
   readAtMs: number;
 }
 
-export function createIdentities(db: Database, now: () => number = Date.now): Identities {
+export interface IdentitiesOptions {
+  provider?: IdentityProvider;
+  now?: () => number;
+}
+
+export function createIdentities(db: Database, { provider, now = Date.now }: IdentitiesOptions = {}): Identities {
   const verifySecret = createSecretVerifier();
   const unknownHash = hashSecret(makeSecret());
   const cache = new Map<string, Cached>();
@@ -124,6 +139,22 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
         : { endpointId: agentEndpointId, ownerId: agentOwnerId, mayBePublic };
     const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer, agentOf };
     return { identity, expiresAtMs: row.expiresAt.getTime(), readAtMs: now() };
+  }
+
+  async function readProviderToken(issuedBy: IdentityProvider, token: string): Promise<Cached> {
+    const { user, expiresAtMs } = await issuedBy.userOfToken(token);
+    const { id, name, isAdmin, groups } = await identityOfUser(user);
+    const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer: EVERY_RESOURCE_SERVER };
+    return { identity, expiresAtMs, readAtMs: now() };
+  }
+
+  async function identityOfUser(user: ProviderUser): Promise<ProviderIdentity> {
+    const identity = await ensureProviderIdentity(db, user);
+    if (!identity.isRevoked) return identity;
+    throw new TerminalError(
+      'UNAUTHENTICATED',
+      `the identity ${identity.name} was revoked in this service; ask an administrator of the service`,
+    );
   }
 
   async function insert(id: string, name: string, secret: string, isAdmin: boolean): Promise<void> {
@@ -204,12 +235,12 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
     },
 
     async authenticateClient(id, secret) {
-      const { rows } = await db.query<{ id: string; name: string; secret_hash: string }>(
+      const { rows } = await db.query<{ id: string; name: string; secret_hash: string | null }>(
         'select id, name, secret_hash from identities where id = $1 and revoked_at is null',
         [id],
       );
       const row = rows[0];
-      // An unknown identity costs as much time as a wrong secret, so that response times do not tell which identities exist.
+      // An unknown identity, and one without a secret, costs as much time as a wrong secret, so that response times do not tell which identities exist.
       const isRight = await verifySecret(secret, row?.secret_hash ?? (await unknownHash));
       if (!row || !isRight) return undefined;
       return { id: row.id, name: row.name };
@@ -245,7 +276,7 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       const key = hash.toString('base64');
       const known = cache.get(key);
       if (known && now() - known.readAtMs < CACHE_MS && known.expiresAtMs > now()) return known.identity;
-      const read = await readToken(hash);
+      const read = provider?.mayBeOwn(token) ? await readProviderToken(provider, token) : await readToken(hash);
       if (!read) {
         cache.delete(key);
         return undefined;
@@ -255,6 +286,21 @@ export function createIdentities(db: Database, now: () => number = Date.now): Id
       return read.identity;
     },
 
+    async ofProviderUser(user) {
+      const { id, name } = await identityOfUser(user);
+      return { id, name };
+    },
+
     forget: () => cache.clear(),
   };
+}
+
+/** Whether the token is valid and of an administrator; throws only while that cannot be found out. */
+export async function isAdministrator(identities: Pick<Identities, 'authenticate'>, token: string): Promise<boolean> {
+  try {
+    return (await identities.authenticate(token))?.isAdmin ?? false;
+  } catch (error) {
+    if (error instanceof TerminalError) return false;
+    throw error;
+  }
 }

@@ -23,6 +23,8 @@ export interface RefreshGrant {
   identityId: string;
   scope: string;
   resourceServer: string;
+  /** When the user must log in again; null if only a pause ends the login. */
+  loginEndsAt: Date | null;
 }
 
 export interface Logins {
@@ -32,16 +34,21 @@ export interface Logins {
   redeemCode(
     code: string,
     proof: { clientId: string; redirectUri: string; verifier: string },
-  ): Promise<{ identityId: string; scope: string } | undefined>;
-  /** One refresh token per resource server. */
-  issueRefreshTokens(identityId: string, wanted: readonly Omit<RefreshGrant, 'identityId'>[]): Promise<string[]>;
+  ): Promise<Omit<RefreshGrant, 'resourceServer'> | undefined>;
+  /** One refresh token per resource server. None is valid after the end of the login. */
+  issueRefreshTokens(
+    identityId: string,
+    wanted: readonly Pick<RefreshGrant, 'scope' | 'resourceServer'>[],
+    loginEndsAt: Date | null,
+  ): Promise<string[]>;
   /** Undefined if unknown, expired or revoked. The token stays valid for a day: a client may fail to store its successor. */
   useRefreshToken(token: string): Promise<RefreshGrant | undefined>;
   /** Revokes an access or refresh token; its bearer may do that. False when the token is unknown. */
   revoke(token: string): Promise<boolean>;
 }
 
-export function createLogins(db: Database): Logins {
+/** `providerLoginDays`: how long a login of a user of the OpenID Connect provider lasts. */
+export function createLogins(db: Database, providerLoginDays: number): Logins {
   return {
     async issueCode(identityId, { clientId, redirectUri, challenge, scope }) {
       const code = randomBytes(24).toString('base64url');
@@ -56,22 +63,25 @@ export function createLogins(db: Database): Logins {
 
     async redeemCode(code, { clientId, redirectUri, verifier }) {
       // The code is consumed even if the verifier is wrong.
-      const { rows } = await db.query<{ identityId: string; scope: string; challenge: string }>(
+      const { rows } = await db.query<{ identityId: string; scope: string; challenge: string; loginEndsAt: Date | null }>(
         `delete from login_codes c using identities i
           where c.hash = $1 and c.client_id = $2 and c.redirect_uri = $3 and c.expires_at > now()
             and i.id = c.identity_id and i.revoked_at is null
-        returning c.identity_id as "identityId", c.scope, c.challenge`,
-        [hashToken(code), clientId, redirectUri],
+        returning c.identity_id as "identityId", c.scope, c.challenge,
+                  case when i.issuer is not null then now() + $4::double precision * interval '1 day' end as "loginEndsAt"`,
+        [hashToken(code), clientId, redirectUri, providerLoginDays],
       );
       const row = rows[0];
-      return row && isChallengeOf(verifier, row.challenge) ? { identityId: row.identityId, scope: row.scope } : undefined;
+      if (!row || !isChallengeOf(verifier, row.challenge)) return undefined;
+      const { identityId, scope, loginEndsAt } = row;
+      return { identityId, scope, loginEndsAt };
     },
 
-    async issueRefreshTokens(identityId, wanted) {
+    async issueRefreshTokens(identityId, wanted, loginEndsAt) {
       const tokens = wanted.map(() => `fxr_${randomBytes(32).toString('base64url')}`);
       await db.query(
-        `insert into access_tokens (hash, identity_id, kind, scope, resource_server, expires_at)
-         select n.hash, $2, 'refresh', n.scope, n.server, now() + $5::double precision * interval '1 second'
+        `insert into access_tokens (hash, identity_id, kind, scope, resource_server, expires_at, login_ends_at)
+         select n.hash, $2, 'refresh', n.scope, n.server, least(now() + $5::double precision * interval '1 second', $6), $6
            from unnest($1::bytea[], $3::text[], $4::text[]) as n (hash, scope, server)`,
         [
           tokens.map((token) => hashToken(token)),
@@ -79,6 +89,7 @@ export function createLogins(db: Database): Logins {
           wanted.map(({ scope }) => scope),
           wanted.map(({ resourceServer }) => resourceServer),
           REFRESH_LIFETIME_S,
+          loginEndsAt,
         ],
       );
       return tokens;
@@ -88,7 +99,7 @@ export function createLogins(db: Database): Logins {
       const { rows } = await db.query<RefreshGrant>(
         `update access_tokens t set expires_at = least(t.expires_at, now() + $2::double precision * interval '1 second') from identities i
           where t.hash = $1 and t.kind = 'refresh' and t.expires_at > now() and i.id = t.identity_id and i.revoked_at is null
-        returning t.identity_id as "identityId", t.scope, t.resource_server as "resourceServer"`,
+        returning t.identity_id as "identityId", t.scope, t.resource_server as "resourceServer", t.login_ends_at as "loginEndsAt"`,
         [hashToken(token), ROTATED_LIFETIME_S],
       );
       return rows[0];

@@ -392,9 +392,10 @@ export class Client {
     return (await this.#get('/v1/audit', auditListSchema, query)).entries;
   }
 
-  /** Creates a group of identities. You become its owner. */
-  async createGroup(name: string): Promise<IdentityGroup> {
-    return this.#ask({ method: 'POST', path: '/v1/groups', body: { name } }, groupSchema);
+  /** Creates a group of identities. You become its owner. The users in `providerGroup` of the OpenID Connect provider are members. */
+  async createGroup(name: string, options: { providerGroup?: string } = {}): Promise<IdentityGroup> {
+    const body = { name, ...(options.providerGroup === undefined ? {} : { provider_group: options.providerGroup }) };
+    return this.#ask({ method: 'POST', path: '/v1/groups', body }, groupSchema);
   }
 
   /** Lists groups that you own or are a member of. */

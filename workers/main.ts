@@ -21,11 +21,12 @@ import { createEndpointUsers } from '../platform/endpoint-users';
 import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
+import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing } from '../platform/replicas';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
-import { createIdentities } from '../platform/identities';
+import { createIdentities, isAdministrator } from '../platform/identities';
 import { onStopSignal } from '../platform/shutdown';
 import { listQueuesWithRoom } from '../platform/store/claims';
 import { startDeadLetterLoop } from './dead-letters';
@@ -135,7 +136,7 @@ async function main(): Promise<void> {
     temporal,
     worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), worstOf(calls.getState(), flows.getState()))),
   });
-  const identities = createIdentities(db);
+  const identities = createIdentities(db, { provider: createIdentityProvider(config) });
   const health = await startHealthServer(
     { host: config.HEALTH_HOST, port: config.HEALTH_PORT },
     async () => ({
@@ -143,7 +144,7 @@ async function main(): Promise<void> {
       results: results.isConsuming() ? { ok: true } : { ok: false, reason: 'results are not consumed' },
       presence: presence.isConsuming() ? { ok: true } : { ok: false, reason: 'heartbeats are not consumed' },
     }),
-    async (token) => (await identities.authenticate(token))?.isAdmin ?? false,
+    (token) => isAdministrator(identities, token),
   );
   log.info({ port: config.HEALTH_PORT }, 'ready');
   void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));

@@ -2,7 +2,7 @@ import type { Response } from 'express';
 
 import { COMPUTE_RESOURCE_SERVER, FLOWS_RESOURCE_SERVER, AUTH_RESOURCE_SERVER, splitScopes } from './scopes';
 
-/** The pages of an interactive login: a form without scripts, and the code that it ends with. */
+/** The pages of an interactive login: forms without scripts, and the code that it ends with. */
 
 const ACCESS: Readonly<Record<string, string>> = {
   [COMPUTE_RESOURCE_SERVER]: 'your functions, endpoints, tasks and results',
@@ -20,10 +20,13 @@ export interface LoginFields {
   code_challenge_method: string;
 }
 
-export function sendForm(res: Response, fields: LoginFields, problem?: string): void {
-  const hidden = Object.entries<string>({ ...fields }).map(
-    ([name, value]) => `<input type="hidden" name="${name}" value="${escapeHtml(value)}">`,
-  );
+/** The identity provider that the page offers, and the ticket that ties a login there to this browser. */
+export interface ProviderOffer {
+  provider: string;
+  ticket: string;
+}
+
+export function sendForm(res: Response, fields: LoginFields, offer?: ProviderOffer, problem?: string): void {
   send(
     res,
     problem === undefined ? 200 : 401,
@@ -32,13 +35,41 @@ ${problem === undefined ? '' : `<p role="alert">${escapeHtml(problem)}</p>`}
 <p>The program <strong>${escapeHtml(programName(fields.client_id))}</strong> asks to act in your name. If you did not just start it, close this page.</p>
 <p>It asks for access to:</p>
 <ul>${scopesOf(fields.scope)}</ul>
+${offer === undefined ? '' : providerForm(fields, offer)}
 <form method="post" action="/v2/oauth2/authorize">
-${hidden.join('\n')}
-<p><label>Identity (name or id)<br><input name="identity" autocomplete="username" required autofocus></label></p>
+${hidden({ ...fields })}
+<p><label>Identity (name or id)<br><input name="identity" autocomplete="username" required${offer === undefined ? ' autofocus' : ''}></label></p>
 <p><label>Secret<br><input name="secret" type="password" autocomplete="current-password" required></label></p>
 <p><button type="submit">Log in</button></p>
 </form>`,
   );
+}
+
+const hidden = (fields: Record<string, string>): string =>
+  Object.entries(fields)
+    .map(([name, value]) => `<input type="hidden" name="${name}" value="${escapeHtml(value)}">`)
+    .join('\n');
+
+const providerForm = (fields: LoginFields, { provider, ticket }: ProviderOffer): string =>
+  `<form method="post" action="/v2/oauth2/authorize/provider">
+${hidden({ ...fields, ticket })}
+<p><button type="submit" autofocus>Log in at ${escapeHtml(provider)}</button></p>
+</form>
+<p>Or with an identity of this service:</p>`;
+
+/** A page that goes on at the provider. Not a redirect: browsers apply `form-action` to redirects as well. */
+export function sendHandover(res: Response, address: string): void {
+  const text = escapeHtml(address);
+  send(
+    res,
+    200,
+    `<meta http-equiv="refresh" content="0; url=${text}">
+<p><a id="provider" href="${text}">Go on at ${escapeHtml(new URL(address).host)}</a></p>`,
+  );
+}
+
+export function sendProblem(res: Response, status: number, problem: string): void {
+  send(res, status, `<h1>You are not logged in</h1>\n<p role="alert">${escapeHtml(problem)}</p>`);
 }
 
 export function sendCode(res: Response, code: string, name: string): void {

@@ -1,14 +1,16 @@
+import type { Response } from 'express';
+
 import { TerminalError } from '../../contracts/errors';
 import { authorizeFormSchema, authorizeQuerySchema } from '../../contracts/http/login';
 import type { Identities } from '../../platform/identities';
 import type { Logins } from '../../platform/logins';
 import { ANSWERED, route, type Route } from '../route';
 import type { GuessLimit } from './guess-limit';
-import { sendCode, sendForm, type LoginFields } from './login-page';
+import { sendCode, sendForm, type LoginFields, type ProviderOffer } from './login-page';
 
 /**
  * Interactive login for the Python clients: the user opens an address in a browser, logs in, and copies a code to the
- * terminal. The service never redirects the browser, so nobody can divert a code to another address.
+ * terminal. The service never sends a code to an address, so nobody can divert one.
  */
 
 /** An ID that no identity has; checking its secret takes as long as for any other. */
@@ -16,7 +18,12 @@ const NO_IDENTITY = '00000000-0000-0000-0000-000000000000';
 /** The page on which Globus shows the code; the clients send it as redirect_uri, relative to the address of the service. */
 const CODE_PAGE = /\/v2\/web\/auth-code$/;
 
-export function loginRoutes(identities: Identities, logins: Logins, guesses: GuessLimit): Route[] {
+export function loginRoutes(
+  identities: Identities,
+  logins: Logins,
+  guesses: GuessLimit,
+  offer: (res: Response) => ProviderOffer | undefined,
+): Route[] {
   return [
     route({
       method: 'get',
@@ -27,7 +34,7 @@ export function loginRoutes(identities: Identities, logins: Logins, guesses: Gue
       query: authorizeQuerySchema,
       handle: ({ query, res }) => {
         requireCodePage(query);
-        sendForm(res, fieldsOf(query));
+        sendForm(res, fieldsOf(query), offer(res));
         return ANSWERED;
       },
     }),
@@ -48,23 +55,30 @@ export function loginRoutes(identities: Identities, logins: Logins, guesses: Gue
         if (who) guesses.succeeded(address, name);
         else {
           guesses.failed(address, name);
-          sendForm(res, fieldsOf(body), 'The identity or its secret is wrong, or the identity was revoked. Try again.');
+          sendForm(
+            res,
+            fieldsOf(body),
+            offer(res),
+            'The identity or its secret is wrong, or the identity was revoked. Try again.',
+          );
           return ANSWERED;
         }
-        const code = await logins.issueCode(who.id, {
-          clientId: body.client_id,
-          redirectUri: body.redirect_uri,
-          challenge: body.code_challenge,
-          scope: body.scope,
-        });
-        sendCode(res, code, who.name);
+        sendCode(res, await issueCode(logins, who.id, body), who.name);
         return ANSWERED;
       },
     }),
   ];
 }
 
-function requireCodePage({ redirect_uri: uri }: LoginFields): void {
+export const issueCode = (logins: Logins, identityId: string, request: LoginFields): Promise<string> =>
+  logins.issueCode(identityId, {
+    clientId: request.client_id,
+    redirectUri: request.redirect_uri,
+    challenge: request.code_challenge,
+    scope: request.scope,
+  });
+
+export function requireCodePage({ redirect_uri: uri }: LoginFields): void {
   if (CODE_PAGE.test(uri)) return;
   throw new TerminalError(
     'INVALID_REQUEST',

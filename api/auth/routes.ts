@@ -22,6 +22,7 @@ import { ANSWERED, route, type Route } from '../route';
 import { authenticateClient, readClientCredentials, type ClientCredentials } from './client-credentials';
 import { createGuessLimit } from './guess-limit';
 import { loginRoutes } from './login';
+import { createProviderLogin } from './provider-login';
 import { AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER, splitScopes } from './scopes';
 
 /** The subset of Globus Auth that the clients use (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
@@ -29,8 +30,9 @@ import { AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER, splitScopes } from './sc
 type AuthenticatedClient = Awaited<ReturnType<typeof authenticateClient>>;
 type CodeForm = Extract<z.output<typeof tokenFormSchema>, { grant_type: 'authorization_code' }>;
 
-export function authRoutes({ db, identities }: ApiDeps): Route[] {
-  const logins = createLogins(db);
+export function authRoutes({ db, identities, config, identityProvider }: ApiDeps): Route[] {
+  const logins = createLogins(db, config.FUNCX_OIDC_LOGIN_DAYS);
+  const providerLogin = createProviderLogin({ config, identityProvider, identities, logins });
   const guesses = createGuessLimit();
 
   /** Exchanges a login code for tokens. Without refresh tokens the clients would ask for a login at every start. */
@@ -42,7 +44,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     });
     if (!login) return refuseGrant(res, 'the code is wrong, was already used or has expired; log in again for a new code');
     const issued = await identities.issueTokens(login.identityId, splitScopes(login.scope));
-    const refreshTokens = await logins.issueRefreshTokens(login.identityId, issued);
+    const refreshTokens = await logins.issueRefreshTokens(login.identityId, issued, login.loginEndsAt);
     return tokenResponse(issued.map((one, index) => ({ ...one, refreshToken: refreshTokens[index] })));
   }
 
@@ -50,7 +52,7 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
     const grant = await logins.useRefreshToken(token);
     if (!grant) return refuseGrant(res, 'the refresh token is unknown, expired or revoked; log in again');
     const issued = await identities.issueTokens(grant.identityId, [grant]);
-    const [rotated] = await logins.issueRefreshTokens(grant.identityId, [grant]);
+    const [rotated] = await logins.issueRefreshTokens(grant.identityId, [grant], grant.loginEndsAt);
     return tokenResponse(issued.map((one) => ({ ...one, refreshToken: rotated })));
   }
 
@@ -67,7 +69,8 @@ export function authRoutes({ db, identities }: ApiDeps): Route[] {
   }
 
   return [
-    ...loginRoutes(identities, logins, guesses),
+    ...loginRoutes(identities, logins, guesses, providerLogin.offer),
+    ...providerLogin.routes,
     route({
       method: 'post',
       path: '/v2/oauth2/token',

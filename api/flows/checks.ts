@@ -1,5 +1,5 @@
 import { isUuid } from '../../contracts/ids';
-import type { Identity } from '../../platform/access';
+import { isTokenFor, type Identity } from '../../platform/access';
 import { flowRoleOf, mayManageFlow, mayManageRun, mayStart, runRoleOf, type OwnFlowRole } from '../../platform/flow-access';
 import type { Database } from '../../platform/store/database';
 import { findRun, type RunRow } from '../../platform/store/flow-runs';
@@ -11,7 +11,7 @@ import { FlowsError } from './errors';
 
 /** All but starting and resuming takes a token of the service. */
 export function requireFlowsToken(identity: Identity): void {
-  if (identity.resourceServer === FLOWS_RESOURCE_SERVER) return;
+  if (isTokenFor(identity, FLOWS_RESOURCE_SERVER)) return;
   throw new FlowsError(
     'MISSING_SCOPE',
     `This needs an access token of ${FLOWS_RESOURCE_SERVER}; ask for the scope ${FLOWS_SCOPE}.`,
@@ -20,7 +20,7 @@ export function requireFlowsToken(identity: Identity): void {
 
 /** Starting and resuming takes a token of the flow. */
 export function requireTokenOf(flowId: string, identity: Identity): void {
-  if (identity.resourceServer === flowId) return;
+  if (isTokenFor(identity, flowId)) return;
   throw new FlowsError('MISSING_SCOPE', `This needs an access token for the flow; ask for the scope ${flowScope(flowId)}.`);
 }
 

@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { WebSocketServer, type WebSocket } from 'ws';
 
 import type { Quotas } from '../../accepting/quotas';
+import { TerminalError } from '../../contracts/errors';
 import type { Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 import { bearerToken } from '../middleware/authenticate';
@@ -72,7 +73,10 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
 
   async function identify(client: WebSocket, authorization: string | undefined): Promise<Identity | undefined> {
     if (authorization === undefined) return undefined;
-    const identity = await identities.authenticate(bearerToken(authorization));
+    const identity = await identities.authenticate(bearerToken(authorization)).catch((error: unknown) => {
+      if (error instanceof TerminalError) return undefined; // the listener refuses the client
+      throw error;
+    });
     if (!identity || identity.agentOf) return undefined; // an agent has no results to wait for
     const leave = options.quotas.enterSocket(identity.id);
     if (client.readyState === client.CLOSED) leave();

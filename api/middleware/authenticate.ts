@@ -1,7 +1,7 @@
 import type { RequestHandler, Response } from 'express';
 
 import { TerminalError } from '../../contracts/errors';
-import { decide, type Identity } from '../../platform/access';
+import { decide, isTokenFor, type Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 
 /** The bearer token of an Authorization header; throws UNAUTHENTICATED if the header has none. `advice`: where to get one. */
@@ -33,11 +33,11 @@ export const authenticate = (identities: Identities): RequestHandler =>
 /** Requires a token for one of these resource servers. Use after {@link authenticate}. */
 export const requireScope = (allowed: readonly string[]): RequestHandler =>
   function requireResourceServer(_req, res, next) {
-    const { resourceServer } = identityOf(res);
-    if (resourceServer === undefined || !allowed.includes(resourceServer)) {
+    const identity = identityOf(res);
+    if (!isTokenFor(identity, ...allowed)) {
       throw new TerminalError(
         'FORBIDDEN',
-        `the access token is for ${resourceServer ?? 'no service'}, but this route needs a token for ${allowed.join(' or ')}; request its scope at POST /v2/oauth2/token`,
+        `the access token is for ${identity.resourceServer ?? 'no service'}, but this route needs a token for ${allowed.join(' or ')}; request its scope at POST /v2/oauth2/token`,
       );
     }
     next();

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
+import type { z } from 'zod';
+
 import { TerminalError } from '../../contracts/errors';
 import { createGroupSchema, groupListSchema, groupMemberSchema, groupSchema } from '../../contracts/http/v1';
 import { decide, type Action, type Identity } from '../../platform/access';
@@ -35,8 +37,9 @@ export function groupRoutes({ db, identities }: ApiDeps): Route[] {
       status: 201,
       errors: ['CONFLICT'],
       handle: async ({ identity, body }) => {
-        const group = await insertGroup(db, randomUUID(), body.name, identity.id);
+        const group = await insertGroup(db, randomUUID(), body.name, identity.id, body.provider_group);
         if (!group) throw new TerminalError('CONFLICT', `a group with the name ${body.name} already exists; choose another name`);
+        if (body.provider_group !== undefined) identities.forget(); // its users are members from now on
         return groupDocument(group);
       },
     }),
@@ -83,6 +86,7 @@ export function groupRoutes({ db, identities }: ApiDeps): Route[] {
   ];
 }
 
-function groupDocument(group: GroupRow): { id: string; name: string; owner_id: string; members: string[] } {
-  return { id: group.id, name: group.name, owner_id: group.ownerId, members: group.members };
+function groupDocument(group: GroupRow): z.infer<typeof groupSchema> {
+  const { id, name, ownerId, members, providerGroup } = group;
+  return { id, name, owner_id: ownerId, members, provider_group: providerGroup };
 }

@@ -40,6 +40,7 @@ export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
           is_admin: row.isAdmin,
           created_at: row.createdAt.toISOString(),
           revoked_at: row.revokedAt?.toISOString() ?? null,
+          issuer: row.issuer,
         })),
       }),
     }),

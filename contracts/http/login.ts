@@ -16,3 +16,27 @@ export const authorizeFormSchema = authorizeQuerySchema.extend({
   identity: z.string().max(500),
   secret: z.string().max(1_000),
 });
+
+/** Goes on at the OpenID Connect provider. `ticket` is the value of the cookie that the login page has set. */
+export const providerLoginFormSchema = authorizeQuerySchema.extend({ ticket: z.string().min(1).max(100) });
+
+/** What the provider sends the browser back with: a code, or an error. */
+export const loginAnswerQuerySchema = z.object({
+  state: z.string().max(10_000),
+  code: z.string().min(1).max(4_000).optional(),
+  iss: z.string().max(2_000).optional(),
+  error: z.string().max(200).optional(),
+  error_description: z.string().max(1_000).optional(),
+});
+
+/** `GET /v1/login`: where and how to get tokens of the OpenID Connect provider by the device flow (RFC 8628). */
+export const loginOptionsSchema = z.object({
+  issuer: z.string(),
+  client_id: z.string(),
+  scope: z.string(),
+  device_authorization_endpoint: z.string(),
+  token_endpoint: z.string(),
+  /** What else to send to both. */
+  parameters: z.record(z.string(), z.string()),
+});
+export type LoginOptions = z.infer<typeof loginOptionsSchema>;

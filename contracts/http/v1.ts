@@ -107,13 +107,25 @@ export const identitySchema = z.object({
   is_admin: z.boolean(),
   created_at: timestamp,
   revoked_at: timestamp.nullable(),
+  /** The OpenID Connect provider of the identity; null for local identities. */
+  issuer: z.string().nullable().default(null),
 });
 export const identityListSchema = z.object({ identities: z.array(identitySchema) });
 /** `DELETE /v1/identities/{name or id}` */
 export const revokedIdentitySchema = z.object({ client_id: z.string(), revoked: z.literal(true) });
 
-export const createGroupSchema = z.object({ name: z.string().min(1).max(200) });
-export const groupSchema = z.object({ id: z.string(), name: z.string(), owner_id: z.string(), members: z.array(z.string()) });
+export const createGroupSchema = z.object({
+  name: z.string().min(1).max(200),
+  /** A group of the OpenID Connect provider: its users are members from their next request on. */
+  provider_group: z.string().min(1).max(200).optional(),
+});
+export const groupSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  owner_id: z.string(),
+  members: z.array(z.string()),
+  provider_group: z.string().nullable().default(null),
+});
 export const groupListSchema = z.object({ groups: z.array(groupSchema) });
 /** An identity, by ID or name. */
 export const groupMemberSchema = z.object({ identity: z.string().min(1).max(200) });

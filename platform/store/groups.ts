@@ -8,21 +8,29 @@ export interface GroupRow {
   ownerId: string;
   /** Names of the members. */
   members: string[];
+  /** The group of the OpenID Connect provider whose users are members. */
+  providerGroup: string | null;
 }
 
 const SELECT_GROUP = `
-  select g.id, g.name, g.owner_id as "ownerId",
+  select g.id, g.name, g.owner_id as "ownerId", g.provider_group as "providerGroup",
          array(select i.name from group_members m join identities i on i.id = m.identity_id
                 where m.group_id = g.id order by i.name) as members
     from groups g`;
 
 /** Undefined when the name is taken. */
-export async function insertGroup(db: Database, id: string, name: string, ownerId: string): Promise<GroupRow | undefined> {
+export async function insertGroup(
+  db: Database,
+  id: string,
+  name: string,
+  ownerId: string,
+  providerGroup: string | null = null,
+): Promise<GroupRow | undefined> {
   const { rowCount } = await db.query(
-    'insert into groups (id, name, owner_id) values ($1, $2, $3) on conflict (name) do nothing',
-    [id, name, ownerId],
+    'insert into groups (id, name, owner_id, provider_group) values ($1, $2, $3, $4) on conflict (name) do nothing',
+    [id, name, ownerId, providerGroup],
   );
-  return rowCount === 1 ? { id, name, ownerId, members: [] } : undefined;
+  return rowCount === 1 ? { id, name, ownerId, members: [], providerGroup } : undefined;
 }
 
 export async function findGroup(db: Database, nameOrId: string): Promise<GroupRow | undefined> {

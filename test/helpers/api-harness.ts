@@ -83,6 +83,7 @@ function fakeIdentities(people: readonly Identity[]): Identities {
     revokeToken: unused,
     authenticateClient: async (id, secret) => people.find((one) => one.id === id && secret === `secret of ${one.name}`),
     authenticate: async (token) => people.find((one) => token === `token-${one.name}`),
+    ofProviderUser: unused,
     forget: () => undefined,
   };
 }
@@ -115,6 +116,8 @@ export async function startApi(options: {
   people?: readonly Identity[];
   config?: Config;
   deps?: Partial<ApiDeps>;
+  /** Default: a free one. */
+  port?: number;
 }): Promise<ApiHarness> {
   const { db, people = [person('alice')], config = configFor() } = options;
   const log = createLogger('api-test', 'silent');
@@ -210,7 +213,7 @@ export async function startApi(options: {
     stopping: stop.signal,
     ...options.deps,
   });
-  const server: Server = app.listen(0, '127.0.0.1');
+  const server: Server = app.listen(options.port ?? 0, '127.0.0.1');
   await once(server, 'listening');
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {

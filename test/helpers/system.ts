@@ -199,7 +199,10 @@ export function funcx(args: readonly string[], env: Record<string, string> = {},
 }
 
 /** The same, for a command that goes on while the test does something else. */
-export function startFuncx(args: readonly string[]): {
+export function startFuncx(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): {
   stdout: () => string;
   stderr: () => string;
   exit: Promise<number | null>;
@@ -207,7 +210,7 @@ export function startFuncx(args: readonly string[]): {
 } {
   const child = spawn(join(ROOT, 'bin', 'funcx'), args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, FUNCX_DATA_DIR: dataDir() },
+    env: { ...process.env, FUNCX_DATA_DIR: dataDir(), ...env },
   });
   const seen = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk: Buffer) => (seen.stdout += chunk.toString()));

@@ -110,8 +110,8 @@ test('the upload of an attempt is kept when a foreign agent, or another attempt,
 
 test('a refresh token that was used is good for one more day', async () => {
   const user = await tenant('refresher');
-  const logins = createLogins(postgres.db);
-  const [token = ''] = await logins.issueRefreshTokens(user.id, [{ scope: 'openid', resourceServer: 'auth.globus.org' }]);
+  const logins = createLogins(postgres.db, 30);
+  const [token = ''] = await logins.issueRefreshTokens(user.id, [{ scope: 'openid', resourceServer: 'auth.globus.org' }], null);
   const lifetime = async (): Promise<number> => {
     const { rows } = await postgres.db.query<{ seconds: number }>(
       `select extract(epoch from max(expires_at) - now())::float8 as seconds from access_tokens where identity_id = $1`,

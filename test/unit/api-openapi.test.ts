@@ -29,6 +29,9 @@ describe('the OpenAPI document', () => {
       '/v2/version',
       '/v2/oauth2/authorize', // the page where one logs in
       '/v2/oauth2/authorize',
+      '/v2/oauth2/authorize/provider', // ... and goes on at the identity provider
+      '/v2/oauth2/callback',
+      '/v1/login',
       '/v2/oauth2/token',
       '/v2/oauth2/token/revoke', // takes the client's own id and secret
       '/v1/endpoints/:id/enrolment', // takes a one-time code

@@ -1,0 +1,74 @@
+import type { ProviderUser } from '../oidc/claims';
+import type { Database } from './database';
+
+/** Identities of the users of an OpenID Connect provider. */
+
+export interface ProviderIdentity {
+  id: string;
+  name: string;
+  isAdmin: boolean;
+  isRevoked: boolean;
+  /** Ids of the groups that the identity is a member of. */
+  groups: string[];
+}
+
+interface Row extends ProviderIdentity {
+  providerGroups: string[];
+  /** Whether the memberships that come from the provider's groups are not what the groups of the user give. */
+  isStale: boolean;
+}
+
+/**
+ * The identity of a user, created at the first sight. Groups and the role of an administrator become those of `user`. Writes
+ * only what changed.
+ */
+export async function ensureProviderIdentity(db: Database, user: ProviderUser): Promise<ProviderIdentity & { isNew: boolean }> {
+  const known = await readIdentity(db, user);
+  const row = known ?? (await insertIdentity(db, user));
+  const isChanged = row.isStale || row.isAdmin !== user.isAdmin || !areEqual(row.providerGroups, user.groups);
+  if (!isChanged || row.isRevoked) return { ...row, isNew: !known };
+  await updateIdentity(db, row.id, user);
+  return { ...((await readIdentity(db, user)) ?? row), isNew: !known };
+}
+
+async function readIdentity(db: Database, { issuer, subject, groups }: ProviderUser): Promise<Row | undefined> {
+  const { rows } = await db.query<Row>({
+    name: 'read-provider-identity',
+    text: `select i.id, i.name, i.is_admin as "isAdmin", i.revoked_at is not null as "isRevoked",
+                  i.provider_groups as "providerGroups",
+                  exists(select from groups g where g.provider_group = any ($3)
+                            and not exists (select from group_members m where m.group_id = g.id and m.identity_id = i.id))
+                    or exists(select from group_members m join groups g on g.id = m.group_id
+                               where m.identity_id = i.id and m.from_provider and not coalesce(g.provider_group = any ($3), false)) as "isStale",
+                  array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
+             from identities i where i.issuer = $1 and i.subject = $2`,
+    values: [issuer, subject, groups],
+  });
+  return rows[0];
+}
+
+/** Two processes may see a user first at the same time; another identity may have the first name. */
+async function insertIdentity(db: Database, user: ProviderUser): Promise<Row> {
+  for (const name of user.names) {
+    await db.query(
+      `insert into identities (id, name, is_admin, issuer, subject) values ($1, $2, $3, $4, $5) on conflict do nothing`,
+      [user.id, name, user.isAdmin, user.issuer, user.subject],
+    );
+    const row = await readIdentity(db, user);
+    if (row) return row;
+  }
+  throw new Error(`no identity could be created for the subject ${user.subject} of ${user.issuer}: its id and names are taken`);
+}
+
+async function updateIdentity(db: Database, id: string, { isAdmin, groups }: ProviderUser): Promise<void> {
+  await db.query(
+    `with role as (update identities set is_admin = $2, provider_groups = $3 where id = $1),
+          given as (select g.id from groups g where g.provider_group = any ($3)),
+          gone as (delete from group_members m where m.identity_id = $1 and m.from_provider and m.group_id not in (select id from given))
+     insert into group_members (group_id, identity_id, from_provider) select id, $1, true from given on conflict do nothing`,
+    [id, isAdmin, groups],
+  );
+}
+
+const areEqual = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((one, index) => one === b[index]);
