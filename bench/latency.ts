@@ -1,9 +1,7 @@
-import { Client, Connection } from '@temporalio/client';
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
-
-import { BenchClient } from './client';
-import { figuresOf, print, round } from './figures';
+import { BenchClient, NOOP } from './bench-client';
+import { figuresOf, millisecondsOf, print, round } from './figures';
 import { machine, type MeasuredSystem } from './system';
+import { startPlainTemporal } from './temporal';
 
 /**
  * Compares one warm call (HTTP submit to AMQP result, a Python function that does nothing) with the round trip of an empty
@@ -11,26 +9,24 @@ import { machine, type MeasuredSystem } from './system';
  */
 
 const WARM_UP = 20;
-const TASK_QUEUE = 'funcx-bench-empty';
-const SOURCE = 'def noop():\n    return None\n';
 
 export async function latency(system: MeasuredSystem, options: { calls: number; json: boolean }): Promise<void> {
   const client = await BenchClient.connect(system);
-  const yardstick = await startYardstick(system.temporalAddress);
+  const temporal = await startPlainTemporal(system.temporalAddress);
   try {
-    const functionId = await client.register('noop', SOURCE);
+    const functionId = await client.register('noop', NOOP);
     await client.warmUp(functionId);
     const call = async (): Promise<void> => void (await (await client.submit(functionId, 1))[0]);
     for (let n = 0; n < WARM_UP; n++) {
       await call();
-      await yardstick.run();
+      await temporal.runEmpty();
     }
     const before = await client.metrics();
     const calls: number[] = [];
     const workflows: number[] = [];
     for (let n = 0; n < options.calls; n++) {
-      calls.push(await timed(call));
-      workflows.push(await timed(yardstick.run));
+      calls.push(await millisecondsOf(call));
+      workflows.push(await millisecondsOf(temporal.runEmpty));
     }
     const after = await client.metrics();
     const starts = (eager: boolean): number => {
@@ -54,39 +50,6 @@ export async function latency(system: MeasuredSystem, options: { calls: number; 
     ]);
   } finally {
     await client.close();
-    await yardstick.close();
+    await temporal.close();
   }
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
-}
-
-/** A worker and a client, as any user of Temporal would create them. */
-async function startYardstick(address: string): Promise<{ run(): Promise<void>; close(): Promise<void> }> {
-  Runtime.install({ logger: new DefaultLogger('ERROR') });
-  const native = await NativeConnection.connect({ address });
-  const worker = await Worker.create({
-    connection: native,
-    taskQueue: TASK_QUEUE,
-    workflowsPath: require.resolve('./empty-workflow'),
-  });
-  const running = worker.run();
-  const connection = await Connection.connect({ address });
-  const client = new Client({ connection });
-  const prefix = `bench-empty/${Date.now()}`;
-  let count = 0;
-  return {
-    async run() {
-      await client.workflow.execute('empty', { taskQueue: TASK_QUEUE, workflowId: `${prefix}/${count++}` });
-    },
-    async close() {
-      worker.shutdown();
-      await running;
-      await connection.close();
-      await native.close();
-    },
-  };
 }

@@ -1,10 +1,11 @@
 import { Command, InvalidArgumentError } from 'commander';
 
+import { all, PARTS, RESULTS, type PartName } from './all';
 import { latency } from './latency';
 import { findSystem, type MeasuredSystem } from './system';
 import { throughput } from './throughput';
 
-/** `npm run bench -- latency|throughput`: measures the running system, or starts one. */
+/** `npm run bench -- latency|throughput|all`: measures the running system, or starts one. */
 
 interface Shared {
   dataDir?: string;
@@ -39,6 +40,24 @@ program
   .option('--json', 'print one JSON object')
   .action((options: Shared & { tasks: number; submitters: number; rounds: number }) =>
     measure(options, (system) => throughput(system, { ...options, json: options.json === true })),
+  );
+
+const partNames = (text: string): PartName[] => {
+  const names = text.split(',').map((name) => name.trim());
+  const isPart = (name: string): name is PartName => Object.hasOwn(PARTS, name);
+  if (!names.every(isPart)) throw new InvalidArgumentError(`a list, with commas, of ${Object.keys(PARTS).join(', ')}.`);
+  return names;
+};
+
+program
+  .command('all')
+  .description('every part in one run, beside Celery, Parsl, Dask and plain Temporal: a table, JSON and a chart')
+  .option('--parts <names>', 'only these parts', partNames, Object.keys(PARTS) as PartName[])
+  .option('--quick', 'fewer and smaller rounds: minutes instead of an hour')
+  .option('--results <dir>', 'folder of the results', RESULTS)
+  .option('--data-dir <dir>', 'data folder of the system to measure')
+  .action((options: Shared & { parts: PartName[]; quick?: boolean; results: string }) =>
+    measure(options, (system) => all(system, { parts: options.parts, isQuick: options.quick === true, folder: options.results })),
   );
 
 async function measure(options: Shared, work: (system: MeasuredSystem) => Promise<void>): Promise<void> {

@@ -5,16 +5,28 @@ import { join } from 'node:path';
 
 /** The system under test: the running system of the data folder, or a new one on private ports. */
 
-const REPOSITORY = join(__dirname, '..', '..');
+export const REPOSITORY = join(__dirname, '..', '..');
 const CONTROL = join(__dirname, '..', 'local', 'main.js');
+
+export interface Credentials {
+  clientId: string;
+  clientSecret: string;
+}
 
 export interface MeasuredSystem {
   apiUrl: string;
   temporalAddress: string;
   endpointId: string;
   endpointName: string;
-  clientId: string;
-  clientSecret: string;
+  /** Of the administrator. */
+  credentials: Credentials;
+  /** Of the service itself, with all rights on the broker. */
+  amqpUrl: string;
+  managementUrl: string;
+  /** The environment of the local agent, for further agents. */
+  agentEnv: Record<string, string>;
+  /** The processes of the system by name. They change when one is restarted. */
+  processes(): Map<string, number>;
   /** Shown beside the figures. */
   origin: string;
   /** Stops the system if the benchmark started it. */
@@ -28,13 +40,15 @@ interface SystemFile {
   api_url: string;
   temporal_address: string;
   identity_file: string;
+  env_files: Record<string, string>;
+  services: { name: string; pid: number | null }[];
   endpoint: { name: string; id: string | null } | null;
 }
 
 export function findSystem(dataDir: string | undefined): MeasuredSystem {
   const folder = dataDir ?? process.env.FUNCX_DATA_DIR ?? join(REPOSITORY, '.funcx-data');
   const running = readSystem(folder);
-  if (running) return describe(running, `the running system in ${folder}`, () => undefined);
+  if (running) return describe(folder, running, `the running system in ${folder}`, () => undefined);
   if (dataDir !== undefined)
     throw new Error(`No system runs in ${dataDir}; start it with "npm run up -- --data-dir ${dataDir}".`);
 
@@ -51,15 +65,17 @@ export function findSystem(dataDir: string | undefined): MeasuredSystem {
     spawnSync(process.execPath, [CONTROL, 'down', '--data-dir', own], { stdio: 'ignore' });
     throw new Error(`The system did not start; its logs are in ${join(own, 'logs')}.`);
   }
-  return describe(started, 'a system of its own', stop);
+  return describe(own, started, 'a system of its own', stop);
 }
 
 function readSystem(folder: string): SystemFile | undefined {
   const file = join(folder, 'run', 'state.json');
   if (!existsSync(file)) return undefined;
-  const state = JSON.parse(readFileSync(file, 'utf8')) as SystemFile;
+  const state = readJson<SystemFile>(file);
   return state.phase === 'ready' && isAlive(state.supervisor.pid) ? state : undefined;
 }
+
+const readJson = <T>(file: string): T => JSON.parse(readFileSync(file, 'utf8')) as T;
 
 function isAlive(pid: number): boolean {
   try {
@@ -70,17 +86,25 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function describe(state: SystemFile, origin: string, close: () => void): MeasuredSystem {
+function describe(folder: string, state: SystemFile, origin: string, close: () => void): MeasuredSystem {
   const { endpoint } = state;
   if (!endpoint?.id) throw new Error('The system has no local endpoint; start it without --no-endpoint.');
-  const identity = JSON.parse(readFileSync(state.identity_file, 'utf8')) as { client_id: string; client_secret: string };
+  const identity = readJson<{ client_id: string; client_secret: string }>(state.identity_file);
+  const environment = (name: string): Record<string, string> => readJson(state.env_files[name] ?? '');
+  const { AMQP_URL: amqpUrl = '', AMQP_MANAGEMENT_URL: managementUrl = '' } = environment('api');
   return {
     apiUrl: state.api_url,
     temporalAddress: state.temporal_address,
     endpointId: endpoint.id,
     endpointName: endpoint.name,
-    clientId: identity.client_id,
-    clientSecret: identity.client_secret,
+    credentials: { clientId: identity.client_id, clientSecret: identity.client_secret },
+    amqpUrl,
+    managementUrl,
+    agentEnv: environment('endpoint'),
+    processes() {
+      const services = readSystem(folder)?.services ?? [];
+      return new Map(services.flatMap(({ name, pid }) => (pid === null ? [] : [[name, pid] as const])));
+    },
     origin,
     close,
   };

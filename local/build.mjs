@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 
 const NO_ROOMS = new Set(['bin', 'coverage', 'deploy', 'dist', 'docs', 'examples', 'node_modules', 'test']);
 const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
-const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__']);
+const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__', 'results']);
 /** Not needed at run time beside the code. */
 const NOT_COPIED = /(\.ts|\.md|package\.json|tsconfig.*\.json)$/;
 

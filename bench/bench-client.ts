@@ -3,7 +3,7 @@ import { Agent, request } from 'node:http';
 
 import { connect, type Channel, type ChannelModel, type ConsumeMessage } from 'amqplib';
 
-import type { MeasuredSystem } from './system';
+import type { Credentials, MeasuredSystem } from './system';
 
 /**
  * A minimal client that uses public interfaces only: submits over HTTP, reads results from the task group's queue. So the
@@ -12,6 +12,10 @@ import type { MeasuredSystem } from './system';
 
 const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 const JSON_RESULTS = 'globus_compute_sdk.serialize.JSONData';
+/** Functions that the benchmarks call. */
+export const NOOP = 'def noop():\n    return None\n';
+export const ECHO = 'def echo(value):\n    return value\n';
+
 const FRAME_HEADER_BYTES = 1;
 const PREFETCH = 5_000;
 
@@ -30,10 +34,14 @@ export class BenchClient {
   #queueName = '';
   #model: ChannelModel | undefined;
 
-  private constructor(private readonly system: MeasuredSystem) {}
+  private constructor(
+    private readonly system: MeasuredSystem,
+    private readonly credentials: Credentials,
+  ) {}
 
-  static async connect(system: MeasuredSystem): Promise<BenchClient> {
-    const client = new BenchClient(system);
+  /** With a task group of its own. The default identity is the system's administrator. */
+  static async connect(system: MeasuredSystem, credentials: Credentials = system.credentials): Promise<BenchClient> {
+    const client = new BenchClient(system, credentials);
     await client.#authenticate();
     await client.#connectBroker();
     return client;
@@ -45,16 +53,38 @@ export class BenchClient {
     return ((await this.#json('POST', '/v3/functions', body)) as { function_uuid: string }).function_uuid;
   }
 
-  /** Submits calls without arguments. Resolves to one promise per result, in task order. */
-  async submit(functionId: string, count: number): Promise<Promise<ResultFrame>[]> {
-    const accepted = (await this.#json('POST', `/v3/endpoints/${this.system.endpointId}/submit`, {
+  /** Submits calls with these JSON arguments. Resolves to one promise per result, in task order. */
+  async submit(
+    functionId: string,
+    count: number,
+    { endpointId = this.system.endpointId, args = [] }: { endpointId?: string; args?: readonly unknown[] } = {},
+  ): Promise<Promise<ResultFrame>[]> {
+    const payload = packArguments(args);
+    const accepted = (await this.#json('POST', `/v3/endpoints/${endpointId}/submit`, {
       create_queue: true,
       task_group_id: this.groupId,
-      tasks: { [functionId]: Array.from({ length: count }, () => NO_ARGUMENTS) },
+      tasks: { [functionId]: Array.from({ length: count }, () => payload) },
       result_serializers: [JSON_RESULTS],
       user_runtime: {},
     })) as { tasks: Record<string, string[]> };
     return (accepted.tasks[functionId] ?? []).map((id) => this.#resultOf(id));
+  }
+
+  /** Creates an identity. Only administrators may. */
+  async createIdentity(name: string): Promise<Credentials> {
+    const made = (await this.#json('POST', '/v1/identities', { name, is_admin: false })) as {
+      client_id: string;
+      client_secret: string;
+    };
+    return { clientId: made.client_id, clientSecret: made.client_secret };
+  }
+
+  async isOnline(endpointId: string): Promise<boolean> {
+    return ((await this.#json('GET', `/v2/endpoints/${endpointId}/status`)) as { status: string }).status === 'online';
+  }
+
+  async deleteEndpoint(endpointId: string): Promise<void> {
+    await this.#send('DELETE', `/v2/endpoints/${endpointId}`, undefined);
   }
 
   /** Reads counters of the API's metrics by line, such as `funcx_workflow_starts_total{eager="true"}`. */
@@ -78,7 +108,7 @@ export class BenchClient {
   }
 
   async #authenticate(): Promise<void> {
-    const { clientId, clientSecret } = this.system;
+    const { clientId, clientSecret } = this.credentials;
     const form = new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE });
     const answer = await fetch(`${this.system.apiUrl}/v2/oauth2/token`, {
       method: 'POST',
@@ -99,8 +129,8 @@ export class BenchClient {
   }
 
   /** Creates the group's queue by a first call and starts to consume it. */
-  async warmUp(functionId: string): Promise<void> {
-    const first = await this.submit(functionId, 1);
+  async warmUp(functionId: string, options: { endpointId?: string } = {}): Promise<void> {
+    const first = await this.submit(functionId, 1, options);
     await this.#consume();
     await Promise.all(first);
   }
@@ -165,4 +195,7 @@ interface ResultConnection {
 }
 
 /** Positional, then keyword arguments, each a packed JSON buffer: length, newline, identifier, newline, body. */
-const NO_ARGUMENTS = '5\n11\n[]5\n11\n{}';
+function packArguments(args: readonly unknown[]): string {
+  const body = `11\n${JSON.stringify(args)}`;
+  return `${body.length}\n${body}5\n11\n{}`;
+}

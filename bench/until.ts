@@ -1,0 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+const DEADLINE_MS = 120_000;
+const INTERVAL_MS = 100;
+
+/** Resolves once the condition holds; rejects with the given words after the deadline. */
+export async function until(what: string, holds: () => Promise<boolean>, deadlineMs = DEADLINE_MS): Promise<void> {
+  const end = Date.now() + deadlineMs;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`not within ${deadlineMs / 1_000} s: ${what}`);
+    await delay(INTERVAL_MS);
+  }
+}
