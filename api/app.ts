@@ -19,6 +19,7 @@ import { secureResponses } from './middleware/secure-responses';
 import { assignRequestId, requestIdOf } from './middleware/request-id';
 import { measureRequests } from './middleware/measure-requests';
 import { openApiRoute } from './openapi';
+import { requireTokenScope } from './rights';
 import { ANSWERED, type Route, type RouteAccess } from './route';
 import { serviceRoutes } from './service-routes';
 import { v1Routes } from './v1/routes';
@@ -50,7 +51,7 @@ export function createApp(deps: ApiDeps): Express {
     'attempt-token': [], // The token is for one attempt; `authorize` of the route checks it.
     user: [authenticate(deps.identities), refuseAgents()],
     agent: [authenticate(deps.identities)],
-    admin: [authenticate(deps.identities), requireAdmin()],
+    admin: [authenticate(deps.identities), requireAdmin()], // of an API token, one with the scope `admin`
   };
   const limits: BodyLimits = {
     requestBytes: deps.config.FUNCX_MAX_REQUEST_BYTES,
@@ -75,10 +76,11 @@ export function createApp(deps: ApiDeps): Express {
   return app;
 }
 
-/** Routes of Globus Flows check the scope themselves, because they report a missing one in their own format. */
-function scopeOf({ access, wire, resourceServers }: Route): RequestHandler[] {
-  const hasIdentity = access === 'user' || access === 'agent' || access === 'admin';
-  return hasIdentity && wire !== 'flows' ? [requireScope(resourceServers)] : [];
+/** Routes of Globus Flows check the resource server themselves, because they report a wrong one in their own format. */
+function scopeOf(route: Route): RequestHandler[] {
+  const { access, wire, resourceServers } = route;
+  if (access === 'open' || access === 'attempt-token') return [];
+  return wire === 'flows' ? [requireTokenScope(route)] : [requireScope(resourceServers), requireTokenScope(route)];
 }
 
 function authorize(route: Route): RequestHandler {

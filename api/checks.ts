@@ -5,34 +5,69 @@ import { findEndpoint, type EndpointRow } from '../platform/store/endpoints';
 import { findFunction, type FunctionRow } from '../platform/store/functions';
 import { findGroup } from '../platform/store/groups';
 
-/** Functions that find an object and check access to it, or throw the error for the caller. */
+/**
+ * Functions that find an object and check access to it, or throw the error for the caller. What the caller cannot see gets the
+ * error of what does not exist, word for word.
+ *
+ * Routes under `/v1` name `view` as the first action: then an ID of somebody else gets 404. The wires of released clients
+ * answer 403 to `use`.
+ */
 
-export async function requireFunction(db: Database, identity: Identity, action: Action, id: string): Promise<FunctionRow> {
+export async function requireFunction(
+  db: Database,
+  identity: Identity,
+  actions: Action | readonly Action[],
+  id: string,
+): Promise<FunctionRow> {
   const row = await findFunction(db, id);
-  const subject = { kind: 'function', ids: [id] } as const;
-  if (!row) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${id} does not exist; register it first`, { subject });
-  const decision = decide(identity, action, { kind: 'function', ...row });
-  if (decision !== 'allow') throw new TerminalError(decision.deny, denial('function', id, action), { subject });
+  if (!row) throw unknownFunction(id);
+  for (const action of [actions].flat()) {
+    const decision = decide(identity, action, { kind: 'function', ...row });
+    if (decision === 'allow') continue;
+    if (decision.deny === 'FUNCTION_NOT_FOUND') throw unknownFunction(id);
+    throw new TerminalError(decision.deny, denial('function', id, action), { subject: { kind: 'function', ids: [id] } });
+  }
   return row;
 }
 
-export async function requireEndpoint(db: Database, identity: Identity, action: Action, id: string): Promise<EndpointRow> {
-  return checkEndpoint(identity, action, id, await findEndpoint(db, id));
+export async function requireEndpoint(
+  db: Database,
+  identity: Identity,
+  actions: Action | readonly Action[],
+  id: string,
+): Promise<EndpointRow> {
+  return checkEndpoint(identity, actions, id, await findEndpoint(db, id));
 }
 
-export function checkEndpoint(identity: Identity, action: Action, id: string, row: EndpointRow | undefined): EndpointRow {
+export function checkEndpoint(
+  identity: Identity,
+  actions: Action | readonly Action[],
+  id: string,
+  row: EndpointRow | undefined,
+): EndpointRow {
   if (!row) throw unknownEndpoint(id);
-  const decision = decide(identity, action, { ...row, kind: 'endpoint' });
-  if (decision !== 'allow') {
+  for (const action of [actions].flat()) {
+    const decision = decide(identity, action, { ...row, kind: 'endpoint' });
+    if (decision === 'allow') continue;
+    if (decision.deny === 'ENDPOINT_NOT_FOUND') throw unknownEndpoint(id);
     throw new TerminalError(decision.deny, denial('endpoint', id, action), { subject: { kind: 'endpoint', ids: [id] } });
   }
   return row;
 }
 
+const unknownFunction = (id: string): TerminalError =>
+  new TerminalError(
+    'FUNCTION_NOT_FOUND',
+    `function ${id} does not exist, or is not shared with you; register it first, or ask its owner`,
+    { subject: { kind: 'function', ids: [id] } },
+  );
+
 export const unknownEndpoint = (id: string): TerminalError =>
-  new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${id} does not exist or was deleted; check the ID`, {
-    subject: { kind: 'endpoint', ids: [id] },
-  });
+  new TerminalError(
+    'ENDPOINT_NOT_FOUND',
+    `endpoint ${id} does not exist, was deleted or is not shared with you; check the ID, or ask its owner`,
+    { subject: { kind: 'endpoint', ids: [id] } },
+  );
 
 export const NO_CONTAINERS = 'this service has no containers; install what the function needs on the machine of its endpoint';
 
@@ -41,12 +76,19 @@ export const unknownContainer = (id: string): TerminalError =>
     subject: { kind: 'container', ids: [id] },
   });
 
-/** To share something with a group, the identity must own the group or be a member. */
-export async function requireGroup(db: Database, identity: Identity, id: string): Promise<void> {
+/**
+ * To share something with a group, the identity must own the group or be a member. `deny`: the error for a group of others;
+ * under `/v1`, the one for a group that does not exist.
+ */
+export async function requireGroup(
+  db: Database,
+  identity: Identity,
+  id: string,
+  deny: 'NOT_FOUND' | 'FORBIDDEN' = 'NOT_FOUND',
+): Promise<void> {
   if (identity.groups.has(id)) return;
   const group = await findGroup(db, id);
-  if (!group) throw new TerminalError('NOT_FOUND', `group ${id} does not exist`);
-  if (group.ownerId !== identity.id) {
-    throw new TerminalError('FORBIDDEN', `you are not a member of group ${group.id}; ask its owner to add you`);
-  }
+  if (group?.ownerId === identity.id) return;
+  const code = group ? deny : 'NOT_FOUND';
+  throw new TerminalError(code, `group ${id} does not exist, or you are not a member; ask its owner to add you`);
 }

@@ -1,25 +1,41 @@
+import type { Identity, TokenOfIdentity } from '../platform/access';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 
-/** Ends the open streams of identities that were revoked, also where another process revoked them. */
+/** Ends the open streams of identities and API tokens that were revoked or expired, also where another process revoked them. */
 export interface RevocationWatch {
-  /** Calls `end` once the identity is revoked. Returns the function that stops watching. */
-  watch(identityId: string, end: () => void): () => void;
+  /** Calls `end` once the identity, or its token if the token can end streams, is revoked. Returns the function that stops watching. */
+  watch(identity: Pick<Identity, 'id' | 'token'>, end: () => void): () => void;
   close(): void;
+}
+
+interface Stream extends Pick<Identity, 'id' | 'token'> {
+  end: () => void;
 }
 
 /** A stream ends within 5 s of the revocation. */
 const POLL_INTERVAL_MS = 2_000;
 
-export function createRevocationWatch(identities: Pick<Identities, 'findMany'>, log: Logger): RevocationWatch {
-  const watched = new Map<string, Set<() => void>>();
+export function createRevocationWatch(
+  identities: Pick<Identities, 'findMany' | 'findTokens'>,
+  log: Logger,
+  now: () => number = Date.now,
+): RevocationWatch {
+  const streams = new Set<Stream>();
   let timer: NodeJS.Timeout | undefined;
 
   async function poll(): Promise<void> {
     try {
-      const rows = await identities.findMany([...watched.keys()]);
+      const open = [...streams]; // those that begin during the query are for the next time
+      const [rows, valid] = await Promise.all([
+        identities.findMany([...new Set(open.map(({ id }) => id))]),
+        identities.findTokens([...new Set(open.flatMap(({ token }) => token?.id ?? []))]),
+      ]);
       const active = new Set(rows.filter(({ revokedAt }) => revokedAt === null).map(({ id }) => id));
-      for (const [id, ends] of [...watched]) if (!active.has(id)) for (const end of [...ends]) end();
+      const tokens = new Set(valid);
+      const isGone = (token: TokenOfIdentity): boolean =>
+        token.expiresAtMs <= now() || (token.id !== undefined && !tokens.has(token.id));
+      for (const { id, token, end } of open) if (!active.has(id) || (token && isGone(token))) end();
     } catch (error) {
       log.warn({ err: error }, 'could not check whether identities with open streams were revoked; trying again');
     }
@@ -28,22 +44,19 @@ export function createRevocationWatch(identities: Pick<Identities, 'findMany'>, 
   }
 
   function schedule(): void {
-    if (watched.size > 0) timer ??= setTimeout(() => void poll(), POLL_INTERVAL_MS);
+    if (streams.size > 0) timer ??= setTimeout(() => void poll(), POLL_INTERVAL_MS);
   }
 
   return {
-    watch(identityId, end) {
-      const ends = watched.get(identityId) ?? new Set();
-      watched.set(identityId, ends.add(end));
+    watch({ id, token }, end) {
+      const stream = { id, token, end };
+      streams.add(stream);
       schedule();
-      return () => {
-        ends.delete(end);
-        if (ends.size === 0 && watched.get(identityId) === ends) watched.delete(identityId);
-      };
+      return () => streams.delete(stream);
     },
     close() {
       clearTimeout(timer);
-      watched.clear();
+      streams.clear();
     },
   };
 }

@@ -25,6 +25,7 @@ import { addScheduleCommands } from './schedule';
 import { addSubmissionCommands } from './submission';
 import { addTaskCommands } from './task';
 import { addLogsCommand } from './task-output';
+import { addTokenCommands } from './token';
 import { addWatchCommand } from './watch';
 
 /** The whole command line. */
@@ -57,6 +58,7 @@ last two), else to the one of "funcx login", else to the system in the data fold
   addWatchCommand(program);
   addPipelineCommands(program);
   addIdentityCommands(program);
+  addTokenCommands(program);
   addGroupCommands(program);
   addDeadLetterCommands(program);
   addLimitCommands(program);

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../contracts/errors';
+import type { TokenScope } from '../contracts/http/tokens';
 
 /** Decides who may do what. Everything that is not allowed here is denied. */
 
@@ -12,9 +13,18 @@ export interface Identity {
   agentOf?: { endpointId: string; ownerId: string; mayBePublic: boolean };
   /** The resource server that the access token is for. */
   resourceServer?: string;
+  /** Set for tokens that end the streams that they opened: API tokens, and those of an OpenID Connect provider. */
+  token?: TokenOfIdentity;
 }
 
-/** What tokens of an OpenID Connect provider are for: its audience already names this service. */
+export interface TokenOfIdentity {
+  expiresAtMs: number;
+  /** Id and scopes of an API token. Without scopes, the token may be used for everything. */
+  id?: string;
+  scopes?: ReadonlySet<TokenScope>;
+}
+
+/** What API tokens are for, and tokens of an OpenID Connect provider, whose audience already names this service. */
 export const EVERY_RESOURCE_SERVER = '*';
 
 export const isTokenFor = ({ resourceServer }: Identity, ...servers: readonly string[]): boolean =>

@@ -10,13 +10,16 @@ import type { Database } from './store/database';
  */
 
 export interface BrokerUsers {
+  // `tokenId` is the API token whose bearer asks: the user ends with the token.
   /** Creates a user for an agent's queues and deletes earlier users of the endpoint. Returns the broker address. */
-  renewAgent(endpointId: string, ownerId: string): Promise<string>;
+  renewAgent(endpointId: string, ownerId: string, tokenId?: string): Promise<string>;
   revokeEndpoint(endpointId: string): Promise<void>;
   /** The broker address with which an identity reads the queues of its task groups. Stays the same for some hours. */
-  resultsUrl(ownerId: string): Promise<string>;
+  resultsUrl(ownerId: string, tokenId?: string): Promise<string>;
   revokeOwner(ownerId: string): Promise<void>;
-  /** Deletes expired users that are not connected. Returns their number. */
+  /** Deletes the users that were made for the bearer of an API token, and with them their connections. */
+  revokeToken(tokenId: string): Promise<void>;
+  /** Deletes users of API tokens that ended, and expired users that are not connected. Returns their number. */
   sweepExpired(): Promise<number>;
 }
 
@@ -48,12 +51,13 @@ export function createBrokerUsers(
     purpose: string,
     ownerId: string,
     endpointQueueId: string | null,
+    tokenId: string | undefined,
     lifetimeS?: number,
   ): Promise<void> {
     await db.query(
-      `insert into broker_users (name, purpose, owner_id, endpoint_queue_id, expires_at)
-       values ($1, $2, $3, $4, now() + $5::double precision * interval '1 second')`,
-      [name, purpose, ownerId, endpointQueueId, lifetimeS ?? null],
+      `insert into broker_users (name, purpose, owner_id, endpoint_queue_id, expires_at, token_id)
+       values ($1, $2, $3, $4, now() + $5::double precision * interval '1 second', $6)`,
+      [name, purpose, ownerId, endpointQueueId, lifetimeS ?? null, tokenId ?? null],
     );
   }
 
@@ -67,9 +71,9 @@ export function createBrokerUsers(
     return names.length;
   }
 
-  async function mintResults(ownerId: string): Promise<ResultsUser> {
+  async function mintResults(ownerId: string, tokenId: string | undefined): Promise<ResultsUser> {
     const name = makeUserName('results', ownerId);
-    await recordUser(name, 'results', ownerId, null, RESULTS_LIFETIME_MS / 1000 + RESULTS_GRACE_S);
+    await recordUser(name, 'results', ownerId, null, tokenId, RESULTS_LIFETIME_MS / 1000 + RESULTS_GRACE_S);
     const minted = await admin.mint({ name, write: '^$', read: `^${escapePattern(groupQueuePrefix(ownerId))}[0-9a-f-]+$` });
     return { name, url: withCredentials(publicUrl, minted), createdAtMs: now(), checkedAtMs: now() };
   }
@@ -82,9 +86,9 @@ export function createBrokerUsers(
   }
 
   return {
-    async renewAgent(endpointId, ownerId) {
+    async renewAgent(endpointId, ownerId, tokenId) {
       const name = makeUserName('agent', endpointId);
-      await recordUser(name, 'agent', ownerId, endpointId);
+      await recordUser(name, 'agent', ownerId, endpointId, tokenId);
       const minted = await admin.mint({
         name,
         write: exactly(EXCHANGE.results, EXCHANGE.status),
@@ -106,15 +110,16 @@ export function createBrokerUsers(
       await revokeWhere('endpoint_queue_id in (select id from endpoint_queues where endpoint_id = $1)', [endpointId]);
     },
 
-    async resultsUrl(ownerId) {
-      const known = resultsUsers.get(ownerId);
+    async resultsUrl(ownerId, tokenId) {
+      const bearer = tokenId ?? ownerId;
+      const known = resultsUsers.get(bearer);
       if (known && (await isUsable(await known))) return (await known).url;
       // Concurrent callers share one creation.
-      const current = resultsUsers.get(ownerId);
-      const making = current !== undefined && current !== known ? current : mintResults(ownerId);
-      resultsUsers.set(ownerId, making);
+      const current = resultsUsers.get(bearer);
+      const making = current !== undefined && current !== known ? current : mintResults(ownerId, tokenId);
+      resultsUsers.set(bearer, making);
       making.catch(() => {
-        if (resultsUsers.get(ownerId) === making) resultsUsers.delete(ownerId);
+        if (resultsUsers.get(bearer) === making) resultsUsers.delete(bearer);
       });
       return (await making).url;
     },
@@ -124,13 +129,22 @@ export function createBrokerUsers(
       await revokeWhere('owner_id = $1', [ownerId]);
     },
 
+    async revokeToken(tokenId) {
+      resultsUsers.delete(tokenId);
+      await revokeWhere('token_id = $1', [tokenId]);
+    },
+
     async sweepExpired() {
+      const ended = await revokeWhere(
+        `token_id is not null and not exists (select from access_tokens t where t.id = token_id and t.expires_at > now())`,
+        [],
+      );
       const { rows } = await db.query<{ name: string }>('select name from broker_users where expires_at < now() limit 1000');
-      if (rows.length === 0) return 0;
+      if (rows.length === 0) return ended;
       // Deleting a user closes its connections, so users that are connected stay.
       const connected = await admin.listConnectedUsers();
       const idle = rows.map((row) => row.name).filter((name) => !connected.has(name));
-      return revokeWhere('name = any ($1)', [idle]);
+      return ended + (await revokeWhere('name = any ($1)', [idle]));
     },
   };
 }

@@ -86,6 +86,7 @@ export const configSchema = z.object({
   FUNCX_MAX_STORED_BYTES: positive.default(20 * 1024 ** 3),
   /** Connections to the results WebSocket of one process. */
   FUNCX_MAX_RESULT_SOCKETS: z.coerce.number().int().min(1).default(200),
+  FUNCX_MAX_API_TOKENS: z.coerce.number().int().min(1).default(100),
   /** AMQP connections of one broker user; ten times as many channels. */
   FUNCX_MAX_AMQP_CONNECTIONS: z.coerce.number().int().min(10).default(200),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),

@@ -4,10 +4,12 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 
 import { TerminalError } from '../contracts/errors';
+import type { TokenScope } from '../contracts/http/tokens';
 import { EVERY_RESOURCE_SERVER, type Identity } from './access';
 import type { ProviderUser } from './oidc/claims';
 import type { IdentityProvider } from './oidc/provider';
 import { createSecretVerifier, hashSecret, hashToken, makeAccessToken, makeSecret } from './secrets';
+import { listValidTokens, recordTokenUse } from './store/api-tokens';
 import type { Database } from './store/database';
 import { ensureProviderIdentity, type ProviderIdentity } from './store/provider-identities';
 
@@ -66,6 +68,8 @@ export interface Identities {
   /** By name or id. */
   find(nameOrId: string): Promise<IdentityRow | undefined>;
   findMany(ids: readonly string[]): Promise<IdentityRow[]>;
+  /** Which of these API tokens are valid, by ID. */
+  findTokens(ids: readonly string[]): Promise<string[]>;
   /** Invalidates the identity's secret and tokens. */
   revoke(id: string): Promise<void>;
   /** The identity, if id and secret match. */
@@ -116,6 +120,8 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
       isAdmin: boolean;
       expiresAt: Date;
       server: string;
+      tokenId: string | null;
+      scope: string;
       groups: string[];
       agentEndpointId: string | null;
       agentOwnerId: string | null;
@@ -123,10 +129,11 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
     }>({
       name: 'read-token',
       text: `select i.id, i.name, i.is_admin as "isAdmin", t.expires_at as "expiresAt", t.resource_server as server,
+                    t.id as "tokenId", t.scope,
                     i.agent_endpoint_id as "agentEndpointId", i.agent_owner_id as "agentOwnerId", i.agent_may_be_public as "mayBePublic",
                     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups
                from access_tokens t join identities i on i.id = t.identity_id
-              where t.hash = $1 and t.kind = 'access' and t.expires_at > now() and i.revoked_at is null
+              where t.hash = $1 and t.kind in ('access', 'api') and t.expires_at > now() and i.revoked_at is null
                 and not exists (select from identities o where o.id = i.agent_owner_id and o.revoked_at is not null)`,
       values: [hash],
     });
@@ -138,13 +145,25 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
         ? undefined
         : { endpointId: agentEndpointId, ownerId: agentOwnerId, mayBePublic };
     const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer, agentOf };
-    return { identity, expiresAtMs: row.expiresAt.getTime(), readAtMs: now() };
+    const expiresAtMs = row.expiresAt.getTime();
+    if (row.tokenId === null) return { identity, expiresAtMs, readAtMs: now() };
+    const token = { id: row.tokenId, expiresAtMs, scopes: new Set(row.scope.split(' ') as TokenScope[]) };
+    await recordTokenUse(db, token.id);
+    // A token without the scope `admin` is not one of an administrator, whatever is decided for it.
+    return { identity: { ...identity, token, isAdmin: isAdmin && token.scopes.has('admin') }, expiresAtMs, readAtMs: now() };
   }
 
   async function readProviderToken(issuedBy: IdentityProvider, token: string): Promise<Cached> {
     const { user, expiresAtMs } = await issuedBy.userOfToken(token);
     const { id, name, isAdmin, groups } = await identityOfUser(user);
-    const identity = { id, name, isAdmin, groups: new Set(groups), resourceServer: EVERY_RESOURCE_SERVER };
+    const identity = {
+      id,
+      name,
+      isAdmin,
+      groups: new Set(groups),
+      resourceServer: EVERY_RESOURCE_SERVER,
+      token: { expiresAtMs },
+    };
     return { identity, expiresAtMs, readAtMs: now() };
   }
 
@@ -224,6 +243,8 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
       const { rows } = await db.query<IdentityRow>(`select ${COLUMNS} from identities where id = any ($1)`, [ids]);
       return rows;
     },
+
+    findTokens: (ids) => listValidTokens(db, ids),
 
     async revoke(id) {
       await db.query(

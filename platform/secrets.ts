@@ -1,6 +1,6 @@
 import { createHash, createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 
-/** Client secrets and access tokens. Both are stored as hashes only. */
+/** Client secrets, access tokens and API tokens. All are stored as hashes only. */
 
 const COST = 16_384;
 const BLOCK_SIZE = 8;
@@ -10,6 +10,8 @@ const MAX_REMEMBERED = 10_000;
 
 export const makeSecret = (): string => randomBytes(32).toString('base64url');
 export const makeAccessToken = (): string => `fx_${randomBytes(32).toString('base64url')}`;
+export const makeApiToken = (): string => `fxt_${randomBytes(32).toString('base64url')}`;
+/** A fast hash is enough: 256 random bits cannot be guessed. Secrets that people may choose have scrypt, below. */
 export const hashToken = (token: string): Buffer => createHash('sha256').update(token).digest();
 
 function derive(secret: string, salt: Buffer, cost: number): Promise<Buffer> {

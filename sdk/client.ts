@@ -32,6 +32,13 @@ import {
   taskStateSchema,
   retryResponseSchema,
 } from '../contracts/http/v1';
+import {
+  createdTokenSchema,
+  tokenListSchema,
+  type CreatedToken,
+  type TokenDocument,
+  type TokenScope,
+} from '../contracts/http/tokens';
 import { isEndState, type SubmissionState, type TaskState as TaskStateName } from '../contracts/states';
 import { JSON_RESULT_SERIALIZER, packJsonArguments } from '../contracts/packing';
 
@@ -119,7 +126,7 @@ export class Client {
   readonly integers: 'refuse' | 'bigint';
   readonly #http: ServiceHttp;
 
-  /** Missing options come from FUNCX_API_URL, FUNCX_CLIENT_ID, FUNCX_CLIENT_SECRET and FUNCX_CA. */
+  /** Missing options come from FUNCX_API_URL, FUNCX_TOKEN, FUNCX_CLIENT_ID, FUNCX_CLIENT_SECRET and FUNCX_CA. */
   constructor(options: ClientOptions = {}) {
     const resolved = resolveOptions(options);
     this.integers = resolved.integers;
@@ -380,6 +387,23 @@ export class Client {
   async revokeIdentity(nameOrId: string): Promise<string> {
     const answer = await this.request({ method: 'DELETE', path: `/v1/identities/${encodeURIComponent(nameOrId)}` });
     return (answer as { client_id: string }).client_id;
+  }
+
+  /** Creates an API token. Only this answer contains it. `expiresInS`: seconds, 30 days by default. */
+  async createToken(name: string, scopes: readonly TokenScope[], expiresInS?: number): Promise<CreatedToken> {
+    const body = { name, scopes, ...(expiresInS === undefined ? {} : { expires_in: expiresInS }) };
+    return this.#ask({ method: 'POST', path: '/v1/tokens', body }, createdTokenSchema);
+  }
+
+  /** Lists your API tokens; administrators may name another identity. */
+  async tokens(identity?: string): Promise<TokenDocument[]> {
+    return (await this.#get('/v1/tokens', tokenListSchema, { identity })).tokens;
+  }
+
+  /** Revokes an API token by name or ID, and returns its ID. Administrators may name another identity. */
+  async revokeToken(nameOrId: string, identity?: string): Promise<string> {
+    const path = `/v1/tokens/${encodeURIComponent(nameOrId)}`;
+    return ((await this.request({ method: 'DELETE', path, query: { identity } })) as { token_id: string }).token_id;
   }
 
   /** How much of everything you may have, and how much you have. */

@@ -112,7 +112,7 @@ async function registerAgent(
   if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
 
   await deps.queues.declare(id); // The agent declares the queues passively, so they must exist.
-  const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id), deps.brokerAuthority);
+  const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id), deps.brokerAuthority);
   deps.log.info({ endpointId: id, kind: KIND, version: metadata.endpoint_version }, 'agent registered');
   return {
     endpoint_id: id,

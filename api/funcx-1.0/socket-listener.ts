@@ -77,7 +77,9 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   void identity
     .then((who) => {
       if (!who || socket.readyState !== socket.OPEN) return;
-      unwatch = deps.revocations.watch(who.id, () => fail('Your identity was revoked. Ask an administrator of the service.'));
+      unwatch = deps.revocations.watch(who, () =>
+        fail('Your identity or its token was revoked, or the token has expired. Log in again, or ask an administrator.'),
+      );
     })
     .catch(() => undefined); // The first message reports the failure.
 

@@ -35,7 +35,7 @@ export function functionRoutes({ db, config, quotas }: ApiDeps): Route[] {
           : packBuffer(SOURCE_BUFFER[body.language], `${body.function_name}:${body.function_code}`);
         requirePacked(code, config.FUNCX_MAX_BODY_CHARS, `the code of function ${body.function_name}`);
         if (body.container_uuid) throw unknownContainer(body.container_uuid);
-        if (body.group) await requireGroup(db, identity, body.group);
+        if (body.group) await requireGroup(db, identity, body.group, 'FORBIDDEN');
         await quotas.requireRoomForFunction(identity.id, Buffer.from(code));
         const id = randomUUID();
         await insertFunction(db, {

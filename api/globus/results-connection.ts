@@ -15,7 +15,7 @@ export function resultsConnectionRoutes({ brokerUsers, brokerAuthority }: ApiDep
       query: resultConnectionQuerySchema,
       response: resultConnectionSchema,
       handle: async ({ identity, query }) => {
-        const url = await brokerUsers.resultsUrl(identity.id);
+        const url = await brokerUsers.resultsUrl(identity.id, identity.token?.id);
         const prefix = { queue_prefix: groupQueuePrefix(identity.id) };
         if (query.client === 'funcx') {
           return { ...prefix, connection_url: url, ...(brokerAuthority === undefined ? {} : { ca: brokerAuthority }) };

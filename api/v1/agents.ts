@@ -95,7 +95,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
 
   await deps.queues.declare(id);
-  const url = await deps.brokerUsers.renewAgent(id, identity.id);
+  const url = await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id);
   deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'agent registered');
   return {
     endpoint_id: id,

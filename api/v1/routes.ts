@@ -14,12 +14,14 @@ import { scheduleRoutes } from './schedules';
 import { submissionRoutes } from './submissions';
 import { taskGroupRoutes } from './task-groups';
 import { taskRoutes } from './tasks';
+import { tokenRoutes } from './tokens';
 
 /** Routes of our own interface. */
 export const v1Routes = (deps: ApiDeps): Route[] => [
   ...agentRoutes(deps),
   ...enrolmentRoutes(deps),
   ...identityRoutes(deps),
+  ...tokenRoutes(deps),
   ...groupRoutes(deps),
   functionListRoute(deps),
   endpointStateRoute(deps),

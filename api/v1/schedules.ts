@@ -55,8 +55,8 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
       await asV1Errors(async () => checkInput(flow.inputSchema, target.input));
       return { flowId: flow.id, ownsFlow: false, input: target.input };
     }
-    const fn = await requireFunction(db, identity, 'use', target.function);
-    const endpoint = await requireEndpoint(db, identity, 'use', target.endpoint);
+    const fn = await requireFunction(db, identity, ['view', 'use'], target.function);
+    const endpoint = await requireEndpoint(db, identity, ['view', 'use'], target.endpoint);
     const id = randomUUID();
     await insertFlow(db, {
       ...NOT_SHARED,

@@ -13,6 +13,7 @@ import {
   taskListSchema,
   tasksQuerySchema,
 } from '../../contracts/http/v1';
+import type { Identity } from '../../platform/access';
 import { listGroupSubmissionIds } from '../../platform/store/task-list';
 import { listGroupResults } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
@@ -42,7 +43,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
         const { after, limit, wait_s } = request.query;
         const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
         if (group.lastSeq <= after) {
-          const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity.id, end));
+          const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity, end));
           await groupWatch.waitFor(group.id, after, wait_s * 1000, closed.signal);
           closed.release();
         }
@@ -61,7 +62,7 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
       handle: async (request) => {
         const group = await requireTaskGroup(db, request.identity, idParameter(request, 'id', 'GROUP_NOT_FOUND'));
         const last = Number(request.req.headers['last-event-id'] ?? request.query.after ?? 0);
-        await streamEvents(deps, request.identity.id, request.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
+        await streamEvents(deps, request.identity, request.res, group.id, Number.isSafeInteger(last) && last > 0 ? last : 0);
         return ANSWERED;
       },
     }),
@@ -105,12 +106,12 @@ export function taskGroupRoutes(deps: ApiDeps): Route[] {
 
 async function streamEvents(
   { db, groupWatch, stopping, revocations }: ApiDeps,
-  identityId: string,
+  identity: Identity,
   res: Response,
   groupId: string,
   after: number,
 ): Promise<void> {
-  const closed = untilClosed(res, stopping, (end) => revocations.watch(identityId, end));
+  const closed = untilClosed(res, stopping, (end) => revocations.watch(identity, end));
   const { signal } = closed;
   res.writeHead(200, {
     'content-type': 'text/event-stream; charset=utf-8',

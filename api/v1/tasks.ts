@@ -124,7 +124,7 @@ async function waitForAnswer(
   waitMs: number,
 ): Promise<TaskRow> {
   const deadlineMs = Date.now() + waitMs;
-  const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity.id, end));
+  const closed = untilClosed(request.res, stopping, (end) => revocations.watch(request.identity, end));
   let row = first;
   while (!isEndState(row.state) && Date.now() < deadlineMs && !closed.signal.aborted) {
     // Read the cursor before the task, so that an answer that arrives in between moves the cursor and ends the wait.

@@ -78,6 +78,7 @@ function fakeIdentities(people: readonly Identity[]): Identities {
     list: unused,
     find: unused,
     findMany: unused,
+    findTokens: unused,
     revoke: unused,
     issueTokens: async (_id, wanted) => wanted.map((one, index) => ({ ...one, token: `fx_${index}` })),
     revokeToken: unused,
@@ -135,6 +136,7 @@ export async function startApi(options: {
       revokeEndpoint: async () => undefined,
       resultsUrl: async (ownerId) => `amqps://results-${ownerId}:secret@broker/funcx`,
       revokeOwner: async () => undefined,
+      revokeToken: async () => undefined,
       sweepExpired: async () => 0,
     },
     stockQueues: {

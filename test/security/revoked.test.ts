@@ -22,7 +22,7 @@ function fakeRevocation() {
   let revokedAt: Date | null = null;
   const findMany: Identities['findMany'] = async (ids) =>
     ids.map((id): IdentityRow => ({ id, name: 'alice', isAdmin: false, createdAt: new Date(), revokedAt, issuer: null }));
-  return { watch: createRevocationWatch({ findMany }, log), revoke: () => (revokedAt = new Date()) };
+  return { watch: createRevocationWatch({ findMany, findTokens: async () => [] }, log), revoke: () => (revokedAt = new Date()) };
 }
 
 test('server-sent events end within 5 s of the revocation', async () => {

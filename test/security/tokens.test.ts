@@ -1,4 +1,8 @@
+import crypto from 'node:crypto';
+
 import { createGuessLimit } from '../../api/auth/guess-limit';
+import { createIdentities } from '../../platform/identities';
+import { hashSecret } from '../../platform/secrets';
 import { FakeDatabase, person, startApi, type ApiHarness } from '../helpers/api-harness';
 
 /** Tokens of another service, guessed secrets, and the page on which users log in. */
@@ -69,6 +73,30 @@ describe('guesses of a secret', () => {
     for (let index = 0; index < 100; index++) limit.failed('10.0.0.1', `identity ${index}`);
     expect(() => limit.check('10.0.0.1', 'somebody')).toThrow('too many wrong secrets');
   });
+});
+
+test('a wrong secret costs the same work whether the identity exists, has a secret or was revoked', async () => {
+  const [local, ofProvider] = ['11111111-2222-4333-8444-000000000001', '11111111-2222-4333-8444-000000000002'];
+  const hash = await hashSecret('the right secret');
+  const rows: Record<string, object[]> = {
+    [local]: [{ id: local, name: 'local', secret_hash: hash }],
+    [ofProvider]: [{ id: ofProvider, name: 'of a provider', secret_hash: null }],
+  };
+  const db = new FakeDatabase().on(
+    'secret_hash from identities',
+    ([id]) => (rows[String(id)] ?? []) as Record<string, unknown>[],
+  );
+  const identities = createIdentities(db.asDatabase());
+  await identities.authenticateClient(local, 'wrong'); // the hash for unknown identities is made by now
+  const work = jest.spyOn(crypto, 'scrypt');
+  const costs: number[] = [];
+  for (const id of [local, ofProvider, '11111111-2222-4333-8444-000000000003']) {
+    work.mockClear();
+    expect(await identities.authenticateClient(id, 'wrong')).toBeUndefined();
+    costs.push(work.mock.calls.length);
+  }
+  work.mockRestore();
+  expect(costs).toEqual([1, 1, 1]);
 });
 
 describe('the login page', () => {
