@@ -19,9 +19,15 @@ export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, num
   if (has('api')) rows.push(['API', state.api_url], ['Results WebSocket', state.ws_url]);
   if (state.temporal_ui_url !== null) {
     // The list of submissions; on a submission's page, the tab "User Metadata" has what it waits for.
-    const submissions = `/namespaces/default/workflows?query=${encodeURIComponent('WorkflowType="submission"')}`;
+    const list = (query: string): string =>
+      `${state.temporal_ui_url}/namespaces/default/workflows?query=${encodeURIComponent(query)}`;
     rows.push(['Temporal UI', state.temporal_ui_url + note('temporalUi')]);
-    if (has('api')) rows.push(['  submissions', state.temporal_ui_url + submissions]);
+    if (has('api')) {
+      rows.push(
+        ['  submissions', list('WorkflowType="submission"')],
+        ['  that wait', list('FuncXState="waiting" AND ExecutionStatus="Running"')],
+      );
+    }
   }
   rows.push(['Temporal', state.temporal_address + note('temporal')]);
   const user = state.broker_user === null ? '' : `  user ${state.broker_user}, password in ${state.broker_password_file}`;

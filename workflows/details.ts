@@ -5,7 +5,7 @@ import { showTime } from './shown-time';
 
 /**
  * The current details of a submission, as short Markdown for the Temporal UI: how far it is, what waits and why, since when,
- * and what to do. `nowMs` is when the workflow saw this. A terminated workflow keeps its last details, so they say when that was.
+ * and what to do. `nowMs` is the time of the workflow: a terminated workflow keeps its last details, so they name their own time.
  */
 export function describeSubmission(input: SubmissionInput, progress: SubmissionProgress, nowMs: number): string {
   const { submissionId, total } = input;
@@ -27,14 +27,14 @@ export function describeSubmission(input: SubmissionInput, progress: SubmissionP
     }
     lines.push(
       '',
-      `All of them: \`funcx task list --submission ${submissionId} --state failed\`. Again: \`funcx retry ${submissionId}\`.`,
+      `To list all of them: \`funcx task list --submission ${submissionId} --state failed\`. To run them again: \`funcx retry ${submissionId}\`.`,
     );
   }
   if (progress.open > 0) {
     lines.push('', `To stop it: *Request Cancellation* on this page, or \`funcx cancel submission ${submissionId}\`.`);
   }
-  const now = progress.open > 0 ? ` What is so now: \`funcx submission show ${submissionId}\`.` : '';
-  lines.push('', `Seen at ${showTime(nowMs, nowMs)}.${now}`);
+  const now = progress.open > 0 ? ` The state now: \`funcx submission show ${submissionId}\`.` : '';
+  lines.push('', `Last updated ${showTime(nowMs, nowMs)}.${now}`);
   return lines.join('\n');
 }
 
@@ -42,21 +42,29 @@ export function describeSubmission(input: SubmissionInput, progress: SubmissionP
 function reasons(input: SubmissionInput, progress: SubmissionProgress, nowMs: number): string[] {
   const { waiting = 0, delayed = 0, dispatched = 0, running = 0 } = progress.counts;
   const found: string[] = [];
-  if (progress.endpointDeleted === true) found.push('The endpoint was deleted: what waits for it fails within a minute.');
+  if (progress.endpointDeleted === true) found.push('The endpoint was deleted: tasks that wait for it fail within a minute.');
   else if (waiting > 0) found.push(waitingReason(input, progress, waiting, nowMs));
   if (delayed > 0) found.push(retryReason(progress, delayed, nowMs));
+  if (dispatched > 0 && progress.endpointOnline) {
+    const endpoint = escapeMarkdown(input.endpointName);
+    found.push(
+      dispatched === 1
+        ? `1 task is at the agent of ${endpoint}, which runs it when a worker is free.`
+        : `${dispatched} tasks are at the agent of ${endpoint}, which runs them as its workers become free.`,
+    );
+  }
   if (progress.lost)
     found.push(
-      `${count(progress.lost, 'attempt')} ${progress.lost === 1 ? 'was' : 'were'} lost with the agent that had it; the task is tried again.`,
+      `${count(progress.lost, 'attempt')} ${progress.lost === 1 ? 'was' : 'were'} lost with the agent that had it; the task runs again.`,
     );
   const offline = !progress.endpointOnline && progress.endpointDeleted !== true && dispatched + running > 0;
   if (offline) {
     found.push(
       `${escapeMarkdown(input.endpointName)} is offline${since(progress.endpointSinceMs, nowMs)} and has ${count(dispatched + running, 'task')} in hand. ` +
-        'What it does not report when it is back is tried again.',
+        'When the agent is back, the tasks that it no longer has run again.',
     );
   }
-  if (progress.open > 0) found.push(`The deadline is ${showTime(input.deadlineMs, nowMs)}: what has no answer then expires.`);
+  if (progress.open > 0) found.push(`The deadline is ${showTime(input.deadlineMs, nowMs)}: tasks without an answer expire then.`);
   return found;
 }
 
@@ -88,8 +96,8 @@ export function describeQueue({ inHand, window, workers, waiting, owners, ownerN
 function retryReason({ nextDueMs, nextAttempt }: SubmissionProgress, delayed: number, nowMs: number): string {
   const when = nextDueMs === undefined ? '' : ` at ${showTime(nextDueMs, nowMs)}`;
   const after = nextAttempt?.error ? ` after ${escapeMarkdown(nextAttempt.error)}` : ' after a failure';
-  if (delayed === 1) return `**1 task is tried again${when}** (attempt ${nextAttempt?.number ?? 2})${after}.`;
-  return `**${delayed} tasks are tried again**, the first${when} (attempt ${nextAttempt?.number ?? 2})${after}.`;
+  if (delayed === 1) return `**1 task will be retried${when}** (attempt ${nextAttempt?.number ?? 2})${after}.`;
+  return `**${delayed} tasks will be retried**, the first${when} (attempt ${nextAttempt?.number ?? 2})${after}.`;
 }
 
 const count = (n: number, word: string): string => `${n} ${n === 1 ? word : `${word}s`}`;

@@ -26,7 +26,7 @@ export function describeEndpoint(endpoint: ShownEndpoint, nowMs: number): string
     '',
     ...linesOf(endpoint, nowMs).map((line) => `- ${line}`),
     '',
-    `Sent to the agent after waiting: ${endpoint.dispatched} tasks. Seen at ${showTime(nowMs, nowMs)}. What is so now: \`funcx endpoint status ${endpoint.endpointName}\`.`,
+    `Sent to the agent after waiting: ${endpoint.dispatched} tasks. Last updated ${showTime(nowMs, nowMs)}. The state now: \`funcx endpoint status ${endpoint.endpointName}\`.`,
   ].join('\n');
 }
 

@@ -2,6 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { onPath } from '../../local/processes/python';
+
 /**
  * What a machine may lack that some tests need: each is the reason why they are skipped, or undefined where nothing is
  * missing. `test/run.mjs` lists the skipped tests with it at the end of a run.
@@ -55,3 +57,10 @@ function whyNoSandbox(): string | undefined {
 
 /** A sandbox for functions, which endpoints beside a service need before others may submit to them. */
 export const NO_SANDBOX = whyNoSandbox();
+
+/** Debian's name first. */
+const CHROMIUMS = ['chromium', 'chromium-browser', 'google-chrome'];
+
+/** A browser for pages that others made, such as the Temporal UI. */
+export const CHROMIUM = CHROMIUMS.map((name) => onPath(name)).find((path) => path !== undefined);
+export const NO_CHROMIUM = CHROMIUM === undefined ? 'no Chromium is installed' : undefined;

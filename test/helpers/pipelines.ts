@@ -6,14 +6,16 @@ import { join } from 'node:path';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 
 import { TEMPORALIO } from './conditions';
-import { admin, isAlive, openTemporal, state, type Credentials } from './system';
+import { admin, dataDir, isAlive, openTemporal, state, type Credentials } from './system';
 
 /** What tests of pipelines need: the package and the examples as their users run them, compiled, in processes of their own. */
 
 const ROOT = join(__dirname, '..', '..');
 
-/** Compiles the package and the examples. */
+/** Compiles the package and the examples, once for each system that the tests started. */
 export function buildExamples(): void {
+  const mark = join(dataDir(), 'examples-built');
+  if (process.env.FUNCX_TEST_OWNS_SYSTEM === '1' && existsSync(mark)) return;
   for (const project of [
     'sdk/tsconfig.build.json',
     'examples/tsconfig.build.json',
@@ -23,6 +25,7 @@ export function buildExamples(): void {
     const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { cwd: ROOT, encoding: 'utf8' });
     if (status !== 0) throw new Error(`${project} does not compile:\n${stdout}`);
   }
+  writeFileSync(mark, '');
 }
 
 /** What an author's processes are told. */

@@ -85,7 +85,7 @@ test('the details of a pipeline say which calls run, which wait for whom since w
   const handle = await start('watched', [one.name, two.name, started, file]);
   const wanted = [
     /\*\*until\\_file\*\* on \*\*one-\d+\*\*: running \[submission\]\((\S+)\)/,
-    /\*\*square\*\* on \*\*two-\d+\*\* \(offline since \d{4}-\d\d-\d\dT[\d:.]+Z\): waiting for the endpoint \[submission\]\((\S+)\)/,
+    /\*\*square\*\* on \*\*two-\d+\*\* \(offline since \d{4}-\d\d-\d\dT[\d:.]+Z\): waiting \[submission\]\((\S+)\)/,
     /\*\*square\*\* on \*\*one-\d+\*\* failed: .*no root of -1.*\[(?:submission|call)\]\((\S+)\)/,
   ];
   const links = await until('the details say it all', async () => {
@@ -164,7 +164,9 @@ test('the worker of the author and ours are killed while one call runs and one w
   await two.untilOffline();
   const handle = await start('heldUp', [one.name, two.name, started, file]);
   await until('one call runs', () => existsSync(started));
-  await until('the other is seen to wait', async () => (await detailsOf(handle.workflowId)).includes('waiting for the endpoint'));
+  await until('the other is seen to wait', async () =>
+    /offline since [^)]+\): waiting /.test(await detailsOf(handle.workflowId)),
+  );
   await worker.stop('SIGKILL');
   await killAndWait('workers');
   worker.start();

@@ -87,7 +87,7 @@ test('a pipeline waits for an endpoint that is offline for a step, and says so',
     });
     await until('the details say whom it waits for', async () => {
       const details = JSON.stringify(await handle.query('__temporal_workflow_metadata'));
-      return details.includes('offline since') && details.includes('waiting for the endpoint');
+      return details.includes('offline since') && details.includes('): waiting');
     });
     await far.start();
     expect(await handle.result()).toBe(30);

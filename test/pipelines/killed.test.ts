@@ -47,15 +47,15 @@ const start = (type: string, taskQueue: string, args: unknown[]): Promise<Workfl
   temporal.client.workflow.start(type, { taskQueue, workflowId: `${taskQueue}-${process.pid}-${++started}`, args });
 
 /** Until the details of a call say this; its workflow id ends like that. */
-async function untilCall(pipeline: WorkflowHandle, call: string, says: string): Promise<void> {
+async function untilCall(pipeline: WorkflowHandle, call: string, says: RegExp): Promise<void> {
   const handle = temporal.client.workflow.getHandle(`${pipeline.workflowId}/${call}`);
   await until(`${call} of ${pipeline.workflowId} says: ${says}`, async () =>
-    JSON.stringify(await handle.query('__temporal_workflow_metadata')).includes(says),
+    says.test(JSON.stringify(await handle.query('__temporal_workflow_metadata'))),
   );
 }
 
-const RUNS = ': running';
-const WAITS = 'waiting for the endpoint';
+const RUNS = /: running/;
+const WAITS = /\): (\d+ )?waiting/;
 
 interface UnderWay {
   worker: Program;
@@ -121,7 +121,7 @@ test('a training sweep finds the best rate when all workers are killed in the mi
     },
     untilOneRuns: async () => {
       pipelines.push(await sweepOn(near));
-      await untilCall(pipelines[1]!, 'train-x3-1', ': 2 dispatched, 1 running'); // just started
+      await untilCall(pipelines[1]!, 'train-x3-1', /: 2 sent to the agent, 1 running/); // just started
     },
     finish: async () => {
       for (const pipeline of pipelines) expect(await pipeline.result()).toMatchObject(best);

@@ -72,7 +72,7 @@ test('a call whose reference was removed while it waited for its endpoint fails 
   const pipeline = await start('oddBetween', [ours.name, away.name]);
   const call = temporal.client.workflow.getHandle(`${pipeline.workflowId}/describe-2`);
   await until('the call waits', async () =>
-    JSON.stringify(await call.query('__temporal_workflow_metadata')).includes('waiting for the endpoint'),
+    JSON.stringify(await call.query('__temporal_workflow_metadata')).includes('): waiting'),
   );
   const store = openStore();
   // What retention does when a day is over.

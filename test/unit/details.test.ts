@@ -66,7 +66,9 @@ describe('the details of a submission', () => {
       progress({ counts: { delayed: 1, succeeded: 5 }, open: 1, nextDueMs: NOW + 65_000, nextAttempt }),
       NOW,
     );
-    expect(text).toContain('**1 task is tried again at 10 Dec 14:31:05 UTC** (attempt 2) after ValueError: the sample is empty.');
+    expect(text).toContain(
+      '**1 task will be retried at 10 Dec 14:31:05 UTC** (attempt 2) after ValueError: the sample is empty.',
+    );
   });
 
   test('with failures name them and how to list and repeat them; what is done offers nothing to stop', () => {
@@ -74,8 +76,17 @@ describe('the details of a submission', () => {
     const text = describeSubmission(input, progress({ open: 0, counts: { succeeded: 5, failed: 1 }, failures }), NOW);
     expect(text).toContain('6 tasks: **5** succeeded, **1** failed');
     expect(text).toContain('- `t` RemoteExecutionError: KeyError: 1');
-    expect(text).toContain(`\`funcx task list --submission ${ID} --state failed\`. Again: \`funcx retry ${ID}\``);
+    expect(text).toContain(`\`funcx task list --submission ${ID} --state failed\`. To run them again: \`funcx retry ${ID}\``);
     expect(text).not.toMatch(/cancel|deadline/i);
+  });
+
+  test('of tasks at an agent say that they run as its workers become free', () => {
+    const sent = progress({ counts: { dispatched: 3, running: 1 }, open: 4, endpointOnline: true });
+    expect(describeSubmission(input, sent, NOW)).toContain('3 tasks are at the agent of laptop, which runs them as its workers');
+    const one = progress({ counts: { dispatched: 1 }, open: 1, endpointOnline: true });
+    expect(describeSubmission(input, one, NOW)).toContain(
+      '1 task is at the agent of laptop, which runs it when a worker is free.',
+    );
   });
 
   test('of tasks at an agent that left say what becomes of them; of a deleted endpoint that they fail', () => {
@@ -87,9 +98,9 @@ describe('the details of a submission', () => {
     expect(describeSubmission(input, gone, NOW)).not.toContain('offline');
   });
 
-  test('say when they were seen, because a terminated workflow keeps them', () => {
+  test('say when they were updated, because a terminated workflow keeps them', () => {
     expect(describeSubmission(input, progress({}), NOW)).toMatch(
-      new RegExp(`Seen at 10 Dec 14:30:00 UTC. What is so now: \`funcx submission show ${ID}\`.$`),
+      new RegExp(`Last updated 10 Dec 14:30:00 UTC. The state now: \`funcx submission show ${ID}\`.$`),
     );
   });
 
