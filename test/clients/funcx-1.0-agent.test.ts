@@ -101,7 +101,7 @@ test('of two agents with one id the running one stays, and the other is told why
   const second = newAgent(first.id);
   const { status, stdout, stderr } = await second.command('start', 'ep1', '--endpoint-uuid', first.id);
   expect(status).not.toBe(0);
-  expect(stdout + stderr + second.log()).toMatch(/another agent of endpoint \S+ is running and keeps the endpoint/);
+  expect(stdout + stderr + second.log()).toMatch(/another agent of endpoint \S+ is running; stop that agent first/);
   expect(second.pid).toBeUndefined(); // so nothing of it can register later
   // The first one was not disturbed: it has the credentials it had, and works.
   expect(await brokerUsers(first.id)).toEqual(users);

@@ -158,6 +158,11 @@ test('somebody else can neither listen to a group nor use a private function', a
     client_id: string;
     client_secret: string;
   };
+  // Of bob's own, so that what refuses him is the group and the function.
+  const { endpoint_id: bobs } = await new Http(bob).ok('POST', '/v3/endpoints', {
+    endpoint_name: 'bobs',
+    metadata: { endpoint_version: '4.15.0' },
+  });
   const [group, fn] = await lines(`
 fn = fxc.register_function(add)
 fxc.run(1, endpoint_id=endpoint, function_id=fn)
@@ -173,11 +178,11 @@ async def listen():
         print("another identity" in json.loads(await ws.recv())["exception"])
 asyncio.run(listen())
 try:
-    fxc.run(1, endpoint_id=endpoint, function_id="${fn}")
+    fxc.run(1, endpoint_id="${bobs}", function_id="${fn}")
 except Exception as error:
     print(type(error).__name__)
 try:
-    FuncXClient(task_group_id="${group}", **address).run(1, endpoint_id=endpoint, function_id=fxc.register_function(add))
+    FuncXClient(task_group_id="${group}", **address).run(1, endpoint_id="${bobs}", function_id=fxc.register_function(add))
 except Exception as error:
     print(error.http_status, error.code_name)`,
     { credentials: bob },

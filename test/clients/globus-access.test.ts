@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
-import { Http, localEndpoint, type Credentials } from '../helpers/system';
+import { Agent, Http, type Credentials } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /** Who may do what, as the stock clients show it: the status, the code and the sentence of a refusal. */
@@ -19,6 +19,8 @@ interface Outcome {
 let alice: StockClient;
 let bob: StockClient;
 let groupId: string;
+/** An endpoint that everybody may use. */
+let open: Agent;
 
 beforeAll(async () => {
   const bin = await globusVenv();
@@ -28,7 +30,9 @@ beforeAll(async () => {
   bob = new StockClient(bin, made);
   groupId = (await http.ok('POST', '/v1/groups', { name: `team-${randomUUID()}` })).id as string;
   await http.ok('POST', `/v1/groups/${groupId}/members`, { identity: made.client_id });
+  open = await new Agent('open', { FUNCX_ENDPOINT_PUBLIC: '1' }).start();
 }, 300_000);
+afterAll(() => open?.stop());
 
 const call = async (who: StockClient, endpointId: string, functionId = '-', options: object = {}): Promise<Outcome> =>
   (await who.script('call.py', [endpointId, functionId, JSON.stringify(options)], { timeoutMs: 110_000 })) as Outcome;
@@ -36,15 +40,15 @@ const call = async (who: StockClient, endpointId: string, functionId = '-', opti
 describe('a second identity', () => {
   test('may use a public function, and one of a group that it belongs to', async () => {
     for (const options of [{ public: true }, { group: groupId }]) {
-      const { function_id: shared } = await call(alice, localEndpoint(), '-', options);
-      expect(await call(bob, localEndpoint(), shared)).toMatchObject({ value: 42, function: { value: 'add' } });
+      const { function_id: shared } = await call(alice, open.id, '-', options);
+      expect(await call(bob, open.id, shared)).toMatchObject({ value: 42, function: { value: 'add' } });
     }
   });
 
   test('may neither use nor see a private function', async () => {
-    const { function_id: secret, value } = await call(alice, localEndpoint());
+    const { function_id: secret, value } = await call(alice, open.id);
     expect(value).toBe(42);
-    expect(await call(bob, localEndpoint(), secret)).toMatchObject({
+    expect(await call(bob, open.id, secret)).toMatchObject({
       status: 403,
       code: 'FORBIDDEN',
       error: expect.stringContaining(`you may not use function ${secret}`),
@@ -82,7 +86,7 @@ describe('a second identity', () => {
 
 describe('a stock endpoint', () => {
   test('that allows some functions runs these and no other', async () => {
-    const { function_id: allowed } = await call(alice, localEndpoint());
+    const { function_id: allowed } = await call(alice, open.id);
     const endpoint = await new StockEndpoint(alice, 'allowed').configure(`allowed_functions:\n  - ${allowed}\n`);
     await endpoint.start();
     try {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { agent104, ReleasedAgent } from '../helpers/funcx-1.0-agent';
 import { finished, type Finished } from '../helpers/own-loopback';
-import { Agent, dataDir, Http, management, serviceEnv } from '../helpers/system';
+import { admin, Agent, dataDir, Http, management, serviceEnv } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /**
@@ -21,8 +21,8 @@ function registrationsOf(id: string): { registered: number; refused: number } {
   const lines = readFileSync(join(dataDir(), 'logs', 'api.log'), 'utf8')
     .split('\n')
     .filter((line) => line.includes(id));
-  const count = (text: string): number => lines.filter((line) => line.includes(`"msg":"${text}"`)).length;
-  return { registered: count('an agent registered'), refused: count('an agent was refused') };
+  const count = (text: string): number => lines.filter((line) => line.includes(`"msg":"${text}`)).length;
+  return { registered: count('agent registered'), refused: count('agent refused') };
 }
 
 const connectionsOf = async (id: string): Promise<string[]> => {
@@ -107,9 +107,18 @@ describe('two agents with one id', () => {
     const first = await new Agent('first', { FUNCX_ENDPOINT_ID: id }).start();
     running.push(first);
     const { FUNCX_ENDPOINT_PUBLIC: _public, ...shared } = serviceEnv('endpoint');
+    const owner = admin();
     const dir = mkdtempSync(join(tmpdir(), 'funcx-agent-second-'));
     const second = spawn(process.execPath, [join(__dirname, '..', '..', 'dist', 'endpoint', 'main.js')], {
-      env: { ...process.env, ...shared, FUNCX_ENDPOINT_ID: id, FUNCX_ENDPOINT_NAME: 'second', FUNCX_ENDPOINT_DIR: dir },
+      env: {
+        ...process.env,
+        ...shared,
+        FUNCX_CLIENT_ID: owner.client_id,
+        FUNCX_CLIENT_SECRET: owner.client_secret,
+        FUNCX_ENDPOINT_ID: id,
+        FUNCX_ENDPOINT_NAME: 'second',
+        FUNCX_ENDPOINT_DIR: dir,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { status, stderr } = await finished(second, WATCH_MS);
