@@ -1,5 +1,8 @@
+import { randomUUID } from 'node:crypto';
+
 import type { RequestHandler } from 'express';
 
+import { ERROR_CATALOGUE, type ErrorCode } from '../contracts/errors';
 import type { AuditEntry } from '../contracts/http/v1';
 import type { Identity } from '../platform/access';
 import type { Logger } from '../platform/log';
@@ -16,8 +19,18 @@ import type { RouteDescription } from './route';
 export interface Audit {
   /** Records the outcome of requests of this route. */
   watch(route: RouteDescription): RequestHandler;
+  /** Records a refusal that is not the response to a request, such as one on an open connection. */
+  refuse(refusal: Refusal): void;
   flush(): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface Refusal {
+  identity: Pick<Identity, 'id' | 'name'> | undefined;
+  action: string;
+  address: string | null;
+  code: ErrorCode;
+  objects?: Record<string, string>;
 }
 
 const FLUSH_MS = 1_000;
@@ -26,8 +39,7 @@ const MAX_WAITING = 2_000;
 /** Entries in memory at most: changes are kept until then. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
-/** Refusals that tell of permission, limits or unknown objects; other wrong requests harm nobody. */
-const REFUSED = new Set([401, 403, 404, 409, 413, 423, 429]);
+const REFUSED = new Set([401, 403, 404, 409, 413, 415, 422, 423, 429]);
 /** Too many to keep, and harmless when they are allowed. */
 const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
 
@@ -61,7 +73,30 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
   const timer = setInterval(() => void flush(), FLUSH_MS);
   timer.unref();
 
+  function add(entry: AuditEntry): void {
+    if (waiting.length >= (entry.outcome === 'refused' ? MAX_WAITING : MAX_CHANGES_WAITING)) {
+      dropped++;
+      return;
+    }
+    waiting.push(entry);
+    log.info({ audit: entry }, 'audit');
+  }
+
   return {
+    refuse({ identity, action, address, code, objects = {} }) {
+      add({
+        at: new Date().toISOString(),
+        identity: identity?.id ?? null,
+        name: identity?.name ?? null,
+        action,
+        objects,
+        address,
+        outcome: 'refused',
+        status: ERROR_CATALOGUE[code].status,
+        code,
+        request_id: randomUUID(),
+      });
+    },
     watch: ({ method, path, access }) =>
       function auditRequest(req, res, next) {
         const objects = Object.fromEntries(
@@ -74,7 +109,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
           if (!isRefused && !isChange) return;
           const identity = res.locals.identity as Identity | undefined;
           const code: unknown = res.locals.errorCode;
-          const entry: AuditEntry = {
+          add({
             at: new Date().toISOString(),
             identity: identity?.id || null,
             name: identity?.name ?? null,
@@ -85,13 +120,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
             status: res.statusCode,
             ...(typeof code === 'string' ? { code } : {}),
             request_id: requestIdOf(res),
-          };
-          if (waiting.length >= (isRefused ? MAX_WAITING : MAX_CHANGES_WAITING)) {
-            dropped++;
-            return;
-          }
-          waiting.push(entry);
-          log.info({ audit: entry }, 'audit');
+          });
         };
         // Not the event 'finish', which never comes when the caller has left: a change must not escape the log that way.
         const end = res.end;

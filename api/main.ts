@@ -134,6 +134,7 @@ async function main(): Promise<void> {
     log,
     identities,
     quotas,
+    audit,
     groupWatch,
     revocations,
     taken: createTakenCursor(db, log),

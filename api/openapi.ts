@@ -72,7 +72,7 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Json {
 }
 
 function operation(one: RouteDescription): Json {
-  const bodyType = { json: JSON_TYPE, form: 'application/x-www-form-urlencoded', raw: 'text/plain', none: '' }[one.bodyKind];
+  const bodyType = { json: JSON_TYPE, form: 'application/x-www-form-urlencoded', stream: 'text/plain', none: '' }[one.bodyKind];
   return {
     operationId: operationId(one),
     summary: one.summary,

@@ -17,7 +17,7 @@ export type Method = 'get' | 'post' | 'put' | 'delete';
 export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'attempt-token';
 
 /** How to parse the request body. `none` ignores the body. */
-export type BodyKind = 'json' | 'form' | 'raw' | 'none';
+export type BodyKind = 'json' | 'form' | 'stream' | 'none';
 
 /** How large a JSON body may be. `small`: 1 MB. `large`: 16 MB. `submit`: FUNCX_MAX_REQUEST_BYTES. */
 export type BodySize = 'small' | 'large' | 'submit';

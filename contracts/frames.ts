@@ -163,6 +163,27 @@ export const commandSchema = z.discriminatedUnion('command', [
 ]);
 export type Command = z.infer<typeof commandSchema>;
 
+const LARGE_FRAME_BYTES = 1_000_000;
+/** In a large frame. Honest frames are large by their texts; millions of values would hold up the event loop for seconds. */
+const MAX_VALUES = 200_000;
+
+/** Counts what opens or separates values outside of texts, without parsing. */
+function hasManyValues(json: Uint8Array): boolean {
+  let count = 0;
+  let isText = false;
+  for (let at = 1; at < json.length; at++) {
+    const byte = json[at];
+    if (isText) {
+      if (byte === 0x5c /* backslash */) at++;
+      else if (byte === 0x22 /* quote */) isText = false;
+    } else if (byte === 0x22) isText = true;
+    else if (byte === 0x2c /* comma */ || byte === 0x5b /* [ */ || byte === 0x7b /* { */) {
+      if (++count > MAX_VALUES) return true;
+    }
+  }
+  return false;
+}
+
 export function encodeFrame(frame: Frame): Uint8Array {
   const json = new TextEncoder().encode(JSON.stringify(frame));
   const bytes = new Uint8Array(json.length + 1);
@@ -174,6 +195,9 @@ export function encodeFrame(frame: Frame): Uint8Array {
 /** Parses a frame; throws a `SyntaxError` that says what is wrong. */
 export function decodeFrame(bytes: Uint8Array): Frame {
   if (bytes[0] !== FRAME_VERSION) throw new SyntaxError(`unknown frame version ${bytes[0] ?? 'none'}`);
+  if (bytes.length > LARGE_FRAME_BYTES && hasManyValues(bytes)) {
+    throw new SyntaxError(`a frame of ${bytes.length} bytes with more than ${MAX_VALUES} values`);
+  }
   const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(1)));
   const parsed = frameSchema.safeParse(json);
   if (!parsed.success) throw new SyntaxError(`malformed frame: ${z.prettifyError(parsed.error)}`);

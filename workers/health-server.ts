@@ -12,6 +12,8 @@ export async function startHealthServer(
   address: { host: string; port: number },
   readiness: () => Promise<Record<string, EngineState>>,
   isAdministrator: (token: string) => Promise<boolean>,
+  /** For the audit log: somebody else asked for the metrics. */
+  onRefused: (address: string | undefined) => void,
 ): Promise<Server> {
   const server = createServer((request, response) => {
     void (async () => {
@@ -22,6 +24,7 @@ export async function startHealthServer(
       if (request.url === '/metrics') {
         const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
         if (token === undefined || !(await isAdministrator(token))) {
+          onRefused(request.socket.remoteAddress);
           response.setHeader('www-authenticate', 'Bearer');
           return reply(401, {
             code: 'UNAUTHENTICATED',

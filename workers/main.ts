@@ -145,6 +145,7 @@ async function main(): Promise<void> {
       presence: presence.isConsuming() ? { ok: true } : { ok: false, reason: 'heartbeats are not consumed' },
     }),
     (token) => isAdministrator(identities, token),
+    (address) => log.info({ audit: { action: 'GET /metrics', address, outcome: 'refused', status: 401 } }, 'audit'),
   );
   log.info({ port: config.HEALTH_PORT }, 'ready');
   void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));

@@ -7,6 +7,7 @@ import type { Quotas } from '../../accepting/quotas';
 import { TerminalError } from '../../contracts/errors';
 import type { Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
+import type { Audit } from '../audit';
 import { bearerToken } from '../middleware/authenticate';
 import { serveListener, type ListenerDeps, type SocketListener } from './socket-listener';
 
@@ -24,6 +25,7 @@ export interface ResultsSocketOptions extends ListenerDeps {
   port: number;
   identities: Identities;
   quotas: Pick<Quotas, 'enterSocket'>;
+  audit: Pick<Audit, 'refuse'>;
 }
 
 /** Open connections of one address. Behind a proxy, all clients have one address. */
@@ -65,7 +67,9 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       // Accept the handshake and refuse on the open connection: a refused handshake leaves the client's futures pending.
       const identity = identify(client, request.headers.authorization);
       identity.catch(() => undefined); // The listener reports the failure to the client.
-      const listener = serveListener(client, identity, options);
+      const listener = serveListener(client, identity, options, (code, who, objects) =>
+        options.audit.refuse({ identity: who, action: 'results socket', address: address || null, code, objects }),
+      );
       listeners.add(listener);
       client.once('close', () => listeners.delete(listener));
     });

@@ -1,6 +1,6 @@
 import type { WebSocket } from 'ws';
 
-import { ensureError, TerminalError } from '../../contracts/errors';
+import { ensureError, TerminalError, type ErrorCode } from '../../contracts/errors';
 import type { SocketFailure, SocketResult } from '../../contracts/http/funcx-1.0';
 import { uuidSchema } from '../../contracts/http/v1';
 import type { Identity } from '../../platform/access';
@@ -27,6 +27,9 @@ export interface SocketListener {
   stop(): Promise<void>;
 }
 
+/** What the audit log gets. */
+export type OnRefused = (code: ErrorCode, who: Identity | undefined, objects?: Record<string, string>) => void;
+
 export interface ListenerDeps {
   db: Database;
   log: Logger;
@@ -51,7 +54,12 @@ const FIRST_MESSAGE_MS = 10_000;
 /** The client closes the connection when it receives a larger frame. */
 const MAX_FRAME_BYTES = 11 * 1024 * 1024;
 
-export function serveListener(socket: WebSocket, identity: Promise<Identity | undefined>, deps: ListenerDeps): SocketListener {
+export function serveListener(
+  socket: WebSocket,
+  identity: Promise<Identity | undefined>,
+  deps: ListenerDeps,
+  onRefused: OnRefused,
+): SocketListener {
   const stopping = new AbortController();
   /** Last sent sequence number, by task group. */
   const sent = new Map<string, number>();
@@ -60,6 +68,7 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   let unwatch = (): void => undefined;
   let lastPing = 0;
   let isClosing = false;
+  let isRefused = false;
   let isAlive = true;
 
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
@@ -72,14 +81,13 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   const firstMessage = setTimeout(() => {
     void identity
       .catch(() => undefined)
-      .then((who) => who || fail('The access token is missing, expired or revoked. Log in again.'));
+      .then((who) => who || refuse('UNAUTHENTICATED', who, 'The access token is missing, expired or revoked. Log in again.'));
   }, FIRST_MESSAGE_MS);
   void identity
     .then((who) => {
       if (!who || socket.readyState !== socket.OPEN) return;
-      unwatch = deps.revocations.watch(who, () =>
-        fail('Your identity or its token was revoked, or the token has expired. Log in again, or ask an administrator.'),
-      );
+      const sentence = 'Your identity or its token was revoked, or the token has expired. Log in again, or ask an administrator.';
+      unwatch = deps.revocations.watch(who, () => refuse('UNAUTHENTICATED', who, sentence));
     })
     .catch(() => undefined); // The first message reports the failure.
 
@@ -98,10 +106,9 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     void identity
       .then((who) => subscribe(who, data.toString('utf8')))
       .catch((error: unknown) =>
-        fail(
-          error instanceof TerminalError ? error.message : 'The service could not check the access token. Connect again.',
-          error,
-        ),
+        error instanceof TerminalError
+          ? refuse(error.code, undefined, error.message)
+          : fail('The service could not check the access token. Connect again.', error),
       );
   });
   socket.once('close', (code) => {
@@ -114,11 +121,16 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   });
 
   function subscribe(who: Identity | undefined, text: string): void {
-    if (!who) return fail('The access token is unknown, expired or revoked. Log in again and create a new client.');
+    if (!who) {
+      const sentence = 'The access token is unknown, expired or revoked. Log in again and create a new client.';
+      return refuse('UNAUTHENTICATED', who, sentence);
+    }
     const parsed = uuidSchema.safeParse(text.trim());
-    if (!parsed.success) return fail('A message on the results socket must be a task group ID.');
+    if (!parsed.success) return refuse('INVALID_REQUEST', who, 'A message on the results socket must be a task group ID.');
     if (sent.has(parsed.data)) return;
-    if (sent.size >= MAX_GROUPS) return fail(`A connection of the results socket takes at most ${MAX_GROUPS} task groups.`);
+    if (sent.size >= MAX_GROUPS) {
+      return refuse('LIMIT_EXCEEDED', who, `A connection of the results socket takes at most ${MAX_GROUPS} task groups.`);
+    }
     sent.set(parsed.data, 0);
     const loop: Promise<void> = deliver(who, parsed.data).finally(() => loops.delete(loop));
     loops.add(loop);
@@ -129,7 +141,9 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
     while (!stopping.signal.aborted) {
       try {
         const group = await deps.taken.read(groupId);
-        if (group && group.ownerId !== who.id) return fail(`Task group ${groupId} belongs to another identity.`);
+        if (group && group.ownerId !== who.id) {
+          return refuse('FORBIDDEN', who, `Task group ${groupId} belongs to another identity.`, { task_group: groupId });
+        }
         // An unknown group may still get its first submission.
         const after = Math.max(sent.get(groupId) ?? 0, group?.seq ?? 0);
         const seq = group ? await sendPage(groupId, after) : after;
@@ -162,6 +176,12 @@ export function serveListener(socket: WebSocket, identity: Promise<Identity | un
   function ping(groupId: string, seq: number): void {
     pings.set(++lastPing, { groupId, seq });
     socket.ping(String(lastPing));
+  }
+
+  function refuse(code: ErrorCode, who: Identity | undefined, text: string, objects?: Record<string, string>): void {
+    if (!isRefused) onRefused(code, who, objects);
+    isRefused = true;
+    fail(text);
   }
 
   /** Sends the reason, with which the client fails its futures, and closes. */

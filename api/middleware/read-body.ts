@@ -7,7 +7,7 @@ import { TerminalError } from '../../contracts/errors';
 import type { BodySize, Route } from '../route';
 import type { LargeRequests } from './large-requests';
 import { parseJson, type JsonLimits } from './parse-json';
-import { readBytes } from './read-bytes';
+import { readBytes, readChunks } from './read-bytes';
 
 /** Reads and parses request bodies. Runs after authentication, so that strangers cannot use memory. */
 
@@ -45,11 +45,10 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
       return [];
     case 'form':
       return [urlencoded({ extended: false, limit: FORM_LIMIT_BYTES, type: () => true })];
-    case 'raw':
+    case 'stream':
       return [
-        limits.inFlight,
-        async function readRaw(req, res, next) {
-          req.body = await read(req, res, limits, limits.rawBytes);
+        function openStream(req, res, next) {
+          req.body = readChunks(req, { limitBytes: limits.rawBytes, onLarge: () => waitForTurn(req, res, limits) });
           next();
         },
       ];
@@ -74,15 +73,18 @@ async function read(req: IncomingMessage, res: Response, limits: BodyLimits, lim
   const hash = isRepeatable ? createHash('sha256').update(`${req.url ?? ''}\n`) : undefined;
   const bytes = await readBytes(req, {
     limitBytes,
-    onLarge: async () => {
-      const leave = await limits.largeRequests.enter(limits.ownerOf(req, res));
-      if (res.closed) leave();
-      else res.once('close', leave);
-    },
+    onLarge: () => waitForTurn(req, res, limits),
     onChunk: (chunk) => hash?.update(chunk),
   });
   if (hash) hashes.set(req, hash.digest());
   return bytes;
+}
+
+/** The request has its turn until its response is closed. */
+async function waitForTurn(req: IncomingMessage, res: Response, limits: BodyLimits): Promise<void> {
+  const leave = await limits.largeRequests.enter(limits.ownerOf(req, res));
+  if (res.closed) leave();
+  else res.once('close', leave);
 }
 
 function requireUtf8(req: IncomingMessage): void {

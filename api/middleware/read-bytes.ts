@@ -21,24 +21,33 @@ export interface ReadOptions {
   limitBytes: number;
   /** Called once when the body becomes large. The body is not read further until the promise resolves. */
   onLarge: () => Promise<void>;
-  onChunk?: (chunk: Buffer) => void;
 }
 
 /** Undefined if the request has no body. */
 export async function readBytes(
   req: IncomingMessage,
-  { limitBytes, onLarge, onChunk }: ReadOptions,
+  options: ReadOptions & { onChunk?: (chunk: Buffer) => void },
 ): Promise<Buffer | undefined> {
-  const length = Number(req.headers['content-length'] ?? 0);
-  if (length === 0 && req.headers['transfer-encoding'] === undefined) return undefined;
+  if (!hasBody(req)) return undefined;
+  const chunks: Buffer[] = [];
+  for await (const chunk of readChunks(req, options)) {
+    options.onChunk?.(chunk);
+    chunks.push(chunk);
+  }
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+}
+
+/** The decompressed body, as it arrives. Nothing is read before the first chunk is asked for. */
+export async function* readChunks(req: IncomingMessage, { limitBytes, onLarge }: ReadOptions): AsyncGenerator<Buffer, void> {
+  if (!hasBody(req)) return;
   const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();
-  if (encoding === 'identity' && length > limitBytes) throw tooLarge(req, limitBytes);
+  if (encoding === 'identity' && Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(req, limitBytes);
 
   let compressedBytes = 0;
   const source = decode(req, encoding, (chunk) => (compressedBytes += chunk.length));
-  const chunks: Buffer[] = [];
   let bytes = 0;
   let isLarge = false;
+  let isRead = false;
   try {
     for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       bytes += chunk.length;
@@ -55,22 +64,27 @@ export async function readBytes(
           await onLarge();
         }
       }
-      onChunk?.(chunk);
-      chunks.push(chunk);
+      yield chunk;
     }
+    isRead = true;
   } catch (error) {
-    if (source !== req) {
-      req.unpipe();
-      source.destroy();
-    }
-    req.resume(); // Discard the rest, so that the client can read the response.
     if (error instanceof FuncXError) throw error;
     throw new TerminalError('INVALID_REQUEST', 'the request body ends early or is not compressed as its Content-Encoding says', {
       cause: error,
     });
+  } finally {
+    if (!isRead) {
+      if (source !== req) {
+        req.unpipe();
+        source.destroy();
+      }
+      req.resume(); // Discard the rest, so that the client can read the response.
+    }
   }
-  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
+
+const hasBody = (req: IncomingMessage): boolean =>
+  Number(req.headers['content-length'] ?? 0) > 0 || req.headers['transfer-encoding'] !== undefined;
 
 function decode(req: IncomingMessage, encoding: string, count: (chunk: Buffer) => void): Readable {
   if (encoding === 'identity') return req;

@@ -2,7 +2,8 @@ import { TerminalError } from '../../contracts/errors';
 import { cancelledSchema, taskQuerySchema, taskStateSchema, uploadedSchema, uploadQuerySchema } from '../../contracts/http/v1';
 import { isEndState } from '../../contracts/states';
 import { verifyBodyToken, type BodyPurpose } from '../../platform/body-tokens';
-import { readLastSeqs, readTaskBody, saveUpload, type TaskRow } from '../../platform/store/tasks';
+import { readLastSeqs, readTaskBody, type TaskRow } from '../../platform/store/tasks';
+import { saveUploadInParts } from '../../platform/store/uploads';
 import type { ApiDeps } from '../deps';
 import { bearerToken } from '../middleware/authenticate';
 import { taskStateDocument, withoutBodies } from '../results';
@@ -11,6 +12,9 @@ import { requireTask } from '../task-lookup';
 import { untilClosed } from '../until-closed';
 
 /** Task routes: state, cancel, and the bodies for the agent that runs the task. */
+
+/** Of an upload, held in memory and stored at once. */
+const PART_BYTES = 1024 * 1024;
 
 export function taskRoutes(deps: ApiDeps): Route[] {
   const { db, config, cancel } = deps;
@@ -79,7 +83,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       path: '/v1/tasks/:id/result',
       summary: 'For agents: uploads a large result before the result message is published',
       access: 'attempt-token',
-      bodyKind: 'raw',
+      bodyKind: 'stream',
       query: uploadQuerySchema,
       response: uploadedSchema,
       errors: ['UNAUTHENTICATED', 'PAYLOAD_TOO_LARGE'],
@@ -95,19 +99,35 @@ export function taskRoutes(deps: ApiDeps): Route[] {
       handle: async (request) => {
         const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
         const { attempt } = request.query;
-        const body = Buffer.isBuffer(request.req.body) ? request.req.body : Buffer.alloc(0);
-        const chars = countCodePoints(body);
-        if (chars > config.FUNCX_MAX_BODY_CHARS) {
-          throw new TerminalError(
-            'PAYLOAD_TOO_LARGE',
-            `the result of task ${taskId} has ${chars} serialized characters; the limit is ${config.FUNCX_MAX_BODY_CHARS}`,
-          );
-        }
-        await saveUpload(db, taskId, attempt, body);
+        const chunks = request.req.body as AsyncIterable<Buffer>;
+        await saveUploadInParts(db, taskId, attempt, partsOf(chunks, taskId, config.FUNCX_MAX_BODY_CHARS));
         return { stored: true };
       },
     }),
   ];
+}
+
+/** Gathers the chunks of a result to parts for the store. Throws when the result has too many characters. */
+async function* partsOf(chunks: AsyncIterable<Buffer>, taskId: string, maxChars: number): AsyncGenerator<Buffer, void> {
+  let held: Buffer[] = [];
+  let bytes = 0;
+  let chars = 0;
+  for await (const chunk of chunks) {
+    chars += countCodePoints(chunk);
+    if (chars > maxChars) {
+      throw new TerminalError(
+        'PAYLOAD_TOO_LARGE',
+        `the result of task ${taskId} has more than ${maxChars} serialized characters, which is the limit`,
+      );
+    }
+    held.push(chunk);
+    bytes += chunk.length;
+    if (bytes < PART_BYTES) continue;
+    yield Buffer.concat(held);
+    held = [];
+    bytes = 0;
+  }
+  if (bytes > 0) yield Buffer.concat(held);
 }
 
 /** Counts the bytes that start a character in UTF-8. */

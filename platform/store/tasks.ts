@@ -78,14 +78,6 @@ export async function readTaskBody(db: Database, id: string): Promise<Buffer | u
   return row?.body ? Buffer.concat([row.code, row.body]) : undefined;
 }
 
-/** Stores an uploaded value until the result message that announces it is stored. */
-export async function saveUpload(db: Database, taskId: string, attempt: number, body: Buffer): Promise<void> {
-  await db.query(
-    `insert into uploads (id, attempt, body) values ($1, $2, $3) on conflict (id, attempt) do update set body = excluded.body`,
-    [taskId, attempt, body],
-  );
-}
-
 export interface TaskGroupRow {
   id: string;
   ownerId: string;

@@ -3,7 +3,7 @@ import { storeAnswers, sweepUploads } from '../../platform/store/answers';
 import { PARTITIONED, partitionName } from '../../platform/store/partitions';
 import { reconcileCounts } from '../../platform/store/maintenance';
 import { removeExpired } from '../../platform/store/retention';
-import { saveUpload } from '../../platform/store/tasks';
+import { saveUpload } from '../../platform/store/uploads';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, openOf, submit, type StoreFixture } from '../helpers/store-fixture';
 

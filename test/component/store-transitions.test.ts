@@ -3,7 +3,7 @@ import { storeAnswers, type Answer, type Verdict } from '../../platform/store/an
 import { releaseDue } from '../../platform/store/claims';
 import type { Database } from '../../platform/store/database';
 import { markRunning, requeueLost } from '../../platform/store/presence';
-import { saveUpload } from '../../platform/store/tasks';
+import { saveUpload } from '../../platform/store/uploads';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, openOf, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
 

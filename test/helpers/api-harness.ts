@@ -5,11 +5,13 @@ import type { AddressInfo } from 'node:net';
 
 import type { AcceptRequest } from '../../accepting/accept';
 import { createApp } from '../../api/app';
+import { createAudit } from '../../api/audit';
 import { COMPUTE_RESOURCE_SERVER } from '../../api/auth/scopes';
 import type { ApiDeps } from '../../api/deps';
 import { createGroupWatch } from '../../api/group-watch';
 import { createTaskBatches } from '../../api/task-batch';
 import type { Command } from '../../contracts/frames';
+import type { AuditEntry } from '../../contracts/http/v1';
 import { makeSubmissionId, taskIdOf } from '../../contracts/ids';
 import type { Identity } from '../../platform/access';
 import { readConfig, type Config } from '../../platform/config';
@@ -126,6 +128,10 @@ export async function startApi(options: {
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
   const accepted: AcceptRequest[] = [];
   const commands: ApiHarness['commands'] = [];
+  const audited = new Set<string>();
+  const audit = createAudit(auditDatabase(audited), log, 1);
+  /** Refusals that the audit log must have, by request ID. */
+  const refused = new Map<string, string>();
   const app = createApp({
     config,
     log,
@@ -191,7 +197,7 @@ export async function startApi(options: {
       enterSocket: () => () => undefined,
       usage: async () => [],
     },
-    audit: { watch: () => (_req, _res, next) => next(), flush: async () => undefined, close: async () => undefined },
+    audit,
     cancel: async () => ({ cancelled: 0 }),
     requeue: async () => true,
     schedules: {
@@ -236,6 +242,10 @@ export async function startApi(options: {
       });
       const text = await response.text();
       const isJson = response.headers.get('content-type')?.includes('json') ?? false;
+      const isOfRoute = !text.includes('does not exist; see /openapi.json');
+      if (REFUSALS.has(response.status) && isOfRoute && options.deps?.audit === undefined) {
+        refused.set(response.headers.get('x-request-id') ?? '', `${method} ${path}: ${response.status} ${text}`);
+      }
       return { status: response.status, headers: response.headers, body: isJson ? (JSON.parse(text) as unknown) : text };
     },
     async close() {
@@ -244,6 +254,20 @@ export async function startApi(options: {
       server.closeAllConnections();
       server.close();
       await once(server, 'close');
+      await audit.close();
+      for (const [id, what] of refused) if (!audited.has(id)) throw new Error(`the audit log lacks a refusal: ${what}`);
     },
   };
 }
+
+const REFUSALS = new Set([401, 403, 404, 409, 413, 415, 422, 423, 429]);
+
+/** Remembers the requests of audit entries. */
+const auditDatabase = (requestIds: Set<string>): Database =>
+  new FakeDatabase()
+    .on('insert-audit', ([entries]) => {
+      for (const { request_id } of JSON.parse(String(entries)) as AuditEntry[]) requestIds.add(request_id);
+      return [];
+    })
+    .on('delete from audit_entries', [])
+    .asDatabase();

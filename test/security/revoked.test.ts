@@ -4,9 +4,12 @@ import { createServer, type AddressInfo } from 'node:net';
 import { WebSocket } from 'ws';
 
 import { createQuotas } from '../../accepting/quotas';
+import type { Refusal } from '../../api/audit';
 import { createResultsSocket } from '../../api/funcx-1.0/results-socket';
 import { createGroupWatch } from '../../api/group-watch';
 import { createRevocationWatch } from '../../api/revocation-watch';
+import type { ErrorCode } from '../../contracts/errors';
+import type { Identity } from '../../platform/access';
 import type { Identities, IdentityRow } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
 import { configFor, FakeDatabase, person, startApi } from '../helpers/api-harness';
@@ -43,6 +46,15 @@ test('server-sent events end within 5 s of the revocation', async () => {
   await api.close();
 }, 15_000);
 
+/** A line of the audit log for a refusal of the results socket. */
+const audited = (code: ErrorCode, identity: Identity | undefined): Refusal => ({
+  code,
+  identity,
+  action: 'results socket',
+  address: expect.stringContaining('127.0.0.1') as string,
+  objects: undefined,
+});
+
 describe('the results socket', () => {
   async function listen(maxSockets = 10) {
     const { watch, revoke } = fakeRevocation();
@@ -54,10 +66,12 @@ describe('the results socket', () => {
     const groupWatch = createGroupWatch(async () => new Map(), log);
     const identities = { authenticate: async (token: string) => (token === 'token-alice' ? alice : undefined) } as Identities;
     const db = new FakeDatabase().asDatabase();
+    const refusals: Refusal[] = [];
     const socket = createResultsSocket({
       db,
       log,
       identities,
+      audit: { refuse: (refusal) => void refusals.push(refusal) },
       quotas: createQuotas(db, configFor({ FUNCX_MAX_RESULT_SOCKETS: String(maxSockets) })),
       groupWatch,
       revocations: watch,
@@ -67,6 +81,7 @@ describe('the results socket', () => {
     });
     await socket.listen();
     return {
+      refusals,
       revoke,
       open: (token?: string) =>
         new WebSocket(`ws://127.0.0.1:${port}/v2/`, token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
@@ -96,6 +111,7 @@ describe('the results socket', () => {
     server.revoke();
     const { text, code } = await ending(client);
     expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('revoked') });
+    expect(server.refusals).toEqual([audited('UNAUTHENTICATED', alice)]);
     expect(code).toBe(1000);
     expect(Date.now() - start).toBeLessThan(5_000);
     await server.close();
@@ -105,6 +121,7 @@ describe('the results socket', () => {
     const server = await listen();
     const { text, code } = await ending(server.open());
     expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('access token') });
+    expect(server.refusals).toEqual([audited('UNAUTHENTICATED', undefined)]);
     expect(code).toBe(1000);
     await server.close();
   }, 20_000);
@@ -125,6 +142,7 @@ describe('the results socket', () => {
       }),
       code: 1000,
     });
+    expect(server.refusals).toEqual([audited('LIMIT_EXCEEDED', undefined)]);
     first.close();
     await once(first, 'close');
     await until('there is room again', async () => {
@@ -144,6 +162,7 @@ describe('the results socket', () => {
     for (let index = 0; index <= 1_000; index++) client.send(`${String(index).padStart(8, '0')}-2222-4333-8444-555555555555`);
     const { text } = await ending(client);
     expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('at most 1000 task groups') });
+    expect(server.refusals).toEqual([audited('LIMIT_EXCEEDED', alice)]);
     await server.close();
   }, 15_000);
 });

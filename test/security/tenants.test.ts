@@ -11,7 +11,7 @@ import {
   findIdentity,
   findQueueIdentity,
 } from '../../platform/store/pipelines';
-import { saveUpload } from '../../platform/store/tasks';
+import { saveUpload } from '../../platform/store/uploads';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, makeFixture, submit } from '../helpers/store-fixture';
 

@@ -35,6 +35,14 @@ describe('frames on the broker', () => {
     expect(periodOf({ heartbeat_period: 0 })).toBe(0); // its goodbye
   });
 
+  test('of more than 1 MB have a limit on the number of values, and none on the length of their texts', () => {
+    const body = (more: string): Buffer =>
+      Buffer.from(`\u0001{"message_type":"result","data":{"task_id":"${randomUUID()}","data":${more}}}`);
+    expect(() => decodeFrame(body(`"x","details":{"a":[${'{},'.repeat(700_000)}1]}`))).toThrow('more than 200000 values');
+    const text = '[{,\\"'.repeat(300_000);
+    expect(decodeFrame(body(JSON.stringify(text)))).toMatchObject({ data: { data: text } });
+  });
+
   test('decode to what was encoded', () => {
     fc.assert(
       fc.property(fc.oneof(task, result), (frame) => {

@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { gzipSync } from 'node:zlib';
+
+import { connect, type ChannelModel, type ConfirmChannel } from 'amqplib';
+import { WebSocket } from 'ws';
+
+import { EXCHANGE } from '../../contracts/names';
+import { printFigure } from '../helpers/figures';
+import { Http, localEndpoint, state, type Credentials } from '../helpers/system';
+
+/**
+ * Somebody floods the service with what they may send, and a neighbour calls a function. The neighbour's calls may take three
+ * times as long (p95) as without the flood. Both are measured in one run, the quiet calls before and after.
+ */
+
+const CALLS = 40;
+const WARM_UP = 20;
+const MAX_RATIO = 3;
+/** The flood, the service and the neighbour share the cores of the machine; below this, their scheduling decides. */
+const NOISE_MS = 150;
+const TIMEOUT_MS = 300_000;
+
+const admin = new Http();
+let mallory: Http;
+let noop: string;
+let hostile: { id: string; broker: { url: string; ca?: string }; resultKey: string };
+
+beforeAll(async () => {
+  mallory = new Http((await admin.ok('POST', '/v1/identities', { name: `mallory-${randomUUID()}` })) as Credentials);
+  noop = await admin.register('noop', '() => 0', 'javascript');
+  const id = randomUUID();
+  const agent = { name: 'hostile', incarnation: randomUUID(), workers: 1, metadata: {} };
+  const { broker, results } = await mallory.ok('PUT', `/v1/endpoints/${id}`, agent);
+  hostile = { id, broker, resultKey: results.routing_key };
+  await p95(WARM_UP);
+}, TIMEOUT_MS);
+
+async function call(): Promise<number> {
+  const begun = performance.now();
+  const { taskIds } = await admin.submit(localEndpoint(), noop, [[]]);
+  await admin.value(taskIds[0]!); // one was submitted
+  return performance.now() - begun;
+}
+
+async function p95(calls: number): Promise<number> {
+  const times: number[] = [];
+  for (let n = 0; n < calls; n++) times.push(await call());
+  return times.sort((a, b) => a - b)[Math.ceil(calls * 0.95) - 1]!; // in range
+}
+
+/** A flood goes on until it is stopped; its own failures are what the service answers. */
+type Flood = (isOver: () => boolean, count: (what: string) => void) => Promise<void>;
+
+async function measure(name: string, flood: Flood): Promise<void> {
+  const before = await p95(CALLS);
+  let isOver = false;
+  const counts = new Map<string, number>();
+  const flooding = flood(
+    () => isOver,
+    (what) => counts.set(what, (counts.get(what) ?? 0) + 1),
+  );
+  const during = await p95(CALLS).finally(() => (isOver = true));
+  await flooding;
+  const after = await p95(CALLS);
+  const quiet = Math.max(before, after);
+  const seen = [...counts].map(([what, n]) => `${n} ${what}`).join(', ');
+  printFigure(`${name}: p95 ${quiet.toFixed(0)} ms, ${during.toFixed(0)} ms during the flood (${seen})`);
+  expect(counts.size).toBeGreaterThan(0);
+  expect(during).toBeLessThan(Math.max(MAX_RATIO * quiet, NOISE_MS));
+}
+
+/** `count` loops side by side. */
+const parallel = async (count: number, loop: () => Promise<void>): Promise<void> =>
+  void (await Promise.all(Array.from({ length: count }, loop)));
+
+test(
+  'requests of 61 KB that grow to 60 MB',
+  async () => {
+    const bomb = gzipSync(`{"tasks":{"${randomUUID()}":[${'{},'.repeat(20_000_000)}{}]}}`);
+    const headers = {
+      authorization: `Bearer ${await mallory.token()}`,
+      'content-type': 'application/json',
+      'content-encoding': 'gzip',
+    };
+    await measure('compressed requests', (isOver, count) =>
+      parallel(4, async () => {
+        while (!isOver()) {
+          const response = await fetch(`${state().api_url}/v3/endpoints/${localEndpoint()}/submit`, {
+            method: 'POST',
+            headers,
+            body: bomb,
+          });
+          await response.arrayBuffer();
+          count(`answered ${response.status}`);
+        }
+      }),
+    );
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  '20,000 made-up task groups on the results socket',
+  async () => {
+    const token = await mallory.token();
+    const sockets: WebSocket[] = [];
+    await measure('task groups', async (isOver, count) => {
+      for (let n = 0; n < 20 && !isOver(); n++) {
+        const socket = new WebSocket(`${state().ws_url}/v2/`, { headers: { authorization: `Bearer ${token}` } });
+        sockets.push(socket);
+        socket.on('error', () => undefined);
+        await once(socket, 'open');
+        for (let group = 0; group < 1_000; group++) {
+          socket.send(randomUUID());
+          count('task groups');
+        }
+      }
+    });
+    for (const socket of sockets) socket.terminate();
+  },
+  TIMEOUT_MS,
+);
+
+/** Publishes messages of the hostile agent, one after another, as fast as the broker confirms them. */
+async function publish(isOver: () => boolean, onPublished: () => void, body: Buffer, headers: object): Promise<void> {
+  const { url, ca } = hostile.broker;
+  const model: ChannelModel = await connect(url, ca === undefined ? {} : { ca: [Buffer.from(ca)] });
+  model.on('error', () => undefined);
+  const channel: ConfirmChannel = await model.createConfirmChannel();
+  while (!isOver()) {
+    channel.publish(EXCHANGE.results, hostile.resultKey, body, { headers });
+    await channel.waitForConfirms();
+    onPublished();
+  }
+  await model.close();
+}
+
+test(
+  'messages of a hostile agent that become dead letters',
+  () =>
+    measure('dead letters', (isOver, count) => publish(isOver, () => count('messages of 30 KB'), Buffer.alloc(30_000, 'x'), {})),
+  TIMEOUT_MS,
+);
