@@ -1,63 +1,27 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 
 import { TerminalError } from '../contracts/errors';
-import { ID_RANDOM_BYTES, makeSubmissionId, taskIdOf } from '../contracts/ids';
-import { makeSubmissionWorkflowId } from '../contracts/names';
-import { DEFAULT_DEADLINE_S, type Policy } from '../contracts/policy';
+import type { SubmissionStart } from '../contracts/submission';
 import type { Config } from '../platform/config';
 import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
 import { countOpenTasks } from '../platform/store/open-tasks';
-import { insertSubmissions, markStarted, readAccepted, type NewSubmission, type NewTask } from '../platform/store/submissions';
-import type { UnansweredRequest } from '../platform/store/unanswered-requests';
+import { insertShared } from '../platform/store/shared-submissions';
+import { insertSubmissions, markStarted, readAccepted, type NewSubmission } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
+import type { Accepted, AcceptRequest } from './accept-request';
 import { createOpenTaskLimit } from './open-task-limit';
+import { split, splitTogether } from './split';
+import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
 /**
  * Accept, shared by every wire: bodies in one statement, then the workflow, then the answer. What is durable is accepted:
  * when Temporal does not take the start, the caller still gets its ids, and the sweep of `workers` starts the workflow.
  */
-
-export interface AcceptRequest {
-  owner: { id: string; name: string };
-  /** Already checked for access. */
-  endpoint: { id: string; name: string };
-  endpointQueueId: string;
-  /** Absent: made. Unknown: created. Of another owner: FORBIDDEN. */
-  taskGroupId?: string;
-  /** The result queue of the group exists before the answer. */
-  createQueue: boolean;
-  calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
-  policy: Policy;
-  resourceSpecification?: Record<string, unknown>;
-  resultSerializers?: string[];
-  traceparent?: string;
-  /** The same key and hash get the same answer; another hash is a CONFLICT. */
-  idempotency?: { key: string; bodyHash: Buffer };
-  /** The caller, itself a workflow, starts the workflows of the submissions; the sweep does when it dies before. */
-  startsItself?: boolean;
-  /** Kept with the bodies until the answer is written out, so that a repeat without a key is known. */
-  unanswered?: UnansweredRequest;
-}
-
-/** A body that is completed with results of earlier tasks when it is sent. */
-export interface ReferringPayload {
-  text: string;
-  sources: readonly string[];
-  /** Of the complete body. */
-  bytes: number;
-}
-
-export interface Accepted {
-  requestId: string;
-  taskGroupId: string;
-  /** Task ids in the order of the payloads, by function id. */
-  tasks: Record<string, string[]>;
-}
 
 export type Accept = (request: AcceptRequest) => Promise<Accepted>;
 
@@ -70,17 +34,22 @@ export interface AcceptDeps {
   quotas: Quotas;
 }
 
+/** A request on its way into the store. */
+interface Pending extends Shareable {
+  request: AcceptRequest;
+  taskGroupId: string;
+}
+
 export function createAccept(deps: AcceptDeps): Accept {
   const limit = createOpenTaskLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
+  const share = createSharing<Pending, Accepted>((pending) => commitTogether(pending));
+
   return async function accept(request) {
     const taskGroupId = request.taskGroupId ?? randomUUID();
-    const { submissions, tasks } = split(deps.config, request, taskGroupId);
-    const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const { idempotency, owner } = request;
-    const count = submissions.reduce((sum, submission) => sum + submission.tasks.length, 0);
+    const pending: Pending = { request, taskGroupId, ...sizeOf(request), idempotencyKey: idempotency?.key };
     // A repeat adds no work: it gets its response even at the limit.
-    const bytes = bytesOf(submissions);
-    const checked = limit.check(owner.id, count).then(() => deps.quotas.requireBytes(owner.id, bytes));
+    const checked = limit.check(owner.id, pending.tasks).then(() => deps.quotas.requireBytes(owner.id, pending.bytes));
     const earlier = await checked.catch(async (error: unknown) => {
       const repeated = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
       if (!repeated) throw error;
@@ -91,6 +60,14 @@ export function createAccept(deps: AcceptDeps): Accept {
     await deps.quotas.requireRoomForTaskGroup(owner.id, taskGroupId);
     // Declare the queue first: nothing is stored when the broker is away.
     if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
+    return mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending);
+  };
+
+  /** A request that is accepted by itself. */
+  async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
+    const { submissions, tasks } = split(deps.config, request, taskGroupId);
+    const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
+    const { idempotency, owner } = request;
     const outcome = await insertSubmissions(
       deps.db,
       submissions,
@@ -100,9 +77,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     switch (outcome.kind) {
       case 'group-of-another-owner':
-        throw new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`, {
-          subject: { kind: 'task group', ids: [taskGroupId] },
-        });
+        throw foreignGroup(taskGroupId);
       case 'repeated':
         return sameAnswer(request, outcome);
       case 'inserted':
@@ -113,19 +88,118 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
     await failPoint('accept-bodies');
     if (request.startsItself) return accepted;
-    const started = await Promise.all(submissions.map((submission) => start(deps, request, submission)));
+    await startAll(submissions.map((submission) => startOf(request, submission)));
+    return accepted;
+  }
+
+  /** Requests of one lane: one statement, and one workflow for all. Returns what each one is answered, in order. */
+  async function commitTogether(pending: readonly Pending[]): Promise<(() => Accepted)[]> {
+    const [only, another] = pending;
+    if (!only) return [];
+    if (!another) return [await outcomeOf(commitAlone(only))];
+    const { request, taskGroupId } = only;
+    const shared = splitTogether(deps.config, pending);
+    const insert = insertShared(
+      deps.db,
+      shared.map(({ submission, accepted, request: { owner, idempotency, unanswered } }) => ({
+        submission,
+        remembered: idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
+        unanswered: unanswered && { ...unanswered, response: accepted },
+      })),
+      request.createQueue,
+    );
+    const inserted = await insert.catch((error: unknown) => {
+      // The store refuses something in one of them, which must not fail the others.
+      if (isAboutData(error)) return undefined;
+      throw error;
+    });
+    if (inserted === undefined) return Promise.all(pending.map((one) => outcomeOf(commitAlone(one))));
+    if (inserted === 'group-of-another-owner') throw foreignGroup(taskGroupId);
+    const accepted = pending.filter((_, index) => inserted.has(shared[index]?.submission.id ?? ''));
+    const tasks = accepted.reduce((sum, one) => sum + one.tasks, 0);
+    limit.add(request.owner.id, tasks);
+    deps.quotas.addBytes(
+      request.owner.id,
+      accepted.reduce((sum, one) => sum + one.bytes, 0),
+    );
+    await failPoint('accept-bodies');
+    const [first, last] = [shared[0]?.submission, shared.at(-1)?.submission];
+    if (first && last && inserted.size > 0) {
+      await startAll([{ ...startOf(request, first), lastId: last.id, total: tasks }]);
+    }
+    return Promise.all(
+      shared.map(async ({ submission, accepted, request: own }) =>
+        inserted.has(submission.id) ? (): Accepted => accepted : outcomeOf(answerAgain(own)),
+      ),
+    );
+  }
+
+  /** Its key was used before. */
+  async function answerAgain(request: AcceptRequest): Promise<Accepted> {
+    const { idempotency, owner } = request;
+    const earlier = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
+    if (!earlier) throw new Error('an accepted request vanished while it was repeated');
+    return sameAnswer(request, earlier);
+  }
+
+  async function startAll(starts: readonly SubmissionStart[]): Promise<void> {
+    const started = await Promise.all(starts.map((one) => start(deps, one)));
     await failPoint('accept-start');
     void noteStarted(
       deps,
-      submissions.filter((_, index) => started[index]).map((submission) => submission.id),
+      starts.filter((_, index) => started[index]),
     );
     await failPoint('accept-answer');
-    return accepted;
-  };
+  }
 }
 
-const bytesOf = (submissions: readonly NewSubmission[]): number =>
-  submissions.reduce((sum, { tasks }) => tasks.reduce((bytes, { payload }) => bytes + payload.length, sum), 0);
+/** The outcome as a function that returns or throws it. */
+function outcomeOf<T>(work: Promise<T>): Promise<() => T> {
+  return work.then(
+    (value) => () => value,
+    (error: unknown) => () => {
+      throw error;
+    },
+  );
+}
+
+function sizeOf({ calls }: AcceptRequest): { tasks: number; bytes: number } {
+  let [tasks, bytes] = [0, 0];
+  for (const { payloads } of calls) {
+    tasks += payloads.length;
+    for (const payload of payloads) bytes += Buffer.byteLength(typeof payload === 'string' ? payload : payload.text);
+  }
+  return { tasks, bytes };
+}
+
+/** Requests that start their workflows themselves, or that make several submissions, are accepted alone. */
+function mayShare(config: Config, { request, tasks }: Pending): boolean {
+  return (
+    request.taskGroupId !== undefined &&
+    !request.startsItself &&
+    tasks > 0 &&
+    tasks <= Math.min(MAX_SHARED_TASKS, config.FUNCX_MAX_TASKS_PER_SUBMISSION) &&
+    request.calls.every(({ payloads }) => payloads.every((payload) => typeof payload === 'string'))
+  );
+}
+
+/** Requests of one lane have the same options, so that one workflow does the same for all of them. */
+function laneOf({ request, taskGroupId }: Pending): string {
+  const { owner, endpoint, endpointQueueId, createQueue, policy, resourceSpecification, resultSerializers } = request;
+  const ids = [owner.id, endpoint.id, endpointQueueId, taskGroupId];
+  return JSON.stringify([ids, createQueue, policy, resourceSpecification, resultSerializers]);
+}
+
+function foreignGroup(taskGroupId: string): TerminalError {
+  return new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`, {
+    subject: { kind: 'task group', ids: [taskGroupId] },
+  });
+}
+
+/** SQLSTATE classes 22 (data exception) and 23 (constraint). */
+function isAboutData(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
+}
 
 /** The response of the request that this one repeats. */
 function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {
@@ -135,71 +209,19 @@ function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer;
   return earlier.response as Accepted; // written by this file
 }
 
-/** Splits a request into submissions of bounded size and gives every task its ID. */
-function split(
-  config: Config,
-  request: AcceptRequest,
-  taskGroupId: string,
-): { submissions: NewSubmission[]; tasks: Record<string, string[]> } {
-  const now = Date.now();
-  const deadline = new Date(now + (request.policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000);
-  const submissions: NewSubmission[] = [];
-  const tasks: Record<string, string[]> = {};
-  let current: (NewSubmission & { tasks: NewTask[]; names: Set<string> }) | undefined;
-  for (const { functionId, functionName, payloads } of request.calls) {
-    const ids = (tasks[functionId] ??= []);
-    for (const payload of payloads) {
-      if (!current || current.tasks.length >= config.FUNCX_MAX_TASKS_PER_SUBMISSION) {
-        current = {
-          id: makeSubmissionId(now, randomBytes(ID_RANDOM_BYTES)),
-          workflowId: '',
-          ownerId: request.owner.id,
-          endpointId: request.endpoint.id,
-          endpointQueueId: request.endpointQueueId,
-          taskGroupId,
-          functionName: '',
-          policy: request.policy,
-          resourceSpecification: request.resourceSpecification,
-          resultSerializers: request.resultSerializers,
-          traceparent: request.traceparent,
-          deadline,
-          tasks: [],
-          names: new Set(),
-        };
-        submissions.push(current);
-      }
-      current.names.add(functionName);
-      current.functionName = nameOf(current.names);
-      current.tasks.push(
-        typeof payload === 'string'
-          ? { functionId, payload: Buffer.from(payload, 'utf8') }
-          : { functionId, payload: Buffer.from(payload.text, 'utf8'), referring: payload },
-      );
-      ids.push(taskIdOf(current.id, current.tasks.length));
-    }
-  }
-  for (const one of submissions) {
-    const { id, functionName } = one;
-    const label = { functionName, total: one.tasks.length, endpointName: request.endpoint.name };
-    one.workflowId = makeSubmissionWorkflowId(id, label);
-  }
-  return { submissions, tasks };
-}
-
-function nameOf(names: ReadonlySet<string>): string {
-  const [first = ''] = names;
-  return names.size > 1 ? `${first} and ${names.size - 1} more` : first;
+function startOf(request: AcceptRequest, submission: NewSubmission): SubmissionStart {
+  return {
+    ...submission,
+    ownerName: request.owner.name,
+    endpointName: request.endpoint.name,
+    total: submission.tasks.length,
+  };
 }
 
 /** True when the workflow runs. Otherwise the sweep starts it: "already started" is success there. */
-async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSubmission): Promise<boolean> {
+async function start(deps: AcceptDeps, submission: SubmissionStart): Promise<boolean> {
   try {
-    const { wasEager } = await deps.temporal.startSubmission({
-      ...submission,
-      ownerName: request.owner.name,
-      endpointName: request.endpoint.name,
-      total: submission.tasks.length,
-    });
+    const { wasEager } = await deps.temporal.startSubmission(submission);
     workflowStarts.inc({ eager: String(wasEager) });
     return true;
   } catch (error) {
@@ -209,9 +231,9 @@ async function start(deps: AcceptDeps, request: AcceptRequest, submission: NewSu
 }
 
 /** The sweep skips submissions with this mark. Without it, the sweep starts the workflow once more, which does nothing. */
-async function noteStarted(deps: AcceptDeps, ids: readonly string[]): Promise<void> {
+async function noteStarted(deps: AcceptDeps, starts: readonly SubmissionStart[]): Promise<void> {
   try {
-    if (ids.length > 0) await markStarted(deps.db, ids);
+    if (starts.length > 0) await markStarted(deps.db, starts);
   } catch (error) {
     deps.log.debug({ err: error }, 'could not note that a workflow started');
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-import type { ReferringPayload } from '../accepting/accept';
+import type { ReferringPayload } from '../accepting/accept-request';
 import { referenceSchema } from '../contracts/call-schemas';
 import { REFERENCE_KEY } from '../contracts/calls';
 import { TerminalError } from '../contracts/errors';

@@ -35,7 +35,10 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
     acceptCall: (input) => translated(() => accept(input)),
 
     async noteStarted(submissionIds) {
-      await markStarted(db, submissionIds);
+      await markStarted(
+        db,
+        submissionIds.map((id) => ({ id })),
+      );
     },
 
     async observeCall(submissionIds) {

@@ -97,7 +97,7 @@ export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise
   for (const row of stage.completed) {
     // A duplicate that was not marked delivered may come from a crash before the nudge.
     const isNudged = row.nudge || (row.verdict === 'duplicate' && !row.delivered);
-    if (isNudged && row.workflowId !== null) nudged.set(row.submissionId, row.workflowId);
+    if (isNudged && row.workflowId !== null) nudged.set(row.workflowId, row.submissionId);
   }
   await nudgeAll(deps, [...nudged]);
   await failPoint('nudge');
@@ -144,12 +144,12 @@ async function publishAnswer(deps: ActivityDeps, { taskId, ownerId, taskGroupId,
   }
 }
 
-/** A nudge that Temporal does not take is left to the sweep: results must not be received again because of it. */
-async function nudgeAll(deps: ActivityDeps, submissions: readonly (readonly [string, string])[]): Promise<void> {
-  for (let at = 0; at < submissions.length; at += MAX_CONCURRENT_NUDGES) {
-    const batch = submissions.slice(at, at + MAX_CONCURRENT_NUDGES);
+/** Each workflow with one of its submissions. A nudge that Temporal does not take is left to the sweep: results must not be received again because of it. */
+async function nudgeAll(deps: ActivityDeps, workflows: readonly (readonly [string, string])[]): Promise<void> {
+  for (let at = 0; at < workflows.length; at += MAX_CONCURRENT_NUDGES) {
+    const batch = workflows.slice(at, at + MAX_CONCURRENT_NUDGES);
     await Promise.all(
-      batch.map(async ([id, workflowId]) => {
+      batch.map(async ([workflowId, id]) => {
         try {
           if (!(await deps.temporal.nudge(workflowId))) missedNudges.add(id);
         } catch (error) {

@@ -2,11 +2,17 @@ import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 
 import type { SubmissionActivities } from '../contracts/activities';
-import { submissionIdOf } from '../contracts/ids';
+import { maxTaskIdOf } from '../contracts/ids';
 import { openStateOf } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
 import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
-import { readProgress, readQueueState, setSubmissionState, SubmissionGoneError } from '../platform/store/submission-progress';
+import {
+  readProgress,
+  readQueueState,
+  setSharedStates,
+  setSubmissionState,
+  SubmissionGoneError,
+} from '../platform/store/submission-progress';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
@@ -43,11 +49,19 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     timer.unref();
   }
 
+  function writeState(submissionId: string, lastId: string | undefined, state: string): Promise<void> {
+    return lastId === undefined
+      ? setSubmissionState(deps.db, submissionId, state)
+      : setSharedStates(deps.db, submissionId, lastId, state);
+  }
+
   return {
-    async dispatch({ submissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore }) {
+    async dispatch(ref) {
+      const { submissionId, lastSubmissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore } = ref;
       const { attempt, isLocal } = activityInfo();
       const published = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: attempt > 1 || !isLocal });
-      const own = published.filter((id) => submissionIdOf(id) === submissionId).length;
+      const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
+      const own = published.filter((id) => id > submissionId && id <= lastTask).length;
       if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
       if (await askForPump(deps.db, endpointQueueId)) {
         try {
@@ -57,7 +71,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
           throw error;
         }
       }
-      const state = await readWaiting(deps.db, submissionId, endpointQueueId);
+      const state = await readWaiting(deps.db, submissionId, endpointQueueId, lastSubmissionId);
       if (!state.isOnline && state.waiting > 0) showWaiting(endpointQueueId);
       return {
         waiting: state.waiting,
@@ -68,22 +82,22 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       };
     },
 
-    async releaseDueTasks({ submissionId, nowMs }) {
-      return releaseDue(deps.db, submissionId, nowMs ?? Date.now());
+    async releaseDueTasks({ submissionId, lastSubmissionId, nowMs }) {
+      return releaseDue(deps.db, submissionId, nowMs ?? Date.now(), lastSubmissionId);
     },
 
-    async observe({ submissionId, walltimeMs }) {
-      const progress = await unlessGone(readProgress(deps.db, submissionId, walltimeMs));
-      if (progress.open > 0) await setSubmissionState(deps.db, submissionId, openStateOf(progress));
+    async observe({ submissionId, lastSubmissionId, walltimeMs }) {
+      const progress = await unlessGone(readProgress(deps.db, submissionId, { walltimeMs, lastId: lastSubmissionId }));
+      if (progress.open > 0) await writeState(submissionId, lastSubmissionId, openStateOf(progress));
       return progress;
     },
 
-    async endOpenTasks({ submissionId, taskQueueId: endpointQueueId, reason }) {
-      return endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, submissionId), reason);
+    async endOpenTasks({ submissionId, lastSubmissionId, taskQueueId: endpointQueueId, reason }) {
+      return endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, submissionId, lastSubmissionId), reason);
     },
 
-    async endOverdueTasks({ submissionId, taskQueueId: endpointQueueId, walltimeMs }) {
-      const overdue = await listOverdue(deps.db, submissionId, walltimeMs);
+    async endOverdueTasks({ submissionId, lastSubmissionId, taskQueueId: endpointQueueId, walltimeMs }) {
+      const overdue = await listOverdue(deps.db, submissionId, walltimeMs, lastSubmissionId);
       return endTasks(deps, endpointQueueId, overdue, {
         state: 'failed',
         code: 'WalltimeExceeded',
@@ -92,8 +106,8 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       });
     },
 
-    async finish({ submissionId, state }) {
-      await setSubmissionState(deps.db, submissionId, state);
+    async finish({ submissionId, lastSubmissionId, state }) {
+      await writeState(submissionId, lastSubmissionId, state);
     },
   };
 }

@@ -3,13 +3,15 @@ import { endTasks } from '../activities/complete';
 import { concurrently } from '../platform/concurrently';
 import type { Cancel } from './deps';
 import { listOpenOfTasks, listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
+import { setSubmissionState } from '../platform/store/submission-progress';
 
 /** A task group may have thousands of open submissions. */
 const MAX_CONCURRENT_CANCELS = 32;
 
 /**
  * Cancels tasks. Single tasks end in the store, which resolves a race with a result. A whole submission is cancelled as a
- * workflow, as by the button in the Temporal UI; the workflow then ends its tasks.
+ * workflow, as by the button in the Temporal UI; the workflow then ends its tasks. A submission that shares its workflow ends
+ * in the store, because the others go on; only a task group cancels the shared workflow, which belongs to it as a whole.
  */
 export function createCancel(deps: ActivityDeps): Cancel {
   return async function cancel(target) {
@@ -22,11 +24,20 @@ export function createCancel(deps: ActivityDeps): Cancel {
       return { cancelled };
     }
     const open = await listOpenSubmissions(deps.db, target);
-    await concurrently(MAX_CONCURRENT_CANCELS, open, async ({ id, workflowId, endpointQueueId }) => {
-      if (await deps.temporal.cancelSubmission(workflowId)) return;
-      // No workflow runs: it has not started yet or was terminated. End the tasks in the store instead.
+    const isOne = 'submissionId' in target;
+    const cancelled = new Map<string, Promise<boolean>>();
+    /** False when no workflow runs: it has not started yet or was terminated. */
+    const cancelWorkflow = (workflowId: string): Promise<boolean> => {
+      const started = cancelled.get(workflowId) ?? deps.temporal.cancelSubmission(workflowId);
+      cancelled.set(workflowId, started);
+      return started;
+    };
+    await concurrently(MAX_CONCURRENT_CANCELS, open, async ({ id, isShared, workflowId, endpointQueueId }) => {
+      if (!(isOne && isShared) && (await cancelWorkflow(workflowId))) return;
       const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
-      await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
+      const ended = await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
+      // Its workflow ends with the last of the others.
+      if (isShared && ended > 0) await setSubmissionState(deps.db, id, 'cancelled');
     });
     return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };
   };

@@ -14,7 +14,7 @@ import {
   takeLostRequest,
   type UnansweredRequest,
 } from '../platform/store/unanswered-requests';
-import type { Accepted } from '../accepting/accept';
+import type { Accepted } from '../accepting/accept-request';
 
 /**
  * Recognizes repeated submits without an Idempotency-Key (protocol/globus-compute-4, section 5). A request gets the response

@@ -9,6 +9,8 @@ import type { DispatchOutcome, EndReason, QueueState, SubmissionInput, Submissio
 
 export interface SubmissionRef {
   submissionId: string;
+  /** See {@link SubmissionInput.lastSubmissionId}. */
+  lastSubmissionId?: string;
   /** The ID of the endpoint queue. */
   taskQueueId: string;
   endpointId: string;

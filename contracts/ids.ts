@@ -36,6 +36,23 @@ export function makeSubmissionId(nowMs: number, random: Uint8Array): string {
   return fromHex(value.toString(16).padStart(32, '0'));
 }
 
+/** Random bits that count the submissions which share a workflow: their IDs, and those of their tasks, follow each other. */
+const SHARED_BITS = 11;
+export const MAX_SHARED_SUBMISSIONS = 1 << SHARED_BITS;
+
+/**
+ * Makes the IDs of up to {@link MAX_SHARED_SUBMISSIONS} submissions that share a workflow, in order. No other ID lies between
+ * the first and the last one, so conditions on a range of IDs cover all of them.
+ */
+export function makeSharedIds(nowMs: number, random: Uint8Array, count: number): string[] {
+  if (count > MAX_SHARED_SUBMISSIONS) throw new RangeError(`${count} submissions cannot share a workflow`);
+  const shift = BigInt(INDEX_BITS + SHARED_BITS);
+  const value = (BigInt(`0x${makeSubmissionId(nowMs, random).replaceAll('-', '')}`) >> shift) << shift;
+  return Array.from({ length: count }, (_, n) =>
+    fromHex((value + (BigInt(n) << BigInt(INDEX_BITS))).toString(16).padStart(32, '0')),
+  );
+}
+
 /** The ID of the task with this index (1 to {@link MAX_TASK_INDEX}) in a submission. */
 export function taskIdOf(submissionId: string, index: number): string {
   if (!Number.isInteger(index) || index < 1 || index > MAX_TASK_INDEX) {
@@ -47,6 +64,11 @@ export function taskIdOf(submissionId: string, index: number): string {
 /** The submission ID of a task ID. A submission ID maps to itself. */
 export function submissionIdOf(taskId: string): string {
   return taskId.slice(0, 31) + '00000';
+}
+
+/** The highest ID that a task of this submission can have. */
+export function maxTaskIdOf(submissionId: string): string {
+  return submissionId.slice(0, 31) + 'fffff';
 }
 
 /** The index of a task within its submission; 0 for a submission ID. */

@@ -7,6 +7,8 @@ import type { EndState, SubmissionState, TaskState } from './states';
 export interface SubmissionInput {
   version: 1;
   submissionId: string;
+  /** The last of the submissions that share the workflow; `submissionId` is the first. Absent: one submission. */
+  lastSubmissionId?: string;
   /** The endpoint queue ID. The field keeps its former name because running workflows use it. */
   taskQueueId: string;
   endpointId: string;
@@ -28,6 +30,8 @@ export interface SubmissionInput {
 /** What the store, or an accept that has just written it there, knows about a submission whose workflow is to start. */
 export interface SubmissionStart {
   id: string;
+  /** The last of the submissions that share the workflow; `id` is the first. Absent or null: one submission. */
+  lastId?: string | null;
   workflowId: string;
   ownerId: string;
   ownerName: string;
@@ -36,6 +40,7 @@ export interface SubmissionStart {
   endpointQueueId: string;
   taskGroupId: string;
   functionName: string;
+  /** Tasks of all submissions of the workflow. */
   total: number;
   policy: Pick<Policy, 'walltime_s'>;
   deadline: Date;
@@ -46,6 +51,7 @@ export function submissionInputOf(start: SubmissionStart): SubmissionInput {
   return {
     version: 1,
     submissionId: start.id,
+    ...(start.lastId == null ? {} : { lastSubmissionId: start.lastId }),
     taskQueueId: start.endpointQueueId,
     endpointId: start.endpointId,
     endpointName: start.endpointName,

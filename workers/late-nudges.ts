@@ -17,30 +17,32 @@ export interface LateNudges {
 }
 
 export function createLateNudges(deps: ActivityDeps): LateNudges {
+  /** By workflow: submissions may share one. */
   const timers = new Map<string, NodeJS.Timeout>();
 
-  function clear(submissionId: string): void {
-    clearTimeout(timers.get(submissionId));
-    timers.delete(submissionId);
+  function clear(workflowId: string): void {
+    clearTimeout(timers.get(workflowId));
+    timers.delete(workflowId);
   }
 
   return {
     note(completed) {
       for (const { submissionId, workflowId, nudge, verdict } of completed) {
-        if (nudge) clear(submissionId);
-        else if (verdict === 'stored' && workflowId !== null && !timers.has(submissionId) && timers.size < MAX_WAITING) {
+        if (workflowId === null) continue;
+        if (nudge) clear(workflowId);
+        else if (verdict === 'stored' && !timers.has(workflowId) && timers.size < MAX_WAITING) {
           const timer = setTimeout(() => {
-            timers.delete(submissionId);
+            timers.delete(workflowId);
             deps.temporal
               .nudge(workflowId)
               .catch((error: unknown) => deps.log.debug({ err: error, submissionId }, 'a late nudge was not sent'));
           }, QUIET_MS);
-          timers.set(submissionId, timer);
+          timers.set(workflowId, timer);
         }
       }
     },
     close() {
-      for (const submissionId of [...timers.keys()]) clear(submissionId);
+      for (const workflowId of [...timers.keys()]) clear(workflowId);
     },
   };
 }

@@ -91,7 +91,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   async function endTerminated(): Promise<void> {
     const from = Date.now();
     for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince.submissions))) {
-      for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { submissionId })) {
+      for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { firstId: submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;
         await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), { state: 'cancelled', code: 'Cancelled', text });

@@ -5,7 +5,7 @@ import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
 import { listUndelivered, type UndeliveredPosition } from '../platform/store/answers';
 import { listOpenTasks } from '../platform/store/open-tasks';
-import { setSubmissionState } from '../platform/store/submission-progress';
+import { setSharedStates, setSubmissionState } from '../platform/store/submission-progress';
 import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } from '../platform/store/submissions';
 import { repeat, type Repeating } from './repeat';
 
@@ -52,11 +52,11 @@ export function startSweep(deps: ActivityDeps): Repeating {
 
   /** Starts each submission by itself; returns how many now run. */
   async function start(starts: readonly SubmissionStart[]): Promise<number> {
-    const started: string[] = [];
+    const started: SubmissionStart[] = [];
     await concurrently(MAX_CONCURRENT_CALLS, starts, async (one) => {
       try {
         await deps.temporal.startSubmission(one);
-        started.push(one.id);
+        started.push(one);
       } catch (error) {
         deps.log.debug({ err: error, submissionId: one.id }, 'a submission could not be started');
       }
@@ -116,11 +116,13 @@ export function startSweep(deps: ActivityDeps): Repeating {
   }
 
   /** A workflow that a person terminated is not started again. */
-  async function endWithoutWorkflow({ id, endpointQueueId }: SubmissionStart, what: string): Promise<void> {
-    const open = await listOpenTasks(deps.db, id);
+  async function endWithoutWorkflow({ id, lastId, endpointQueueId }: SubmissionStart, what: string): Promise<void> {
+    const open = await listOpenTasks(deps.db, id, lastId ?? id);
     const text = `The workflow of the submission ${what} before the task had an answer.`;
     await endTasks(deps, endpointQueueId, open, { state: 'cancelled', code: 'Cancelled', text });
-    await setSubmissionState(deps.db, id, open.length > 0 ? 'cancelled' : 'done');
+    const state = open.length > 0 ? 'cancelled' : 'done';
+    if (lastId) await setSharedStates(deps.db, id, lastId, state);
+    else await setSubmissionState(deps.db, id, state);
   }
 
   return {

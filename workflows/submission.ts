@@ -105,8 +105,9 @@ class SubmissionRun {
   readonly #walltime = new Alarm(() => (this.#isNudged = true));
 
   constructor(private readonly input: SubmissionInput) {
-    const { submissionId, taskQueueId, endpointId, endpointName } = input;
-    this.#ref = { submissionId, taskQueueId, endpointId, endpointName };
+    const { submissionId, lastSubmissionId, taskQueueId, endpointId, endpointName } = input;
+    const shared = lastSubmissionId === undefined ? {} : { lastSubmissionId };
+    this.#ref = { submissionId, ...shared, taskQueueId, endpointId, endpointName };
     const attributes = workflowInfo().typedSearchAttributes;
     this.#attributes = {
       state: attributes.get(STATE_ATTRIBUTE),

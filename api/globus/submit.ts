@@ -16,7 +16,7 @@ import type { Identity } from '../../platform/access';
 import { readSubmitTargets } from '../../platform/store/endpoints';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
-import type { Accepted } from '../../accepting/accept';
+import type { Accepted } from '../../accepting/accept-request';
 import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';

@@ -134,13 +134,18 @@ export interface WaitingState {
   changedAt: Date;
 }
 
-/** The number of waiting tasks of a submission, and whether their queue is online. */
-export async function readWaiting(db: Database, submissionId: string, queueId: string): Promise<WaitingState> {
+/** The number of waiting tasks of a submission, or of those up to `lastId`, and whether their queue is online. */
+export async function readWaiting(
+  db: Database,
+  submissionId: string,
+  queueId: string,
+  lastId = submissionId,
+): Promise<WaitingState> {
   const { rows } = await db.query<WaitingState>({
     name: 'read-waiting',
-    text: `select (select count(*)::integer from tasks where id > $1 and id <= last_task_of($1) and state = 'waiting') as waiting,
+    text: `select (select count(*)::integer from tasks where id > $1 and id <= last_task_of($3) and state = 'waiting') as waiting,
                   q.is_online as "isOnline", q.changed_at as "changedAt" from endpoint_queues q where q.id = $2`,
-    values: [submissionId, queueId],
+    values: [submissionId, queueId, lastId],
   });
   const row = rows[0];
   if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
@@ -148,10 +153,11 @@ export async function readWaiting(db: Database, submissionId: string, queueId: s
 }
 
 /** Moves delayed tasks of a submission to `waiting` that are due by the store's clock or by the caller's. Returns their number. */
-export async function releaseDue(db: Database, submissionId: string, nowMs: number): Promise<number> {
-  const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($1), $2) as n', [
+export async function releaseDue(db: Database, submissionId: string, nowMs: number, lastId = submissionId): Promise<number> {
+  const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($3), $2) as n', [
     submissionId,
     new Date(nowMs),
+    lastId,
   ]);
   return rows[0]?.n ?? 0;
 }

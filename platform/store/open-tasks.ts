@@ -9,23 +9,28 @@ export interface OpenTask {
   attempt: number;
 }
 
-/** Tasks of a submission without an answer. */
-export async function listOpenTasks(db: Database, submissionId: string): Promise<OpenTask[]> {
+/** Tasks without an answer of a submission, or of those up to `lastId`. */
+export async function listOpenTasks(db: Database, submissionId: string, lastId = submissionId): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt from tasks
-      where id > $1 and id <= last_task_of($1) and is_open(state) order by id`,
-    [submissionId],
+      where id > $1 and id <= last_task_of($2) and is_open(state) order by id`,
+    [submissionId, lastId],
   );
   return rows;
 }
 
 /** Running attempts that exceed the walltime plus grace. */
-export async function listOverdue(db: Database, submissionId: string, walltimeMs: number): Promise<OpenTask[]> {
+export async function listOverdue(
+  db: Database,
+  submissionId: string,
+  walltimeMs: number,
+  lastId = submissionId,
+): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt from tasks
-      where id > $1 and id <= last_task_of($1) and state = 'running'
+      where id > $1 and id <= last_task_of($3) and state = 'running'
         and running_at < now() - ($2::double precision * interval '1 millisecond') order by id`,
-    [submissionId, walltimeMs + WALLTIME_GRACE_MS],
+    [submissionId, walltimeMs + WALLTIME_GRACE_MS, lastId],
   );
   return rows;
 }
@@ -43,10 +48,17 @@ export async function listOpenOfTasks(db: Database, taskIds: readonly string[]):
   return byQueue;
 }
 
-export type OpenSubmissionsOf = { submissionId: string } | { taskGroupId: string } | { endpointId: string };
+export type OpenSubmissionsOf =
+  | { submissionId: string }
+  /** All that share the workflow of this submission, which is their first. */
+  | { firstId: string }
+  | { taskGroupId: string }
+  | { endpointId: string };
 
 export interface OpenSubmission {
   id: string;
+  /** Other submissions run in the same workflow. */
+  isShared: boolean;
   workflowId: string;
   endpointQueueId: string;
   open: number;
@@ -54,15 +66,18 @@ export interface OpenSubmission {
 
 /** Submissions with open tasks: one submission, those of a task group, or those of an endpoint. */
 export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): Promise<OpenSubmission[]> {
-  const [column, value] =
+  const [condition, value] =
     'submissionId' in of
-      ? ['id', of.submissionId]
-      : 'taskGroupId' in of
-        ? ['task_group_id', of.taskGroupId]
-        : ['endpoint_id', of.endpointId];
+      ? ['id = $1', of.submissionId]
+      : 'firstId' in of
+        ? ['id >= $1 and id <= coalesce((select last_id from submissions where id = $1), $1)', of.firstId]
+        : 'taskGroupId' in of
+          ? ['task_group_id = $1', of.taskGroupId]
+          : ['endpoint_id = $1', of.endpointId];
   const { rows } = await db.query<OpenSubmission>(
-    `select id, workflow_of(id, workflow_id) as "workflowId", endpoint_queue_id as "endpointQueueId", open
-       from submissions where ${column} = $1 and is_open order by id`,
+    `select id, last_id is not null as "isShared", workflow_of(id, workflow_id) as "workflowId",
+            endpoint_queue_id as "endpointQueueId", open
+       from submissions where ${condition} and is_open order by id`,
     [value],
   );
   return rows;

@@ -18,23 +18,28 @@ const MAX_FAILURES_SHOWN = 5;
 /** Time for the agent to stop an overdue attempt before the service ends the attempt. */
 export const WALLTIME_GRACE_MS = 15_000;
 
-/** The state of a submission, as its workflow needs it. */
-export async function readProgress(db: Database, submissionId: string, walltimeMs?: number): Promise<SubmissionProgress> {
+/** The state of a submission, or of those up to `lastId` together, as their workflow needs it. */
+export async function readProgress(
+  db: Database,
+  submissionId: string,
+  { walltimeMs, lastId = submissionId }: { walltimeMs?: number | undefined; lastId?: string | undefined } = {},
+): Promise<SubmissionProgress> {
   const [counts, queue] = await Promise.all([
     db.query<CountRow>({
       name: 'submission-counts',
       text: `select state, count(*)::integer as n, min(due_at) as due, min(running_at) as running, sum(losses)::integer as losses,
                     (array_agg(attempt order by due_at) filter (where state = 'delayed'))[1] as attempt,
                     (array_agg(last_error order by due_at) filter (where state = 'delayed'))[1] as error
-               from tasks where id > $1 and id <= last_task_of($1) group by state`,
-      values: [submissionId],
+               from tasks where id > $1 and id <= last_task_of($2) group by state`,
+      values: [submissionId, lastId],
     }),
     db.query<{ queue_id: string; is_online: boolean; changed_at: Date; open: number; is_deleted: boolean }>({
       name: 'submission-queue',
       text: `select q.id as queue_id, q.is_online, q.changed_at, s.open, e.deleted_at is not null as is_deleted
-               from submissions s join endpoint_queues q on q.id = s.endpoint_queue_id join endpoints e on e.id = s.endpoint_id
-              where s.id = $1`,
-      values: [submissionId],
+               from (select endpoint_queue_id, endpoint_id, sum(open)::integer as open
+                       from submissions where id >= $1 and id <= $2 group by 1, 2) s
+               join endpoint_queues q on q.id = s.endpoint_queue_id join endpoints e on e.id = s.endpoint_id`,
+      values: [submissionId, lastId],
     }),
   ]);
   const head = queue.rows[0];
@@ -62,7 +67,7 @@ export async function readProgress(db: Database, submissionId: string, walltimeM
   }
   if (lost > 0) progress.lost = lost;
   if (progress.counts.waiting && head.is_online) progress.queue = await readQueueState(db, head.queue_id);
-  if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN);
+  if (progress.counts.failed) progress.failures = await readFailures(db, submissionId, MAX_FAILURES_SHOWN, lastId);
   return progress;
 }
 
@@ -116,11 +121,16 @@ export async function listEndpointQueues(
 }
 
 /** The latest failures of a submission, with the last line of each traceback. */
-export async function readFailures(db: Database, submissionId: string, limit: number): Promise<FailureLine[]> {
+export async function readFailures(
+  db: Database,
+  submissionId: string,
+  limit: number,
+  lastId = submissionId,
+): Promise<FailureLine[]> {
   const { rows } = await db.query<{ id: string; frame: Buffer }>(
     `select r.id, r.frame from tasks t join results r on r.id = t.id
-      where t.id > $1 and t.id <= last_task_of($1) and t.state = 'failed' order by r.seq desc limit $2`,
-    [submissionId, limit],
+      where t.id > $1 and t.id <= last_task_of($3) and t.state = 'failed' order by r.seq desc limit $2`,
+    [submissionId, limit, lastId],
   );
   return rows.map(({ id, frame }) => {
     const decoded = decodeFrame(frame);
@@ -137,4 +147,20 @@ export async function setSubmissionState(db: Database, submissionId: string, sta
       where id = $1 and (state <> $2 or (is_finished($2) and finished_at is null))`,
     [submissionId, state],
   );
+}
+
+/**
+ * Writes the state of submissions that share a workflow. Each one ends by itself: with its last answer, or as the workflow
+ * ends. One that has ended keeps its state.
+ */
+export async function setSharedStates(db: Database, firstId: string, lastId: string, state: string): Promise<void> {
+  await db.query({
+    name: 'set-shared-states',
+    text: `update submissions set
+             state = case when is_open then $3 when $3 = 'cancelled' and cancelled > 0 or $3 = 'expired' and expired > 0 then $3
+                          else 'done' end,
+             finished_at = case when is_open and not is_finished($3) then null else now() end
+            where id >= $1 and id <= $2 and finished_at is null and (not is_open or state <> $3)`,
+    values: [firstId, lastId, state],
+  });
 }

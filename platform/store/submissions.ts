@@ -178,21 +178,26 @@ export async function insertSubmissions(
 class GroupOfAnotherOwnerError extends Error {}
 
 /** Records that the workflows were started; the sweep starts submissions without this record. */
-export async function markStarted(db: Database, ids: readonly string[]): Promise<void> {
+export async function markStarted(db: Database, starts: readonly Pick<SubmissionStart, 'id' | 'lastId'>[]): Promise<void> {
   await db.query({
     name: 'mark-started',
-    text: `update submissions set started_at = now() from ${WITHOUT_FLUSH} where id = any ($1) and started_at is null`,
-    values: [ids],
+    text: `update submissions set started_at = now()
+             from ${WITHOUT_FLUSH}, unnest($1::uuid[], $2::uuid[]) as started (first_id, last_id)
+            where id >= started.first_id and id <= started.last_id and started_at is null`,
+    values: [starts.map(({ id }) => id), starts.map(({ id, lastId }) => lastId ?? id)],
   });
 }
 
 const SUBMISSION_STARTS = `
-  select s.id, s.owner_id as "ownerId", i.name as "ownerName", s.endpoint_id as "endpointId", e.name as "endpointName",
-         s.endpoint_queue_id as "endpointQueueId", s.task_group_id as "taskGroupId", s.function_name as "functionName", s.total,
+  select coalesce(s.first_id, s.id) as id, s.last_id as "lastId", s.owner_id as "ownerId", i.name as "ownerName",
+         s.endpoint_id as "endpointId", e.name as "endpointName", s.endpoint_queue_id as "endpointQueueId",
+         s.task_group_id as "taskGroupId", s.function_name as "functionName",
+         case when s.last_id is null then s.total else (
+           select sum(other.total)::integer from submissions other where other.id >= s.first_id and other.id <= s.last_id) end as total,
          s.policy, s.deadline_at as deadline, workflow_of(s.id, s.workflow_id) as "workflowId"
     from submissions s join endpoints e on e.id = s.endpoint_id join identities i on i.id = s.owner_id`;
 
-/** The inputs for these submissions, in the given order. */
+/** The inputs for these submissions, in the given order. None of them shares its workflow. */
 export async function readSubmissionStarts(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.id = any ($1) order by array_position($1::uuid[], s.id)`,
@@ -201,13 +206,13 @@ export async function readSubmissionStarts(db: Database, ids: readonly string[])
   return rows;
 }
 
-/** Submissions accepted before `olderThan` whose workflow start was not recorded. */
+/** Submissions accepted before `olderThan` whose workflow start was not recorded; each workflow once. */
 export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
     [olderThan, limit],
   );
-  return rows;
+  return [...new Map(rows.map((start) => [start.id, start])).values()];
 }
 
 /**
@@ -227,7 +232,7 @@ export async function listOverdueSubmissions(db: Database, graceMs: number, limi
   return rows;
 }
 
-/** Those of these submissions that have no end. */
+/** The workflows of those of these submissions that have no end. */
 export async function readUnfinished(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   if (ids.length === 0) return [];
   const { rows } = await db.query<SubmissionStart>(`${SUBMISSION_STARTS} where s.id = any ($1) and s.finished_at is null`, [ids]);

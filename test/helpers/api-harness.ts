@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import type { AcceptRequest } from '../../accepting/accept';
+import type { AcceptRequest } from '../../accepting/accept-request';
 import { createApp } from '../../api/app';
 import { createAudit } from '../../api/audit';
 import { COMPUTE_RESOURCE_SERVER } from '../../api/auth/scopes';

@@ -96,3 +96,50 @@ test.each([...FAIL_POINTS])('after a death at %s everything is answered, once an
     return rows.length === 1 && rows[0]?.state === 'done' && rows[0].undelivered === 0 && rows[0].places === 0;
   });
 });
+
+/** The first request is accepted by itself; those that meet it are accepted together, and there the process dies. */
+test.each(['accept-bodies', 'accept-start', 'accept-answer'] as const)(
+  'after a death at %s of requests that are accepted together, each is answered once',
+  async (point) => {
+    await system.end('api');
+    const { ended } = await system.run('api', { FUNCX_TEST_BUILD: '1', FUNCX_FAIL_POINT: `${point}:2` });
+    await until('the endpoint of the shared submissions is online', async () => {
+      return (await request('GET', `/v2/endpoints/${system.endpointId()}/status`)).status === 'online';
+    });
+    const groupId = randomUUID();
+    const answers = Array.from({ length: TASKS }, async (_, n) => {
+      const key = randomUUID();
+      const tasks = { [functionId]: [packJsonArguments([n])] };
+      const body = { tasks, task_group_id: groupId, create_queue: true, result_serializers: [JSON_RESULT_SERIALIZER] };
+      const path = `/v3/endpoints/${system.endpointId()}/submit`;
+      const send = (): ReturnType<typeof request> => request('POST', path, body, { 'idempotency-key': key });
+      const reply = await until('the request is accepted', send, { deadlineMs: RECOVERY_MS });
+      return reply as { tasks: Record<string, string[]> };
+    });
+    const all = Promise.all(answers);
+    all.catch(() => undefined); // awaited below, after the death
+    await ended;
+    await system.run('api');
+
+    const taskIds = (await all).map(({ tasks }) => tasks[functionId]?.[0] ?? '');
+    const results = await until(
+      'every request has its result',
+      async () => {
+        const page = await request('GET', `/v1/taskgroups/${groupId}/results?after=0&limit=1000`);
+        return page.results.length >= TASKS ? (page.results as { task_id: string; result: string }[]) : undefined;
+      },
+      { deadlineMs: RECOVERY_MS },
+    );
+    const values = new Map(results.map((one) => [one.task_id, JSON.parse(splitBuffer(one.result).body) as unknown]));
+    expect(taskIds.map((id) => values.get(id))).toEqual(taskIds.map((_, n) => n * 3));
+    expect(results).toHaveLength(TASKS);
+    await until('every submission of the group is done', async () => {
+      const { rows } = await store.query<{ n: number; places: number }>(
+        `select count(*)::integer as n, (select in_flight from endpoint_queues where id = $2) as places
+           from submissions where task_group_id = $1 and state = 'done' and finished_at is not null`,
+        [groupId, system.endpointId()],
+      );
+      return rows[0]?.n === TASKS && rows[0].places === 0;
+    });
+  },
+);

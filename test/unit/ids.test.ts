@@ -4,8 +4,11 @@ import {
   ID_RANDOM_BYTES,
   idTimeMs,
   isUuid,
+  maxTaskIdOf,
   lowestIdAt,
+  makeSharedIds,
   makeSubmissionId,
+  MAX_SHARED_SUBMISSIONS,
   MAX_TASK_INDEX,
   submissionIdOf,
   taskIdOf,
@@ -74,4 +77,20 @@ describe('submission and task ids', () => {
   test('too few random bytes are refused', () => {
     expect(() => makeSubmissionId(1, new Uint8Array(ID_RANDOM_BYTES - 1))).toThrow(RangeError);
   });
+});
+
+test('IDs of submissions that share a workflow follow each other, and the IDs of their tasks lie between them', () => {
+  fc.assert(
+    fc.property(time, random, fc.integer({ min: 2, max: MAX_SHARED_SUBMISSIONS }), index, (ms, bytes, count, n) => {
+      const ids = makeSharedIds(ms, bytes, count);
+      const [first = '', second = '', last = ''] = [ids[0], ids[1], ids.at(-1)];
+      expect(new Set(ids).size).toBe(count);
+      expect([...ids].sort()).toEqual(ids);
+      expect(ids.every((id) => isUuid(id) && submissionIdOf(id) === id && idTimeMs(id) === ms)).toBe(true);
+      expect(first < taskIdOf(first, n) && taskIdOf(first, n) < second).toBe(true);
+      expect(taskIdOf(last, n) <= maxTaskIdOf(last)).toBe(true);
+    }),
+    { numRuns: 20 },
+  );
+  expect(() => makeSharedIds(0, new Uint8Array(ID_RANDOM_BYTES), MAX_SHARED_SUBMISSIONS + 1)).toThrow(RangeError);
 });
