@@ -41,6 +41,8 @@ export interface IdentityRow {
   revokedAt: Date | null;
   /** The OpenID Connect provider of the identity; null for local identities. */
   issuer: string | null;
+  /** Of the identity of an agent: the endpoint that it serves. */
+  agentEndpointId: string | null;
 }
 
 export interface NewIdentity {
@@ -95,7 +97,8 @@ const bootstrapAgentSchema = z.object({
   endpoint_id: z.uuid(),
   public: z.boolean().default(false),
 });
-const COLUMNS = 'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt", issuer';
+const COLUMNS =
+  'id, name, is_admin as "isAdmin", created_at as "createdAt", revoked_at as "revokedAt", agent_endpoint_id as "agentEndpointId", issuer';
 
 interface Cached {
   identity: Identity;

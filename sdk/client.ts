@@ -354,11 +354,16 @@ export class Client {
 
   /**
    * Creates a one-time code with which an agent on another machine enrols for your endpoint of this name, or for a new one.
-   * The response is the only one that contains its secret. `expiresInS`: 60 s to 30 days, by default an hour.
+   * `isPublic` and `groupId` share a new endpoint. The response is the only one that contains the secret. `expiresInS`: 60 s to 30 days, by default an hour.
    */
-  async invite(endpoint: { name: string } | { endpointId: string }, options: { expiresInS?: number } = {}): Promise<Invitation> {
+  async invite(
+    endpoint: { name: string; isPublic?: boolean; groupId?: string } | { endpointId: string },
+    options: { expiresInS?: number } = {},
+  ): Promise<Invitation> {
     const body = {
-      ...('name' in endpoint ? { name: endpoint.name } : { endpoint_id: endpoint.endpointId }),
+      ...('name' in endpoint
+        ? { name: endpoint.name, public: endpoint.isPublic, group: endpoint.groupId }
+        : { endpoint_id: endpoint.endpointId }),
       ...(options.expiresInS === undefined ? {} : { expires_in_s: options.expiresInS }),
     };
     return this.#ask({ method: 'POST', path: '/v1/invitations', body }, invitationSchema);

@@ -14,7 +14,7 @@ import {
   type EnrolmentCode,
 } from '../../platform/store/enrolment-codes';
 import { createGuessLimit } from '../auth/guess-limit';
-import { requireEndpoint, unknownEndpoint } from '../checks';
+import { requireEndpoint, requireGroup, unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { bearerToken } from '../middleware/authenticate';
 import { idParameter, route, type Route } from '../route';
@@ -39,7 +39,7 @@ export function enrolmentRoutes(deps: ApiDeps): Route[] {
       body: inviteSchema,
       response: invitationSchema,
       status: 201,
-      errors: ['ENDPOINT_NOT_FOUND', 'CONFLICT'],
+      errors: ['ENDPOINT_NOT_FOUND', 'NOT_FOUND', 'CONFLICT'],
       handle: async ({ identity, body, res }) => {
         res.setHeader('cache-control', 'no-store');
         return invite(deps, identity, body);
@@ -79,12 +79,14 @@ export function enrolmentRoutes(deps: ApiDeps): Route[] {
   ];
 }
 
-async function invite(deps: ApiDeps, identity: Identity, wanted: z.output<typeof inviteSchema>): Promise<Invitation> {
+type Wanted = z.output<typeof inviteSchema>;
+
+async function invite(deps: ApiDeps, identity: Identity, wanted: Wanted): Promise<Invitation> {
   const { db, config } = deps;
   const { id: endpointId, name } =
     wanted.endpoint_id === undefined
-      ? await findOrMake(deps, identity, wanted.name ?? '')
-      : await requireEndpoint(db, identity, 'manage', wanted.endpoint_id).then(requireOurKind);
+      ? await findOrMake(deps, identity, wanted)
+      : requireUnshared(wanted, requireOurKind(await requireEndpoint(db, identity, 'manage', wanted.endpoint_id)));
   const secret = makeSecret();
   const expiresAt = await saveEnrolmentCode(db, {
     endpointId,
@@ -109,11 +111,22 @@ function requireOurKind(row: EndpointRow): EndpointRow {
   throw new TerminalError('CONFLICT', `endpoint ${row.id} is of kind ${row.kind}; invite an agent under another name`);
 }
 
+/** The agent of an existing endpoint may run where functions of others must not; so only a new one is shared before its agent. */
+function requireUnshared(wanted: Wanted, row: EndpointRow): EndpointRow {
+  if (wanted.public === undefined && wanted.group === undefined) return row;
+  throw new TerminalError(
+    'CONFLICT',
+    `endpoint ${row.id} exists, and who may submit stays as it is; leave out the sharing, or invite an agent under another name`,
+  );
+}
+
 /** The newest endpoint of this name, or a new one. It exists before its agent: tasks for it wait, and its deletion ends the code. */
-async function findOrMake(deps: ApiDeps, identity: Identity, name: string): Promise<{ id: string; name: string }> {
+async function findOrMake(deps: ApiDeps, identity: Identity, wanted: Wanted): Promise<{ id: string; name: string }> {
+  const { name = '', group } = wanted;
   const own = (await listOwnEndpoints(deps.db, identity.id)).filter((row) => row.name === name);
   const known = own.filter(({ kind }) => kind === 'agent').at(-1) ?? own.at(-1);
-  if (known !== undefined) return requireOurKind(known);
+  if (known !== undefined) return requireUnshared(wanted, requireOurKind(known));
+  if (group !== undefined) await requireGroup(deps.db, identity, group);
   await deps.quotas.requireRoomForEndpoint(identity.id);
   const id = randomUUID();
   const isSaved = await saveAgent(deps.db, {
@@ -122,8 +135,8 @@ async function findOrMake(deps: ApiDeps, identity: Identity, name: string): Prom
     name,
     displayName: null,
     kind: 'agent',
-    isPublic: false,
-    groupId: null,
+    isPublic: wanted.public ?? false,
+    groupId: group ?? null,
     allowedFunctions: null,
     metadata: {},
     incarnation: null,
@@ -200,4 +213,5 @@ export function reachabilityNotes(apiUrl: string, brokerUrl: string): string[] {
   ];
 }
 
-const isLoopback = (url: string): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+const isLoopback = (url: string): boolean =>
+  URL.canParse(url) && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);

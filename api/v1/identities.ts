@@ -59,6 +59,8 @@ export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
           throw new TerminalError('CONFLICT', 'you cannot revoke the identity that you are using; ask another administrator');
         await identities.revoke(row.id);
         await brokerUsers.revokeOwner(row.id);
+        // The broker user of an agent belongs to the owner of its endpoint.
+        if (row.agentEndpointId !== null) await brokerUsers.revokeEndpoint(row.agentEndpointId);
         return { client_id: row.id, revoked: true };
       },
     }),

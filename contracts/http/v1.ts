@@ -66,6 +66,9 @@ export const inviteSchema = z
     /** Your endpoint of this name; the service makes a new one when you have none. */
     name: registerAgentSchema.shape.name.optional(),
     endpoint_id: uuidSchema.optional(),
+    /** Who may submit to a new endpoint besides you. An existing endpoint keeps what its agent said: 409 CONFLICT. */
+    public: z.boolean().optional(),
+    group: uuidSchema.optional(),
     /** How long the code works, in seconds. */
     expires_in_s: z
       .int()

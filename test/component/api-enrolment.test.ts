@@ -202,6 +202,32 @@ test('a new enrolment takes the rights of the agent that enrolled before, on the
   expect(revokedUsers).toEqual([expect.stringContaining(id)]);
 });
 
+test('an administrator who revokes the agent takes it off the broker too', async () => {
+  const boss = await identities.create({ name: `boss-${randomUUID()}`, isAdmin: true });
+  const invited = await invite();
+  const agent = newAgent();
+  await enrol(invited, agent);
+  await ask(await tokenOf(agent.client_id), 'PUT', `/v1/endpoints/${invited.endpoint_id}`, REGISTRATION);
+  const revoked = await ask(await tokenOf(boss.id), 'DELETE', `/v1/identities/agent-${agent.client_id}`);
+  expect(revoked).toMatchObject({ status: 200 });
+  expect(revokedUsers).toEqual([expect.stringContaining(invited.endpoint_id)]);
+});
+
+test('a new endpoint is shared as the invitation says; an existing one stays as it was', async () => {
+  const group = (await ask(owner.token, 'POST', '/v1/groups', { name: `g-${randomUUID()}` })).body as { id: string };
+  const invited = await invite({ name: 'shared', group: group.id });
+  const sharing = async (): Promise<unknown> =>
+    (await postgres.db.query('select is_public, group_id from endpoints where id = $1', [invited.endpoint_id])).rows[0];
+  expect(await sharing()).toEqual({ is_public: false, group_id: group.id });
+  const agent = newAgent();
+  await enrol(invited, agent);
+  await ask(await tokenOf(agent.client_id), 'PUT', `/v1/endpoints/${invited.endpoint_id}`, { ...REGISTRATION, name: 'shared' });
+  expect(await ask(owner.token, 'POST', '/v1/invitations', { name: 'shared', public: true })).toMatchObject({ status: 409 });
+  expect(await sharing()).toEqual({ is_public: false, group_id: group.id });
+  const unknown = { name: 'unknown-group', group: randomUUID() };
+  expect(await ask(owner.token, 'POST', '/v1/invitations', unknown)).toMatchObject({ status: 404 });
+});
+
 test('only those who may manage an endpoint invite for it, and only agents of ours enrol', async () => {
   const { endpoint_id: id } = await invite();
   const stranger = await person();

@@ -24,7 +24,15 @@ const GROUP = '11111111-2222-4333-8444-555555555555';
 function fakeRevocation() {
   let revokedAt: Date | null = null;
   const findMany: Identities['findMany'] = async (ids) =>
-    ids.map((id): IdentityRow => ({ id, name: 'alice', isAdmin: false, createdAt: new Date(), revokedAt, issuer: null }));
+    ids.map((id): IdentityRow => ({
+      id,
+      name: 'alice',
+      isAdmin: false,
+      createdAt: new Date(),
+      revokedAt,
+      agentEndpointId: null,
+      issuer: null,
+    }));
   return { watch: createRevocationWatch({ findMany, findTokens: async () => [] }, log), revoke: () => (revokedAt = new Date()) };
 }
 

@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -13,10 +14,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
+import { ensureCertificates } from '../../local/engines/certificates';
+import { layoutOf, makeFolders } from '../../local/machine/layout';
 import { NOBODY, NOT_AS_NOBODY, globusVenvForNobody } from '../helpers/accounts';
 import { codeBlocks, readPage, ROOT } from '../helpers/readme';
 import { funcx, Http, state, type CommandResult } from '../helpers/system';
+import { certificateOfSystem, openTlsFront } from '../helpers/tls-front';
 
 /**
  * docs/endpoint-elsewhere.md, walked: the packed agent in the home of another account that has nothing of the service, from
@@ -134,6 +139,24 @@ test('later starts need no code, and status shows the agent on both sides', () =
 });
 
 describe('a code that cannot be used is refused with a sentence and its code', () => {
+  test('of a service whose certificate another authority signed; with the right one it is taken over TLS', async () => {
+    const front = await openTlsFront(certificateOfSystem(), Number(new URL(state().api_url).port));
+    const { code } = invite('--api-url', `https://localhost:${front.port}`);
+    const fields = JSON.parse(Buffer.from(code.slice(5), 'base64url').toString()) as string[];
+    const layout = layoutOf(join(home, 'another-system'));
+    makeFolders(layout);
+    const stranger = new X509Certificate(readFileSync(ensureCertificates(layout).authority)).raw.toString('base64');
+    const forged = `fxe1_${Buffer.from(JSON.stringify([...fields.slice(0, 4), stranger])).toString('base64url')}`;
+    const env = { ...process.env, FUNCX_ENDPOINT_HOME: join(home, 'over-tls') };
+    const enroll = (given: string): Promise<{ stdout: string; stderr: string }> =>
+      promisify(execFile)(join(home, '.local', 'bin', 'funcx-endpoint'), ['enroll', given, '--no-start'], { env });
+    await expect(enroll(forged)).rejects.toMatchObject({
+      stderr: expect.stringMatching(/does not belong to the service of this code.*nothing was sent.* \[UNAUTHENTICATED\]\n$/),
+    });
+    expect((await enroll(code)).stdout).toContain('Enrolled for endpoint');
+    front.close();
+  });
+
   test('used twice', () => {
     const { code } = invite();
     expect(agent(`enroll ${code} --no-start`, { FUNCX_ENDPOINT_HOME: join(home, 'first') })).toMatchObject({ status: 0 });
