@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const NO_ROOMS = new Set(['bin', 'coverage', 'deploy', 'dist', 'docs', 'examples', 'node_modules', 'test']);
+const NO_ROOMS = new Set(['bin', 'coverage', 'deploy', 'dist', 'docs', 'examples', 'node_modules', 'python', 'test']);
 const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
 const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__', 'results']);
 /** Not needed at run time beside the code. */

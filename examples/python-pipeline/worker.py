@@ -5,7 +5,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from functions import fit, measure
-from funcx_pipeline import register
+from funcx_temporal.pipeline import register
 from workflows import FitCurve
 
 TASK_QUEUE = "fit-curve"

@@ -2,7 +2,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from functions import fit, measure
-    from funcx_pipeline import CALLS_QUEUE, named
+    from funcx_temporal.pipeline import CALLS_QUEUE, named
 
 
 @workflow.defn

@@ -118,7 +118,11 @@ describe('recorded histories of the examples', () => {
 
   testUnless(NO_TEMPORALIO)('the pipeline in Python replays with its code of today', async () => {
     const args = [join(ROOT, 'test', 'fixtures', 'pipelines', 'replay.py'), join(FOLDER, 'examples', `${PYTHON}.json`)];
-    const env = { ...process.env, PYTHONPATH: join(ROOT, 'examples', PYTHON), PYTHONDONTWRITEBYTECODE: '1' };
+    const env = {
+      ...process.env,
+      PYTHONPATH: `${join(ROOT, 'examples', PYTHON)}:${join(ROOT, 'python')}`,
+      PYTHONDONTWRITEBYTECODE: '1',
+    };
     expect(execFileSync(join(TEMPORALIO, 'bin', 'python'), args, { encoding: 'utf8', env })).toBe('replayed\n');
   });
 });

@@ -1,7 +1,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { createWriteStream, existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 
@@ -38,6 +38,8 @@ export function authorEnv(): NodeJS.ProcessEnv {
     FUNCX_API_URL: api_url,
     FUNCX_CLIENT_ID: client_id,
     FUNCX_CLIENT_SECRET: client_secret,
+    // As it is in this repository, not as it was last installed.
+    PYTHONPATH: join(ROOT, 'python'),
   };
 }
 
@@ -119,7 +121,8 @@ export function temporalioPython(): string {
     [base, ['-m', 'venv', '--clear', folder]],
     [python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements]],
   ] as const) {
-    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+    // The requirements name our own package by a path beside the file.
+    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8', cwd: dirname(requirements) });
     if (status !== 0) throw new Error(`temporalio was not installed: ${stderr}`);
   }
   writeFileSync(join(folder, 'ready'), '');
@@ -145,7 +148,6 @@ export const pythonWorker = (name: string): Program =>
 /** An author's worker whose workflows use the Nexus service; its second argument is its task queue, its own for each author. */
 export const nexusPythonWorker = ({ client_id, client_secret }: Credentials): Program =>
   new Program(temporalioPython(), [join(ROOT, 'test', 'fixtures', 'pipelines', 'nexus_worker.py'), `nexus-${client_id}`], {
-    PYTHONPATH: join(ROOT, 'examples', 'python-pipeline'),
     PYTHONDONTWRITEBYTECODE: '1',
     FUNCX_CLIENT_ID: client_id,
     FUNCX_CLIENT_SECRET: client_secret,

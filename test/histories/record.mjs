@@ -147,6 +147,7 @@ const author = {
   FUNCX_API_URL: state.api_url,
   FUNCX_CLIENT_ID: identity.client_id,
   FUNCX_CLIENT_SECRET: identity.client_secret,
+  PYTHONPATH: join(root, 'python'),
 };
 
 /** Runs the pipeline of an example to its end; `meanwhile` is done while it runs. Returns its workflow id. */

@@ -1,4 +1,4 @@
-"""What a Python worker needs beside `temporalio`: one request at start. Copy it, or write your own."""
+"""What a Python worker needs beside `temporalio`: one request at start."""
 
 import base64
 import inspect
