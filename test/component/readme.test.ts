@@ -22,6 +22,21 @@ describe('the pages for people', () => {
     expect(missing).toEqual([]);
   });
 
+  test.each(pages)('every link of %s to a heading leads to one', (path) => {
+    const slugOf = (heading: string): string =>
+      heading
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+        .replaceAll(' ', '-');
+    const links = [...readPage(path).matchAll(/\]\((?!https?:)([^)#]*)#([^)]+)\)/g)];
+    const missing = links.filter(([, file, anchor]) => {
+      const page = readPage(file === '' ? path : join(path, '..', file ?? ''));
+      const slugs = [...page.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => slugOf(heading ?? ''));
+      return !slugs.includes(anchor ?? '');
+    });
+    expect(missing.map(([link]) => link)).toEqual([]);
+  });
+
   test('every npm command that it shows exists', () => {
     const { scripts } = JSON.parse(readPage('package.json')) as { scripts: Record<string, string> };
     const shown = codeBlocks(readme).flatMap(({ code }) => [...code.matchAll(/npm (?:run )?([\w:]+)/g)].map((match) => match[1]));

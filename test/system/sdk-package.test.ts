@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { codeBlocks, readPage, ROOT } from '../helpers/readme';
 import { admin, state } from '../helpers/system';
 
-const ROOT = join(__dirname, '..', '..');
 /** What an installation would bring beside it. */
 const DEPENDENCIES = ['amqplib', 'zod', 'typescript', '@types/node', 'undici-types', 'buffer-more-ints'];
 
@@ -27,8 +27,32 @@ function installPacked(workspace: string): string {
   return project;
 }
 
+let project: string;
+beforeAll(() => {
+  project = installPacked('sdk');
+});
+afterAll(() => rmSync(project, { recursive: true }));
+
+function compile(...args: string[]): void {
+  try {
+    execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', ...args], { cwd: project, encoding: 'utf8' });
+  } catch (error) {
+    throw new Error((error as { stdout: string }).stdout, { cause: error });
+  }
+}
+
+function run(file: string): string {
+  const { client_id, client_secret } = admin();
+  const env = {
+    ...process.env,
+    FUNCX_API_URL: state().api_url,
+    FUNCX_CLIENT_ID: client_id,
+    FUNCX_CLIENT_SECRET: client_secret,
+  };
+  return execFileSync(process.execPath, [file], { cwd: project, encoding: 'utf8', env });
+}
+
 test('the packed sdk type-checks in an empty project, and the example of its README prints what it says', () => {
-  const project = installPacked('sdk');
   const readme = readFileSync(join(project, 'node_modules', '@funcx-temporal', 'sdk', 'README.md'), 'utf8');
   const example = /```ts\n([^]*?)```/.exec(readme)?.[1] ?? '';
   const promised = [...example.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map((match) => match[1]);
@@ -47,25 +71,16 @@ test('the packed sdk type-checks in an empty project, and the example of its REA
     '--skipLibCheck',
     'false',
   ];
-  try {
-    execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', ...strict, 'example.ts'], {
-      cwd: project,
-      encoding: 'utf8',
-    });
-  } catch (error) {
-    throw new Error((error as { stdout: string }).stdout, { cause: error });
-  }
+  compile(...strict, 'example.ts');
+  expect(run('example.js').trim().split('\n')).toEqual(promised);
+});
 
-  const printed = execFileSync(process.execPath, ['example.js'], {
-    cwd: project,
-    encoding: 'utf8',
-    env: {
-      ...process.env,
-      FUNCX_API_URL: state().api_url,
-      FUNCX_CLIENT_ID: admin().client_id,
-      FUNCX_CLIENT_SECRET: admin().client_secret,
-    },
-  });
-  expect(printed.trim().split('\n')).toEqual(promised);
-  rmSync(project, { recursive: true });
+test('the TypeScript template compiles with plain tsc, and prints what its quickstart says', () => {
+  for (const name of ['main.ts', 'tsconfig.json']) {
+    copyFileSync(join(ROOT, 'examples', 'typescript-starter', name), join(project, name));
+  }
+  rmSync(join(project, 'example.ts'), { force: true });
+  compile();
+  const promised = codeBlocks(readPage('docs/quickstart-typescript.md')).find(({ language }) => language === 'text');
+  expect(run('main.js').trim()).toBe(promised?.code);
 });
