@@ -65,6 +65,7 @@ const roomRules = [...Object.keys(MAY_IMPORT).map((room) => ({ room, folder: roo
                     },
                   ]),
               { group: ['**/main'], message: 'Nobody imports a composition root.' },
+              { regex: '/sdk$', message: 'Import ../sdk/index: ../sdk is what was packed last, when something was packed.' },
               ...(['broker', 'bench'].includes(room) ? [] : [{ group: ['amqplib'], message: 'Only broker/ imports amqplib.' }]),
               ...(['contracts', 'flows', 'workflows'].includes(room)
                 ? [

@@ -4,7 +4,7 @@ import { readJson } from '../local/machine/files';
 import { layoutOf } from '../local/machine/layout';
 import { readState } from '../local/setup/state';
 import { UserError } from '../local/machine/user-error';
-import { Client } from '../sdk';
+import { Client } from '../sdk/index';
 
 import { readLogin, tokenOfLogin } from './saved-login';
 

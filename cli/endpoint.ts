@@ -1,6 +1,6 @@
 import { layoutOf } from '../local/machine/layout';
 import { UserError } from '../local/machine/user-error';
-import { FuncXError } from '../sdk';
+import { FuncXError } from '../sdk/index';
 
 import { parseCount, parseId } from './arguments';
 import { findConnection, withClient } from './connection';
@@ -12,7 +12,7 @@ import { addCommonOptions, failing, good, print, printFields, printJson, printTa
 
 import type { Command } from 'commander';
 
-import type { Client, EndpointState } from '../sdk';
+import type { Client, EndpointState } from '../sdk/index';
 import type { LocalAgent, StartOptions } from './local-agents';
 import type { CommonOptions } from './output';
 

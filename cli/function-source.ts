@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 
 import { findBasePython } from '../local/processes/python';
 import { UserError } from '../local/machine/user-error';
-import { functionFile, python } from '../sdk';
+import { functionFile, python } from '../sdk/index';
 
-import type { FunctionSource } from '../sdk';
+import type { FunctionSource } from '../sdk/index';
 
 /**
  * Checks a Python file and says which functions its top level defines, in an `if` or a `try` too. The whole text is sent:

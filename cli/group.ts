@@ -3,7 +3,7 @@ import { addCommonOptions, print, printJson, printTable } from './output';
 
 import type { Command } from 'commander';
 
-import type { IdentityGroup } from '../sdk';
+import type { IdentityGroup } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 interface CreateOptions extends CommonOptions {

@@ -1,7 +1,7 @@
 import { isUuid, taskIdOf, taskIndexOf } from '../contracts/ids';
 import { UserError } from '../local/machine/user-error';
 
-import type { Client, TasksOf } from '../sdk';
+import type { Client, TasksOf } from '../sdk/index';
 
 /** What a person means by a name, an id or the first characters of an id. */
 

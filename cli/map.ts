@@ -10,7 +10,7 @@ import { createBar } from './progress';
 import { showValue } from './value';
 import { watchGroup } from './watch';
 
-import type { CallRequest, Client, TaskState } from '../sdk';
+import type { CallRequest, Client, TaskState } from '../sdk/index';
 
 /** `run --map FILE`: one call for each argument set of a file. */
 

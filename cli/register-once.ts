@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 
 import { BUFFER, packBuffer } from '../contracts/packing';
 
-import type { Client, FunctionSource } from '../sdk';
+import type { Client, FunctionSource } from '../sdk/index';
 
 const IDENTIFIER = { python: BUFFER.pythonSource, javascript: BUFFER.javascriptSource, shell: BUFFER.shell } as const;
 

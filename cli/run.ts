@@ -1,6 +1,6 @@
 import { isEndState } from '../contracts/states';
 import { UserError } from '../local/machine/user-error';
-import { FuncXError } from '../sdk';
+import { FuncXError } from '../sdk/index';
 
 import { parseJsonArray, parseJsonObject, parsePositive } from './arguments';
 import { withClient } from './connection';
@@ -14,7 +14,7 @@ import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
 
-import type { Client, TaskState } from '../sdk';
+import type { Client, TaskState } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 /** A person waits that long without asking why. */

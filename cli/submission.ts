@@ -9,7 +9,7 @@ import { addCommonOptions, failing, good, print, printFields, printJson, printTa
 
 import type { Command } from 'commander';
 
-import type { SubmissionSummary } from '../sdk';
+import type { SubmissionSummary } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 interface ListOptions extends CommonOptions {

@@ -10,7 +10,7 @@ import { addCommonOptions, failing, good, print, printJson, printTable, showDura
 
 import type { Command } from 'commander';
 
-import type { Client, TaskSummary, TasksOf } from '../sdk';
+import type { Client, TaskSummary, TasksOf } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 interface ListOptions extends CommonOptions {

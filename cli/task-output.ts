@@ -6,7 +6,7 @@ import { addCommonOptions, printJson } from './output';
 
 import type { Command } from 'commander';
 
-import type { TaskState } from '../sdk';
+import type { TaskState } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 /** What a function printed, as our agent sends it with the answer: at most 64 KB, the middle cut out. */

@@ -11,7 +11,7 @@ import { noteOf, showValue, writeValue } from './value';
 
 import type { Command } from 'commander';
 
-import type { Client, TaskState } from '../sdk';
+import type { Client, TaskState } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 const LONG_POLL_S = 20;

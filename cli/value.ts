@@ -5,7 +5,7 @@ import { parseExactly, stringifyJsonText } from '../contracts/json-text';
 import { BUFFER, splitBuffer } from '../contracts/packing';
 import { UserError } from '../local/machine/user-error';
 
-import type { TaskState } from '../sdk';
+import type { TaskState } from '../sdk/index';
 
 /**
  * The value of a task for people. JSON is shown with its numbers as they were written; a Python value that is not JSON by

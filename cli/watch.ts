@@ -10,7 +10,7 @@ import { UserError } from '../local/machine/user-error';
 
 import type { Command } from 'commander';
 
-import type { Client, SubmissionSummary, TasksOf } from '../sdk';
+import type { Client, SubmissionSummary, TasksOf } from '../sdk/index';
 import type { CommonOptions } from './output';
 
 /** `watch`: the progress of a task group, of a submission, or of everything of yours that is open, to its end. */

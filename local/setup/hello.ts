@@ -1,4 +1,4 @@
-import { Client, FuncXError, python, TaskError } from '../../sdk';
+import { Client, FuncXError, python, TaskError } from '../../sdk/index';
 
 import { readJson } from '../machine/files';
 import { UserError } from '../machine/user-error';

@@ -10,7 +10,7 @@ import { createJavaScriptPool } from '../../endpoint/runners/javascript';
 import { OwnerFolders } from '../../endpoint/runners/owner-folders';
 import { ProcessGroups } from '../../endpoint/runners/process-groups';
 import type { Outcome, Runner } from '../../endpoint/runners/runner';
-import { javascript } from '../../sdk';
+import { javascript } from '../../sdk/index';
 
 /** A TypeScript function is sent as what a compiler made of it. */
 

@@ -1,4 +1,4 @@
-import { Client } from '../../sdk';
+import { Client } from '../../sdk/index';
 import { admin, state, type Credentials } from './system';
 
 /** A client of the running system, as the administrator unless told otherwise. */

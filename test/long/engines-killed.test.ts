@@ -1,6 +1,6 @@
 import { submissionIdOf } from '../../contracts/ids';
 import { splitBuffer } from '../../contracts/packing';
-import { Executor, python, type Client } from '../../sdk';
+import { Executor, python, type Client } from '../../sdk/index';
 import { printFigure } from '../helpers/figures';
 import { sdkClient } from '../helpers/sdk';
 import { Http, killAndWait, localEndpoint, openTemporal, pidOf, state, workflowIdOf } from '../helpers/system';

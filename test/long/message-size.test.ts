@@ -1,4 +1,4 @@
-import { Client, Executor, javascript } from '../../sdk';
+import { Client, Executor, javascript } from '../../sdk/index';
 import { evaluateInBroker } from '../helpers/broker-node';
 import { OwnSystem } from '../helpers/own-system';
 

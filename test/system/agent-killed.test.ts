@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Executor, python } from '../../sdk';
+import { Executor, python } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { Agent } from '../helpers/system';
 import { until } from '../helpers/until';

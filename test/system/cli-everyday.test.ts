@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import type { Client } from '../../sdk';
+import type { Client } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { Agent, dataDir, funcx, startFuncx, state } from '../helpers/system';
 import { until } from '../helpers/until';

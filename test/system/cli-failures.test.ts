@@ -1,4 +1,4 @@
-import type { Client } from '../../sdk';
+import type { Client } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { Agent, funcx, localEndpoint, openTemporal, state } from '../helpers/system';
 import { until } from '../helpers/until';

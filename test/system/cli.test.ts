@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { identify } from '../../local/processes/process-identity';
-import type { Client } from '../../sdk';
+import type { Client } from '../../sdk/index';
 import { NO_SANDBOX, testUnless } from '../helpers/conditions';
 import { sdkClient } from '../helpers/sdk';
 import { admin, funcx, localEndpoint, state } from '../helpers/system';

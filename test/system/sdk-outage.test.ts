@@ -1,4 +1,4 @@
-import { Executor, python, type Client } from '../../sdk';
+import { Executor, python, type Client } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { killAndWait, localEndpoint } from '../helpers/system';
 import { until } from '../helpers/until';

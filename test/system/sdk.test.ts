@@ -3,7 +3,16 @@ import { readFileSync, writeFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Executor, python, pythonFile, SerializedValue, shell, TaskCancelledError, TaskError, type Client } from '../../sdk';
+import {
+  Executor,
+  python,
+  pythonFile,
+  SerializedValue,
+  shell,
+  TaskCancelledError,
+  TaskError,
+  type Client,
+} from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { admin, localEndpoint, openTemporal, state, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';

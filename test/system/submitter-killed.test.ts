@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { groupQueueName } from '../../contracts/names';
-import { Executor, python, type Client } from '../../sdk';
+import { Executor, python, type Client } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { admin, localEndpoint, management, state } from '../helpers/system';
 

@@ -1,6 +1,6 @@
 import { Script } from 'node:vm';
 
-import { javascript, python, SerializedValue } from '../../sdk';
+import { javascript, python, SerializedValue } from '../../sdk/index';
 import { wirePolicy } from '../../sdk/policy';
 import { valueOf } from '../../sdk/values';
 

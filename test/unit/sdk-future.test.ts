@@ -1,4 +1,4 @@
-import { TaskFuture } from '../../sdk';
+import { TaskFuture } from '../../sdk/index';
 
 describe('a future', () => {
   test('settles once, with what came first', async () => {

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import { ApiError, Client, ConnectionError, FuncXError } from '../../sdk';
+import { ApiError, Client, ConnectionError, FuncXError } from '../../sdk/index';
 
 /** A service that answers what the test says, over a real socket. */
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { ensureCertificates } from '../../local/engines/certificates';
 import { layoutOf, makeFolders } from '../../local/machine/layout';
-import { Client, ConnectionError } from '../../sdk';
+import { Client, ConnectionError } from '../../sdk/index';
 
 test('a service behind a private authority is trusted with its certificate, as a file or as text, and not without', async () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'funcx-https-'));

@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 
-import { Executor, python, type Transport } from '../../../sdk';
+import { Executor, python, type Transport } from '../../../sdk/index';
 import { chaosInJavascript, PYTHON_SOURCE, type Call } from '../calls';
 import { writeEvent } from '../submitter-log';
 
