@@ -1,10 +1,10 @@
 /**
- * `npm test`: builds, then runs the layers named on the command line (default: unit, component, system, chaos), one jest run
+ * `npm test`: builds, then runs the layers named on the command line (default: unit, component, security, system, chaos), one jest run
  * a layer, and ends with one plain line of counts. Further arguments after `--` go to jest.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -34,6 +34,8 @@ for (const layer of wanted) {
   ];
   // Layers with real parts share one system: one test file at a time.
   if (!['unit', 'component', 'security'].includes(layer)) args.push('--runInBand');
+  // On two cores jest would use one; these tests wait for a process or a store most of the time.
+  else args.push(`--maxWorkers=${Math.max(2, availableParallelism() - 1)}`);
   const code = await jest(args);
   if (code !== 0) failedRuns++;
   if (existsSync(report)) {

@@ -65,6 +65,8 @@ export async function playScenario(client: Client, ends: (() => Promise<unknown>
   const laptop = new Agent('laptop', { FUNCX_WORKERS: '1', FUNCX_ENDPOINT_PUBLIC: '1' });
   const oldLaptop = new Agent('old-laptop', { FUNCX_WORKERS: '1' });
   const agents = [beamline, laptop, oldLaptop];
+  // What waits there would stay open for the tests that follow.
+  ends.push(() => Promise.all(agents.map(({ id }) => admin.request('DELETE', `/v2/endpoints/${id}`))));
   ends.push(() => Promise.all(agents.map((agent) => agent.stop())));
   await Promise.all(agents.map((agent) => agent.start()));
   await Promise.all([laptop.stop(), oldLaptop.stop()]);

@@ -43,8 +43,14 @@ describe('the TypeScript client', () => {
     expect(submissions.length).toBeLessThanOrEqual(8);
     expect(submissions.map(({ total }) => total).sort((a, b) => a - b)).toEqual([104, 128, 128, 128, 128, 128, 128, 128]);
     const temporal = await openTemporal();
+    /** From workflow to tasks: submissions that arrive while another one starts share a workflow. */
+    const totals = new Map<string, number>();
     for (const { submission_id: id, total } of submissions) {
-      const handle = temporal.client.workflow.getHandle(await workflowIdOf(id));
+      const workflowId = await workflowIdOf(id);
+      totals.set(workflowId, (totals.get(workflowId) ?? 0) + total);
+    }
+    for (const [workflowId, total] of totals) {
+      const handle = temporal.client.workflow.getHandle(workflowId);
       await handle.result();
       const description = await handle.describe();
       expect(description.historyLength).toBeLessThan(60);
