@@ -38,7 +38,11 @@ export interface Credentials {
 
 export const admin = (): Credentials => JSON.parse(readFileSync(state().identity_file, 'utf8')) as Credentials;
 
+/** A program that a test waited for blocked this process: only now it reads that the API closed idle connections meanwhile. */
+const readClosed = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 export async function tokenOf({ client_id, client_secret }: Credentials): Promise<string> {
+  await readClosed();
   const response = await fetch(`${state().api_url}/v2/oauth2/token`, {
     method: 'POST',
     headers: {
@@ -68,10 +72,12 @@ export class Http {
   }
 
   async request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+    const token = await this.token();
+    await readClosed();
     const response = await fetch(state().api_url + path, {
       method,
       headers: {
-        authorization: `Bearer ${await this.token()}`,
+        authorization: `Bearer ${token}`,
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         ...headers,
       },

@@ -109,6 +109,14 @@ export async function playScenario(client: Client, ends: (() => Promise<unknown>
   const waitingOfAna = await submit(ana, laptop, NEVER_RUN.simulate, [[1]]);
   const toCancel = await submit(admin, laptop, NEVER_RUN.compress, [[1], [2], [3]]);
   const terminated = await workflowOf(admin, await submit(admin, laptop, NEVER_RUN.archive, [[1]]));
+  // Before its first step a workflow has no details.
+  await until('the workflow to terminate has details', async () => {
+    const shown = await client.workflow
+      .getHandle(terminated)
+      .query<{ currentDetails?: string }>('__temporal_workflow_metadata')
+      .catch(() => undefined);
+    return Boolean(shown?.currentDetails);
+  });
   await client.workflow.getHandle(terminated).terminate('stopped by hand');
   const gone = await submit(admin, oldLaptop, NEVER_RUN.archive, [[1], [2]]);
   const endpointGone = await workflowOf(admin, gone);
