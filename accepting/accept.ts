@@ -14,7 +14,7 @@ import type { Temporal } from '../platform/temporal';
 import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
-import { createOpenTaskLimit } from './open-task-limit';
+import { createOwnerLimit } from './owner-limit';
 import { split, splitTogether } from './split';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
@@ -41,7 +41,7 @@ interface Pending extends Shareable {
 }
 
 export function createAccept(deps: AcceptDeps): Accept {
-  const limit = createOpenTaskLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
+  const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
   const share = createSharing<Pending, Accepted>((pending) => commitTogether(pending));
 
   return async function accept(request) {

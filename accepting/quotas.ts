@@ -2,7 +2,7 @@ import { TerminalError } from '../contracts/errors';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/store/database';
 import { countOf, hasCode, isOpenGroup, type QuotaName } from '../platform/store/quotas';
-import { createOpenTaskLimit, type OpenTaskLimit } from './open-task-limit';
+import { createOwnerLimit, type OwnerLimit } from './owner-limit';
 
 /** How much of everything one owner may have, so that nobody fills the service for everybody. */
 export interface Quotas {
@@ -55,8 +55,8 @@ export function createQuotas(db: Database, config: Config): Quotas {
     user_endpoints: config.FUNCX_MAX_USER_ENDPOINTS,
     stored_bytes: config.FUNCX_MAX_STORED_BYTES,
   };
-  const make = (name: Exclude<QuotaName, 'open_tasks'>, refreshMs?: number): OpenTaskLimit =>
-    createOpenTaskLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
+  const make = (name: Exclude<QuotaName, 'open_tasks'>, refreshMs?: number): OwnerLimit =>
+    createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
       sentence: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
       refreshMs,
     });
@@ -70,7 +70,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
   ];
 
   /** Over the limit, only what is there already may be used again. */
-  async function require(quota: OpenTaskLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
+  async function require(quota: OwnerLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
     await quota.check(ownerId, more).catch(async (error: unknown) => {
       if (!(error instanceof TerminalError) || !(await isThere())) throw error;
     });

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { RequestHandler } from 'express';
 
 import { ERROR_CATALOGUE, type ErrorCode } from '../contracts/errors';
-import type { AuditEntry } from '../contracts/http/v1';
+import type { AuditEntry } from '../contracts/http/v1-identities';
 import type { Identity } from '../platform/access';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';

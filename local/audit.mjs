@@ -11,8 +11,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const PERMISSIVE =
   /^(MIT|MIT-0|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|BlueOak-1\.0\.0|CC0-1\.0|CC-BY-4\.0|Python-2\.0|Unlicense|Zlib|WTFPL|PostgreSQL)$/;
 
-/** Read by a person in packages whose package.json names no licence. */
-const READ = { unionfs: 'Unlicense' };
+/** Packages whose package.json names no licence: a person read their licence file. */
+const READ_BY_PERSON = { unionfs: 'Unlicense' };
 
 const isPermissive = (licence) =>
   licence
@@ -24,7 +24,7 @@ const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'u
 const refused = Object.entries(packages)
   .filter(([path, entry]) => path.startsWith('node_modules/') && !entry.dev && !entry.link)
   .map(([path, { license }]) => ({ name: path.replace(/^.*node_modules\//, ''), license }))
-  .map(({ name, license = READ[name] ?? 'none is named' }) => ({ name, license }))
+  .map(({ name, license = READ_BY_PERSON[name] ?? 'none is named' }) => ({ name, license }))
   .filter(({ license }) => !isPermissive(license))
   .map(({ name, license }) => `${name}: ${license}`);
 for (const line of refused) console.error(`licence not allowed: ${line}`);

@@ -16,22 +16,24 @@ import {
 import {
   endpointStateSchema,
   functionListSchema,
-  auditListSchema,
-  groupListSchema,
-  limitListSchema,
-  type AuditEntry,
   groupResultsSchema,
-  groupSchema,
-  createdIdentitySchema,
-  identityListSchema,
-  invitationSchema,
-  type Invitation,
   submissionListSchema,
   submissionSchema,
   taskListSchema,
   taskStateSchema,
   retryResponseSchema,
 } from '../contracts/http/v1';
+import {
+  auditListSchema,
+  groupListSchema,
+  limitListSchema,
+  type AuditEntry,
+  groupSchema,
+  createdIdentitySchema,
+  identityListSchema,
+  invitationSchema,
+  type Invitation,
+} from '../contracts/http/v1-identities';
 import {
   createdTokenSchema,
   tokenListSchema,

@@ -1,4 +1,4 @@
-import { auditListSchema, auditQuerySchema } from '../../contracts/http/v1';
+import { auditListSchema, auditQuerySchema } from '../../contracts/http/v1-identities';
 import { listAuditEntries } from '../../platform/store/audit';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';

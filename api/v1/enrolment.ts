@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
-import { enrolledSchema, enrolSchema, invitationSchema, inviteSchema, type Invitation } from '../../contracts/http/v1';
+import { enrolledSchema, enrolSchema, invitationSchema, inviteSchema, type Invitation } from '../../contracts/http/v1-identities';
 import type { Identity } from '../../platform/access';
 import { hashSecret, hashToken, makeSecret } from '../../platform/secrets';
 import { listOwnEndpoints, saveAgent, type EndpointRow } from '../../platform/store/endpoints';

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
-import { createGroupSchema, groupListSchema, groupMemberSchema, groupSchema } from '../../contracts/http/v1';
+import { createGroupSchema, groupListSchema, groupMemberSchema, groupSchema } from '../../contracts/http/v1-identities';
 import { decide, type Action, type Identity } from '../../platform/access';
 import type { IdentityRow } from '../../platform/identities';
 import { addMember, findGroup, insertGroup, listGroups, removeMember, type GroupRow } from '../../platform/store/groups';

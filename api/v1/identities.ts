@@ -1,5 +1,10 @@
 import { TerminalError } from '../../contracts/errors';
-import { createdIdentitySchema, createIdentitySchema, identityListSchema, revokedIdentitySchema } from '../../contracts/http/v1';
+import {
+  createdIdentitySchema,
+  createIdentitySchema,
+  identityListSchema,
+  revokedIdentitySchema,
+} from '../../contracts/http/v1-identities';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 

@@ -1,4 +1,4 @@
-import { limitListSchema } from '../../contracts/http/v1';
+import { limitListSchema } from '../../contracts/http/v1-identities';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 

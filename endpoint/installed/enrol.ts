@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 
 import { ApiError, ConnectionError, decodeEnrolmentCode, ServiceHttp, type EnrolmentCode } from '../../client';
 import { TerminalError } from '../../contracts/errors';
-import { enrolledSchema } from '../../contracts/http/v1';
+import { enrolledSchema } from '../../contracts/http/v1-identities';
 
 import { dirOf, readDraft, readIdentity, writeDraft, writeIdentity } from './folders';
 

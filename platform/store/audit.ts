@@ -1,4 +1,4 @@
-import type { AuditEntry } from '../../contracts/http/v1';
+import type { AuditEntry } from '../../contracts/http/v1-identities';
 import type { Database } from './database';
 
 /** The audit log: one row for each change and each refusal. */

@@ -158,7 +158,7 @@ test('somebody else can neither listen to a group nor use a private function', a
     client_id: string;
     client_secret: string;
   };
-  // Of bob's own, so that what refuses him is the group and the function.
+  // An endpoint of bob's own: then only the function and the group can refuse him.
   const { endpoint_id: bobs } = await new Http(bob).ok('POST', '/v3/endpoints', {
     endpoint_name: 'bobs',
     metadata: { endpoint_version: '4.15.0' },

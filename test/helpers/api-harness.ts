@@ -11,7 +11,7 @@ import type { ApiDeps } from '../../api/deps';
 import { createGroupWatch } from '../../api/group-watch';
 import { createTaskBatches } from '../../api/task-batch';
 import type { Command } from '../../contracts/frames';
-import type { AuditEntry } from '../../contracts/http/v1';
+import type { AuditEntry } from '../../contracts/http/v1-identities';
 import { makeSubmissionId, taskIdOf } from '../../contracts/ids';
 import type { Identity } from '../../platform/access';
 import { readConfig, type Config } from '../../platform/config';

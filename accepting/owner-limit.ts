@@ -1,11 +1,12 @@
 import { TerminalError } from '../contracts/errors';
 
 /**
- * Limits a count of one owner, such as that of open tasks, so that one script in a loop does not fill the store for everybody. The count is read
- * from the store and trusted for `REFRESH_MS`, but for a share of the remaining tasks only: several replicas accept at the
- * same time, and together they must not exceed the limit. The closer an owner is to the limit, the more often it is read.
+ * Limits what one owner has of something, such as open tasks or stored bytes, so that one script in a loop does not fill the
+ * store for everybody. The count is read from the store and trusted for some seconds, for a share of the room that is left:
+ * several replicas accept at the same time, and together they must not exceed the limit. The closer an owner is to the limit,
+ * the more often the count is read.
  */
-export interface OpenTaskLimit {
+export interface OwnerLimit {
   /** Throws LIMIT_EXCEEDED when `more` tasks would be too many. */
   check(ownerId: string, more: number): Promise<void>;
   /** The tasks were accepted. */
@@ -26,12 +27,12 @@ interface Entry {
   readAtMs: number;
 }
 
-export function createOpenTaskLimit(
+export function createOwnerLimit(
   limit: number,
   countOpen: (ownerId: string) => Promise<number>,
-  /** What the refusal says, if the count is not of open tasks, and how long a count is trusted. */
+  /** `sentence`: what a refusal says, by default of open tasks. `refreshMs`: how long a count is trusted. */
   { sentence, refreshMs = REFRESH_MS }: { sentence?: (open: number) => string; refreshMs?: number } = {},
-): OpenTaskLimit {
+): OwnerLimit {
   const known = new Map<string, Entry>();
 
   async function read(ownerId: string): Promise<Entry> {
