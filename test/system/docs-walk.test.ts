@@ -5,7 +5,7 @@ import { checkoutFolder, missingLine, runShell, stepsOf } from '../helpers/walk'
  * is what it prints. test/system/sdk-package.test.ts walks the page for TypeScript.
  */
 
-const PAGES = ['docs/quickstart-globus.md'];
+const PAGES = ['docs/quickstart-globus.md', 'docs/quickstart-operator.md'];
 const unique = Date.now().toString(36);
 
 test.each(PAGES)(
