@@ -42,13 +42,13 @@ test('failures are counted, listed, found in Temporal and submitted again', asyn
   const line = text('submission', 'list', '--failed')
     .split('\n')
     .find((row) => row.includes(id));
-  expect(line).toMatch(new RegExp(`^${id}  done, 2 failed  3/5 +odd_${unique} `));
+  expect(line).toMatch(new RegExp(`^${id} +done, 2 failed +3/5 +odd_${unique} `));
   expect(text('submission', 'show', id.slice(0, 23))).toMatch(
     /state +done, 2 failed\n.*3 succeeded[^]*funcx task list --submission .* --state failed,expired/,
   );
   const listed = text('task', 'list', '--group', taskGroupId, '--state', 'failed').trim().split('\n');
   expect(listed).toHaveLength(3);
-  expect(listed[1]).toMatch(new RegExp(`^${taskIds[1]}  failed .*ValueError: 2 is even$`));
+  expect(listed[1]).toMatch(new RegExp(`^${taskIds[1]} +failed .*ValueError: 2 is even$`));
   expect(json('task', 'list', '--submission', id).tasks).toHaveLength(5);
   expect(text('task', `${id.slice(0, 23)}/2`)).toMatch(
     /state +failed \(RemoteExecutionError\)[^]*host +\S+[^]*ran for +\d[^]*is even/,
@@ -94,7 +94,7 @@ test('an administrator sees whose work runs, and stops it', async () => {
     });
     expect(json('cancel', 'submission', id)).toEqual({ id, cancelled: 1 });
     await expect(eve.result(taskIds[0] ?? '')).rejects.toMatchObject({ code: 'Cancelled' });
-    expect(text('submission', 'list', '--all')).toMatch(new RegExp(`${id}  cancelled, 1 cancelled  0/1 `));
+    expect(text('submission', 'list', '--all')).toMatch(new RegExp(`${id} +cancelled, 1 cancelled +0/1 `));
   } finally {
     eve.close();
     await agent.stop();

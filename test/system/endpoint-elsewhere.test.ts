@@ -130,7 +130,7 @@ test('it serves Python and JavaScript functions as its own account, and keeps it
 
 test('later starts need no code, and status shows the agent on both sides', () => {
   expect(agent('stop').stdout).toBe(`Stopped the agent of endpoint ${name}.\n`);
-  expect(agent('status').stdout).toMatch(new RegExp(`^${name}  stopped  endpoint `));
+  expect(agent('status').stdout).toMatch(new RegExp(`^${name} +stopped +endpoint `));
   expect(agent('start').stdout).toMatch(new RegExp(`^Endpoint ${name} is connected: process \\d+`));
   expect(agent('start').stdout).toContain('runs already');
   expect(JSON.parse(agent('status --json').stdout)).toMatchObject({ agents: [{ name, state: 'connected' }] });
