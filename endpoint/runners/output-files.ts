@@ -16,6 +16,8 @@ export interface Output {
 /** Of both streams together, in bytes; the middle is cut out. */
 export const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
+/** Less than `cut` shows of the start of a stream, so that the note about what was dropped is always shown. */
+const KEPT_START_BYTES = MAX_OUTPUT_BYTES / 8;
 const POLL_INTERVAL_MS = 2_000;
 const MAX_LOGGED_BYTES = 1024 * 1024;
 
@@ -57,14 +59,24 @@ export class OutputFiles {
   }
 
   #limit(): void {
-    for (const fd of [this.stdout, this.stderr]) {
-      const size = sizeOf(fd);
-      if (size <= MAX_FILE_BYTES) continue;
-      fs.ftruncateSync(fd);
-      fs.writeSync(fd, `[... ${size} bytes ...]\n`);
-    }
+    for (const fd of [this.stdout, this.stderr]) limitFile(fd, MAX_FILE_BYTES, KEPT_START_BYTES);
   }
 }
+
+/**
+ * Drops all but the first bytes of a file, open for appending, that is larger than `maxBytes`, and notes there how many were
+ * dropped. The process that writes goes on behind the note.
+ */
+export function limitFile(fd: number, maxBytes: number, keptBytes: number): void {
+  const size = sizeOf(fd);
+  if (size <= maxBytes) return;
+  const earlier = /^\n\[\.\.\. (\d+) bytes \.\.\.\]\n/.exec(readAt(fd, 64, keptBytes).toString('latin1'));
+  const dropped = size - keptBytes - (earlier?.[0].length ?? 0) + Number(earlier?.[1] ?? 0);
+  fs.ftruncateSync(fd, keptBytes);
+  fs.writeSync(fd, dropNote(dropped));
+}
+
+const dropNote = (bytes: number): string => `\n[... ${bytes} bytes ...]\n`;
 
 function openNameless(dir: string): number {
   const name = path.join(dir, `.output-${randomUUID()}`);
@@ -83,7 +95,7 @@ function readAt(fd: number, length: number, position: number): Buffer {
 function cut(fd: number, size: number, share: number): string {
   if (size <= share) return textOf(readAt(fd, size, 0));
   const half = Math.floor(share / 2);
-  return `${textOf(readAt(fd, half, 0))}\n[... ${size - 2 * half} bytes ...]\n${textOf(readAt(fd, half, size - half))}`;
+  return `${textOf(readAt(fd, half, 0))}${dropNote(size - 2 * half)}${textOf(readAt(fd, half, size - half))}`;
 }
 
 const textOf = (bytes: Buffer): string => bytes.toString('utf8').replaceAll('\0', '\uFFFD');

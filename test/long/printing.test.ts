@@ -74,10 +74,11 @@ test.each(['python', 'javascript'] as const)(
 );
 
 test(
-  'a task that prints 1 GB ends with its value and with the end of its output, and the next task has its own',
+  'a task that prints 1 GB ends with its value and with the start and the end of its output, and the next task has its own',
   async () => {
     const source = `def flood():
     import sys
+    print("first line")
     block = "x" * 1023 + "\\n"
     for _ in range(1024 * 1024):
         sys.stdout.write(block)
@@ -89,6 +90,7 @@ test(
     expect(await http.value(taskIds[0]!, TIMEOUT_MS)).toBe(42); // one was submitted
     const { stdout, stderr } = await outputOf(taskIds[0]!);
     expect(stdout.length).toBeLessThan(MAX_OUTPUT_CHARS);
+    expect(stdout.startsWith('first line\nx')).toBe(true);
     expect(stdout).toMatch(/\n\[\.\.\. \d+ bytes \.\.\.\]\n/);
     expect(stdout.endsWith('x\nlast line\n')).toBe(true);
     expect(stderr).toBe('');
