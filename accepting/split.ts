@@ -91,9 +91,9 @@ function emptySubmission(
     taskGroupId,
     functionName: '',
     policy: request.policy,
-    ...(request.resourceSpecification ? { resourceSpecification: request.resourceSpecification } : {}),
-    ...(request.resultSerializers ? { resultSerializers: request.resultSerializers } : {}),
-    ...(request.traceparent ? { traceparent: request.traceparent } : {}),
+    resourceSpecification: request.resourceSpecification,
+    resultSerializers: request.resultSerializers,
+    traceparent: request.traceparent,
     deadline: new Date(now + (request.policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000),
     tasks: [],
   };

@@ -71,7 +71,7 @@ function failureOf(row: OutcomeRow, index: number): CallFailure {
     taskId: row.id,
     submissionId: submissionIdOf(row.id),
     code: row.code ?? 'unknown',
-    ...(exception === undefined ? {} : { exception }),
+    exception,
     traceback,
   };
 }

@@ -34,8 +34,8 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
         const { body, provider } = pending;
         const { tasks, resourceSpecification, userEndpointConfig } = readComputeBody(provider as Provider, body);
         const more = {
-          ...(resourceSpecification ? { resourceSpecification } : {}),
-          ...(userEndpointConfig ? { userEndpointConfig } : {}),
+          resourceSpecification,
+          userEndpointConfig,
         };
         // All of them are checked before the first is stored.
         const prepared = await Promise.all(

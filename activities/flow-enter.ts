@@ -57,8 +57,8 @@ function act(step: LineStep, name: string, state: State, entered: Entered & { ki
     body,
     provider,
     url,
-    ...(retries ? { retries } : {}),
-    ...(actionId ? { actionId } : {}),
+    retries,
+    actionId,
   });
   step.log.active(name, `The Flow Instance runs the action of the state ${name}`, [
     { state_name: name, status: 'ACTIVE', display_status: 'ACTIVE', start_time: new Date(nowMs).toISOString() },
@@ -110,7 +110,7 @@ function fanOut(
     prefix,
     count: lines.length,
     tolerated,
-    ...(retries ? { retries } : {}),
+    retries,
   });
   step.log.active(name, `The Flow Instance runs ${lines.length} lines of the state ${name}`, []);
   step.show(name, state, 'running', nowMs);

@@ -29,7 +29,7 @@ export class FlowLog {
       state_name: name,
       state_type: type,
       input: this.#shown(input),
-      ...(lines === undefined ? {} : { lines }),
+      lines,
     });
   }
 

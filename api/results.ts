@@ -44,7 +44,7 @@ export function taskStateDocument(row: TaskRow): TaskStateDocument {
     submission_id: submissionIdOf(row.id),
     ...taskFacts(row),
     ...(data ? executionOf(data) : {}),
-    ...(code === undefined ? {} : { error_code: code }),
+    error_code: code,
   };
 }
 

@@ -38,7 +38,7 @@ export async function retryTasks(
   for (const submissionId of submissionIds) {
     let after: string | undefined;
     for (;;) {
-      const bodies = await readBodies(deps.db, submissionId, { states, limit: BATCH_LIMIT, ...(after ? { after } : {}) });
+      const bodies = await readBodies(deps.db, submissionId, { states, limit: BATCH_LIMIT, after });
       const last = bodies.at(-1);
       if (last === undefined) break;
       after = last.id;

@@ -13,7 +13,7 @@ export async function listTaskPage(
   of: TasksOf,
   { state, after, limit }: z.output<typeof tasksQuerySchema>,
 ): Promise<z.input<typeof taskListSchema>> {
-  const rows = await listTasks(db, of, { states: state ?? [], limit, ...(after === undefined ? {} : { after }) });
+  const rows = await listTasks(db, of, { states: state ?? [], limit, after });
   const last = rows.at(-1);
   // A page may be shorter than its limit, because it is bounded in bytes as well. Only an empty page is surely the last one.
   const isLast =

@@ -87,7 +87,7 @@ class RunningPeer implements Peer {
         PATH: `${dirname(python)}:${process.env.PATH}`, // Parsl starts programs of the environment by name
         PYTHONPATH: SOURCES,
         PYTHONDONTWRITEBYTECODE: '1',
-        ...(amqpUrl ? { BENCH_AMQP_URL: amqpUrl } : {}),
+        BENCH_AMQP_URL: amqpUrl,
       },
       stdio: ['pipe', 'pipe', 'pipe'],
     });

@@ -111,8 +111,8 @@ function argumentsOf({ isQuorum, messageTtlMs, expiresMs, deadLetterQueue }: Que
   arguments?: Record<string, unknown>;
 } {
   return {
-    ...(messageTtlMs === undefined ? {} : { messageTtl: messageTtlMs }),
-    ...(expiresMs === undefined ? {} : { expires: expiresMs }),
+    messageTtl: messageTtlMs,
+    expires: expiresMs,
     arguments: {
       ...(isQuorum ? { 'x-queue-type': 'quorum' } : {}),
       ...(deadLetterQueue === undefined ? {} : { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue }),

@@ -54,7 +54,7 @@ export function settingsWith(known: AgentSettings, options: SettingOptions): Age
   if (given.length > 1) throw new UserError('Give one of --python, --requirements and --venv.');
   const taskDirectories = options.taskDirectories ?? known.taskDirectories;
   const python = given.length === 0 ? known.python : choiceOf(options);
-  return { ...(python ? { python } : {}), ...(taskDirectories === undefined ? {} : { taskDirectories }) };
+  return { python, taskDirectories };
 }
 
 function choiceOf({ python, requirements, venv }: SettingOptions): PythonChoice | undefined {

@@ -104,7 +104,7 @@ async function run(flows: FlowsClient, nameOrId: string, options: RunOptions): P
   const flow = await flows.findFlow(nameOrId);
   const started = await flows.start(flow.id, {
     body: readInput(options.input),
-    ...(options.label ? { label: options.label } : {}),
+    label: options.label,
   });
   await finish(flows, started, options);
 }

@@ -49,7 +49,7 @@ async function invite(wanted: string, options: InviteOptions): Promise<void> {
   const { endpoint_id: endpointId, name, secret, expires_at: expiresAt, notes } = made;
   const apiUrl = (options.apiUrl ?? made.api_url).replace(/\/+$/, '');
   const authority = authorityOf(findConnection(options.dataDir), apiUrl);
-  const code = encodeEnrolmentCode({ apiUrl, endpointId, name, secret, ...(authority === undefined ? {} : { authority }) });
+  const code = encodeEnrolmentCode({ apiUrl, endpointId, name, secret, authority });
   const isClear = apiUrl.startsWith('http:') && !/^http:\/\/(localhost|127\.|\[::1\])/.test(apiUrl);
   const command = `funcx-endpoint enroll ${isClear ? '--insecure-http ' : ''}${code}`;
   if (options.json === true)

@@ -83,7 +83,7 @@ async function run(client: Client, reference: string, options: RunOptions): Prom
 async function waitForEnd(client: Client, taskId: string, signal: AbortSignal | undefined): Promise<TaskState> {
   for (;;) {
     signal?.throwIfAborted();
-    const task = await client.task(taskId, { waitS: LONG_POLL_S, ...(signal ? { signal } : {}) });
+    const task = await client.task(taskId, { waitS: LONG_POLL_S, signal });
     if (isEndState(task.state)) return task;
   }
 }

@@ -48,7 +48,7 @@ export function saveLogin(
   const saved = {
     ...login,
     access_token: tokens.access_token,
-    ...(tokens.refresh_token === undefined ? {} : { refresh_token: tokens.refresh_token }),
+    refresh_token: tokens.refresh_token,
     expires_at: new Date(Date.now() + tokens.expires_in * 1_000).toISOString(),
   };
   mkdirSync(dirname(loginFile()), { recursive: true, mode: 0o700 });

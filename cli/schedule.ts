@@ -85,7 +85,7 @@ async function create(name: string, options: CreateOptions): Promise<void> {
     name,
     target: await targetOf(options),
     cron: options.cron ?? [],
-    ...(options.every === undefined ? {} : { every_s: options.every }),
+    every_s: options.every,
     time_zone: options.timeZone,
     overlap: options.overlap,
     paused: options.paused === true,
@@ -150,7 +150,7 @@ async function change(
     throw new UserError(`You have no schedule with the name "${name}"; "funcx schedule list" shows yours.`);
   const path = `/v1/schedules/${found}${act.path === undefined ? '' : `/${act.path}`}`;
   const method = act.path === undefined ? 'DELETE' : 'POST';
-  const answer = await request(options.dataDir, { method, path, ...(act.body ? { body: act.body } : {}) });
+  const answer = await request(options.dataDir, { method, path, body: act.body });
   if (options.json === true) return printJson(answer);
   print(`Schedule ${name} ${sentence}.`);
 }

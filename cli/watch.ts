@@ -93,10 +93,7 @@ async function watchSubmissions(
     before = done;
     const isQuiet = !isLast && Date.now() - changedMs >= QUIET_MS;
     const note = isQuiet ? await noteOf(client, rows) : undefined;
-    onProgress(
-      { total: sum(({ total }) => total), done, failed, rate: meter(done, Date.now()), ...(note ? { note } : {}) },
-      isLast,
-    );
+    onProgress({ total: sum(({ total }) => total), done, failed, rate: meter(done, Date.now()), note }, isLast);
     if (isLast) return rows;
     await sleep(POLL_MS);
     rows = await refresh(client, rows);

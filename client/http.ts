@@ -136,7 +136,7 @@ export class ServiceHttp {
         method: 'POST',
         path: '/v2/oauth2/token',
         text: new URLSearchParams({ grant_type: 'client_credentials', scope }).toString(),
-        ...(signal ? { signal } : {}),
+        signal,
       },
       {
         authorization: `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString('base64')}`,
@@ -181,7 +181,7 @@ export class ServiceHttp {
           ...(bytes ? { 'content-type': 'application/json', 'content-length': bytes.length } : {}),
           ...headers,
         },
-        ...(request.signal ? { signal: request.signal } : {}),
+        signal: request.signal,
       });
       outgoing.on('error', (error) => reject(this.#unreachable(error, request)));
       outgoing.on('response', resolve);

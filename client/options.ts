@@ -60,7 +60,7 @@ export function resolveOptions(options: ClientOptions, env: NodeJS.ProcessEnv = 
     integers: options.integers ?? 'refuse',
     retryForMs: options.retryForMs ?? DEFAULT_RETRY_MS,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    ...(options.scope === undefined ? {} : { scope: options.scope }),
+    scope: options.scope,
   };
 }
 

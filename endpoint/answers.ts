@@ -81,8 +81,8 @@ export class Answers {
       headers: {
         'funcx-attempt': attempt.number,
         ...(isStored ? { 'funcx-stored': true } : {}),
-        ...(answer.exitCode === undefined ? {} : { 'funcx-exit-code': answer.exitCode }),
-        ...(traceparent === undefined ? {} : { traceparent }),
+        'funcx-exit-code': answer.exitCode,
+        traceparent,
       },
       body: encodeFrame({ message_type: 'result', data: resultData(attempt.taskId, answer, isStored, registration.endpoint_id) }),
     };

@@ -15,7 +15,7 @@ export function validateDefinition(definition: unknown, rules: FlowRules = {}): 
   const notPortable: FlowAnalysis['notPortable'] = [];
   const report: Reporter = {
     allowedUrls: rules.allowedUrls ?? [],
-    problem: (loc, type, msg, code) => problems.push({ loc, msg, type, ...(code ? { code } : {}) }),
+    problem: (loc, type, msg, code) => problems.push({ loc, msg, type, code }),
     scope: (scope) => scopes.add(scope),
     extension: (loc, msg) => notPortable.push({ loc, msg }),
   };

@@ -18,12 +18,12 @@ export function temporalConnectionOptions(config: Config): NativeConnectionOptio
   }
   return {
     address: config.TEMPORAL_ADDRESS,
-    ...(apiKey === undefined ? {} : { apiKey }),
+    apiKey,
     ...(isTls
       ? {
           tls: {
             ...(authority === undefined ? {} : { serverRootCACertificate: readFileSync(authority) }),
-            ...(serverName === undefined ? {} : { serverNameOverride: serverName }),
+            serverNameOverride: serverName,
             ...(cert === undefined || key === undefined
               ? {}
               : { clientCertPair: { crt: readFileSync(cert), key: readFileSync(key) } }),

@@ -40,7 +40,7 @@ export class AmqpResults implements ResultSource {
       address: async () => {
         const { connection_url: url, queue_prefix: prefix, ca } = await client.resultsConnection();
         this.#queue = prefix + taskGroupId;
-        return { url, ...(ca === undefined ? {} : { ca }) };
+        return { url, ca };
       },
       onConnected: () => this.options.onConnection(true),
     });

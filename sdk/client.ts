@@ -146,9 +146,9 @@ export class Client {
       language,
       meta: {},
       ...((options.description ?? description) === undefined ? {} : { description: options.description ?? description }),
-      ...(options.public === undefined ? {} : { public: options.public }),
-      ...(options.groupId === undefined ? {} : { group: options.groupId }),
-      ...(policy === undefined ? {} : { policy }),
+      public: options.public,
+      group: options.groupId,
+      policy,
     };
     // A retry after an unknown outcome may create one more ID, which nobody uses.
     const answer = await this.request({ method: 'POST', path: '/v3/functions', body, mayRepeat: true });
@@ -213,7 +213,7 @@ export class Client {
           tasks,
           result_serializers: RESULT_SERIALIZERS,
           user_runtime: {},
-          ...(options.taskGroupId === undefined ? {} : { task_group_id: options.taskGroupId }),
+          task_group_id: options.taskGroupId,
           ...(Object.keys(specification).length === 0 ? {} : { resource_specification: specification }),
         },
         headers: { 'idempotency-key': options.idempotencyKey ?? randomUUID() },
@@ -233,7 +233,7 @@ export class Client {
         path: `/v1/tasks/${encodeURIComponent(id)}`,
         query: { wait_s: waitS },
         timeoutMs: waitS * 1000 + POLL_SLACK_MS,
-        ...(signal ? { signal } : {}),
+        signal,
       },
       taskStateSchema,
     );
@@ -249,7 +249,7 @@ export class Client {
   async result<Result = unknown>(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<Result> {
     for (;;) {
       signal?.throwIfAborted();
-      const task = await this.task(id, { waitS: LONG_POLL_S, ...(signal ? { signal } : {}) });
+      const task = await this.task(id, { waitS: LONG_POLL_S, signal });
       if (!isEndState(task.state)) continue;
       if (task.result !== undefined) return valueOf(task.result, this) as Result;
       throw taskErrorOf(id, task.error_code, task.exception ?? 'The task failed without saying why.');
@@ -337,7 +337,7 @@ export class Client {
         path: `/v1/taskgroups/${encodeURIComponent(taskGroupId)}/results`,
         query: { after, limit, wait_s: waitS },
         timeoutMs: waitS * 1000 + POLL_SLACK_MS,
-        ...(signal ? { signal } : {}),
+        signal,
       },
       groupResultsSchema,
     );
@@ -366,7 +366,7 @@ export class Client {
       ...('name' in endpoint
         ? { name: endpoint.name, public: endpoint.isPublic, group: endpoint.groupId }
         : { endpoint_id: endpoint.endpointId }),
-      ...(options.expiresInS === undefined ? {} : { expires_in_s: options.expiresInS }),
+      expires_in_s: options.expiresInS,
     };
     return this.#ask({ method: 'POST', path: '/v1/invitations', body }, invitationSchema);
   }
@@ -379,8 +379,8 @@ export class Client {
     const body = {
       name,
       is_admin: options.isAdmin ?? false,
-      ...(options.clientId === undefined ? {} : { client_id: options.clientId }),
-      ...(options.clientSecret === undefined ? {} : { client_secret: options.clientSecret }),
+      client_id: options.clientId,
+      client_secret: options.clientSecret,
     };
     return this.#ask({ method: 'POST', path: '/v1/identities', body }, createdIdentitySchema);
   }
@@ -398,7 +398,7 @@ export class Client {
 
   /** Creates an API token. Only this answer contains it. `expiresInS`: seconds, 30 days by default. */
   async createToken(name: string, scopes: readonly TokenScope[], expiresInS?: number): Promise<CreatedToken> {
-    const body = { name, scopes, ...(expiresInS === undefined ? {} : { expires_in: expiresInS }) };
+    const body = { name, scopes, expires_in: expiresInS };
     return this.#ask({ method: 'POST', path: '/v1/tokens', body }, createdTokenSchema);
   }
 
@@ -425,7 +425,7 @@ export class Client {
 
   /** Creates a group of identities. You become its owner. The users in `providerGroup` of the OpenID Connect provider are members. */
   async createGroup(name: string, options: { providerGroup?: string } = {}): Promise<IdentityGroup> {
-    const body = { name, ...(options.providerGroup === undefined ? {} : { provider_group: options.providerGroup }) };
+    const body = { name, provider_group: options.providerGroup };
     return this.#ask({ method: 'POST', path: '/v1/groups', body }, groupSchema);
   }
 

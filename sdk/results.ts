@@ -24,8 +24,8 @@ export type OnResult = (result: DeliveredResult) => void;
 export function deliveredOf({ task_id, result, exception, error_code }: GroupResult): DeliveredResult {
   return {
     taskId: task_id,
-    ...(result === undefined ? {} : { result }),
-    ...(exception === undefined ? {} : { exception }),
-    ...(error_code === undefined ? {} : { errorCode: error_code }),
+    result,
+    exception,
+    errorCode: error_code,
   };
 }

@@ -212,7 +212,7 @@ class SubmissionRun {
   async #observe(): Promise<void> {
     this.#isNudged = false;
     const { walltimeMs } = this.input;
-    this.#show(await durably('observe', { ...this.#ref, ...(walltimeMs === undefined ? {} : { walltimeMs }) }));
+    this.#show(await durably('observe', { ...this.#ref, walltimeMs }));
   }
 
   /** Releases delayed tasks and ends overdue attempts. */

@@ -174,7 +174,7 @@ function tokenResponse(issued: (IssuedToken & { refreshToken?: string })[]): Tok
     expires_in: TOKEN_LIFETIME_S,
     token_type: 'Bearer' as const,
     resource_server: one.resourceServer,
-    ...(one.refreshToken === undefined ? {} : { refresh_token: one.refreshToken }),
+    refresh_token: one.refreshToken,
   }));
   if (!first) throw new Error('no token was issued'); // splitScopes returns at least one.
   // The clients search all tokens for each requested scope.

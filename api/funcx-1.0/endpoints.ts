@@ -50,7 +50,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
         return registerAgent(deps, identity, present, id, body.endpoint_name, {
           ...body.meta,
           ...body.metadata,
-          ...(body.version ? { endpoint_version: body.version } : {}),
+          endpoint_version: body.version,
         });
       },
     }),

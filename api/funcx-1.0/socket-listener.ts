@@ -217,8 +217,8 @@ function resultText(row: GroupResultRow): string {
   const message: SocketResult = {
     task_id,
     status,
-    ...(result === undefined ? {} : { result }),
-    ...(exception === undefined ? {} : { exception }),
+    result,
+    exception,
     completion_t,
   };
   const text = JSON.stringify(message);

@@ -122,11 +122,11 @@ async function submitTable(
       payloads: body.tasks[key] ?? [],
     })),
     policy: checked.policy,
-    ...(specification ? { resourceSpecification: specification } : {}),
+    resourceSpecification: specification,
     ...(body.result_serializers ? { resultSerializers: body.result_serializers } : {}),
     ...traceparentOf(req),
     ...idempotency,
-    ...(unanswered ? { unanswered } : {}),
+    unanswered,
   });
   wake();
   if (unanswered) {

@@ -99,7 +99,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'agent registered');
   return {
     endpoint_id: id,
-    broker: { url, ...(deps.brokerAuthority === undefined ? {} : { ca: deps.brokerAuthority }) },
+    broker: { url, ca: deps.brokerAuthority },
     task_queue: tasksQueueName(id),
     command_queue: commandQueueName(id),
     results: { exchange: EXCHANGE.results, routing_key: resultKey(id) },

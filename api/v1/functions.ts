@@ -18,7 +18,7 @@ export function functionListRoute({ db }: ApiDeps): Route {
         public: fn.isPublic,
         group: fn.groupId,
         created_at: fn.createdAt.toISOString(),
-        ...(query.code_sha256 === undefined ? {} : { code_sha256: query.code_sha256 }),
+        code_sha256: query.code_sha256,
       })),
     }),
   });

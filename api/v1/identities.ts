@@ -26,8 +26,8 @@ export function identityRoutes({ identities, brokerUsers }: ApiDeps): Route[] {
         const made = await identities.create({
           name: body.name,
           isAdmin: body.is_admin,
-          ...(body.client_id === undefined ? {} : { id: body.client_id }),
-          ...(body.client_secret === undefined ? {} : { secret: body.client_secret }),
+          id: body.client_id,
+          secret: body.client_secret,
         });
         return { client_id: made.id, client_secret: made.secret, name: made.name };
       },

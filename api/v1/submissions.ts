@@ -63,9 +63,9 @@ export function submissionRoutes(deps: ApiDeps): Route[] {
           isFailed: query.failed,
           isOpen: query.open,
           ...(query.all ? {} : { ownerId: identity.id }),
-          ...(query.endpoint === undefined ? {} : { endpointId: query.endpoint }),
-          ...(query.group === undefined ? {} : { taskGroupId: query.group }),
-          ...(query.state === undefined ? {} : { state: query.state }),
+          endpointId: query.endpoint,
+          taskGroupId: query.group,
+          state: query.state,
           ...(query.prefix === undefined ? {} : { ids: idsOfPrefix(query.prefix) }),
         });
         return { submissions: rows.map(document) };

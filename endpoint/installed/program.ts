@@ -124,7 +124,7 @@ function settingsOf(known: AgentSettings, { python, requirements, workers }: Sta
   const kept = python === undefined && requirements === undefined ? known : rest;
   return {
     ...kept,
-    ...(workers === undefined ? {} : { workers }),
+    workers,
     ...(python === undefined || python === 'default' ? {} : { python: pythonPathOf(python) }),
     ...(requirements === undefined ? {} : { requirements: readRequirements(requirements) }),
   };

@@ -167,7 +167,7 @@ export class WorkerProcess {
       const header = {
         task_id: call.taskId,
         max_result_chars: call.maxResultChars,
-        ...(call.resultSerializers ? { result_serializers: call.resultSerializers } : {}),
+        result_serializers: call.resultSerializers,
         ...(this.#folder ? { folder: { run_dir: this.#folder.runDir, tmp_dir: this.#folder.tmpDir } } : {}),
       };
       this.#folder = undefined;
@@ -212,7 +212,7 @@ export class WorkerProcess {
       endedNs,
       details: this.#detailsWith({ value, output }),
       ...(error ? { error: { code: error.code, userMessage: error.user_message, classes: error.exception } } : {}),
-      ...(isInterrupted ? { isInterrupted } : {}),
+      isInterrupted,
     });
   }
 
