@@ -18,9 +18,9 @@ import type { ActivityDeps } from './deps';
 import { requeueLostAttempts } from './lost-attempts';
 
 /**
- * User endpoints of stock core endpoints (protocol/globus-compute-4, sections 9 and 10). A command starts one when tasks wait
- * for it. A stock agent does not say which tasks it holds: when its process vanishes or is replaced, all its open tasks count
- * as lost and are dispatched again.
+ * User endpoints of stock core endpoints (globus-compute-endpoint 4.19: `endpoint/core_endpoint.py`). A command starts one when
+ * tasks wait for it. A stock agent does not say which tasks it holds: when its process vanishes or is replaced, all its open
+ * tasks count as lost and are dispatched again.
  */
 
 export interface UserEndpointDeps extends ActivityDeps {

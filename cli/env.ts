@@ -17,7 +17,7 @@ interface EnvOptions {
   json?: boolean;
 }
 
-/** Variables by client; the stock ones are listed in protocol/globus-compute-4 section 2 and protocol/funcx-1.0. */
+/** Variables by client; the stock clients read theirs in `globus_sdk/config/env_vars.py`, `globus_compute_sdk` and `funcx`. */
 const CLIENTS: Record<string, (connection: Connection) => Record<string, string>> = {
   'globus-compute': ({ apiUrl, clientId, clientSecret, caFile, temporalAddress }) => ({
     FUNCX_API_URL: apiUrl,

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 
 /**
- * AMQP message bodies and headers (protocol/globus-compute-4, sections 7 and 9; protocol/funcx-1.0, section 10).
- * A frame is one byte 0x01 followed by UTF-8 JSON `{"message_type", "data"}`. Commands are plain JSON without that byte.
- * Parsing drops unknown keys: foreign agents send more than the service reads.
+ * AMQP message bodies and headers (`globus_compute_common/messagepack`, `funcx_common/messagepack`). A frame is one byte 0x01
+ * followed by UTF-8 JSON `{"message_type", "data"}`. Commands are plain JSON without that byte. Parsing drops unknown keys:
+ * foreign agents send more than the service reads.
  */
 
 const FRAME_VERSION = 1;

@@ -1,9 +1,9 @@
 import { stringifyJsonText } from './json-text';
 
 /**
- * The text encoding of code and arguments in Globus Compute agents and clients (protocol/globus-compute-4, section 8).
- * A buffer is a 2-character identifier, a newline and a body. Packed buffers are a sequence of `<length>\n<buffer>`,
- * where the length counts Unicode code points (not UTF-16 units, not bytes).
+ * The text encoding of code and arguments in Globus Compute agents and clients (globus-compute-sdk 4.19: `serialize/base.py`,
+ * `facade.py`). A buffer is a 2-character identifier, a newline and a body. Packed buffers are a sequence of
+ * `<length>\n<buffer>`, where the length counts Unicode code points (not UTF-16 units, not bytes).
  */
 
 /** Buffer identifiers that the project reads or writes; buffers with other identifiers are opaque. */

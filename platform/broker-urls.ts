@@ -10,7 +10,7 @@ export function withCredentials(publicUrl: string, user: { name: string; passwor
 
 /**
  * Adds a private certificate authority. pika, which the stock clients use, reads it only from the URL: `ssl_options` is a
- * Python dict literal (protocol/globus-compute-4, section 6.4).
+ * Python dict literal (pika: `connection.py`, `URLParameters`).
  */
 export function withAuthority(url: string, authority: string | undefined): string {
   if (authority === undefined || !url.startsWith('amqps:')) return url;

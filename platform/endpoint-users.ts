@@ -7,12 +7,12 @@ import { withCredentials } from './broker-urls';
 import type { Database } from './store/database';
 
 /**
- * Broker users of stock endpoints: one for a core endpoint's commands, one for its heartbeats, one for each user endpoint.
- * The service ends a remote core endpoint by deleting its command user; the endpoint still needs its heartbeat user to
- * report that it stops (protocol/globus-compute-4, section 10.6).
+ * Broker users of stock endpoints: one for a core endpoint's commands, one for its heartbeats, one for each user endpoint. The
+ * service ends a remote core endpoint by deleting its command user; the endpoint still needs its heartbeat user to report that
+ * it stops (globus-compute-endpoint 4.19: `endpoint/core_endpoint.py`).
  *
- * A user endpoint's password is derived from the random name of its user and the service's key, so that every process can
- * put it into start commands without storing it.
+ * A user endpoint's password is derived from the random name of its user and the service's key, so that every process can put
+ * it into start commands without storing it.
  */
 
 export interface BrokerLogin {

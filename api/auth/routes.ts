@@ -25,7 +25,7 @@ import { loginRoutes } from './login';
 import { createProviderLogin } from './provider-login';
 import { AUTH_RESOURCE_SERVER, COMPUTE_RESOURCE_SERVER, splitScopes } from './scopes';
 
-/** The subset of Globus Auth that the clients use (protocol/globus-compute-4, section 3; protocol/funcx-1.0, section 7). */
+/** The subset of Globus Auth that the clients use: globus-sdk 3 and 4, `globus_sdk/services/auth/client/`. */
 
 type AuthenticatedClient = Awaited<ReturnType<typeof authenticateClient>>;
 type CodeForm = Extract<z.output<typeof tokenFormSchema>, { grant_type: 'authorization_code' }>;

@@ -10,7 +10,7 @@ import { ANSWERED, idParameter, route, type Route } from '../route';
 import { createRefusedAgents } from './refused-agents';
 import { releaseOf } from './release';
 
-/** Endpoint routes for funcX 1.0 agents and clients (protocol/funcx-1.0, section 9). */
+/** Endpoint routes for funcX 1.0 agents and clients (funcx 1.0.4: `funcx/sdk/web_client.py`). */
 
 const KIND = 'funcx-1.0';
 /** Default heartbeat period of the agents; their reports contain the real one. */

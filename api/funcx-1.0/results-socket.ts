@@ -11,7 +11,10 @@ import type { Audit } from '../audit';
 import { bearerToken } from '../middleware/authenticate';
 import { serveListener, type ListenerDeps, type SocketListener } from './socket-listener';
 
-/** The WebSocket server for SDK 1.0.0 to 1.0.4, which read results from it (protocol/funcx-1.0, section 6), on its own port. */
+/**
+ * The WebSocket server for SDK 1.0.0 to 1.0.4, on its own port. They read results from it
+ * (`funcx/sdk/asynchronous/ws_polling_task.py`).
+ */
 export interface ResultsSocket {
   listen(): Promise<void>;
   /** Stops listening so that a successor can listen; open connections stay. */

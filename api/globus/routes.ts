@@ -7,7 +7,7 @@ import { resultsConnectionRoutes } from './results-connection';
 import { submitRoutes } from './submit';
 import { taskRoutes } from './tasks';
 
-/** Routes for Globus Compute 4 clients (protocol/globus-compute-4, section 4). */
+/** Routes for Globus Compute 4 clients (globus-sdk 4: `globus_sdk/services/compute/client.py`). */
 export const globusRoutes = (deps: ApiDeps): Route[] => [
   ...functionRoutes(deps),
   ...coreEndpointRoutes(deps),

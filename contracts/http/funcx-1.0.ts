@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { uuidSchema } from './v1';
 
 /**
- * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (protocol/funcx-1.0, sections 4 to 6 and 9), where it
- * differs from that of later clients in `http/globus`. Parsing drops unknown fields.
+ * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (funcx 1.0.4: `funcx/sdk/`), where it differs from that of
+ * later clients in `http/globus`. Parsing drops unknown fields.
  */
 
 /** `POST /v2/submit`. A task is `[function ID, endpoint ID, payload]`. */

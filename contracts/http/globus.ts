@@ -5,8 +5,8 @@ import { policySchema } from '../policy';
 import { uuidSchema } from './v1';
 
 /**
- * Schemas of the HTTP interface for Globus Compute 4 clients (protocol/globus-compute-4, sections 3 and 4). Parsing drops
- * unknown fields: other releases of the clients send more than the service reads.
+ * Schemas of the HTTP interface for Globus Compute 4 clients (globus-sdk 4: `services/compute/`, `services/auth/`). Parsing
+ * drops unknown fields: other releases of the clients send more than the service reads.
  */
 
 /** `POST /v2/oauth2/token`, form encoded. */

@@ -10,7 +10,7 @@ import { until } from './until';
 
 /** The released agent of funcX 1.0.4, unmodified, with a configuration file as its users write it. */
 
-/** Why these pins: protocol/funcx-1.0, section 2. */
+/** Later releases of the pinned packages do not work with this agent on Python 3.11; `six` is a requirement that it forgot. */
 export const agent104 = (): Promise<string> =>
   ensureVenv('funcx-endpoint-1.0.4', ['funcx==1.0.4', 'funcx-endpoint==1.0.4', 'parsl==2022.10.31', 'typeguard==2.13.3', 'six']);
 

@@ -1,7 +1,7 @@
 """A submitter with the released funcX client 1.0.4, or, as `reattach`, a fresh process that reads answers by batch_status.
 
 Reads calls from standard input, a JSON list a line; at the end of the input it waits for every answer. A broken connection
-ends a thread of this client and its futures hang, and so does a refused request (protocol/funcx-1.0, sections 5 and 6):
+ends a thread of this client and its futures hang, and so does a refused request (`funcx/sdk/executor.py`):
 then this process ends with 3, and another one goes on with the same task group.
 """
 

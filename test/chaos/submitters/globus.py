@@ -1,7 +1,7 @@
 """A submitter with the released globus_compute_sdk, or, as `reattach`, a fresh process that reads its answers.
 
 Reads calls from standard input, a JSON list a line; at the end of the input it waits for every answer. When the service
-refuses a request for too long, the SDK ends its executor (protocol/globus-compute-4, section 5): then this process ends
+refuses a request for too long, the SDK ends its executor (`globus_compute_sdk/sdk/executor.py`): then this process ends
 with 3, and another one goes on with the same task group. The same holds when its result thread gives up after five
 connections: the thread acknowledges on a channel that a killed broker closed, and ends with that error.
 """
