@@ -195,17 +195,17 @@ function variablesOf(
 function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsolated }: StartOptions): Record<string, string> {
   if (isIsolated === true) {
     const isolation = findIsolation(layout);
-    if (!('reason' in isolation)) return separationVariables(isolation);
-    throw new UserError(`Endpoint ${name} was not started with --isolate: ${isolation.reason}.`);
+    if (!('refusal' in isolation)) return separationVariables(isolation);
+    throw new UserError(`Endpoint ${name} was not started with --isolate: ${isolation.refusal}.`);
   }
   if (readState(layout) === undefined) return {};
   const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');
   if (!isShared && (process.getuid?.() !== 0 || isSameUserWanted())) return {};
   const found = findSeparation(layout, cacheDirOf(layout));
-  if (!('reason' in found)) return separationVariables(found);
+  if (!('refusal' in found)) return separationVariables(found);
   if (!isShared) return {};
   throw new UserError(
     `Endpoint ${name} was not shared: its functions would run as the user of the service in ${layout.dataDir} and could read ` +
-      `its secrets, because ${found.reason}. Start the agent as another user, or install bubblewrap.`,
+      `its secrets, because ${found.refusal}. Start the agent as another user, or install bubblewrap.`,
   );
 }

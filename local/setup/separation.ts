@@ -27,35 +27,35 @@ export interface Separation {
   isIsolated?: boolean;
 }
 
-/** `reason` says why function code cannot be separated on this machine. */
-export function findSeparation(layout: Layout, cacheDir: string): Separation | { reason: string } {
+/** `refusal` says why function code cannot be separated on this machine. */
+export function findSeparation(layout: Layout, cacheDir: string): Separation | { refusal: string } {
   const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
   if (process.getuid?.() !== 0) {
     const refusal = sandboxRefusal(['true']);
-    return refusal === undefined ? { hidden } : { reason: refusal };
+    return refusal === undefined ? { hidden } : { refusal };
   }
   const user = ensureSystemUser(WORKER_USER);
-  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be created` };
+  if (user === undefined) return { refusal: `the user ${WORKER_USER} could not be created` };
   const python = realpathSync(findBasePython().path);
   const needed = [join(REPOSITORY, 'endpoint'), cacheDir, layout.dataDir, process.execPath, python];
   const unreachable = needed.find((path) => !canReach(user, path));
   if (unreachable === undefined) return { workerUser: user };
   const refusal = sandboxRefusal(becoming(user));
   if (refusal === undefined) return { workerUser: user, hidden };
-  return { reason: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
+  return { refusal: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
 }
 
-/** A sandbox of its own for each worker (`--isolate`), also on machines without a service. `reason`: why there is none. */
-export function findIsolation(layout: Layout): Separation | { reason: string } {
+/** A sandbox of its own for each worker (`--isolate`), also on machines without a service. `refusal` says why there is none. */
+export function findIsolation(layout: Layout): Separation | { refusal: string } {
   const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
   if (process.getuid?.() !== 0) {
     const refusal = sandboxRefusal(['true']);
-    return refusal === undefined ? { hidden, isIsolated: true } : { reason: refusal };
+    return refusal === undefined ? { hidden, isIsolated: true } : { refusal };
   }
   const user = ensureSystemUser(WORKER_USER);
-  if (user === undefined) return { reason: `the user ${WORKER_USER} could not be created` };
+  if (user === undefined) return { refusal: `the user ${WORKER_USER} could not be created` };
   const refusal = sandboxRefusal(becoming(user));
-  return refusal === undefined ? { workerUser: user, hidden, isIsolated: true } : { reason: refusal };
+  return refusal === undefined ? { workerUser: user, hidden, isIsolated: true } : { refusal };
 }
 
 const becoming = ({ uid }: SystemUser): string[] => [

@@ -128,16 +128,16 @@ export class Supervisor {
   #prepareAgent(): void {
     const { endpointName, publicTutorial } = this.#options;
     const found = findSeparation(this.#layout, cacheDirOf(this.#layout));
-    const isApart = !('reason' in found);
+    const isApart = !('refusal' in found);
     if (publicTutorial && !isApart) {
       throw new UserError(
-        `--public-tutorial requires that functions are separated from the service, but ${found.reason}. Run "up" as root in a ` +
+        `--public-tutorial requires that functions are separated from the service, but ${found.refusal}. Run "up" as root in a ` +
           'folder that every user can reach, or install bubblewrap and run "up" as an ordinary user.',
       );
     }
     const isRoot = process.getuid?.() === 0;
     const isWanted = publicTutorial || (isRoot && !isSameUserWanted());
-    if (isWanted && !isApart) this.#say(`functions run as root, because ${found.reason}; do not share this endpoint`);
+    if (isWanted && !isApart) this.#say(`functions run as root, because ${found.refusal}; do not share this endpoint`);
     const { file, identity } = ensureAgentIdentity(this.#layout, endpointName, publicTutorial);
     this.#agent = { file, identity, separation: isWanted && isApart ? found : undefined };
   }

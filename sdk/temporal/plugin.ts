@@ -2,7 +2,7 @@ import type { ClientOptions, ClientPlugin } from '@temporalio/client';
 import type { Worker, WorkerOptions, WorkerPlugin } from '@temporalio/worker';
 
 import type { FunctionSource, RemoteFunction } from '../workflow/functions';
-import { registerPipeline, type ServiceOptions } from './service';
+import { registerPipeline, type ServiceOptions } from './register-pipeline';
 
 export interface FuncXPluginOptions extends ServiceOptions {
   /** Functions declared beside the workflows; registered when the worker starts. All exports of a module may be passed. */

@@ -15,7 +15,7 @@ export async function inflict({ part, fault, holdMs }: Step, disks: SmallDisks |
     case 'restart':
       // PostgreSQL waits for its clients at SIGTERM and ends them at SIGINT.
       return endAndAwaitNext(part, part === 'postgres' ? 'SIGINT' : 'SIGTERM');
-    case 'stop':
+    case 'freeze':
       return freezeFor(part, holdMs);
     case 'memory alarm':
       return alarmFor('memory', holdMs);

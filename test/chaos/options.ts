@@ -50,8 +50,8 @@ export const QUICK_PAIRS: readonly Pair[] = [
   { part: 'postgres', fault: 'kill' },
   { part: 'temporal', fault: 'kill' },
   { part: 'rabbitmq', fault: 'kill' },
-  { part: 'workers', fault: 'stop' },
-  { part: 'postgres', fault: 'stop' },
+  { part: 'workers', fault: 'freeze' },
+  { part: 'postgres', fault: 'freeze' },
 ];
 
 export const FULL: Scale = {

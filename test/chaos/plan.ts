@@ -1,7 +1,7 @@
 /** What a run does, decided by its seed alone before anything starts. */
 
 export type Part = 'api' | 'workers' | 'endpoint' | 'rabbitmq' | 'temporal' | 'postgres';
-export type Fault = 'kill' | 'stop' | 'restart' | 'memory alarm' | 'disk alarm' | 'full disk';
+export type Fault = 'kill' | 'freeze' | 'restart' | 'memory alarm' | 'disk alarm' | 'full disk';
 
 export interface Pair {
   part: Part;
@@ -20,7 +20,7 @@ export interface Step extends Pair {
 }
 
 export const PARTS: readonly Part[] = ['api', 'workers', 'endpoint', 'rabbitmq', 'temporal', 'postgres'];
-export const FAULTS: readonly Fault[] = ['kill', 'stop', 'restart', 'memory alarm', 'disk alarm', 'full disk'];
+export const FAULTS: readonly Fault[] = ['kill', 'freeze', 'restart', 'memory alarm', 'disk alarm', 'full disk'];
 
 const BROKER_ONLY: readonly Fault[] = ['memory alarm', 'disk alarm'];
 /** Parts that write to a disk of their own. */

@@ -10,7 +10,7 @@ const SHOWN = 5;
 
 export function planLines(plan: readonly Step[]): string[] {
   return plan.map(({ part, fault, tasks, meetsWork, delayMs, holdMs }, index) => {
-    const lasts = ['stop', 'memory alarm', 'disk alarm', 'full disk'].includes(fault) ? ` for ${holdMs} ms` : '';
+    const lasts = ['freeze', 'memory alarm', 'disk alarm', 'full disk'].includes(fault) ? ` for ${holdMs} ms` : '';
     return `  ${String(index + 1).padStart(3)}. ${tasks} tasks, ${delayMs} ms after ${meetsWork ? 'the first is accepted' : 'their submit'} ${part} ${fault}${lasts}`;
   });
 }

@@ -59,7 +59,7 @@ describe('the administration of the broker', () => {
     expect(JSON.parse(permissions?.body ?? '')).toEqual({ configure: '^$', write: '^(x)$', read: '^(q)$' });
   });
 
-  test('users that are gone already can be revoked', async () => {
+  test('revoking users that no longer exist succeeds', async () => {
     answer = () => ({ status: 404, body: { error: 'Object Not Found' } });
     await expect(admin.revoke(['one'])).resolves.toBeUndefined();
     await expect(admin.exists('one')).resolves.toBe(false);
@@ -70,12 +70,12 @@ describe('the administration of the broker', () => {
     expect(seen).toHaveLength(3);
   });
 
-  test('who is connected is told by name', async () => {
+  test('connected users are listed once, by name', async () => {
     answer = () => ({ status: 200, body: [{ user: 'a' }, { user: 'b' }, { user: 'a' }, {}] });
     await expect(admin.listConnectedUsers()).resolves.toEqual(new Set(['a', 'b']));
   });
 
-  test('a broker that does not answer, or refuses, is a reason to try again later', async () => {
+  test('a broker that is silent or returns an error is reported as UNAVAILABLE', async () => {
     answer = () => undefined;
     await expect(admin.exists('x')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     answer = () => ({ status: 500, body: { reason: 'down' } });

@@ -23,7 +23,7 @@ def same(a):
     return a
 
 
-def finished(task_id):
+def wait_until_finished(task_id):
     end = time.time() + 60
     while client.get_task(task_id)["pending"]:
         if time.time() > end:
@@ -32,7 +32,7 @@ def finished(task_id):
     return task_id
 
 
-def raises(f):
+def exception_name(f):
     try:
         f()
     except Exception as e:
@@ -40,13 +40,13 @@ def raises(f):
     return "nothing"
 
 
-def hardware(of, *args):
+def reports_hardware(of, *args):
     told = of.get_worker_hardware_details(*args)
-    text = told if of is ex else client.get_result(finished(told))  # the client gives a task's id
+    text = told if of is ex else client.get_result(wait_until_finished(told))  # the client gives a task's id
     return "CPU" in text.upper()
 
 
-def logged_out():
+def token_refused_after_logout():
     """The token that was used until now is refused after it."""
     header = client.app.get_authorizer(ComputeScopes.resource_server).get_authorization_header()
     url = "http://localhost:5000/v2/endpoints"
@@ -55,7 +55,7 @@ def logged_out():
     return [before, requests.get(url, headers={"Authorization": header}).status_code] == [200, 401]
 
 
-def batch():
+def example_batch():
     made = client.create_batch()
     made.add(fid, args=(1, 2))
     return made
@@ -64,10 +64,10 @@ def batch():
 def deleted_function():
     victim = client.register_function(same)
     client.delete_function(victim)
-    return raises(lambda: client.get_function(victim))
+    return exception_name(lambda: client.get_function(victim))
 
 
-def set_get(name, value):
+def set_and_read(name, value):
     before = getattr(ex, name)
     setattr(ex, name, value)
     after = getattr(ex, name)
@@ -75,7 +75,7 @@ def set_get(name, value):
     return after == value
 
 
-def reloaded():
+def reload_and_read():
     group = str(uuid.uuid4())
     with Executor(endpoint_id=endpoint_id, client=client, task_group_id=group) as first:
         first.submit(add, 20, 22).result(60)
@@ -85,7 +85,7 @@ def reloaded():
 
 fid = client.register_function(add)
 task = client.run(20, 22, endpoint_id=endpoint_id, function_id=fid)
-finished(task)
+wait_until_finished(task)
 
 TABLE = {
     "Client": {
@@ -97,8 +97,8 @@ TABLE = {
         "get_function": lambda: client.get_function(fid)["function_name"] == "add",
         "delete_function": lambda: deleted_function() == "ComputeAPIError",
         "run": lambda: client.get_result(task) == 42,
-        "create_batch": lambda: len(batch().tasks) == 1,
-        "batch_run": lambda: client.get_result(finished(client.batch_run(endpoint_id, batch())["tasks"][fid][0])) == 3,
+        "create_batch": lambda: len(example_batch().tasks) == 1,
+        "batch_run": lambda: client.get_result(wait_until_finished(client.batch_run(endpoint_id, example_batch())["tasks"][fid][0])) == 3,
         "get_task": lambda: client.get_task(task)["status"] == "success",
         "get_result": lambda: client.get_result(task) == 42,
         "get_batch_result": lambda: client.get_batch_result([task])[task]["result"] == 42,
@@ -107,29 +107,29 @@ TABLE = {
         "get_endpoint_metadata": lambda: client.get_endpoint_metadata(endpoint_id)["uuid"] == endpoint_id,
         "get_endpoint_status": lambda: client.get_endpoint_status(endpoint_id)["status"] == "online",
         "get_allowed_functions": lambda: client.get_allowed_functions(endpoint_id)["restricted"] is False,
-        "get_worker_hardware_details": lambda: hardware(client, endpoint_id),
+        "get_worker_hardware_details": lambda: reports_hardware(client, endpoint_id),
         "register_endpoint": lambda: "command_queue_info" in client.register_endpoint("spare", spare_endpoint_id, metadata={}),
         "stop_endpoint": lambda: client.stop_endpoint(spare_endpoint_id)["endpoint_id"] == spare_endpoint_id,
         "delete_endpoint": lambda: client.delete_endpoint(spare_endpoint_id) is not None,
         "version_check": lambda: client.version_check() is None,
-        "logout": lambda: logged_out(),
+        "logout": lambda: token_refused_after_logout(),
     },
     "Executor": {
         "endpoint_id": lambda: str(ex.endpoint_id) == endpoint_id,
-        "amqp_port": lambda: set_get("amqp_port", ex.amqp_port),
-        "resource_specification": lambda: set_get("resource_specification", {"num_nodes": 1}),
-        "user_endpoint_config": lambda: set_get("user_endpoint_config", {"a": 1}),
-        "result_serializers": lambda: set_get("result_serializers", None),
+        "amqp_port": lambda: set_and_read("amqp_port", ex.amqp_port),
+        "resource_specification": lambda: set_and_read("resource_specification", {"num_nodes": 1}),
+        "user_endpoint_config": lambda: set_and_read("user_endpoint_config", {"a": 1}),
+        "result_serializers": lambda: set_and_read("result_serializers", None),
         "serializer": lambda: isinstance(ex.serializer, ComputeSerializer),
-        "task_group_id": lambda: set_get("task_group_id", uuid.uuid4()),
+        "task_group_id": lambda: set_and_read("task_group_id", uuid.uuid4()),
         "register_function": lambda: len(ex.register_function(same)) == 36,
         "register_source_code": lambda: len(ex.register_source_code("def g():\n    return 1\n", "g")) == 36,
         "submit": lambda: ex.submit(add, 1, 2).result(60) == 3,
         "submit_to_registered_function": lambda: ex.submit_to_registered_function(fid, args=(1, 2)).result(60) == 3,
         # Always so in 4.19.0; the service has no part in it.
-        "map": lambda: raises(lambda: ex.map(add, [1], [2])) == "NotImplementedError",
-        "get_worker_hardware_details": lambda: hardware(ex),
-        "reload_tasks": lambda: reloaded() == [42],
+        "map": lambda: exception_name(lambda: ex.map(add, [1], [2])) == "NotImplementedError",
+        "get_worker_hardware_details": lambda: reports_hardware(ex),
+        "reload_tasks": lambda: reload_and_read() == [42],
         "shutdown": lambda: ex.shutdown() is None,
     },
 }
