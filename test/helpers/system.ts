@@ -104,6 +104,18 @@ export class Http {
     return (await this.ok('POST', '/v3/functions', body)).function_uuid as string;
   }
 
+  /** Submits one call and returns the ID of its task. */
+  async submitOne(
+    endpointId: string,
+    functionId: string,
+    args: readonly unknown[],
+    extra: Record<string, unknown> = {},
+    headers: Record<string, string> = {},
+  ): Promise<string> {
+    const { taskIds } = await this.submit(endpointId, functionId, [[...args]], extra, headers);
+    return taskIds[0]!; // one call makes one task
+  }
+
   /** Submits calls with JSON arguments; returns the ids in order. */
   async submit(
     endpointId: string,

@@ -106,17 +106,17 @@ test(
   async () => {
     const [runs, gate] = [join(folder, 'runs-2'), join(folder, 'gate-2')];
     const given = lettersOfTheLimit();
-    const { taskIds } = await http.submit(agent.id, gated, [[4, runs, gate]]);
+    const taskId = await http.submitOne(agent.id, gated, [4, runs, gate]);
     await until('it runs', () => runsOf(runs).length === 1);
     await reconnect(RECONNECTS);
     await until('the broker has given up on it', () => lettersOfTheLimit() > given, { everyMs: 1_000 });
     await agent.stop('SIGKILL');
     await agent.start();
     writeFileSync(gate, '');
-    expect(await http.value(taskIds[0] ?? '')).toBe(40);
+    expect(await http.value(taskId)).toBe(40);
     expect(runsOf(runs)).toEqual([4, 4]);
     const store = openStore();
-    const { rows } = await store.query('select attempt, losses from tasks where id = $1', [taskIds[0]]);
+    const { rows } = await store.query('select attempt, losses from tasks where id = $1', [taskId]);
     expect(rows).toEqual([{ attempt: 2, losses: 1 }]);
     await store.end();
   },

@@ -57,6 +57,6 @@ test('with hung connections to PostgreSQL the API is not ready, and a submit is 
     expect(wasUnready).toBe(true);
   }
   await until('the API is ready over new connections', isReady, { deadlineMs: 60_000 });
-  const { taskIds } = await http.submit(localEndpoint(), same, [[43]]);
-  expect(await http.value(taskIds[0]!, 60_000)).toBe(43);
+  const taskId = await http.submitOne(localEndpoint(), same, [43]);
+  expect(await http.value(taskId, 60_000)).toBe(43);
 }, 180_000);

@@ -39,8 +39,8 @@ beforeAll(async () => {
   let n = 0;
   call = async () => {
     const [a, b] = [n++, 7];
-    const { taskIds } = await admin.submit(localEndpoint(), add, [[a, b]]);
-    expect(await admin.value(taskIds[0] ?? '')).toBe(a + b);
+    const taskId = await admin.submitOne(localEndpoint(), add, [a, b]);
+    expect(await admin.value(taskId)).toBe(a + b);
   };
   pids = { api: pidOf('api'), workers: pidOf('workers'), endpoint: pidOf('endpoint') };
   await call();
@@ -227,8 +227,8 @@ test(`${AMQP_CASES} malformed messages of an agent end nobody else's work, and a
   const ca = state().ca_file;
   const model = await connect(registered.broker.url as string, ca === null ? {} : { ca: [readFileSync(ca)] });
   const channel = await model.createConfirmChannel();
-  const { taskIds } = await admin.submit(localEndpoint(), await admin.register('f', 'def f():\n    return 1\n'), [[]]);
-  expect(await admin.value(taskIds[0] ?? '')).toBe(1);
+  const taskId = await admin.submitOne(localEndpoint(), await admin.register('f', 'def f():\n    return 1\n'), []);
+  expect(await admin.value(taskId)).toBe(1);
   const message = fc.oneof(
     fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
     fc.json().map((text) => Buffer.from(text)),
@@ -239,14 +239,14 @@ test(`${AMQP_CASES} malformed messages of an agent end nobody else's work, and a
         data: fc.oneof(
           value,
           fc.record(
-            { task_id: fc.oneof(identifier, fc.constant(taskIds[0])), data: value, error_details: value, attempt: value },
+            { task_id: fc.oneof(identifier, fc.constant(taskId)), data: value, error_details: value, attempt: value },
             { requiredKeys: [] },
           ),
         ),
       })
       .map((frame) => Buffer.from(`\u0001${JSON.stringify(frame)}`)),
     // Well formed, but of a task that belongs to another endpoint.
-    fc.constant(Buffer.from(JSON.stringify({ task_id: taskIds[0], result: 'stolen', task_statuses: [] }))),
+    fc.constant(Buffer.from(JSON.stringify({ task_id: taskId, result: 'stolen', task_statuses: [] }))),
   );
   const messages = fc.sample(fc.record({ body: message, isStatus: fc.boolean(), type: fc.option(garbage) }), {
     numRuns: AMQP_CASES,
@@ -272,7 +272,7 @@ test(`${AMQP_CASES} malformed messages of an agent end nobody else's work, and a
       })(),
     );
     expect(calls).toBeGreaterThan(0);
-    expect(await admin.value(taskIds[0] ?? '')).toBe(1); // what was answered stays so
+    expect(await admin.value(taskId)).toBe(1); // what was answered stays so
   } finally {
     await model.close().catch(() => undefined);
   }

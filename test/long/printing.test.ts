@@ -86,9 +86,9 @@ test(
     return 42
 `;
     const flood = await http.register('flood', source);
-    const { taskIds } = await http.submit(agent.id, flood, [[]]);
-    expect(await http.value(taskIds[0]!, TIMEOUT_MS)).toBe(42); // one was submitted
-    const { stdout, stderr } = await outputOf(taskIds[0]!);
+    const taskId = await http.submitOne(agent.id, flood, []);
+    expect(await http.value(taskId, TIMEOUT_MS)).toBe(42);
+    const { stdout, stderr } = await outputOf(taskId);
     expect(stdout.length).toBeLessThan(MAX_OUTPUT_CHARS);
     expect(stdout.startsWith('first line\nx')).toBe(true);
     expect(stdout).toMatch(/\n\[\.\.\. \d+ bytes \.\.\.\]\n/);

@@ -31,8 +31,8 @@ beforeAll(async () => {
   endpoint = await new StockEndpoint(new StockClient(await globusVenv()), 'unheard').configure();
   await endpoint.start();
   nap = await http.register('nap', 'def nap(n, seconds):\n    import time\n    time.sleep(seconds)\n    return n\n');
-  const { taskIds } = await http.submit(endpoint.id, nap, [[0, 0]]);
-  await http.value(taskIds[0]!);
+  const taskId = await http.submitOne(endpoint.id, nap, [0, 0]);
+  await http.value(taskId);
 }, 300_000);
 afterAll(async () => {
   await endpoint?.stop();

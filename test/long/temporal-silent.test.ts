@@ -27,8 +27,8 @@ beforeAll(async () => {
   store = openStore();
   temporal = await openTemporal();
   same = await http.register('same', '(n) => n', 'javascript');
-  const { taskIds } = await http.submit(localEndpoint(), same, [[0]]);
-  await http.value(taskIds[0]!);
+  const taskId = await http.submitOne(localEndpoint(), same, [0]);
+  await http.value(taskId);
 });
 afterEach(() => {
   thaw?.();
@@ -80,8 +80,7 @@ test('while Temporal is silent, results of finished submissions are acknowledged
     const untilFile = await http.register('until_file', source);
     const folder = mkdtempSync(join(tmpdir(), 'funcx-silent-'));
     const [first, second] = [join(folder, 'first'), join(folder, 'second')];
-    const submit = async (n: number, file: string): Promise<string> =>
-      (await http.submit(endpoint.id, untilFile, [[n, file]])).taskIds[0]!;
+    const submit = async (n: number, file: string): Promise<string> => await http.submitOne(endpoint.id, untilFile, [n, file]);
     // Both workers wait for the first file: everything else is dispatched before the silence and answered within it.
     const taskIds: string[] = [];
     for (let n = 0; n < SUBMISSIONS; n += 10) {

@@ -78,12 +78,12 @@ test(
 test(
   '5,000 nudges without a pause make only short runs, and the last of them still ends with its task',
   async () => {
-    const { taskIds } = await http.submit(agent.id, nap, [[600]]);
-    const workflowId = await workflowIdOf(taskIds[0]!);
+    const taskId = await http.submitOne(agent.id, nap, [600]);
+    const workflowId = await workflowIdOf(taskId);
     const handle = temporal.client.workflow.getHandle(workflowId);
     for (let n = 0; n < 5_000; n++) await handle.signal(SIGNAL.nudge);
-    await http.ok('POST', `/v1/tasks/${taskIds[0]}/cancel`);
-    expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'cancelled' });
+    await http.ok('POST', `/v1/tasks/${taskId}/cancel`);
+    expect(await http.answer(taskId)).toMatchObject({ state: 'cancelled' });
     await until('its workflow has ended', async () => (await handle.describe()).status.name === 'COMPLETED');
     await expectShortRuns(workflowId, 3);
     const { typedSearchAttributes } = await handle.describe();
@@ -93,15 +93,15 @@ test(
 );
 
 test('a deadline is a timer of the new run as well, and ends the submission', async () => {
-  const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ deadline_s: 40 }));
-  const workflowId = await workflowIdOf(taskIds[0]!);
+  const taskId = await http.submitOne(agent.id, nap, [600], policy({ deadline_s: 40 }));
+  const workflowId = await workflowIdOf(taskId);
   const handle = temporal.client.workflow.getHandle(workflowId);
   await nudgeUntilNewRun(handle);
   await until('the deadline is a timer', async () => {
     return timerSummariesOf((await historiesOf(temporal.client, workflowId))[0] ?? []).includes('deadline');
   });
-  expect((await http.task(taskIds[0] ?? '')).status).not.toBe('failed');
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'expired', error_code: 'Expired' });
+  expect((await http.task(taskId)).status).not.toBe('failed');
+  expect(await http.answer(taskId)).toMatchObject({ state: 'expired', error_code: 'Expired' });
 });
 
 test('the pause before the next attempt goes on in the new run, and is not prolonged by it', async () => {
@@ -111,32 +111,32 @@ test('the pause before the next attempt goes on in the new run, and is not prolo
       '    if n == 1:\n        raise TimeoutError("first time")\n    return n',
   );
   const backoffS = 20;
-  const { taskIds } = await http.submit(agent.id, flaky, [[]], policy({ retries: { attempts: 2, backoff_s: backoffS } }));
-  const workflowId = await workflowIdOf(taskIds[0]!);
-  await until('it waits for its retry', async () => (await http.task(taskIds[0] ?? '')).state === 'delayed');
+  const taskId = await http.submitOne(agent.id, flaky, [], policy({ retries: { attempts: 2, backoff_s: backoffS } }));
+  const workflowId = await workflowIdOf(taskId);
+  await until('it waits for its retry', async () => (await http.task(taskId)).state === 'delayed');
   const delayedMs = Date.now();
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
-  expect(await http.value(taskIds[0] ?? '')).toBe(2);
+  expect(await http.value(taskId)).toBe(2);
   expect(Date.now() - delayedMs).toBeLessThan((backoffS + 10) * 1_000);
   const timers = (await historiesOf(temporal.client, workflowId)).map(timerSummariesOf);
   for (const ofRun of timers) expect(ofRun).toContain('pause before the next attempt');
 });
 
 test('a walltime is a timer of the new run as well', async () => {
-  const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ walltime_s: 20 }));
-  const workflowId = await workflowIdOf(taskIds[0]!);
-  await until('it runs', async () => (await http.task(taskIds[0] ?? '')).state === 'running');
+  const taskId = await http.submitOne(agent.id, nap, [600], policy({ walltime_s: 20 }));
+  const workflowId = await workflowIdOf(taskId);
+  await until('it runs', async () => (await http.task(taskId)).state === 'running');
   await nudgeUntilNewRun(temporal.client.workflow.getHandle(workflowId));
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
+  expect(await http.answer(taskId)).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
   const [latest = []] = await historiesOf(temporal.client, workflowId);
   expect(timerSummariesOf(latest)).toContain('walltime of 20 s');
 });
 
 test("a cancel in Temporal's own way reaches the new run, and its tasks are cancelled", async () => {
-  const { taskIds } = await http.submit(agent.id, nap, [[600]]);
-  const handle = temporal.client.workflow.getHandle(await workflowIdOf(taskIds[0]!));
+  const taskId = await http.submitOne(agent.id, nap, [600]);
+  const handle = temporal.client.workflow.getHandle(await workflowIdOf(taskId));
   await nudgeUntilNewRun(handle);
   await handle.cancel();
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'cancelled', error_code: 'Cancelled' });
+  expect(await http.answer(taskId)).toMatchObject({ state: 'cancelled', error_code: 'Cancelled' });
   await until('the run shows as cancelled', async () => (await handle.describe()).status.name === 'CANCELLED');
 });

@@ -10,11 +10,11 @@ const LIMIT = 10_485_760;
 test('arguments and a result of 3 MB travel as claim checks, and nothing of them is left behind', async () => {
   const echo = await http.register('echo', 'def echo(x):\n    return x + "!"');
   const text = 'ä'.repeat(1_500_000);
-  const { taskIds } = await http.submit(localEndpoint(), echo, [[text]]);
-  expect(await http.value(taskIds[0] ?? '')).toBe(`${text}!`);
+  const taskId = await http.submitOne(localEndpoint(), echo, [text]);
+  expect(await http.value(taskId)).toBe(`${text}!`);
   const store = openStore();
   await until('the upload is removed', async () => {
-    const { rows } = await store.query('select 1 from uploads where id = $1', [taskIds[0]]);
+    const { rows } = await store.query('select 1 from uploads where id = $1', [taskId]);
     return rows.length === 0;
   });
   await store.end();
@@ -31,7 +31,7 @@ test('a payload over the limit is refused before anything is accepted', async ()
 
 test('a result over the limit is a failed answer that says so', async () => {
   const grow = await http.register('grow', 'def grow(n):\n    return "x" * n');
-  const { taskIds } = await http.submit(localEndpoint(), grow, [[LIMIT + 1]]);
-  const answer = await http.answer(taskIds[0] ?? '');
+  const taskId = await http.submitOne(localEndpoint(), grow, [LIMIT + 1]);
+  const answer = await http.answer(taskId);
   expect(answer).toMatchObject({ state: 'failed', error_code: 'MaxResultSizeExceeded' });
 });

@@ -48,16 +48,16 @@ test('a running task that is cancelled is stopped, its child processes too, and 
   await expectCancelled(queued.taskIds[0] ?? '');
   await until('the child process is gone', () => !isAlive(running.childPid));
 
-  const { taskIds } = await http.submit(agent.id, touch, [[file('after')]]);
-  await http.value(taskIds[0] ?? '');
+  const taskId = await http.submitOne(agent.id, touch, [file('after')]);
+  await http.value(taskId);
   expect(existsSync(file('queued'))).toBe(false);
 });
 
 test('a task that was answered cannot be cancelled any more', async () => {
-  const { taskIds } = await http.submit(agent.id, touch, [[file('done')]]);
-  await http.value(taskIds[0] ?? '');
-  expect(await http.ok('POST', `/v1/tasks/${taskIds[0]}/cancel`)).toEqual({ cancelled: 0 });
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'succeeded' });
+  const taskId = await http.submitOne(agent.id, touch, [file('done')]);
+  await http.value(taskId);
+  expect(await http.ok('POST', `/v1/tasks/${taskId}/cancel`)).toEqual({ cancelled: 0 });
+  expect(await http.answer(taskId)).toMatchObject({ state: 'succeeded' });
 });
 
 test('the cancel button of the Temporal UI ends every open task of the submission, and the run shows as cancelled', async () => {
@@ -84,8 +84,8 @@ test('a task group that waits for an offline endpoint is cancelled and never run
   for (const id of [...first.taskIds, ...second.taskIds]) await expectCancelled(id);
 
   await away.start();
-  const { taskIds } = await http.submit(away.id, touch, [[file('group-after')]]);
-  await http.value(taskIds[0] ?? '');
+  const taskId = await http.submitOne(away.id, touch, [file('group-after')]);
+  await http.value(taskId);
   for (const n of [1, 2, 3]) expect(existsSync(file(`group-${n}`))).toBe(false);
   await away.stop();
 });

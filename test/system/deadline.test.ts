@@ -33,16 +33,15 @@ test('a submission ends at its deadline, whether its tasks run or wait, and the 
 });
 
 test('a call that runs longer than its walltime is stopped by the agent, and the walltime is a timer in the Temporal UI', async () => {
-  const { taskIds } = await http.submit(agent.id, nap, [[600]], policy({ walltime_s: 2 }));
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
+  const taskId = await http.submitOne(agent.id, nap, [600], policy({ walltime_s: 2 }));
+  expect(await http.answer(taskId)).toMatchObject({ state: 'failed', error_code: 'WalltimeExceeded' });
   const { client, close } = await openTemporal();
-  const handle = client.workflow.getHandle(await workflowIdOf(taskIds[0] ?? ''));
+  const handle = client.workflow.getHandle(await workflowIdOf(taskId));
   const { events } = await handle.fetchHistory();
   const summaries = (events ?? []).map((event) => Buffer.from(event.userMetadata?.summary?.data ?? []).toString());
   expect(summaries).toContainEqual(expect.stringMatching(/^"end of the walltime of 2 s, .+ UTC"$/));
   await close();
-  const next = await http.submit(agent.id, nap, [[0]]);
-  expect(await http.value(next.taskIds[0] ?? '')).toBe(0);
+  expect(await http.value(await http.submitOne(agent.id, nap, [0]))).toBe(0);
 });
 
 test('an attempt that waits at its agent for longer than its walltime is not ended by it', async () => {

@@ -35,9 +35,9 @@ test('a task that was accepted before its function was deleted still runs', asyn
   await agent.stop();
   await agent.untilOffline();
   const fine = await http.register('fine', 'def fine(x):\n    return x');
-  const { taskIds } = await http.submit(agent.id, fine, [[5]]);
+  const taskId = await http.submitOne(agent.id, fine, [5]);
   await http.ok('DELETE', `/v2/functions/${fine}`);
   await agent.start();
-  expect(await http.value(taskIds[0] ?? '')).toBe(5);
+  expect(await http.value(taskId)).toBe(5);
   await agent.stop();
 });

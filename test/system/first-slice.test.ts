@@ -59,8 +59,8 @@ describe('one task through all the real parts', () => {
     const agent = await new Agent('counted').start();
     try {
       const functionId = await http.register('hello', HELLO);
-      const { taskIds } = await http.submit(agent.id, functionId, [['Grace']]);
-      await http.value(taskIds[0] ?? '');
+      const taskId = await http.submitOne(agent.id, functionId, ['Grace']);
+      await http.value(taskId);
       const published = await until("the broker's statistics show the message", async () => {
         const queue = await management(`queues/funcx/${encodeURIComponent(tasksQueueName(agent.id))}`);
         return (queue.message_stats?.publish as number | undefined) || undefined;
@@ -94,11 +94,11 @@ describe('one task through all the real parts', () => {
     const functionId = await http.register('hello', HELLO);
     await agent.stop();
     await agent.untilOffline();
-    const { taskIds } = await http.submit(agent.id, functionId, [['Edsger']]);
+    const taskId = await http.submitOne(agent.id, functionId, ['Edsger']);
     await Promise.all([killAndWait('api'), killAndWait('workers')]);
     await agent.start();
     try {
-      expect(await http.value(taskIds[0] ?? '')).toBe(`Hello Edsger from ${hostname()}`);
+      expect(await http.value(taskId)).toBe(`Hello Edsger from ${hostname()}`);
     } finally {
       await agent.stop();
     }

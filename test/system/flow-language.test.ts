@@ -97,8 +97,8 @@ test('a failed action is caught, or ends the run, which goes on from there when 
   });
   expect(JSON.stringify(failed.details)).toContain(`no ${path}`);
   const touch = await http.register('touch', 'def touch(path):\n    open(path, "w").close()\n');
-  const { taskIds } = await http.submit(localEndpoint(), touch, [[path]]);
-  await http.value(taskIds[0]!);
+  const taskId = await http.submitOne(localEndpoint(), touch, [path]);
+  await http.value(taskId);
   await resumeRun(flowId, runId);
   const run = await endOfRun(runId);
   expect(run.details.output).toMatchObject({

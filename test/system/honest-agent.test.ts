@@ -38,12 +38,12 @@ test('an agent whose Python lacks dill says so in its status, and its tasks wait
   );
   expect((await http.ok('GET', `/v2/endpoints/${agent.id}/status`)).status).toBe('offline');
   const add = await http.register('add', 'def add(a, b):\n    return a + b');
-  const { taskIds } = await http.submit(agent.id, add, [[1, 2]]);
+  const taskId = await http.submitOne(agent.id, add, [1, 2]);
   await agent.stop();
   await agent.start();
   try {
-    expect(await http.value(taskIds[0] ?? '')).toBe(3);
-    expect(await http.task(taskIds[0] ?? '')).toMatchObject({ state: 'succeeded', attempt: 1 });
+    expect(await http.value(taskId)).toBe(3);
+    expect(await http.task(taskId)).toMatchObject({ state: 'succeeded', attempt: 1 });
   } finally {
     await agent.stop();
     rmSync(venv, { recursive: true, force: true });

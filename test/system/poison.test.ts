@@ -36,7 +36,7 @@ test('a task that kills its worker each time fails with WorkerLost, and others a
   expect(await http.value(good.taskIds[1] ?? '')).toBe(2);
   const answer = await http.answer(bad.taskIds[0] ?? '');
   expect(answer).toMatchObject({ state: 'failed', error_code: 'WorkerLost', attempt: 4 });
-  expect(await http.value((await http.submit(agent.id, fine, [[3]])).taskIds[0] ?? '')).toBe(3);
+  expect(await http.value(await http.submitOne(agent.id, fine, [3]))).toBe(3);
 });
 
 test('a malformed result is put aside with its reason; it can be shown, replayed and dropped', async () => {
@@ -65,7 +65,7 @@ test('a result whose values the store cannot take is put aside, and the results 
   const body = Buffer.concat([Buffer.from([1]), Buffer.from(JSON.stringify(frame))]);
   await publish(EXCHANGE.results, 'not-an-id.results', body);
   await publish(EXCHANGE.results, resultKey(agent.id), body, { 'funcx-attempt': 5_000_000_000 });
-  expect(await http.value((await http.submit(agent.id, fine, [[7]])).taskIds[0] ?? '')).toBe(7);
+  expect(await http.value(await http.submitOne(agent.id, fine, [7]))).toBe(7);
   await until('all three are listed', () => letters().filter((one) => one.queue === QUEUE.results).length >= 3);
 });
 

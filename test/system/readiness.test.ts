@@ -58,8 +58,8 @@ describe('/readyz', () => {
       expect(pidOf(engine)).toBe(pid);
       const http = new Http();
       const functionId = await http.register('after', 'def after():\n    return "still here"\n');
-      const { taskIds } = await http.submit(localEndpoint(), functionId, [[]]);
-      expect(await http.value(taskIds[0]!)).toBe('still here'); // one was submitted
+      const taskId = await http.submitOne(localEndpoint(), functionId, []);
+      expect(await http.value(taskId)).toBe('still here');
     });
   }
 });

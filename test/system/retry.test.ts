@@ -29,20 +29,20 @@ const retries = (attempts: number, more: object = {}) => ({
 });
 
 test('a function that fails is not tried again unless it is asked for', async () => {
-  const { taskIds } = await http.submit(agent.id, flaky, [[file('once'), 2]]);
-  expect(await http.answer(taskIds[0] ?? '')).toMatchObject({ state: 'failed', attempt: 1, error_code: 'RemoteExecutionError' });
+  const taskId = await http.submitOne(agent.id, flaky, [file('once'), 2]);
+  expect(await http.answer(taskId)).toMatchObject({ state: 'failed', attempt: 1, error_code: 'RemoteExecutionError' });
   expect(calls('once')).toBe(1);
 });
 
 test('a function that fails twice succeeds at its third attempt', async () => {
-  const { taskIds } = await http.submit(agent.id, flaky, [[file('thrice'), 3]], retries(3));
-  expect(await http.value(taskIds[0] ?? '')).toBe(3);
-  expect(await http.task(taskIds[0] ?? '')).toMatchObject({ state: 'succeeded', attempt: 3 });
+  const taskId = await http.submitOne(agent.id, flaky, [file('thrice'), 3], retries(3));
+  expect(await http.value(taskId)).toBe(3);
+  expect(await http.task(taskId)).toMatchObject({ state: 'succeeded', attempt: 3 });
 });
 
 test('after the last attempt the last failure is the answer', async () => {
-  const { taskIds } = await http.submit(agent.id, flaky, [[file('spent'), 9]], retries(2));
-  const answer = await http.answer(taskIds[0] ?? '');
+  const taskId = await http.submitOne(agent.id, flaky, [file('spent'), 9], retries(2));
+  const answer = await http.answer(taskId);
   expect(answer).toMatchObject({ state: 'failed', attempt: 2 });
   expect(answer.exception).toContain('try 2');
   expect(calls('spent')).toBe(2);
@@ -77,10 +77,10 @@ test('a worker that dies is a loss of the service, and the attempts of the user 
     'def fragile(path):\n    import os\n    with open(path, "a") as f:\n        f.write("x")\n    n = len(open(path).read())\n' +
     '    if n == 1:\n        os._exit(9)\n    if n == 2:\n        raise TimeoutError("once")\n    return n';
   const fragile = await http.register('fragile', source);
-  const { taskIds } = await http.submit(agent.id, fragile, [[file('fragile')]], retries(2));
-  expect(await http.value(taskIds[0] ?? '')).toBe(3);
+  const taskId = await http.submitOne(agent.id, fragile, [file('fragile')], retries(2));
+  expect(await http.value(taskId)).toBe(3);
   const store = openStore();
-  const { rows } = await store.query('select attempt, losses from tasks where id = $1', [taskIds[0]]);
+  const { rows } = await store.query('select attempt, losses from tasks where id = $1', [taskId]);
   expect(rows).toEqual([{ attempt: 3, losses: 1 }]);
   await store.end();
 });

@@ -122,15 +122,15 @@ describe('a submission in the Temporal UI', () => {
 
   test('is found by owner and endpoint, and by its state', async () => {
     const functionId = await http.register('quick', 'def quick():\n    return 1\n');
-    const { taskIds } = await http.submit(agent.id, functionId, [[]]);
-    await http.value(taskIds[0]!); // one was submitted
+    const taskId = await http.submitOne(agent.id, functionId, []);
+    await http.value(taskId);
     const query = `${SEARCH_ATTRIBUTE.owner} = "${admin().client_id}" AND ${SEARCH_ATTRIBUTE.endpoint} = "${agent.id}"`;
     const list = async (more = ''): Promise<string[]> => {
       const ids: string[] = [];
       for await (const { workflowId } of temporal.client.workflow.list({ query: query + more })) ids.push(workflowId);
       return ids;
     };
-    const wanted = (await handleOf(taskIds[0]!)).workflowId;
+    const wanted = (await handleOf(taskId)).workflowId;
     await until('the query finds it', async () => (await list(` AND ${SEARCH_ATTRIBUTE.state} = "done"`)).includes(wanted));
     expect((await list()).every((id) => id.startsWith('submission/'))).toBe(true);
     expect(await list(` AND ${SEARCH_ATTRIBUTE.state} = "waiting"`)).not.toContain(wanted);
