@@ -1,14 +1,12 @@
 import { ServiceHttp, resolveOptions } from '../client';
 import { isUuid } from '../contracts/ids';
+import { flowScope, FLOWS_SCOPE } from '../contracts/scopes';
 import type { FlowDocument, RunDocument } from '../contracts/http/flows';
 import { UserError } from '../local/machine/user-error';
 
 import { clientOptions } from './connection';
 
 /** The Flows routes as the commands use them. Each flow has a scope of its own for starting it. */
-
-const FLOWS_SCOPE = 'https://auth.globus.org/scopes/eec9b274-0c81-4334-bdc2-54e90e689b9a/all';
-const flowScope = (id: string): string => `https://auth.globus.org/scopes/${id}/flow_${id.replaceAll('-', '_')}_user`;
 
 export type { FlowDocument, RunDocument };
 

@@ -3,6 +3,7 @@ import https from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ensureError, ERROR_CATALOGUE, type ErrorCode } from '../contracts/errors';
+import { COMPUTE_SCOPE } from '../contracts/scopes';
 
 import { ApiError, ConnectionError } from './errors';
 import type { ResolvedOptions } from './options';
@@ -36,8 +37,6 @@ interface Response {
   headers: http.IncomingHttpHeaders;
 }
 
-/** Every right of the compute service. The Globus Compute clients request this scope. */
-const COMPUTE_SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 /** How long before its expiry a token is renewed. */
 const RENEW_EARLY_MS = 60_000;
 const FIRST_BACKOFF_MS = 100;

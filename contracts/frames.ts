@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+import { UUID_PATTERN } from './ids';
+
 /**
  * AMQP message bodies and headers (`globus_compute_common/messagepack`, `funcx_common/messagepack`). A frame is one byte 0x01
  * followed by UTF-8 JSON `{"message_type", "data"}`. Commands are plain JSON without that byte. Parsing drops unknown keys:
@@ -8,7 +10,7 @@ import { z } from 'zod';
 
 const FRAME_VERSION = 1;
 
-const uuid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+const uuid = z.string().regex(UUID_PATTERN);
 
 /** Body reference: where our agent downloads a body that is too large for the broker. */
 export const bodyReferenceSchema = z.object({

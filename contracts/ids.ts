@@ -11,7 +11,8 @@ export const MAX_TASK_INDEX = (1 << INDEX_BITS) - 1;
 /** Number of random bytes that {@link makeSubmissionId} needs. */
 export const ID_RANDOM_BYTES = 7;
 
-const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** A lower-case UUID with dashes, of any version. */
+export const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** True for a lower-case UUID with dashes, of any version. */
 export function isUuid(text: string): boolean {

@@ -1,8 +1,9 @@
+import { COMPUTE_SCOPE } from '../contracts/scopes';
+
 /** The services that an Action may name. Addresses are compared without a slash at the end. */
 
 export type Provider = 'compute-v3' | 'compute-v2' | 'hello' | 'http';
 
-const COMPUTE_SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 const HELLO_SCOPE = 'https://auth.globus.org/scopes/actions.globus.org/hello_world';
 
 const PROVIDERS: Record<string, { provider: Provider; scope: string }> = {

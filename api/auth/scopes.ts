@@ -1,22 +1,13 @@
 import { TerminalError } from '../../contracts/errors';
+import { COMPUTE_ID, COMPUTE_SCOPE, FLOWS_ID } from '../../contracts/scopes';
 
 /** Which resource server each requested scope belongs to; one token is issued per resource server. */
 
 export const COMPUTE_RESOURCE_SERVER = 'funcx_service';
 export const FLOWS_RESOURCE_SERVER = 'flows.globus.org';
 export const AUTH_RESOURCE_SERVER = 'auth.globus.org';
-/** The resource server of Globus Compute, as the clients name it in scopes. */
-const COMPUTE_ID = 'facd7ccc-c5f4-42aa-916b-a0e270e2c2a9';
-export const COMPUTE_SCOPE = `https://auth.globus.org/scopes/${COMPUTE_ID}/all`;
-/** The resource server of Globus Flows in scopes; the clients look for its tokens under the name. */
-const FLOWS_ID = 'eec9b274-0c81-4334-bdc2-54e90e689b9a';
-export const FLOWS_SCOPE = `https://auth.globus.org/scopes/${FLOWS_ID}/all`;
 
 const NAMES: Readonly<Record<string, string>> = { [COMPUTE_ID]: COMPUTE_RESOURCE_SERVER, [FLOWS_ID]: FLOWS_RESOURCE_SERVER };
-
-/** Whoever has a token with this scope may start the flow, if the flow's starters include them. */
-export const flowScope = (flowId: string): string =>
-  `https://auth.globus.org/scopes/${flowId}/flow_${flowId.replaceAll('-', '_')}_user`;
 
 function resourceServerOf(scope: string): string {
   const byUrl = /^https:\/\/auth\.globus\.org\/scopes\/([^/]+)\/[^/]+$/.exec(scope);

@@ -1,10 +1,11 @@
 import { isUuid } from '../../contracts/ids';
+import { flowScope, FLOWS_SCOPE } from '../../contracts/scopes';
 import { isTokenFor, type Identity } from '../../platform/access';
 import { flowRoleOf, mayManageFlow, mayManageRun, mayStart, runRoleOf, type OwnFlowRole } from '../../platform/flow-access';
 import type { Database } from '../../platform/store/database';
 import { findRun, type RunRow } from '../../platform/store/flow-runs';
 import { findFlow, type FlowRow } from '../../platform/store/flows';
-import { FLOWS_RESOURCE_SERVER, FLOWS_SCOPE, flowScope } from '../auth/scopes';
+import { FLOWS_RESOURCE_SERVER } from '../auth/scopes';
 import { FlowsError } from './errors';
 
 /** Look a flow or run up and decide about it, or throw what the caller is to be told. */

@@ -1,9 +1,9 @@
 import type { FlowDocument, RunDocument } from '../../contracts/http/flows';
+import { flowScope } from '../../contracts/scopes';
 import type { Identity } from '../../platform/access';
 import { flowRoleOf, identityUrn, mayManageFlow, runRoleOf } from '../../platform/flow-access';
 import type { RunRow } from '../../platform/store/flow-runs';
 import type { FlowRow } from '../../platform/store/flows';
-import { flowScope } from '../auth/scopes';
 
 /** Flows and runs as the clients read them. */
 

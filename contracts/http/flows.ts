@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 import { FLOW_RUN_STATUSES } from '../../contracts/flows'; // '../flows' would be the room
+import { UUID_PATTERN } from '../ids';
 
 /** The HTTP interface of Globus Flows, as its released clients speak it. */
 
@@ -9,8 +10,7 @@ export const GROUP_URN = 'urn:globus:groups:id:';
 export const PUBLIC = 'public';
 export const ALL_AUTHENTICATED = 'all_authenticated_users';
 
-const UUID = '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
-const principalPattern = new RegExp(`^urn:globus:(auth:identity|groups:id):${UUID}$`);
+const principalPattern = new RegExp(`^urn:globus:(auth:identity|groups:id):${UUID_PATTERN.source.slice(1)}`);
 const MAX_PRINCIPALS = 16;
 const MAX_KEYWORDS_CHARS = 1_024;
 

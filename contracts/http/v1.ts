@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import { UUID_PATTERN } from '../ids';
 import { SUBMISSION_STATES, TASK_STATES } from '../states';
 
 /** Schemas of our own HTTP interface under `/v1`. `/openapi.json` is generated from them. */
@@ -7,7 +8,7 @@ import { SUBMISSION_STATES, TASK_STATES } from '../states';
 export const uuidSchema = z
   .string()
   .transform((text) => text.toLowerCase())
-  .pipe(z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'must be a UUID'));
+  .pipe(z.string().regex(UUID_PATTERN, 'must be a UUID'));
 
 /** `POST /v1/endpoints` and `PUT /v1/endpoints/{id}`. Our agent registers at every start. */
 export const registerAgentSchema = z.object({

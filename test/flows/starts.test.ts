@@ -1,6 +1,7 @@
 import { flowWorkflowId } from '../../contracts/flows';
 import { FLOW_FAIL_POINTS } from '../../platform/fail-points';
-import { endOfRun, flowScope, flowsCall, makeFlow, resumeRun, startRun, tokenFor } from '../helpers/flows';
+import { flowScope } from '../../contracts/scopes';
+import { endOfRun, flowsCall, makeFlow, resumeRun, startRun, tokenFor } from '../helpers/flows';
 import { ownApi } from '../helpers/own-api';
 import { admin, openTemporal } from '../helpers/system';
 import { until } from '../helpers/until';

@@ -1,9 +1,8 @@
+import { flowScope, FLOWS_SCOPE } from '../../contracts/scopes';
 import { state, type Credentials, admin } from './system';
 import { until } from './until';
 
 /** Flows over HTTP, as their released clients use them, for tests of the language and its interpreter. */
-
-const FLOWS = 'https://auth.globus.org/scopes/eec9b274-0c81-4334-bdc2-54e90e689b9a/all';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
 type Answer = any;
@@ -27,7 +26,7 @@ export async function flowsCall(
   method: string,
   path: string,
   body?: unknown,
-  scope = FLOWS,
+  scope = FLOWS_SCOPE,
 ): Promise<{ status: number; body: Answer }> {
   if (!tokens.has(scope)) tokens.set(scope, tokenFor(scope, admin()));
   const response = await fetch(state().api_url + path, {
@@ -46,9 +45,6 @@ async function ok(method: string, path: string, body?: unknown, scope?: string):
   if (reply.status >= 300) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
   return reply.body;
 }
-
-export const flowScope = (flowId: string): string =>
-  `https://auth.globus.org/scopes/${flowId}/flow_${flowId.replaceAll('-', '_')}_user`;
 
 export async function makeFlow(title: string, definition: unknown): Promise<string> {
   return (await ok('POST', '/flows', { title, definition, input_schema: {} })).id as string;

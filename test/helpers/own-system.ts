@@ -3,6 +3,7 @@ import { createWriteStream, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { COMPUTE_SCOPE } from '../../contracts/scopes';
 import { agentVariables, serviceVariables } from '../../local/setup/environment';
 import { readJson } from '../../local/machine/files';
 import { layoutOf, type Layout } from '../../local/machine/layout';
@@ -16,7 +17,6 @@ import { until } from './until';
  */
 
 const ROOT = join(__dirname, '..', '..');
-const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 export type OurProcess = 'api' | 'workers' | 'endpoint';
 
 export class OwnSystem {
@@ -99,7 +99,7 @@ export class OwnSystem {
     const response = await fetch(`${this.state.api_url}/v2/oauth2/token`, {
       method: 'POST',
       headers: { authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString('base64')}` },
-      body: new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE }),
+      body: new URLSearchParams({ grant_type: 'client_credentials', scope: COMPUTE_SCOPE }),
     });
     if (!response.ok) throw new Error(`no token: ${response.status} ${await response.text()}`);
     return ((await response.json()) as { access_token: string }).access_token;

@@ -8,13 +8,13 @@ import { Pool } from 'pg';
 
 import { submissionIdOf } from '../../contracts/ids';
 import { JSON_RESULT_SERIALIZER, packJsonArguments, splitBuffer } from '../../contracts/packing';
+import { COMPUTE_SCOPE } from '../../contracts/scopes';
 import type { SystemState } from '../../local/setup/state';
 import { until } from './until';
 
 /** The running system as a test sees it: from outside, over its public surfaces, plus the engines for looking in. */
 
 const ROOT = join(__dirname, '..', '..');
-const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 
 export const dataDir = (): string => {
   const dir = process.env.FUNCX_TEST_DATA_DIR;
@@ -49,7 +49,7 @@ export async function tokenOf({ client_id, client_secret }: Credentials): Promis
       authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString('base64')}`,
       'content-type': 'application/x-www-form-urlencoded',
     },
-    body: `grant_type=client_credentials&scope=${encodeURIComponent(SCOPE)}`,
+    body: `grant_type=client_credentials&scope=${encodeURIComponent(COMPUTE_SCOPE)}`,
   });
   if (response.status !== 200) throw new Error(`no token: ${response.status} ${await response.text()}`);
   return ((await response.json()) as { access_token: string }).access_token;

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { COMPUTE_SCOPE } from '../../contracts/scopes';
 import { layoutOf } from '../../local/machine/layout';
 import { readState } from '../../local/setup/state';
 import { NO_SANDBOX, skipReason } from '../helpers/conditions';
@@ -10,7 +11,6 @@ import { NO_SANDBOX, skipReason } from '../helpers/conditions';
 /** What the agent of `up`, the functions that it runs and other identities may do; on a system with the default settings. */
 
 const ROOT = join(__dirname, '..', '..');
-const SCOPE = 'https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all';
 const isRoot = process.getuid?.() === 0;
 
 const SPY = `
@@ -91,7 +91,7 @@ def spy(data_dir):
     const granted = await fetch(`${api}/v2/oauth2/token`, {
       method: 'POST',
       headers: { authorization: `Basic ${Buffer.from(`${agent.client_id}:${agent.client_secret}`).toString('base64')}` },
-      body: new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE }),
+      body: new URLSearchParams({ grant_type: 'client_credentials', scope: COMPUTE_SCOPE }),
     });
     const { access_token } = (await granted.json()) as { access_token: string };
     const ask = async (method: string, path: string, body?: unknown): Promise<number> => {

@@ -1,9 +1,10 @@
 import { withAuthority } from '../../platform/broker-urls';
-import { flowScope, FLOWS_SCOPE, splitScopes } from '../../api/auth/scopes';
+import { splitScopes } from '../../api/auth/scopes';
 import { errorBody, translateError } from '../../api/middleware/error-handler';
 import { requirePacked } from '../../accepting/payloads';
 import { splitSpecification } from '../../accepting/targets';
 import { ERROR_CATALOGUE, TerminalError } from '../../contracts/errors';
+import { flowScope, FLOWS_SCOPE } from '../../contracts/scopes';
 import { signBodyToken, verifyBodyToken } from '../../platform/body-tokens';
 import { createSecretVerifier, hashSecret } from '../../platform/secrets';
 
