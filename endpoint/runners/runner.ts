@@ -37,12 +37,22 @@ export interface Outcome {
   cannotStart?: string;
 }
 
+/**
+ * What a call would cost now.
+ *
+ * | value | meaning |
+ * |---|---|
+ * | `ready` | a worker of its owner rests, or one that serves nobody is there for it |
+ * | `start` | a worker must start, for this call or in the place of the one that it takes |
+ * | `crowded` | all workers of its owner are busy, and one more would push out the worker of another owner |
+ */
+export type Readiness = 'ready' | 'start' | 'crowded';
+
 /** Runs one call at a time. */
 export interface Runner {
   /** Never rejects: every failure is an outcome. */
   run(call: Call): Promise<Outcome>;
-  /** True if a call of this owner need not wait until a worker has started. */
-  isReadyFor(owner: string): boolean;
+  readinessFor(owner: string): Readiness;
   /** Begins to start a worker for this owner, where that takes time. */
   prepareFor(owner: string): void;
   /** Starts a worker before the first call needs it, where that takes time. */

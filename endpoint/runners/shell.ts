@@ -9,7 +9,7 @@ import { confine, type Confinement, type Place } from './confinement';
 import { MAX_OUTPUT_BYTES } from './output-files';
 import type { OwnerFolders } from './owner-folders';
 import type { ProcessGroups } from './process-groups';
-import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
+import { failure, nowNs, type Call, type Outcome, type Readiness, type Runner } from './runner';
 
 /**
  * Runs shell functions: `name:template`, each call in a `/bin/sh` with a process group of its own.
@@ -41,8 +41,8 @@ export class ShellRunner implements Runner {
 
   constructor(private readonly options: ShellRunnerOptions) {}
 
-  isReadyFor(): boolean {
-    return true;
+  readinessFor(): Readiness {
+    return 'ready';
   }
 
   prepareFor(): void {

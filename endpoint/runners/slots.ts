@@ -1,8 +1,18 @@
-import { failure, FUNCTION_KINDS, kindOf, type Call, type FunctionKind, type Outcome, type Runner } from './runner';
+import {
+  failure,
+  FUNCTION_KINDS,
+  kindOf,
+  type Call,
+  type FunctionKind,
+  type Outcome,
+  type Readiness,
+  type Runner,
+} from './runner';
 
 /**
  * The agent's concurrency: a fixed number of slots for functions of all kinds. First come, first served, but a call for
- * which a worker would have to start lets later calls pass for a while, so that each owner gets runs of calls.
+ * which a worker would have to start lets later calls pass for a while, so that each owner gets runs of calls. A call whose
+ * start would end the worker of another owner waits for a worker of its own owner a moment longer, also beside a free slot.
  *
  * | slot state | entered by | left by |
  * |---|---|---|
@@ -21,6 +31,8 @@ export interface SlotCall extends Call {
 
 /** How long a call that needs a new worker lets others pass. */
 const PASS_MS = 2_000;
+/** How long a call leaves a slot free for which the worker of another owner would have to end. A start costs several times this. */
+const CROWDED_MS = 50;
 
 interface WaitingCall {
   call: SlotCall;
@@ -38,6 +50,7 @@ export class Slots {
   readonly #slots: Slot[];
   readonly #free: Slot[];
   #queue: WaitingCall[] = [];
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(count: number, makeRunners: MakeRunners) {
     this.#slots = Array.from({ length: count }, () => ({ runners: makeRunners(), present: undefined }));
@@ -63,9 +76,8 @@ export class Slots {
   }
 
   add(call: SlotCall): void {
-    const slot = this.#free.pop();
-    if (slot) void this.#run(slot, call);
-    else this.#queue.push({ call, sinceMs: Date.now() });
+    this.#queue.push({ call, sinceMs: Date.now() });
+    this.#fill();
   }
 
   /** Takes a call back that waits for a slot. It hears `onWithdrawn` and nothing more. */
@@ -84,6 +96,7 @@ export class Slots {
   /** Ends all workers. Calls that still run are lost; those that wait are forgotten. */
   async close(graceMs: number): Promise<void> {
     this.#queue = [];
+    clearTimeout(this.#timer);
     const runners = this.#slots.flatMap((slot) => FUNCTION_KINDS.map((kind) => slot.runners[kind]));
     await Promise.all(runners.map((runner) => runner.close(graceMs)));
   }
@@ -102,19 +115,51 @@ export class Slots {
       outcome = { ...failure(code, sentence, outcome.startedNs), details: outcome.details };
     }
     slot.present = undefined;
-    const next = this.#takeNext(slot);
-    if (next) void this.#run(slot, next);
-    else this.#free.push(slot);
+    this.#free.push(slot);
+    this.#fill();
     call.onOutcome(outcome);
   }
 
+  /** Gives calls to free slots. */
+  #fill(): void {
+    for (let slot = this.#free.at(-1); slot !== undefined; slot = this.#free.at(-1)) {
+      const next = this.#takeNext(slot);
+      if (!next) return;
+      this.#free.pop();
+      void this.#run(slot, next);
+    }
+  }
+
+  /** Undefined where nothing waits, or where all that waits is better off with a worker that is busy. */
   #takeNext({ runners }: Slot): SlotCall | undefined {
-    const isReady = ({ call }: WaitingCall): boolean => runners[kindOf(call.buffer)].isReadyFor(call.owner);
-    const head = this.#queue[0];
-    if (head === undefined || isReady(head) || Date.now() - head.sinceMs > PASS_MS) return this.#queue.shift()?.call;
-    const at = this.#queue.findIndex(isReady);
-    if (at > 0) runners[kindOf(head.call.buffer)].prepareFor(head.call.owner);
-    return this.#queue.splice(Math.max(at, 0), 1)[0]?.call;
+    const [head] = this.#queue;
+    if (head === undefined) return undefined;
+    const readiness = ({ call }: WaitingCall): Readiness => runners[kindOf(call.buffer)].readinessFor(call.owner);
+    const take = (at: number): SlotCall | undefined => this.#queue.splice(at, 1)[0]?.call;
+    const waitedMs = Date.now() - head.sinceMs;
+    if (waitedMs > PASS_MS) return take(0);
+    let [ready, start] = [-1, -1];
+    const known = new Map<string, Readiness>(); // of each kind and owner: a queue may be long
+    for (const [at, waiting] of this.#queue.entries()) {
+      const key = `${kindOf(waiting.call.buffer)} ${waiting.call.owner}`;
+      const found = known.get(key) ?? readiness(waiting);
+      known.set(key, found);
+      if (found === 'start' && start < 0) start = at;
+      if (found !== 'ready') continue;
+      ready = at;
+      break;
+    }
+    if (ready >= 0) {
+      if (start === 0) runners[kindOf(head.call.buffer)].prepareFor(head.call.owner);
+      return take(ready);
+    }
+    if (start >= 0) return take(start);
+    if (waitedMs >= CROWDED_MS) return take(0);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#fill();
+    }, CROWDED_MS - waitedMs);
+    return undefined;
   }
 
   /** A timer that may be longer than setTimeout's 24 days. */

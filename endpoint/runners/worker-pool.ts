@@ -1,4 +1,4 @@
-import { failure, nowNs, type Call, type Outcome, type Runner } from './runner';
+import { failure, nowNs, type Call, type Outcome, type Readiness, type Runner } from './runner';
 import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
 
 /**
@@ -7,7 +7,8 @@ import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
  *
  * Calls of an owner run in a process of that owner, else in one that serves nobody yet. As soon as a second owner is seen,
  * one started process is kept that serves nobody, so that the next owner need not wait for a start. Processes that rest stay
- * warm for their owners, up to {@link WARM_OWNERS} beside one for each slot; beyond that the one that rested longest ends.
+ * warm for their owners, up to {@link WARM_OWNERS} beside one for each slot; beyond that one ends, first of those whose owners
+ * have several, then the one that rested longest.
  */
 
 /** A start costs about as much processor time as 2,000 short calls, so the processes of a few more owners are kept. */
@@ -52,10 +53,13 @@ export class WorkerPool {
     while (!this.#isClosed && this.#living().length < this.options.slots) this.#start();
   }
 
-  isReadyFor(owner: string): boolean {
-    return this.#living().some(
-      ({ process, isTaken }) => !isTaken && process.wasReady && (process.owner === owner || process.owner === undefined),
-    );
+  readinessFor(owner: string): Readiness {
+    const living = this.#living();
+    const free = living.filter(({ process, isTaken }) => !isTaken && process.wasReady);
+    if (free.some(({ process }) => process.owner === owner)) return 'ready';
+    const isFull = living.filter(({ process }) => process.owner !== undefined).length >= this.#capacity;
+    if (living.some(({ process }) => process.owner === owner)) return isFull ? 'crowded' : 'start';
+    return !isFull && free.some(({ process }) => process.owner === undefined) ? 'ready' : 'start';
   }
 
   async whyNotReady(): Promise<string | undefined> {
@@ -71,7 +75,7 @@ export class WorkerPool {
   prepare(owner: string): void {
     const living = this.#living();
     if (this.#isClosed || living.some(({ process }) => !process.wasReady)) return;
-    if (living.some(({ process, isTaken }) => process.owner === owner && !isTaken)) return;
+    if (living.some(({ process }) => process.owner === owner || process.owner === undefined)) return;
     try {
       this.#start().process.serve(owner);
     } catch {
@@ -101,9 +105,13 @@ export class WorkerPool {
     member.isTaken = false;
     member.restsSince = ++this.#releases;
     const assigned = this.#living().filter((one) => one.process.owner !== undefined);
-    const surplus = assigned.length - this.options.slots - WARM_OWNERS;
+    const surplus = assigned.length - this.#capacity;
     if (surplus <= 0) return;
-    const resting = assigned.filter((one) => !one.isTaken && one.process.wasReady).sort((a, b) => a.restsSince - b.restsSince);
+    const isOnly = ({ process: { owner } }: Member): boolean =>
+      assigned.filter((one) => one.process.owner === owner).length === 1;
+    const resting = assigned
+      .filter((one) => !one.isTaken && one.process.wasReady)
+      .sort((a, b) => Number(isOnly(a)) - Number(isOnly(b)) || a.restsSince - b.restsSince);
     for (const { process: old } of resting.slice(0, surplus)) old.stop(0);
   }
 
@@ -147,6 +155,11 @@ export class WorkerPool {
     const members = [...this.#members];
     for (const { process } of members) process.stop(graceMs);
     await Promise.all(members.map(({ process }) => process.exited));
+  }
+
+  /** Processes that serve an owner. */
+  get #capacity(): number {
+    return this.options.slots + WARM_OWNERS;
   }
 
   #living(): Member[] {
@@ -204,8 +217,8 @@ class PooledRunner implements Runner {
     }
   }
 
-  isReadyFor(owner: string): boolean {
-    return this.pool.isReadyFor(owner);
+  readinessFor(owner: string): Readiness {
+    return this.pool.readinessFor(owner);
   }
 
   prepareFor(owner: string): void {

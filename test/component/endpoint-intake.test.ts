@@ -41,7 +41,7 @@ beforeEach(async () => {
   attempts = new Attempts();
   const runner: Runner = {
     run: () => new Promise((resolve) => outcomes.push(resolve)),
-    isReadyFor: () => true,
+    readinessFor: () => 'ready',
     prepareFor: () => undefined,
     warm: () => undefined,
     whyNotReady: () => Promise.resolve(undefined),
