@@ -11,6 +11,6 @@ export interface ActivityDeps {
   db: Database;
   publisher: Publisher;
   temporal: Temporal;
-  /** Called with the endpoint queues whose windows have more room. Only the process that runs pumps needs to know. */
+  /** Called with an endpoint queue when places in its window become free. Set only in a process that runs pumps. */
   onPlacesFreed?: (endpointQueueId: string) => void;
 }

@@ -47,7 +47,8 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
           await insertLines(client, runId, [first]);
         }
         const row = await lockLine(client, runId, line);
-        if (!row) throw new Error(`line ${line} of run ${runId} is not in the store`);
+        if (!row)
+          throw new Error(`line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`);
         if (row.status === 'succeeded') return { position: row.position, shown: [], kind: 'succeeded', entered: row.entered };
         if (row.generation >= generation) return (row.step ?? more(row)) as FlowStep;
         // A run that is resumed enters the state in which it ended once more; lines that have ended well stay ended.
@@ -85,7 +86,10 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
           const outcome = event.kind === 'acted' ? await readOutcome(run, line, event) : undefined;
           return await inTransaction(db, async (client) => {
             const row = await lockLine(client, runId, line);
-            if (!row) throw new Error(`line ${line} of run ${runId} is not in the store`);
+            if (!row)
+              throw new Error(
+                `line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`,
+              );
             if (row.position > position) return row.step as FlowStep; // an answer that got lost
             const step = new LineStep(run, row, loaded, allowedUrls);
             await takeStep(step, event, outcome, (prefix) => listLines(client, runId, prefix));

@@ -31,7 +31,7 @@ export function createRuns(db: Database): Runs {
       const found = known.get(runId);
       if (found) return found;
       const start = await readRunStart(db, runId);
-      if (!start) throw new Error(`run ${runId} is not in the store`);
+      if (!start) throw new Error(`run ${runId} is not in the store; it may have been removed after its retention time`);
       const creator = `urn:globus:auth:identity:${start.ownerId}`;
       const username = `${start.ownerId}@clients.auth.globus.org`;
       const issued = Math.floor(Date.parse(start.startTime) / 1_000);

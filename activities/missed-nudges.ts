@@ -4,8 +4,9 @@ const LIMIT = 100_000;
 const submissionIds = new Set<string>();
 
 /**
- * Submissions of this process that Temporal did not nudge: it was away, or the workflow does not run. The sweep nudges them
- * again. A dead process loses the list; the sweep then finds those in the store whose tasks are all answered.
+ * Submissions that this process could not nudge, because Temporal was unreachable or their workflow is not running. The sweep
+ * nudges them again. The list is lost when the process ends; the sweep then finds in the store the submissions whose tasks are all
+ * answered.
  */
 export const missedNudges = {
   add(submissionId: string): void {

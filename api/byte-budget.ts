@@ -7,8 +7,8 @@ export class ByteBudget {
   constructor(private readonly limitBytes: number) {}
 
   /**
-   * Calls `onAdmitted` with the function that gives the bytes back, now or later; an amount above the limit is admitted
-   * when nothing else is held. Returns the function that ends the waiting.
+   * Calls `onAdmitted(release)`, at once or later; `release` gives the bytes back. An amount above the limit is admitted when
+   * nothing else is held. Returns a function that withdraws the request if it still waits.
    */
   request(bytes: number, onAdmitted: (release: () => void) => void): () => void {
     const admit = (): void => {
@@ -47,25 +47,29 @@ export class ByteBudget {
   }
 }
 
-/** Resolves with the function that gives the bytes back, or with undefined when they were not free in time or `signal` is aborted. */
+/**
+ * Resolves with the function that gives the bytes back; with undefined when they were not free in time, or when `signal` was
+ * aborted first.
+ */
 export async function takeWithin(
   budget: ByteBudget,
   bytes: number,
   maxWaitMs: number,
   signal: AbortSignal,
 ): Promise<(() => void) | undefined> {
+  if (signal.aborted) return undefined;
   return new Promise((resolve) => {
-    const giveUp = (): void => {
-      leave();
-      done(undefined);
-    };
-    const timer = setTimeout(giveUp, maxWaitMs);
     const done = (release: (() => void) | undefined): void => {
       clearTimeout(timer);
       signal.removeEventListener('abort', giveUp);
       resolve(release);
     };
+    const giveUp = (): void => {
+      withdraw();
+      done(undefined);
+    };
+    const timer = setTimeout(giveUp, maxWaitMs);
     signal.addEventListener('abort', giveUp);
-    const leave = budget.request(bytes, done);
+    const withdraw = budget.request(bytes, done);
   });
 }

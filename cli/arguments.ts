@@ -56,7 +56,8 @@ function parseJson(text: string): unknown {
   try {
     return parseExactly(json);
   } catch (error) {
-    throw new InvalidArgumentError(`this is not JSON: ${ensureError(error).message}.`);
+    const what = text.startsWith('@') ? `the file ${text.slice(1)}` : 'the value';
+    throw new InvalidArgumentError(`${what} is not JSON: ${ensureError(error).message}.`);
   }
 }
 

@@ -196,7 +196,7 @@ function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsol
   if (isIsolated === true) {
     const isolation = findIsolation(layout);
     if (!('refusal' in isolation)) return separationVariables(isolation);
-    throw new UserError(`Endpoint ${name} was not started with --isolate: ${isolation.refusal}.`);
+    throw new UserError(`Endpoint ${name} was not started: --isolate is not possible, because ${isolation.refusal}.`);
   }
   if (readState(layout) === undefined) return {};
   const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');

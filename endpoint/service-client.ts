@@ -31,11 +31,11 @@ export class ServiceClient {
     const parsed = agentRegistrationSchema.safeParse(answer);
     if (parsed.success) return parsed.data;
     throw new Error(
-      `The service's answer to the registration is malformed; agent and service may be of different releases: ${z.prettifyError(parsed.error)}`,
+      `The agent does not understand the service's answer to its registration. Install the same release of agent and service. Details: ${z.prettifyError(parsed.error)}`,
     );
   }
 
-  /** Fetches the task buffer of a claim. */
+  /** Fetches the body that a body reference names. */
   async fetchBody(path: string, token: string): Promise<string> {
     return this.#http.requestText({ method: 'GET', path, token });
   }

@@ -24,7 +24,7 @@ export interface TokenOfIdentity {
   scopes?: ReadonlySet<TokenScope>;
 }
 
-/** What API tokens are for, and tokens of an OpenID Connect provider, whose audience already names this service. */
+/** The resource server of API tokens and of provider tokens: they are valid for each one. */
 export const EVERY_RESOURCE_SERVER = '*';
 
 export const isTokenFor = ({ resourceServer }: Identity, ...servers: readonly string[]): boolean =>
@@ -59,6 +59,7 @@ export type Action = 'view' | 'use' | 'manage' | 'read';
 
 export type Decision = 'allow' | { deny: ErrorCode };
 
+/** On the wire GROUP_NOT_FOUND is about task groups. */
 const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> = {
   function: 'FUNCTION_NOT_FOUND',
   endpoint: 'ENDPOINT_NOT_FOUND',
@@ -70,7 +71,7 @@ const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> =
 
 /** Decides on one action of an identity on a resource. A denial carries the error code of the response. */
 export function decide(identity: Identity, action: Action, resource: Resource): Decision {
-  if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' };
+  if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' }; // all it may do is register: api/v1/agents.ts checks that
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
   if (resource.ownerId === identity.id) return 'allow';
   if (resource.kind === 'function' || resource.kind === 'endpoint') return decideShared(identity, action, resource);
@@ -94,5 +95,6 @@ function decideShared(identity: Identity, action: Action, resource: Shared): Dec
 /** The message for a caller whose action was denied. */
 export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
   const verbs: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
-  return `you may not ${verbs[action]} ${kind} ${id}; ask its owner to share it`;
+  const advice = action === 'manage' ? 'only its owner or an administrator may' : 'ask its owner to share it';
+  return `you may not ${verbs[action]} ${kind} ${id}; ${advice}`;
 }

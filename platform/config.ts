@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { CALL_NEXUS, DEFAULT_CALLS_QUEUE } from '../contracts/calls';
 import { DEFAULT_FLOWS_QUEUE } from '../contracts/flows';
 import { DEFAULT_TASK_QUEUE } from '../contracts/names';
-import { isAllowedAddress, isNetwork } from './networks';
+import { isAllowListEntry, isNetwork } from './networks';
 import { isSafeAddress } from './oidc/addresses';
 
 /** The configuration of the service. It is read from the environment once, here. */
@@ -98,7 +98,7 @@ export const configSchema = z.object({
    * network such as `10.1.0.0/16` allows names to have a private address in it.
    */
   FUNCX_FLOWS_HTTP_ALLOW: list
-    .refine((all) => all.every((one) => isNetwork(one) || isAllowedAddress(one)), {
+    .refine((all) => all.every((one) => isNetwork(one) || isAllowListEntry(one)), {
       message: 'must be addresses such as https://host/*, or networks such as 10.1.0.0/16, separated by commas',
     })
     .default([]),

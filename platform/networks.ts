@@ -36,7 +36,7 @@ export function isNetwork(text: string): boolean {
 }
 
 /** True for `https://host/path` and `https://host/*`; a host stands for itself only. */
-export function isAllowedAddress(text: string): boolean {
+export function isAllowListEntry(text: string): boolean {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
   const { hostname, search, hash, username, password } = new URL(text);
   return hostname !== '' && !hostname.includes('*') && search + hash + username + password === '';
@@ -60,7 +60,7 @@ export function networksOf(texts: readonly string[]): BlockList {
 }
 
 /** False for addresses of private and other special networks, unless `allowed` holds them. */
-export function isReachable(given: string, allowed: BlockList): boolean {
+export function mayConnectTo(given: string, allowed: BlockList): boolean {
   const address = given.replace(MAPPED_IPV4, '');
   const version = isIPv4(address) ? 'ipv4' : 'ipv6';
   if (allowed.check(address, version)) return true;

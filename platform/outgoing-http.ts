@@ -3,7 +3,7 @@ import { request as requestHttp, type IncomingMessage } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP, type BlockList, type LookupFunction } from 'node:net';
 
-import { isReachable } from './networks';
+import { mayConnectTo } from './networks';
 
 /**
  * Requests of the service to addresses that users name. Connects to public addresses and to listed networks only: the name is
@@ -43,7 +43,7 @@ const MAX_SHOWN_CHARS = 500;
 
 export function createOutgoingHttp(allowed: BlockList, { deadlineMs = DEADLINE_MS } = {}): OutgoingHttp {
   const requireReachable = (host: string, address: string): void => {
-    if (!isReachable(address, allowed)) {
+    if (!mayConnectTo(address, allowed)) {
       throw new OutgoingRefused(
         `${host} has the private address ${address}, to which this service does not connect; ask the operator to allow the address`,
       );

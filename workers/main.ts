@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   const { db, broker, publisher, temporal } = service;
   const freePlaces = createFreePlaces(
     (queueIds) => listQueuesWithRoom(db, queueIds),
-    (error) => log.warn({ err: error }, 'which endpoint queues have room could not be read; the next poll reads it again'),
+    (error) => log.warn({ err: error }, 'could not read which endpoint queues have free places; trying again at the next poll'),
   );
   const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
 
@@ -122,7 +122,10 @@ async function main(): Promise<void> {
   const flowStarts = createFlowStarts({ db, temporal, config, log });
   const flowSweep = startFlowSweep({ db, log, flowStarts });
   await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
-    log.warn({ err: error }, 'the delivery limit could not be lifted'),
+    log.warn(
+      { err: error },
+      'could not lift the delivery limit of the broker: a message becomes a dead letter after 20 deliveries',
+    ),
   );
   const maintenance = startMaintenance({
     ...deps,
@@ -134,7 +137,7 @@ async function main(): Promise<void> {
     db,
     broker,
     temporal,
-    worker: () => worstOf(submissions.getState(), worstOf(endpoints.getState(), worstOf(calls.getState(), flows.getState()))),
+    worker: () => firstNotRunning([submissions, endpoints, calls, flows].map((worker) => worker.getState())),
   });
   const identities = createIdentities(db, { provider: createIdentityProvider(config) });
   const health = await startHealthServer(
@@ -148,7 +151,9 @@ async function main(): Promise<void> {
     (address) => log.info({ audit: { action: 'GET /metrics', address, outcome: 'refused', status: 401 } }, 'audit'),
   );
   log.info({ port: config.HEALTH_PORT }, 'ready');
-  void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));
+  void announceServing(readiness).catch((error: unknown) =>
+    log.error({ err: error }, 'the supervisor could not be told that this process is ready to serve'),
+  );
 
   onStopSignal(log, [
     {
@@ -164,15 +169,20 @@ async function main(): Promise<void> {
           maintenance.close(),
         ]),
     },
-    { name: 'workers', run: () => ([submissions, endpoints, calls, flows].forEach(stopWorker), running) },
+    {
+      name: 'workers',
+      run: async () => {
+        [submissions, endpoints, calls, flows].forEach(stopWorker);
+        await running;
+      },
+    },
     { name: 'health', run: async () => void health.close() },
     { name: 'connections', run: () => service.close() },
   ]);
 }
 
-function worstOf(a: string, b: string): string {
-  return a === 'RUNNING' ? b : a;
-}
+/** The state of the first worker that does not run; RUNNING if all do. */
+const firstNotRunning = (states: readonly string[]): string => states.find((state) => state !== 'RUNNING') ?? 'RUNNING';
 
 main().catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

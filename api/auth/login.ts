@@ -9,20 +9,23 @@ import type { GuessLimit } from './guess-limit';
 import { sendCode, sendForm, type LoginFields, type ProviderOffer } from './login-page';
 
 /**
- * Interactive login for the Python clients: the user opens an address in a browser, logs in, and copies a code to the
- * terminal. The service never sends a code to an address, so nobody can divert one.
+ * Interactive login for the Python clients: the user opens a page in a browser, logs in, and copies a code to the terminal. The
+ * service never redirects with a code, so nobody can divert one.
  */
 
 /** An ID that no identity has; checking its secret takes as long as for any other. */
 const NO_IDENTITY = '00000000-0000-0000-0000-000000000000';
-/** The page on which Globus shows the code; the clients send it as redirect_uri, relative to the address of the service. */
-const CODE_PAGE = /\/v2\/web\/auth-code$/;
+/**
+ * How the redirect_uri of the clients ends: with the path of Globus' page that shows the code. The rest is not checked, because
+ * nothing is sent there.
+ */
+const CODE_PAGE_END = /\/v2\/web\/auth-code$/;
 
 export function loginRoutes(
   identities: Identities,
   logins: Logins,
   guesses: GuessLimit,
-  offer: (res: Response) => ProviderOffer | undefined,
+  offerLogin: (res: Response) => ProviderOffer | undefined,
 ): Route[] {
   return [
     route({
@@ -33,8 +36,8 @@ export function loginRoutes(
       contentType: 'text/html',
       query: authorizeQuerySchema,
       handle: ({ query, res }) => {
-        requireCodePage(query);
-        sendForm(res, fieldsOf(query), offer(res));
+        requireCodePageRedirect(query);
+        sendForm(res, fieldsOf(query), offerLogin(res));
         return ANSWERED;
       },
     }),
@@ -47,18 +50,18 @@ export function loginRoutes(
       contentType: 'text/html',
       body: authorizeFormSchema,
       handle: async ({ body, req, res }) => {
-        requireCodePage(body);
-        const [address, name] = [req.socket.remoteAddress ?? '', body.identity.trim().toLowerCase()];
-        guesses.check(address, name);
+        requireCodePageRedirect(body);
+        const [ipAddress, name] = [req.socket.remoteAddress ?? '', body.identity.trim().toLowerCase()];
+        guesses.check(ipAddress, name);
         const row = await identities.find(body.identity.trim());
         const who = await identities.authenticateClient(row?.id ?? NO_IDENTITY, body.secret);
-        if (who) guesses.succeeded(address, name);
+        if (who) guesses.succeeded(ipAddress, name);
         else {
-          guesses.failed(address, name);
+          guesses.failed(ipAddress, name);
           sendForm(
             res,
             fieldsOf(body),
-            offer(res),
+            offerLogin(res),
             'The identity or its secret is wrong, or the identity was revoked. Try again.',
           );
           return ANSWERED;
@@ -78,8 +81,8 @@ export const issueCode = (logins: Logins, identityId: string, request: LoginFiel
     scope: request.scope,
   });
 
-export function requireCodePage({ redirect_uri: uri }: LoginFields): void {
-  if (CODE_PAGE.test(uri)) return;
+export function requireCodePageRedirect({ redirect_uri: uri }: LoginFields): void {
+  if (CODE_PAGE_END.test(uri)) return;
   throw new TerminalError(
     'INVALID_REQUEST',
     'redirect_uri must end with /v2/web/auth-code; programs that cannot show a code use client credentials',

@@ -7,7 +7,7 @@ import { createCodeLogin, refusedBy } from '../../platform/oidc/code-login';
 import type { IdentityProvider } from '../../platform/oidc/provider';
 import type { ApiDeps } from '../deps';
 import { ANSWERED, route, type Route } from '../route';
-import { issueCode, requireCodePage } from './login';
+import { issueCode, requireCodePageRedirect } from './login';
 import { sendCode, sendHandover, sendProblem, type ProviderOffer } from './login-page';
 import { createLoginStates, isEqual, makeTicket } from './login-state';
 
@@ -25,8 +25,11 @@ const CALLBACK = '/v2/oauth2/callback';
 type Deps = Pick<ApiDeps, 'config' | 'identityProvider' | 'identities'> & { logins: Logins };
 
 export interface ProviderLogin {
-  /** The host of the provider for the login page, and a new ticket for the browser; undefined without a provider. */
-  offer(res: Response): ProviderOffer | undefined;
+  /**
+   * The host of the provider for the login page, and a new ticket; undefined without a provider. Also sets the cookie that binds
+   * the ticket to this browser.
+   */
+  offerLogin(res: Response): ProviderOffer | undefined;
   routes: Route[];
 }
 
@@ -38,9 +41,9 @@ export function createProviderLogin({ config, identityProvider, identities, logi
       scopes: config.FUNCX_OIDC_SCOPES,
       key: config.FUNCX_TOKEN_KEY,
     });
-  const states = createLoginStates(config.FUNCX_TOKEN_KEY);
+  const loginStates = createLoginStates(config.FUNCX_TOKEN_KEY);
 
-  function offer(res: Response): ProviderOffer | undefined {
+  function offerLogin(res: Response): ProviderOffer | undefined {
     if (!identityProvider || !codeLogin) return undefined;
     const ticket = makeTicket();
     res.cookie(COOKIE, ticket, {
@@ -65,10 +68,10 @@ export function createProviderLogin({ config, identityProvider, identities, logi
     handle: async ({ body, req, res }) => {
       if (!codeLogin) throw noProvider();
       const { ticket, ...fields } = body;
-      requireCodePage(fields);
+      requireCodePageRedirect(fields);
       if (!isEqual(Buffer.from(ticket), Buffer.from(ticketOf(req)))) return showProblem(res, otherBrowser());
-      const state = states.seal(fields, ticket);
-      if (state.length > MAX_STATE_CHARS) throw new TerminalError('INVALID_REQUEST', 'the request asks for too many scopes');
+      const state = loginStates.seal(fields, ticket);
+      if (state.length > MAX_STATE_CHARS) return showProblem(res, tooLong());
       try {
         sendHandover(res, await codeLogin.addressFor(state));
       } catch (error) {
@@ -89,9 +92,10 @@ export function createProviderLogin({ config, identityProvider, identities, logi
     handle: async ({ query, req, res }) => {
       if (!identityProvider || !codeLogin) throw noProvider();
       try {
-        const fields = states.open(query.state, ticketOf(req));
+        const fields = loginStates.open(query.state, ticketOf(req));
+        if (!fields) throw otherBrowser();
         // Another provider must not answer in place of ours (RFC 9207).
-        if (!fields || (query.iss !== undefined && query.iss !== identityProvider.issuer)) throw otherBrowser();
+        if (query.iss !== undefined && query.iss !== identityProvider.issuer) throw otherProvider();
         if (query.code === undefined) throw refusedBy(identityProvider.issuer, query);
         const who = await identities.ofProviderUser(await codeLogin.finish(query.state, query.code));
         res.clearCookie(COOKIE, { path: '/v2/oauth2' });
@@ -103,7 +107,7 @@ export function createProviderLogin({ config, identityProvider, identities, logi
     },
   });
 
-  const options = route({
+  const deviceLogin = route({
     method: 'get',
     path: '/v1/login',
     summary: 'Returns where a command line gets tokens of the OpenID Connect provider by the device flow (RFC 8628)',
@@ -117,7 +121,7 @@ export function createProviderLogin({ config, identityProvider, identities, logi
     },
   });
 
-  return { offer, routes: [handOver, callback, options] };
+  return { offerLogin, routes: [handOver, callback, deviceLogin] };
 }
 
 async function deviceOptions(
@@ -140,13 +144,16 @@ async function deviceOptions(
 }
 
 const noProvider = (): TerminalError =>
-  new TerminalError(
-    'NOT_FOUND',
-    'this service has no such login at an identity provider; log in with an identity of this service',
-  );
+  new TerminalError('NOT_FOUND', 'this service offers no login at an identity provider; log in with an identity of this service');
 
 const otherBrowser = (): TerminalError =>
   new TerminalError('UNAUTHENTICATED', 'this login was begun in another browser, or more than ten minutes ago; begin again');
+
+const otherProvider = (): TerminalError =>
+  new TerminalError('UNAUTHENTICATED', 'this answer came from another identity provider; begin the login again');
+
+const tooLong = (): TerminalError =>
+  new TerminalError('INVALID_REQUEST', 'this login request is too long to pass on; ask for fewer scopes and begin again');
 
 /** A person reads this: a page in place of JSON. The audit log has the code of the error. */
 function showProblem(res: Response, thrown: unknown): typeof ANSWERED {

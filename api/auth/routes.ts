@@ -69,7 +69,7 @@ export function authRoutes({ db, identities, config, identityProvider }: ApiDeps
   }
 
   return [
-    ...loginRoutes(identities, logins, guesses, providerLogin.offer),
+    ...loginRoutes(identities, logins, guesses, providerLogin.offerLogin),
     ...providerLogin.routes,
     route({
       method: 'post',

@@ -104,9 +104,13 @@ function translateBodyError(type: string, status: number, cause: Error): FuncXEr
       );
     case 'encoding.unsupported':
     case 'charset.unsupported':
-      return new TerminalError('UNSUPPORTED_MEDIA_TYPE', `the encoding of the request is not supported: ${cause.message}`, {
-        cause,
-      });
+      return new TerminalError(
+        'UNSUPPORTED_MEDIA_TYPE',
+        `${cause.message}; send the body uncompressed or with gzip, deflate or br, in UTF-8`,
+        {
+          cause,
+        },
+      );
     default:
       if (status >= 500) return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause });
       return new TerminalError('INVALID_REQUEST', `the request body cannot be read: ${type}`, { cause });

@@ -1,28 +1,29 @@
-import { FLOW_ERROR } from '../../contracts/flows';
-import { FlowError } from '../errors';
+import type { FlowError } from '../errors';
+import { intrinsicError } from './intrinsic-error';
 
-/** What one evaluation may spend; whatever an author writes ends soon, with an error that says so. */
+/** Limits what one evaluation may spend, so that every expression ends soon, with a value or with an error that says why. */
 
-const MAX_STEPS = 200_000;
-/** Characters and list places made on the way, also those that are thrown away. */
-const MAX_MADE = 5_000_000;
+const MAX_OPERATIONS = 200_000;
+/** Characters and list items that are created during an evaluation, including those of intermediate values. */
+const MAX_CREATED = 5_000_000;
 
 export class Budget {
-  #steps = 0;
-  #made = 0;
+  #operations = 0;
+  #created = 0;
 
-  step(count = 1): void {
-    this.#steps += count;
-    if (this.#steps > MAX_STEPS) throw over(`takes more than ${MAX_STEPS} steps`);
+  countOperation(count = 1): void {
+    this.#operations += count;
+    if (this.#operations > MAX_OPERATIONS) throw over(`takes more than ${MAX_OPERATIONS} operations`);
   }
 
-  /** Before anything of this size is made. */
-  make(size: number): void {
-    this.#made += size;
-    if (!(this.#made <= MAX_MADE)) throw over(`makes values of more than ${MAX_MADE} characters or items`);
+  /** Call before something of this size is created. */
+  reserve(size: number): void {
+    this.#created += size;
+    // Also refuses NaN.
+    if (!(this.#created <= MAX_CREATED)) throw over(`creates values of more than ${MAX_CREATED} characters or items`);
   }
 }
 
 function over(what: string): FlowError {
-  return new FlowError(FLOW_ERROR.intrinsic, `the expression ${what}; do the work in a function on an endpoint`);
+  return intrinsicError(`the expression ${what}; do the work in a function on an endpoint`);
 }

@@ -1,7 +1,7 @@
 import { isJsonObject, has, type Json } from '../values';
 import type { Budget } from './budget';
 import { compareText, typeName } from './text';
-import { failed } from './failed';
+import { intrinsicError } from './intrinsic-error';
 
 /** Equality, order and truth as Python has them; booleans count as 0 and 1. */
 
@@ -17,7 +17,7 @@ export function truth(value: Json): boolean {
 }
 
 export function equal(a: Json, b: Json, budget: Budget): boolean {
-  budget.step();
+  budget.countOperation();
   const [left, right] = [asNumber(a), asNumber(b)];
   if (left !== undefined && right !== undefined) return left === right;
   if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, at) => equal(item, b[at]!, budget)); // of one length
@@ -31,7 +31,7 @@ export function equal(a: Json, b: Json, budget: Budget): boolean {
 
 /** Below, at, or above 0. */
 export function order(a: Json, b: Json, budget: Budget): number {
-  budget.step();
+  budget.countOperation();
   const [left, right] = [asNumber(a), asNumber(b)];
   if (left !== undefined && right !== undefined) return left < right ? -1 : left > right ? 1 : 0;
   if (typeof a === 'string' && typeof b === 'string') return compareText(a, b);
@@ -41,5 +41,5 @@ export function order(a: Json, b: Json, budget: Budget): number {
     }
     return a.length - b.length;
   }
-  throw failed(`${typeName(a)} and ${typeName(b)} cannot be ordered`);
+  throw intrinsicError(`${typeName(a)} and ${typeName(b)} cannot be ordered`);
 }

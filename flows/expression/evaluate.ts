@@ -2,7 +2,7 @@ import { lookUp, parseDotted, PathSyntaxError, resolvePath, type Path, type Scop
 import { force, has, isJsonObject, put, type Json, type JsonObject } from '../values';
 import { Budget } from './budget';
 import { asNumber, equal, order, truth } from './compare';
-import { failed } from './failed';
+import { intrinsicError } from './intrinsic-error';
 import { finite, plainFunctions, stringMethods, whole } from './functions';
 import type { BinaryOperator, Comparison, Node } from './syntax';
 import { codePoints, lengthOf, typeName } from './text';
@@ -22,7 +22,7 @@ class Evaluation {
 
   /** May be a reference to a value that nothing looked into. */
   value(node: Node): Json {
-    this.#budget.step();
+    this.#budget.countOperation();
     switch (node.kind) {
       case 'constant':
         return node.value;
@@ -31,7 +31,7 @@ class Evaluation {
       case 'path':
         return resolvePath(this.scope, node.path);
       case 'list':
-        this.#budget.make(node.items.length);
+        this.#budget.reserve(node.items.length);
         return node.items.map((item) => this.value(item));
       case 'dict':
         return this.#dict(node.entries);
@@ -62,8 +62,8 @@ class Evaluation {
         return this.#call(node.name, node.args, node.named);
       case 'method': {
         const self = this.#forced(node.object);
-        if (typeof self !== 'string') throw failed(`${typeName(self)} has no method ${node.name}`);
-        this.#budget.make(self.length);
+        if (typeof self !== 'string') throw intrinsicError(`${typeName(self)} has no method ${node.name}`);
+        this.#budget.reserve(self.length);
         return stringMethods[node.name]!(
           self,
           node.args.map((arg) => this.#forced(arg)),
@@ -88,15 +88,15 @@ class Evaluation {
     }
     const found = lookUp(this.scope, [name]);
     if (found !== undefined) return found;
-    throw failed(`there is no ${name} in the state of the run`);
+    throw intrinsicError(`there is no ${name} in the state of the run`);
   }
 
   #dict(entries: readonly [Node, Node][]): Json {
-    this.#budget.make(entries.length);
+    this.#budget.reserve(entries.length);
     const result: JsonObject = {};
     for (const [key, value] of entries) {
       const name = this.#forced(key);
-      if (typeof name !== 'string') throw failed(`the keys of an object are strings, not ${typeName(name)}`);
+      if (typeof name !== 'string') throw intrinsicError(`the keys of an object are strings, not ${typeName(name)}`);
       put(result, name, this.value(value));
     }
     return result;
@@ -105,15 +105,15 @@ class Evaluation {
   #comprehend(node: Node & { kind: 'comprehension' }, at: number, result: Json[]): void {
     const clause = node.clauses[at];
     if (!clause) {
-      this.#budget.make(1);
+      this.#budget.reserve(1);
       result.push(this.value(node.element));
       return;
     }
     const list = this.#forced(clause.list);
     const items = typeof list === 'string' ? codePoints(list) : isJsonObject(list) ? Object.keys(list) : list;
-    if (!Array.isArray(items)) throw failed(`${typeName(list)} is not a list to go through`);
+    if (!Array.isArray(items)) throw intrinsicError(`${typeName(list)} is not a list to go through`);
     for (const item of items) {
-      this.#budget.step();
+      this.#budget.countOperation();
       const variables = new Map<string, Json>();
       this.#bind(clause.names, item, variables);
       this.#variables.push(variables);
@@ -129,7 +129,7 @@ class Evaluation {
       return;
     }
     const parts = this.#force(item);
-    if (!Array.isArray(parts) || parts.length !== names.length) throw failed(`an item is not a list of ${names.length}`);
+    if (!Array.isArray(parts) || parts.length !== names.length) throw intrinsicError(`an item is not a list of ${names.length}`);
     names.forEach((name, place) => variables.set(name, parts[place]!)); // of one length
   }
 
@@ -137,7 +137,7 @@ class Evaluation {
     const value = this.#forced(operand);
     if (operator === 'not') return !truth(value);
     const number = asNumber(value);
-    if (number === undefined) throw failed(`${operator} takes a number, not ${typeName(value)}`);
+    if (number === undefined) throw intrinsicError(`${operator} takes a number, not ${typeName(value)}`);
     return operator === '-' ? -number + 0 : number;
   }
 
@@ -146,11 +146,11 @@ class Evaluation {
     if (a !== undefined && b !== undefined) return finite(calculate(operator, a, b)) + 0;
     if (operator === '+') {
       if (typeof left === 'string' && typeof right === 'string') {
-        this.#budget.make(left.length + right.length);
+        this.#budget.reserve(left.length + right.length);
         return left + right;
       }
       if (Array.isArray(left) && Array.isArray(right)) {
-        this.#budget.make(left.length + right.length);
+        this.#budget.reserve(left.length + right.length);
         return [...left, ...right];
       }
     }
@@ -158,12 +158,12 @@ class Evaluation {
       const [many, times] = a === undefined ? [left, right] : [right, left];
       if (typeof many === 'string' || Array.isArray(many)) return this.#repeat(many, whole(times, '*'));
     }
-    throw failed(`${operator} is not possible between ${typeName(left)} and ${typeName(right)}`);
+    throw intrinsicError(`${operator} is not possible between ${typeName(left)} and ${typeName(right)}`);
   }
 
   #repeat(many: string | Json[], times: number): Json {
     const count = Math.max(0, times);
-    this.#budget.make(many.length * count);
+    this.#budget.reserve(many.length * count);
     if (typeof many === 'string') return many.repeat(many === '' ? 0 : count);
     const result: Json[] = [];
     for (let n = 0; n < (many.length === 0 ? 0 : count); n++) for (const item of many) result.push(item);
@@ -205,38 +205,38 @@ class Evaluation {
     if (Array.isArray(container)) return container.some((one) => equal(item, this.#force(one), this.#budget));
     if (typeof container === 'string' && typeof item === 'string') return container.includes(item);
     if (isJsonObject(container)) return typeof item === 'string' && has(container, item);
-    throw failed(`${typeName(item)} cannot be looked for in ${typeName(container)}`);
+    throw intrinsicError(`${typeName(item)} cannot be looked for in ${typeName(container)}`);
   }
 
   #member(object: Json, name: string): Json {
-    if (!isJsonObject(object)) throw failed(`${typeName(object)} has no ${name}`);
-    if (!has(object, name)) throw failed(`an object has no ${name}`);
+    if (!isJsonObject(object)) throw intrinsicError(`${typeName(object)} has no ${name}`);
+    if (!has(object, name)) throw intrinsicError(`an object has no ${name}`);
     return object[name]!; // it has it
   }
 
   #index(object: Json, index: Json): Json {
     if (isJsonObject(object)) {
-      if (typeof index !== 'string') throw failed(`the keys of an object are strings, not ${typeName(index)}`);
+      if (typeof index !== 'string') throw intrinsicError(`the keys of an object are strings, not ${typeName(index)}`);
       return this.#member(object, index);
     }
-    if (typeof object !== 'string' && !Array.isArray(object)) throw failed(`${typeName(object)} has no places`);
+    if (typeof object !== 'string' && !Array.isArray(object)) throw intrinsicError(`${typeName(object)} has no places`);
     const list: Json[] = typeof object === 'string' ? codePoints(object) : object;
     const at = whole(index, 'a place in a list');
     const value = list[at < 0 ? list.length + at : at];
-    if (value === undefined) throw failed(`there is no place ${at} in ${list.length} items`);
+    if (value === undefined) throw intrinsicError(`there is no place ${at} in ${list.length} items`);
     return value;
   }
 
   #slice({ object, from, to, step }: Node & { kind: 'slice' }): Json {
     const value = this.#forced(object);
-    if (typeof value !== 'string' && !Array.isArray(value)) throw failed(`${typeName(value)} cannot be sliced`);
+    if (typeof value !== 'string' && !Array.isArray(value)) throw intrinsicError(`${typeName(value)} cannot be sliced`);
     const list: Json[] = typeof value === 'string' ? codePoints(value) : value;
     const bound = (node: Node | undefined): number | undefined => {
       const given = node ? this.#forced(node) : null;
       return given === null ? undefined : whole(given, 'a slice');
     };
     const [start, stop, by = 1] = [bound(from), bound(to), bound(step)];
-    if (by === 0) throw failed('a slice has a step other than 0');
+    if (by === 0) throw intrinsicError('a slice has a step other than 0');
     const length = list.length;
     const clamp = (at: number, low: number, high: number): number => Math.min(Math.max(at < 0 ? at + length : at, low), high);
     const result: Json[] = [];
@@ -247,7 +247,7 @@ class Evaluation {
       const end = stop === undefined ? -1 : clamp(stop, -1, length - 1);
       for (let at = start === undefined ? length - 1 : clamp(start, -1, length - 1); at > end; at += by) result.push(list[at]!);
     }
-    this.#budget.make(result.length);
+    this.#budget.reserve(result.length);
     return typeof value === 'string' ? result.map((char) => char as string).join('') : result;
   }
 
@@ -259,7 +259,7 @@ class Evaluation {
       if (found !== undefined) return found;
       const fallback = args[1] ?? named.default;
       if (fallback) return this.value(fallback);
-      throw failed(`getattr found no ${path.join('.')} in the state of the run, and has no default`);
+      throw intrinsicError(`getattr found no ${path.join('.')} in the state of the run, and has no default`);
     }
     const given = args.map((arg) => this.#forced(arg));
     const byName = Object.fromEntries(Object.entries(named).map(([key, node]) => [key, this.#forced(node)]));
@@ -273,18 +273,18 @@ class Evaluation {
 
   #path(node: Node): Path {
     const name = this.#forced(node);
-    if (typeof name !== 'string') throw failed(`is_present and getattr take the name as a string, not ${typeName(name)}`);
+    if (typeof name !== 'string') throw intrinsicError(`is_present and getattr take the name as a string, not ${typeName(name)}`);
     try {
       return parseDotted(name);
     } catch (error) {
-      if (error instanceof PathSyntaxError) throw failed(error.message);
+      if (error instanceof PathSyntaxError) throw intrinsicError(error.message);
       throw error;
     }
   }
 }
 
 function calculate(operator: BinaryOperator, a: number, b: number): number {
-  if (b === 0 && (operator === '/' || operator === '//' || operator === '%')) throw failed('division by zero');
+  if (b === 0 && (operator === '/' || operator === '//' || operator === '%')) throw intrinsicError('division by zero');
   switch (operator) {
     case '+':
       return a + b;
@@ -299,7 +299,7 @@ function calculate(operator: BinaryOperator, a: number, b: number): number {
     case '%':
       return floored(a, b).rest;
     case '**':
-      if (a === 0 && b < 0) throw failed('division by zero');
+      if (a === 0 && b < 0) throw intrinsicError('division by zero');
       return a ** b;
   }
 }

@@ -1,7 +1,7 @@
 import { isJsonObject, type Json } from '../values';
 import type { Budget } from './budget';
 import { asNumber, order, truth } from './compare';
-import { failed } from './failed';
+import { intrinsicError } from './intrinsic-error';
 import { codePoints, lengthOf, repr, str, typeName } from './text';
 
 /** The functions and methods that do not look at the state. Their arguments were counted by the parser. */
@@ -14,7 +14,7 @@ export const plainFunctions: Record<string, Plain> = {
     if (typeof value === 'string') return lengthOf(value);
     if (Array.isArray(value)) return value.length;
     if (isJsonObject(value)) return Object.keys(value).length;
-    throw failed(`${typeName(value ?? null)} has no length`);
+    throw intrinsicError(`${typeName(value ?? null)} has no length`);
   },
   str: ([value], budget) => (value === undefined ? '' : written(value, budget)),
   int: ([value]) => (value === undefined ? 0 : toInt(value)),
@@ -23,7 +23,7 @@ export const plainFunctions: Record<string, Plain> = {
   min: (args, budget) => extreme('min', args, budget, (difference) => difference < 0),
   max: (args, budget) => extreme('max', args, budget, (difference) => difference > 0),
   sum: ([values, start], budget) => {
-    budget.step(items(values, 'sum').length);
+    budget.countOperation(items(values, 'sum').length);
     return finite(items(values, 'sum').reduce<number>((total, one) => total + number(one, 'sum'), number(start ?? 0, 'sum')));
   },
   abs: ([value]) => Math.abs(number(value, 'abs')),
@@ -31,16 +31,16 @@ export const plainFunctions: Record<string, Plain> = {
   sorted: ([values], budget, { reverse }) => {
     const list =
       typeof values === 'string' ? codePoints(values) : isJsonObject(values) ? Object.keys(values) : items(values, 'sorted');
-    budget.make(list.length);
+    budget.reserve(list.length);
     const isReverse = reverse !== undefined && truth(reverse);
     return [...list].sort((a, b) => (isReverse ? order(b, a, budget) : order(a, b, budget)));
   },
   any: ([values], budget) => {
-    budget.step(items(values, 'any').length);
+    budget.countOperation(items(values, 'any').length);
     return items(values, 'any').some(truth);
   },
   all: ([values], budget) => {
-    budget.step(items(values, 'all').length);
+    budget.countOperation(items(values, 'all').length);
     return items(values, 'all').every(truth);
   },
 };
@@ -72,12 +72,12 @@ export const stringMethods: Record<string, (self: string, args: Json[], budget: 
   },
   join: (self, [values], budget) => {
     const list = typeof values === 'string' ? codePoints(values) : items(values, 'join').map((one) => text(one, 'join'));
-    budget.make(list.reduce((total, one) => total + one.length + self.length, 0));
+    budget.reserve(list.reduce((total, one) => total + one.length + self.length, 0));
     return list.join(self);
   },
   replace: (self, [old, by], budget) => {
     const parts = text(old, 'replace') === '' ? ['', ...codePoints(self), ''] : self.split(text(old, ''));
-    budget.make(self.length + parts.length * text(by, 'replace').length);
+    budget.reserve(self.length + parts.length * text(by, 'replace').length);
     return parts.join(text(by, ''));
   },
   lower: (self) => self.toLowerCase(),
@@ -89,7 +89,7 @@ export const stringMethods: Record<string, (self: string, args: Json[], budget: 
   zfill: (self, [width], budget) => {
     const missing = whole(width, 'zfill') - lengthOf(self);
     if (missing <= 0) return self;
-    budget.make(missing);
+    budget.reserve(missing);
     const sign = /^[+-]/.exec(self)?.[0] ?? '';
     return sign + '0'.repeat(missing) + self.slice(sign.length);
   },
@@ -99,35 +99,35 @@ export const stringMethods: Record<string, (self: string, args: Json[], budget: 
 export function written(value: Json, budget: Budget): string {
   if (typeof value === 'string') return value;
   const result = repr(value);
-  budget.make(result.length);
+  budget.reserve(result.length);
   return str(result);
 }
 
 export function finite(value: number): number {
-  if (!Number.isFinite(value)) throw failed('the result of a calculation is too large, or not a number');
+  if (!Number.isFinite(value)) throw intrinsicError('the result of a calculation is too large, or not a number');
   return value;
 }
 
 export function whole(value: Json | undefined, what: string): number {
   const number = value === undefined ? undefined : asNumber(value);
   if (number === undefined || !Number.isInteger(number))
-    throw failed(`${what} takes a whole number, not ${typeName(value ?? null)}`);
+    throw intrinsicError(`${what} takes a whole number, not ${typeName(value ?? null)}`);
   return number;
 }
 
 function number(value: Json | undefined, what: string): number {
   const result = value === undefined ? undefined : asNumber(value);
-  if (result === undefined) throw failed(`${what} takes numbers, not ${typeName(value ?? null)}`);
+  if (result === undefined) throw intrinsicError(`${what} takes numbers, not ${typeName(value ?? null)}`);
   return result;
 }
 
 function text(value: Json | undefined, what: string): string {
-  if (typeof value !== 'string') throw failed(`${what} takes a string, not ${typeName(value ?? null)}`);
+  if (typeof value !== 'string') throw intrinsicError(`${what} takes a string, not ${typeName(value ?? null)}`);
   return value;
 }
 
 function items(value: Json | undefined, what: string): Json[] {
-  if (!Array.isArray(value)) throw failed(`${what} takes a list, not ${typeName(value ?? null)}`);
+  if (!Array.isArray(value)) throw intrinsicError(`${what} takes a list, not ${typeName(value ?? null)}`);
   return value;
 }
 
@@ -142,7 +142,7 @@ function splitPath(path: string): Json {
 function toInt(value: Json): number {
   if (typeof value === 'string') {
     const digits = value.trim();
-    if (!/^[+-]?[0-9]+(?:_[0-9]+)*$/.test(digits)) throw failed(`int cannot read ${JSON.stringify(value.slice(0, 50))}`);
+    if (!/^[+-]?[0-9]+(?:_[0-9]+)*$/.test(digits)) throw intrinsicError(`int cannot read ${JSON.stringify(value.slice(0, 50))}`);
     return finite(Number(digits.replaceAll('_', '')));
   }
   return Math.trunc(number(value, 'int')) + 0;
@@ -152,7 +152,7 @@ function toFloat(value: Json): number {
   if (typeof value === 'string') {
     const digits = value.trim();
     if (!/^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/.test(digits)) {
-      throw failed(`float cannot read ${JSON.stringify(value.slice(0, 50))}`);
+      throw intrinsicError(`float cannot read ${JSON.stringify(value.slice(0, 50))}`);
     }
     return finite(Number(digits));
   }
@@ -163,7 +163,7 @@ function extreme(what: string, args: Json[], budget: Budget, isBetter: (differen
   const [first] = args;
   const list = args.length > 1 ? args : typeof first === 'string' ? codePoints(first) : items(first, what);
   let best = list[0];
-  if (best === undefined) throw failed(`${what} of an empty list`);
+  if (best === undefined) throw intrinsicError(`${what} of an empty list`);
   for (const one of list.slice(1)) if (isBetter(order(one, best, budget))) best = one;
   return best;
 }
@@ -215,7 +215,7 @@ function cutter(chars: Json | undefined): (char: string) => boolean {
 
 function separatorOf(value: Json | undefined, what: string): string {
   const separator = text(value, what);
-  if (separator === '') throw failed(`${what} takes a separator that is not empty`);
+  if (separator === '') throw intrinsicError(`${what} takes a separator that is not empty`);
   return separator;
 }
 

@@ -148,7 +148,7 @@ export async function readWaiting(
     values: [submissionId, queueId, lastId],
   });
   const row = rows[0];
-  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
+  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store; its endpoint may have been deleted`);
   return row;
 }
 

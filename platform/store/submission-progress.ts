@@ -9,7 +9,7 @@ import type { Database } from './database';
 /** Thrown when the rows of a submission were removed (by retention or by hand): its workflow must end. */
 export class SubmissionGoneError extends Error {
   constructor(submissionId: string) {
-    super(`submission ${submissionId} is not in the store`);
+    super(`submission ${submissionId} is not in the store; it may have been removed after its retention time`);
     this.name = 'SubmissionGoneError';
   }
 }
@@ -100,7 +100,7 @@ export async function readQueueState(db: Database, queueId: string): Promise<Que
     values: [queueId],
   });
   const [row] = rows;
-  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store`);
+  if (!row) throw new Error(`endpoint queue ${queueId} is not in the store; its endpoint may have been deleted`);
   return row;
 }
 

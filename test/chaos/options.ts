@@ -31,7 +31,7 @@ export function readOptions(args: readonly string[]): ChaosOptions {
 /** What a run is made of: everything, or what fits into two minutes and holds today. */
 export interface Scale {
   pairs: readonly Pair[];
-  meetsWork: number;
+  meetsWorkShare: number;
   delayMs: number;
   holdMs: readonly [number, number];
   /** After each fault, before the next tasks. */
@@ -56,7 +56,7 @@ export const QUICK_PAIRS: readonly Pair[] = [
 
 export const FULL: Scale = {
   pairs: ALL_PAIRS,
-  meetsWork: 0.5,
+  meetsWorkShare: 0.5,
   delayMs: 1_500,
   holdMs: [3_000, 15_000],
   calmMs: 1_000,
@@ -66,7 +66,7 @@ export const FULL: Scale = {
 
 export const QUICK: Scale = {
   pairs: QUICK_PAIRS,
-  meetsWork: 1,
+  meetsWorkShare: 1,
   delayMs: 500,
   holdMs: [1_000, 2_000],
   calmMs: 300,

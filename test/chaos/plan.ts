@@ -37,21 +37,21 @@ export interface PlanOptions {
   tasks: number;
   pairs: readonly Pair[];
   /** How many of the faults wait until a call of their step is accepted, from 0 to 1. */
-  meetsWork: number;
+  meetsWorkShare: number;
   /** Longest delay before a fault, and shortest and longest duration of a fault. */
   delayMs: number;
   holdMs: readonly [number, number];
 }
 
 /** Every pair once, in a seeded order; with 1,000 tasks and more, twice for each 1,000 tasks. */
-export function makePlan({ seed, tasks, pairs, meetsWork, delayMs, holdMs: [shortest, longest] }: PlanOptions): Step[] {
+export function makePlan({ seed, tasks, pairs, meetsWorkShare, delayMs, holdMs: [shortest, longest] }: PlanOptions): Step[] {
   const random = seededRandom(seed);
   const rounds = tasks < 1_000 ? 1 : Math.ceil(tasks / 1_000) * 2;
   const chosen = Array.from({ length: rounds }, () => shuffle(pairs, random)).flat();
   return chosen.map((pair, index) => ({
     ...pair,
     tasks: Math.floor(((index + 1) * tasks) / chosen.length) - Math.floor((index * tasks) / chosen.length),
-    meetsWork: random() < meetsWork,
+    meetsWork: random() < meetsWorkShare,
     delayMs: Math.floor(random() * delayMs),
     holdMs: Math.floor(shortest + random() * (longest - shortest)),
   }));

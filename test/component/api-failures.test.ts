@@ -9,7 +9,7 @@ import { person, startApi, type ApiHarness } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 
-/** Failures in sight: counted, listed, found and submitted again; by administrators seen and stopped. */
+/** Failures can be counted, listed, found and submitted again; administrators can see and cancel them. */
 
 let postgres: ScratchPostgres;
 let db: Database;
@@ -148,7 +148,7 @@ describe('retry', () => {
     expect(cancelledOnly.body.tasks).toBe(1);
   });
 
-  test('of nothing submits nothing; a deleted function is refused', async () => {
+  test('submits nothing when no task failed; a deleted function is refused', async () => {
     const { submissionId, taskIds } = await submit(db, fixture, 1);
     const nothing = await api.request('owner', 'POST', `/v1/submissions/${submissionId}/retry`, {});
     expect(nothing.body).toEqual({ task_group_id: null, tasks: 0, submissions: [] });

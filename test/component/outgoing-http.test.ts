@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import { isAllowedAddress, isNetwork, isReachable, listedNetworks } from '../../platform/networks';
+import { isAllowListEntry, isNetwork, mayConnectTo, listedNetworks } from '../../platform/networks';
 import { createOutgoingHttp, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, OutgoingRefused } from '../../platform/outgoing-http';
 import { readConfig } from '../../platform/config';
 
@@ -54,7 +54,7 @@ test.each(['127.0.0.1', 'localhost'])('a listed network allows %s', async (host)
   expect(await get(host)).toMatchObject({ status: 200, body: { fine: true } });
 });
 
-test('an address with an IP address as its host lists that one only', async () => {
+test('an allowed URL whose host is an IP address allows that IP address only', async () => {
   const allowed = [`http://127.0.0.1:${port}/*`];
   expect(await get('127.0.0.1', allowed)).toMatchObject({ status: 200 });
   await expect(get('127.0.0.2', allowed)).rejects.toThrow(/private address 127\.0\.0\.2/);
@@ -105,8 +105,8 @@ test.each([
   ['64:ff9b::7f00:1', false],
   ['2002:7f00:1::', false],
   ['::ffff:10.0.0.1', false],
-])('%s is reachable: %s', (address, expected) => {
-  expect(isReachable(address, listedNetworks([]))).toBe(expected);
+])('may connect to %s: %s', (address, expected) => {
+  expect(mayConnectTo(address, listedNetworks([]))).toBe(expected);
 });
 
 test('the allow-list of the configuration holds addresses and networks, and is empty by default', () => {
@@ -127,5 +127,5 @@ test('the allow-list of the configuration holds addresses and networks, and is e
   ])
     expect(() => readConfig({ ...env, FUNCX_FLOWS_HTTP_ALLOW: wrong })).toThrow('FUNCX_FLOWS_HTTP_ALLOW');
   expect([isNetwork('fd00::/8'), isNetwork('10.0.0.1'), isNetwork('host')]).toEqual([true, true, false]);
-  expect([isAllowedAddress('https://h/p'), isAllowedAddress('https://h?x')]).toEqual([true, false]);
+  expect([isAllowListEntry('https://h/p'), isAllowListEntry('https://h?x')]).toEqual([true, false]);
 });

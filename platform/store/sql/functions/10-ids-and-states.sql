@@ -1,12 +1,13 @@
 -- What the ids and states of contracts/ids.ts and contracts/states.ts mean in SQL. A test compares these functions with
 -- them. Postgres inlines the functions, so conditions that use them still match the partial indexes.
 
--- The last 20 bits of a task id are its index within the submission; index 0 is the submission itself.
+-- The submission of a task: the task's id with index 0. The index is in the last 20 bits.
 create or replace function submission_of(p_task uuid) returns uuid language sql immutable parallel safe as $$
   select (left(p_task::text, 31) || '00000')::uuid
 $$;
 
--- The highest task id that a submission can have: tasks of submission s have ids in (s, last_task_of(s)].
+-- The highest task id that a submission can have, whether there is such a task or not: tasks of submission s have ids in
+-- (s, last_task_of(s)].
 create or replace function last_task_of(p_submission uuid) returns uuid language sql immutable parallel safe as $$
   select (left(p_submission::text, 31) || 'fffff')::uuid
 $$;
