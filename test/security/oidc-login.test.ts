@@ -146,7 +146,7 @@ describe('the way back from the provider', () => {
       return { status: response.status, page: await response.text() };
     };
     const evil = await back({ code: 'x', iss: 'https://evil.example' });
-    expect(evil).toMatchObject({ status: 401, page: expect.stringContaining('begun in another browser') });
+    expect(evil).toMatchObject({ status: 401, page: expect.stringContaining('came from another identity provider') });
     const denied = await back({ error: 'access_denied', error_description: '<b>not you</b>', iss: provider.issuer });
     expect(denied).toMatchObject({ status: 401, page: expect.stringContaining('refused the login: &#60;b&#62;not you') });
     const guessed = await back({ code: 'a guess' });
