@@ -49,19 +49,36 @@ export function createAccept(deps: AcceptDeps): Accept {
     const { idempotency, owner } = request;
     const pending: Pending = { request, taskGroupId, ...sizeOf(request), idempotencyKey: idempotency?.key };
     // A repeat adds no work: it gets its response even at the limit.
-    const checked = limit.check(owner.id, pending.tasks).then(() => deps.quotas.requireBytes(owner.id, pending.bytes));
-    const earlier = await checked.catch(async (error: unknown) => {
+    const room = await reserve(owner.id, pending).catch(async (error: unknown) => {
       const repeated = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
       if (!repeated) throw error;
       return repeated;
     });
-    if (earlier) return sameAnswer(request, earlier);
-
-    await deps.quotas.requireRoomForTaskGroup(owner.id, taskGroupId);
-    // Declare the queue first: nothing is stored when the broker is away.
-    if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
-    return mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending);
+    if (typeof room !== 'function') return sameAnswer(request, room);
+    try {
+      await deps.quotas.requireRoomForTaskGroup(owner.id, taskGroupId);
+      // Declare the queue first: nothing is stored when the broker is away.
+      if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
+      return await (mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending));
+    } finally {
+      room();
+    }
   };
+
+  /** The room that a request takes until it is in the store; it may wait in its lane. Returns the function that gives it back. */
+  async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<() => void> {
+    const releaseTasks = await limit.reserve(ownerId, tasks);
+    try {
+      const releaseBytes = await deps.quotas.reserveBytes(ownerId, bytes);
+      return () => {
+        releaseTasks();
+        releaseBytes();
+      };
+    } catch (error) {
+      releaseTasks();
+      throw error;
+    }
+  }
 
   /** A request that is accepted by itself. */
   async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {

@@ -15,8 +15,11 @@ export interface Quotas {
   requireRoomForTaskGroup(ownerId: string, groupId: string): Promise<void>;
   /** The groups of accepted tasks count from now on. */
   addGroup(ownerId: string): void;
-  /** Bytes of arguments; results count when they are stored, and are never refused. */
-  requireBytes(ownerId: string, bytes: number): Promise<void>;
+  /**
+   * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored or given up. Results
+   * count when they are stored, and are never refused.
+   */
+  reserveBytes(ownerId: string, bytes: number): Promise<() => void>;
   addBytes(ownerId: string, bytes: number): void;
   /** A connection to the results WebSocket of this process. Returns the function that ends it. */
   enterSocket(ownerId: string): () => void;
@@ -71,9 +74,12 @@ export function createQuotas(db: Database, config: Config): Quotas {
 
   /** Over the limit, only what is there already may be used again. */
   async function require(quota: OwnerLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
-    await quota.check(ownerId, more).catch(async (error: unknown) => {
+    try {
+      const release = await quota.reserve(ownerId, more);
+      release();
+    } catch (error) {
       if (!(error instanceof TerminalError) || !(await isThere())) throw error;
-    });
+    }
   }
   const never = async (): Promise<boolean> => false;
 
@@ -94,7 +100,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
     },
     requireRoomForTaskGroup: (ownerId, groupId) => require(groups, ownerId, () => isOpenGroup(db, ownerId, groupId)),
     addGroup: (ownerId) => groups.add(ownerId, 1),
-    requireBytes: (ownerId, more) => bytes.check(ownerId, more),
+    reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),
     addBytes: (ownerId, more) => bytes.add(ownerId, more),
     enterSocket(ownerId) {
       const open = sockets.get(ownerId) ?? 0;

@@ -192,7 +192,7 @@ export async function startApi(options: {
       requireRoomForFunction: async () => undefined,
       requireRoomForTaskGroup: async () => undefined,
       addGroup: () => undefined,
-      requireBytes: async () => undefined,
+      reserveBytes: async () => () => undefined,
       addBytes: () => undefined,
       enterSocket: () => () => undefined,
       usage: async () => [],

@@ -100,10 +100,10 @@ test('an owner has so many bytes in the store: functions and arguments are refus
   const limited = createQuotas(postgres.db, configFor({ FUNCX_MAX_STORED_BYTES: '1000000' }));
   const fixture = await makeFixture(postgres.db);
   const { ownerId } = fixture;
-  await limited.requireBytes(ownerId, 900_000);
+  await limited.reserveBytes(ownerId, 900_000);
   const { taskIds } = await submit(postgres.db, fixture, 9, { payload: 'x'.repeat(100_000) });
   const fresh = createQuotas(postgres.db, configFor({ FUNCX_MAX_STORED_BYTES: '1000000' }));
-  await expect(fresh.requireBytes(ownerId, 200_000)).rejects.toMatchObject({
+  await expect(fresh.reserveBytes(ownerId, 200_000)).rejects.toMatchObject({
     code: 'LIMIT_EXCEEDED',
     httpStatus: 429,
     retryAfterS: expect.any(Number),
