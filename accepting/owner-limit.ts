@@ -88,7 +88,7 @@ export function createOwnerLimit(
         const latest = await read(ownerId);
         if (latest.open + more > limit || tries > MAX_TRIES) throw refusal(latest.open, more);
         if (reservedOf(ownerId) === 0 || isWithin(latest)) return startReservation(ownerId, more);
-        await Promise.all(reserved.get(ownerId)?.keys() ?? []);
+        await Promise.all([...(reserved.get(ownerId)?.keys() ?? [])]);
       }
     },
     add(ownerId, count) {

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { createSubmissionActivities, type ActivityDeps } from '../activities';
 import { endTasksOfEndpoint } from '../activities/complete';
@@ -52,6 +53,7 @@ async function main(): Promise<void> {
   const { db, broker, publisher, temporal } = service;
   const activityDeps: ActivityDeps = { config, log, db, publisher, temporal };
   const stopping = new AbortController();
+  let isLeaving = false;
 
   const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
   const worker = await createWorker({
@@ -87,7 +89,13 @@ async function main(): Promise<void> {
   const quotas = createQuotas(db, config);
   const audit = createAudit(db, log, config.FUNCX_AUDIT_DAYS);
 
-  const readiness = createReadiness({ db, broker, temporal, worker: () => worker.getState() });
+  const readiness = createReadiness({
+    db,
+    broker,
+    temporal,
+    worker: () => worker.getState(),
+    isStopping: () => isLeaving,
+  });
   const app = createApp({
     config,
     log,
@@ -145,7 +153,15 @@ async function main(): Promise<void> {
   log.info({ host: config.API_HOST, port: config.API_PORT, wsPort: config.WS_PORT }, 'ready');
   void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));
 
-  onStopSignal(log, [
+  const stopDelayMs = config.FUNCX_STOP_DELAY_S * 1_000;
+  const steps: Parameters<typeof onStopSignal>[1] = [
+    {
+      name: 'load balancers',
+      run: async (signal) => {
+        isLeaving = true;
+        if (hasBalancer(signal)) await delay(stopDelayMs);
+      },
+    },
     {
       name: 'requests',
       run: () =>
@@ -168,7 +184,13 @@ async function main(): Promise<void> {
     { name: 'audit log', run: () => audit.close() },
     { name: 'lease', run: async () => repeats.close() },
     { name: 'connections', run: () => service.close() },
-  ]);
+  ];
+  onStopSignal(log, steps, stopDelayMs);
+}
+
+/** A replica under our supervisor shares its port with its successor, and whoever presses Ctrl+C waits for nothing. */
+function hasBalancer(signal: 'SIGTERM' | 'SIGINT'): boolean {
+  return signal === 'SIGTERM' && !isReplica();
 }
 
 /** After SIGINT, no successor starts. */

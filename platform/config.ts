@@ -59,6 +59,8 @@ export const configSchema = z.object({
   API_PORT: port.default(5000),
   API_PUBLIC_URL: z.string().min(1).default('http://localhost:5000'),
   WS_PORT: port.default(6000),
+  /** How long `api` serves after SIGTERM while `/readyz` says 503, so that load balancers send it no more connections. */
+  FUNCX_STOP_DELAY_S: z.coerce.number().min(0).max(300).default(5),
   /** Where `workers` serves /healthz and /readyz. */
   HEALTH_HOST: z.string().default('127.0.0.1'),
   HEALTH_PORT: port.default(5001),

@@ -23,6 +23,8 @@ export function createReadiness(parts: {
   temporal: Temporal;
   /** State of this process's Temporal worker. It handles SIGTERM itself and may stop before the process does. */
   worker: () => string;
+  /** True once this process is about to stop listening. */
+  isStopping?: () => boolean;
 }): () => Promise<Record<string, EngineState>> {
   let probe: Promise<unknown> | undefined;
   /** One probe at a time: in a pool whose connections hang, each probe waits for its timeout. */
@@ -42,7 +44,16 @@ export function createReadiness(parts: {
     ]);
     const state = parts.worker();
     const worker = state === 'RUNNING' ? { ok: true } : { ok: false, reason: `the Temporal worker is ${state}` };
-    return { postgres, rabbitmq: parts.broker.isBlocked ? { ...rabbitmq, blocked: true } : rabbitmq, temporal, worker };
+    const stopping: Record<string, EngineState> = parts.isStopping?.()
+      ? { process: { ok: false, reason: 'the process stops' } }
+      : {};
+    return {
+      postgres,
+      rabbitmq: parts.broker.isBlocked ? { ...rabbitmq, blocked: true } : rabbitmq,
+      temporal,
+      worker,
+      ...stopping,
+    };
   };
 }
 

@@ -1,15 +1,19 @@
 import type { Logger } from './log';
 import { isReplica, untilSuccessorServes } from './replicas';
 
+/** For all steps together, without what the caller adds. */
+const DEADLINE_MS = 25_000;
+
 /**
- * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps. A replica goes on serving until its
+ * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps, `extraMs` longer than the usual one. A replica goes on serving until its
  * successor serves, and leaves SIGINT to its supervisor: a terminal sends it to every process.
  */
 export function onStopSignal(
   log: Logger,
   steps: readonly { name: string; run: (signal: 'SIGTERM' | 'SIGINT') => Promise<unknown> }[],
-  deadlineMs = 25_000,
+  extraMs = 0,
 ): void {
+  const deadlineMs = DEADLINE_MS + extraMs;
   let isStopping = false;
   const stop = (signal: 'SIGTERM' | 'SIGINT'): void => {
     if (isStopping) return;

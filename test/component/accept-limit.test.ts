@@ -21,7 +21,9 @@ const LIMIT = 10;
 const REQUESTS = 40;
 const ARGUMENTS = 'x'.repeat(1_000);
 
-async function submitAtOnce(limits: Record<string, string>): Promise<{ accepted: Accepted[]; reasons: unknown[]; stored: number }> {
+async function submitAtOnce(
+  limits: Record<string, string>,
+): Promise<{ accepted: Accepted[]; reasons: unknown[]; stored: number }> {
   const { ownerId, endpointId, functionId } = await makeFixture(postgres.db);
   const config = configFor(limits);
   const accept = createAccept({

@@ -16,13 +16,18 @@ export class ApiProcess {
   private constructor(
     readonly port: number,
     readonly wsPort: number,
+    private readonly extra: Record<string, string>,
   ) {}
 
-  static async start(): Promise<ApiProcess> {
+  static async start(extra: Record<string, string> = {}): Promise<ApiProcess> {
     const port = await anyFreePort(new Set());
-    const api = new ApiProcess(port, await anyFreePort(new Set([port])));
+    const api = new ApiProcess(port, await anyFreePort(new Set([port])), extra);
     await api.#launch();
     return api;
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
   }
 
   get apiUrl(): string {
@@ -35,9 +40,15 @@ export class ApiProcess {
 
   async #launch(): Promise<void> {
     const log = createWriteStream(join(dataDir(), 'logs', 'api-of-a-test.log'), { flags: 'a' });
-    const env = { ...process.env, ...serviceEnv('api'), API_PORT: String(this.port), WS_PORT: String(this.wsPort) };
+    const env = {
+      ...process.env,
+      ...serviceEnv('api'),
+      API_PORT: String(this.port),
+      WS_PORT: String(this.wsPort),
+      FUNCX_STOP_DELAY_S: '0',
+    };
     const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', 'api', 'main.js')], {
-      env: { ...env, API_PUBLIC_URL: this.apiUrl },
+      env: { ...env, API_PUBLIC_URL: this.apiUrl, ...this.extra },
       // Supervised, as `up` does it: at a stop it relies on a successor.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });

@@ -35,6 +35,7 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
         WS_PORT: String(wsPort),
         API_PUBLIC_URL: url,
         LOG_LEVEL: 'error',
+        FUNCX_STOP_DELAY_S: '0',
         FUNCX_TEST_BUILD: '1', // without it, a fail point does nothing
         ...env,
       },

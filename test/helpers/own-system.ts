@@ -63,7 +63,7 @@ export class OwnSystem {
         ? agentVariables(this.state, { name: 'own', dir, python: this.#python, identity: this.credentials })
         : { ...this.variables, HEALTH_HOST: '127.0.0.1', HEALTH_PORT: String(this.state.ports.workersHealth) };
     const child = spawn(process.execPath, ['--enable-source-maps', join(ROOT, 'dist', name, 'main.js')], {
-      env: { ...process.env, ...given, FUNCX_HEARTBEAT_PERIOD_S: '1', ...env },
+      env: { ...process.env, ...given, FUNCX_HEARTBEAT_PERIOD_S: '1', FUNCX_STOP_DELAY_S: '0', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const log = createWriteStream(join(this.layout.logsDir, `${name}.log`), { flags: 'a' });
