@@ -2,9 +2,9 @@ import { TerminalError } from '../contracts/errors';
 
 /**
  * Limits what one owner has of something, such as open tasks or stored bytes, so that one script in a loop does not fill the
- * store for everybody. The count is read from the store and trusted for some seconds, for a share of the room that is left:
- * several replicas accept at the same time, and together they must not exceed the limit. The closer an owner is to the limit,
- * the more often the count is read. What is on its way into the store is reserved: the count does not have it yet.
+ * store for everybody. A replica reuses the count of the store for a few seconds, as long as it has accepted less than its
+ * share of the remaining room: several replicas accept at the same time, and together they must not exceed the limit. What is
+ * on its way into the store is reserved: the count does not have it yet.
  */
 export interface OwnerLimit {
   /**
@@ -17,8 +17,11 @@ export interface OwnerLimit {
 }
 
 const REFRESH_MS = 5_000;
-/** A replica accepts this share of the remaining tasks before it reads the count again; more replicas may overshoot. */
-const MAX_REPLICAS = 8;
+/**
+ * A replica accepts 1/8 of the remaining room at most before it reads the count again. With more replicas than 8 the limit may
+ * be exceeded.
+ */
+const ASSUMED_REPLICAS = 8;
 const RETRY_AFTER_S = 10;
 /** Requests that come between are counted first; after so many tries, the owner is at the limit. */
 const MAX_TRIES = 100;
@@ -26,22 +29,22 @@ const MAX_TRIES = 100;
 const MAX_OWNERS = 10_000;
 
 interface Entry {
-  open: number;
-  /** What this replica accepted since it read `open`. */
+  used: number;
+  /** What this replica accepted since it read `used`. */
   accepted: number;
   readAtMs: number;
 }
 
 export function createOwnerLimit(
   limit: number,
-  countOpen: (ownerId: string) => Promise<number>,
-  /** `sentence`: what a refusal says, by default of open tasks. `refreshMs`: how long a count is trusted. */
-  { sentence, refreshMs = REFRESH_MS }: { sentence?: (open: number) => string; refreshMs?: number } = {},
+  countUsed: (ownerId: string) => Promise<number>,
+  /** `refusalMessage`: the message of a refusal; the default one speaks of open tasks. `refreshMs`: how long a count is reused. */
+  { refusalMessage, refreshMs = REFRESH_MS }: { refusalMessage?: (used: number) => string; refreshMs?: number } = {},
 ): OwnerLimit {
   const known = new Map<string, Entry>();
 
   async function read(ownerId: string): Promise<Entry> {
-    const entry = { open: await countOpen(ownerId), accepted: 0, readAtMs: Date.now() };
+    const entry = { used: await countUsed(ownerId), accepted: 0, readAtMs: Date.now() };
     known.delete(ownerId); // to the end of the map, which is in the order of reading
     known.set(ownerId, entry);
     for (const [oldest] of known) {
@@ -69,24 +72,24 @@ export function createOwnerLimit(
     };
   }
 
-  function refusal(open: number, more: number): TerminalError {
+  function refusal(used: number, more: number): TerminalError {
     return new TerminalError(
       'LIMIT_EXCEEDED',
-      sentence?.(open) ??
-        `You have ${open} open tasks, and ${more} more would be over the limit of ${limit}. Wait until some have their answers, or cancel them.`,
+      refusalMessage?.(used) ??
+        `You have ${used} open tasks, and ${more} more would be over the limit of ${limit}. Wait until some have their answers, or cancel them.`,
       { retryAfterS: RETRY_AFTER_S },
     );
   }
 
   return {
     async reserve(ownerId, more) {
-      const isWithin = ({ open, accepted }: Entry): boolean =>
-        accepted + reservedOf(ownerId) + more <= (limit - open) / MAX_REPLICAS;
+      const isWithin = ({ used, accepted }: Entry): boolean =>
+        accepted + reservedOf(ownerId) + more <= (limit - used) / ASSUMED_REPLICAS;
       const entry = known.get(ownerId);
       if (entry && Date.now() - entry.readAtMs < refreshMs && isWithin(entry)) return startReservation(ownerId, more);
       for (let tries = 1; ; tries++) {
         const latest = await read(ownerId);
-        if (latest.open + more > limit || tries > MAX_TRIES) throw refusal(latest.open, more);
+        if (latest.used + more > limit || tries > MAX_TRIES) throw refusal(latest.used, more);
         if (reservedOf(ownerId) === 0 || isWithin(latest)) return startReservation(ownerId, more);
         await Promise.all([...(reserved.get(ownerId)?.keys() ?? [])]);
       }

@@ -60,7 +60,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
   };
   const make = (name: Exclude<QuotaName, 'open_tasks'>, refreshMs?: number): OwnerLimit =>
     createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
-      sentence: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
+      refusalMessage: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
       refreshMs,
     });
   const bytes = make('stored_bytes', REFRESH_BYTES_MS);
