@@ -11,6 +11,8 @@ import { countOpenTasks } from '../platform/store/open-tasks';
 import { insertShared } from '../platform/store/shared-submissions';
 import { insertSubmissions, markStarted, readAccepted, type NewSubmission } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
+import { firstClaimOf, freshOutcome, mayClaim } from './claim-at-insert';
+import type { FreshSubmissions } from './fresh-submissions';
 import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
@@ -32,6 +34,8 @@ export interface AcceptDeps {
   temporal: Temporal;
   groupQueues: GroupQueues;
   quotas: Quotas;
+  /** Where the process also runs the first step of the workflows that it starts. */
+  fresh?: FreshSubmissions;
 }
 
 /** A request on its way into the store. */
@@ -84,6 +88,10 @@ export function createAccept(deps: AcceptDeps): Accept {
   async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
+    const [only] = submissions.length === 1 ? submissions : [];
+    if (only && deps.fresh && !request.startsItself && !request.idempotency) {
+      return commitWhileStarting(deps.fresh, { request, accepted, submission: only, count, bytes });
+    }
     const { idempotency, owner } = request;
     const outcome = await insertSubmissions(
       deps.db,
@@ -98,15 +106,51 @@ export function createAccept(deps: AcceptDeps): Accept {
       case 'repeated':
         return sameAnswer(request, outcome);
       case 'inserted':
-        limit.add(owner.id, count);
-        deps.quotas.addBytes(owner.id, bytes);
-        if (request.taskGroupId === undefined) deps.quotas.addGroup(owner.id);
+        noteAccepted(request, count, bytes);
         break;
     }
     await failPoint('accept-bodies');
     if (request.startsItself) return accepted;
     await startAll(submissions.map((submission) => startOf(request, submission)));
     return accepted;
+  }
+
+  /** The insert and the start at the same time: the first step of the workflow waits for the insert. */
+  async function commitWhileStarting(
+    fresh: FreshSubmissions,
+    {
+      request,
+      accepted,
+      submission,
+      count,
+      bytes,
+    }: { request: AcceptRequest; accepted: Accepted; submission: NewSubmission; count: number; bytes: number },
+  ): Promise<Accepted> {
+    const inserted = insertSubmissions(
+      deps.db,
+      [submission],
+      request.createQueue,
+      undefined,
+      request.unanswered && { ...request.unanswered, response: accepted },
+      mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
+    );
+    fresh.add(submission.id, freshOutcome(deps.db, submission, inserted));
+    const started = start(deps, startOf(request, submission));
+    const outcome = await inserted;
+    if (outcome.kind !== 'inserted') throw foreignGroup(submission.taskGroupId);
+    noteAccepted(request, count, bytes);
+    await failPoint('accept-bodies');
+    const isStarted = await started;
+    await failPoint('accept-start');
+    if (isStarted) void noteStarted(deps, [submission]);
+    await failPoint('accept-answer');
+    return accepted;
+  }
+
+  function noteAccepted(request: AcceptRequest, count: number, bytes: number): void {
+    limit.add(request.owner.id, count);
+    deps.quotas.addBytes(request.owner.id, bytes);
+    if (request.taskGroupId === undefined) deps.quotas.addGroup(request.owner.id);
   }
 
   /** Requests of one lane: one statement, and one workflow for all. Returns what each one is answered, in order. */
@@ -160,6 +204,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   }
 
   async function startAll(starts: readonly SubmissionStart[]): Promise<void> {
+    for (const { id } of starts) deps.fresh?.add(id, Promise.resolve({ kind: 'stored', claimed: [] }));
     const started = await Promise.all(starts.map((one) => start(deps, one)));
     await failPoint('accept-start');
     void noteStarted(
@@ -248,7 +293,7 @@ async function start(deps: AcceptDeps, submission: SubmissionStart): Promise<boo
 }
 
 /** The sweep skips submissions with this mark. Without it, the sweep starts the workflow once more, which does nothing. */
-async function noteStarted(deps: AcceptDeps, starts: readonly SubmissionStart[]): Promise<void> {
+async function noteStarted(deps: AcceptDeps, starts: readonly Pick<SubmissionStart, 'id' | 'lastId'>[]): Promise<void> {
   try {
     if (starts.length > 0) await markStarted(deps.db, starts);
   } catch (error) {

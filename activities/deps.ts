@@ -1,3 +1,4 @@
+import type { FreshSubmissions } from '../accepting/fresh-submissions';
 import type { Publisher } from '../broker';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/log';
@@ -11,6 +12,8 @@ export interface ActivityDeps {
   db: Database;
   publisher: Publisher;
   temporal: Temporal;
+  /** What the process itself accepts; absent where it accepts nothing. */
+  fresh?: FreshSubmissions;
   /** Called with an endpoint queue when places in its window become free. Set only in a process that runs pumps. */
   onPlacesFreed?: (endpointQueueId: string) => void;
 }

@@ -35,6 +35,8 @@ const SETTLE_AFTER_MS = 5_000;
 export interface DispatchOptions {
   /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
   isRepeated: boolean;
+  /** The tasks of the claim, where the accept has claimed them in this process; empty where it has not. */
+  claimed?: readonly ClaimedTask[];
 }
 
 /**
@@ -47,17 +49,20 @@ export async function dispatchClaim(
   deps: ActivityDeps,
   endpointQueueId: string,
   claimId: string,
-  { isRepeated }: DispatchOptions,
+  { isRepeated, claimed = [] }: DispatchOptions,
 ): Promise<string[]> {
-  // A process learns that the broker is blocked only after its first publish. The tasks of a repeated claim are dispatched
+  // A process learns that the broker is blocked only after its first publish. The tasks of an existing claim are dispatched
   // already, and nobody else would publish them: so it throws, and Temporal repeats it until the broker takes messages.
-  if (isRepeated) await deps.publisher.requireFlowing();
+  if (isRepeated || claimed.length > 0) await deps.publisher.requireFlowing();
   else if (deps.publisher.isBlocked) return [];
-  const tasks = await claimTasks(deps.db, endpointQueueId, claimId, {
-    tasks: CLAIM_TASKS,
-    bytes: CLAIM_BYTES,
-    inlineBytes: deps.config.FUNCX_INLINE_BODY_BYTES,
-  });
+  const tasks =
+    claimed.length > 0
+      ? claimed
+      : await claimTasks(deps.db, endpointQueueId, claimId, {
+          tasks: CLAIM_TASKS,
+          bytes: CLAIM_BYTES,
+          inlineBytes: deps.config.FUNCX_INLINE_BODY_BYTES,
+        });
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
   const startedMs = Date.now();

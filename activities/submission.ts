@@ -2,11 +2,12 @@ import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 
 import type { SubmissionActivities } from '../contracts/activities';
-import { maxTaskIdOf } from '../contracts/ids';
-import { openStateOf } from '../contracts/submission';
+import { idTimeMs, maxTaskIdOf } from '../contracts/ids';
+import { openStateOf, type SubmissionProgress } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
 import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
 import {
+  hasSubmission,
   readProgress,
   readQueueState,
   setSharedStates,
@@ -17,12 +18,28 @@ import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 import { dispatchClaim } from './publish-tasks';
 
-/** A workflow of which nothing is left in the store must end, not try again. */
-async function unlessGone<T>(read: Promise<T>): Promise<T> {
+/**
+ * A workflow starts while its submission is stored, perhaps by a process that is slow: a younger one may still arrive. Longer than
+ * the store makes an insert wait and run.
+ */
+const STORED_WITHIN_MS = 30_000;
+/** An older submission was stored, and its rows were removed since. */
+const REMOVED_AFTER_MS = 600_000;
+
+/** Ends the id of a workflow's first claim, see `accepting/claim-at-insert.ts`. */
+const FIRST_CLAIM = '/0';
+
+/** The process that accepted the submission died before it was stored, or the store refused it: the workflow completes. */
+const NEVER_STORED: SubmissionProgress = { open: 0, counts: {}, endpointOnline: false, endpointSinceMs: 0, failures: [] };
+
+/** A workflow of which nothing is in the store, and nothing arrives there, must end, not try again. */
+async function unlessGone(submissionId: string, read: Promise<SubmissionProgress>): Promise<SubmissionProgress> {
   try {
     return await read;
   } catch (error) {
-    if (!(error instanceof SubmissionGoneError)) throw error;
+    const ageMs = Date.now() - idTimeMs(submissionId);
+    if (!(error instanceof SubmissionGoneError) || ageMs < STORED_WITHIN_MS) throw error;
+    if (ageMs < REMOVED_AFTER_MS) return NEVER_STORED;
     throw ApplicationFailure.create({ type: 'SUBMISSION_NOT_FOUND', message: error.message, nonRetryable: true });
   }
 }
@@ -59,7 +76,22 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     async dispatch(ref) {
       const { submissionId, lastSubmissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore } = ref;
       const { attempt, isLocal } = activityInfo();
-      const published = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: attempt > 1 || !isLocal });
+      const isRepeated = attempt > 1 || !isLocal;
+      const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
+      // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
+      const isStored = fresh
+        ? fresh.kind === 'stored'
+        : !claimId.endsWith(FIRST_CLAIM) || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
+      if (!isStored) {
+        if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {
+          throw new Error(`submission ${submissionId} is not stored yet`);
+        }
+        return { waiting: 0, isStartedElsewhere: true, endpointOnline: false, endpointSinceMs: 0 };
+      }
+      const published = await dispatchClaim(deps, endpointQueueId, claimId, {
+        isRepeated,
+        ...(fresh?.kind === 'stored' ? { claimed: fresh.claimed } : {}),
+      });
       const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
       const own = published.filter((id) => id > submissionId && id <= lastTask).length;
       if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
@@ -87,7 +119,10 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     },
 
     async observe({ submissionId, lastSubmissionId, walltimeMs }) {
-      const progress = await unlessGone(readProgress(deps.db, submissionId, { walltimeMs, lastId: lastSubmissionId }));
+      const progress = await unlessGone(
+        submissionId,
+        readProgress(deps.db, submissionId, { walltimeMs, lastId: lastSubmissionId }),
+      );
       if (progress.open > 0) await writeState(submissionId, lastSubmissionId, openStateOf(progress));
       return progress;
     },

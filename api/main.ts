@@ -28,6 +28,7 @@ import { createApp } from './app';
 import { createCancel } from './cancel';
 import { createResultsSocket } from './funcx-1.0/results-socket';
 import { createTakenCursor } from './funcx-1.0/taken-cursor';
+import { createFreshSubmissions } from '../accepting/fresh-submissions';
 import { createGroupQueues } from '../accepting/group-queues';
 import { createGroupWatch } from './group-watch';
 import { createQuotas } from '../accepting/quotas';
@@ -51,7 +52,8 @@ async function main(): Promise<void> {
   log.info({ config: withoutSecrets(config) }, 'starting');
   const service = await connectService('funcx-api', config, log, { eager: true });
   const { db, broker, publisher, temporal } = service;
-  const activityDeps: ActivityDeps = { config, log, db, publisher, temporal };
+  const fresh = createFreshSubmissions();
+  const activityDeps: ActivityDeps = { config, log, db, publisher, temporal, fresh };
   const stopping = new AbortController();
   let isLeaving = false;
 
@@ -108,7 +110,7 @@ async function main(): Promise<void> {
     endpointUsers,
     placement: createPlacement(db, userEndpoints, quotas, log),
     repeats,
-    accept: createAccept({ config, log, db, temporal, groupQueues, quotas }),
+    accept: createAccept({ config, log, db, temporal, groupQueues, quotas, fresh }),
     quotas,
     audit,
     cancel: createCancel(activityDeps),

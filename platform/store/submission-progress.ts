@@ -71,6 +71,16 @@ export async function readProgress(
   return progress;
 }
 
+/** Whether the submission, or one of those up to `lastId`, is in the store. */
+export async function hasSubmission(db: Database, submissionId: string, lastId = submissionId): Promise<boolean> {
+  const { rows } = await db.query<{ found: boolean }>({
+    name: 'has-submission',
+    text: 'select exists (select from submissions where id >= $1 and id <= $2) as found',
+    values: [submissionId, lastId],
+  });
+  return rows[0]?.found ?? false;
+}
+
 interface CountRow {
   state: TaskState;
   n: number;

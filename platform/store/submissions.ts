@@ -42,55 +42,44 @@ export interface Remembered {
 }
 
 export type InsertOutcome =
-  | { kind: 'inserted' }
+  /** With what was claimed for dispatch, where a claim was asked for and the queue had room. */
+  | { kind: 'inserted'; claimed?: ClaimedAtInsert }
   | { kind: 'group-of-another-owner' }
   /** The key was accepted before, with this hash and response. */
   | { kind: 'repeated'; bodyHash: Buffer; response: unknown };
 
-/** One statement inserts the group, the submission, its tasks and their bodies. */
-const INSERT_SUBMISSION = `
-  with grouped as (
-    insert into task_groups (id, owner_id, has_queue) values ($5, $2, $12)
-    on conflict (id) do update set has_queue = task_groups.has_queue or excluded.has_queue
-      where task_groups.owner_id = excluded.owner_id
-    returning id
-  ), submitted as (
-    insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, policy,
-                             resource_specification, result_serializers, traceparent, deadline_at, workflow_id, stored_bytes)
-    select $1, $2, $3, $4, g.id, $6, cardinality($13::uuid[]), cardinality($13::uuid[]), $7, $8, $9, $10, $11, $25,
-           (select coalesce(sum(size), 0) from unnest($16::integer[]) size)
-      from grouped g
-    returning id
-  ), bodies as (
-    insert into payloads (id, body)
-    select b.id, b.body from submitted, unnest($13::uuid[], $15::bytea[]) as b (id, body)
-  ), inserted as (
-    insert into tasks (id, owner_id, endpoint_queue_id, task_group_id, function_id, payload_size)
-    select b.id, $2, $4, $5, b.function_id, b.size
-      from submitted, unnest($13::uuid[], $14::uuid[], $16::integer[]) as b (id, function_id, size)
-  ), unanswered as (
-    insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response)
-    select $17::uuid, $2, $3, $18::bytea, $19::text, $20::uuid, $21::jsonb from submitted where $17::uuid is not null
-  ), referring as (
-    insert into payload_references (id, position, source)
-    select r.id, r.position, r.source from submitted, unnest($22::uuid[], $23::integer[], $24::uuid[]) as r (id, position, source)
-  )
-  select count(*)::integer as submitted from submitted`;
-
 type Queryable = Pick<PoolClient, 'query'>;
+
+/** What the insert of a submission has claimed for dispatch. */
+export interface ClaimedAtInsert {
+  /** See {@link ClaimedTask}. */
+  capabilities: string[];
+  rate: number;
+  endpointOwnerId: string;
+}
+
+interface InsertRow {
+  accepted: boolean;
+  claimed: boolean;
+  capabilities: string[];
+  rate: number;
+  endpoint_owner_id: string;
+}
 
 async function insertOne(
   db: Queryable,
   submission: NewSubmission,
   hasQueue: boolean,
   unanswered?: UnansweredRequest & { response: unknown },
-): Promise<boolean> {
+  claimId?: string,
+): Promise<InsertRow> {
   const references = submission.tasks.flatMap((task, index) =>
     (task.referring?.sources ?? []).map((source, position) => ({ id: taskIdOf(submission.id, index + 1), position, source })),
   );
-  const { rows } = await db.query<{ submitted: number }>({
+  const { rows } = await db.query<InsertRow>({
     name: 'insert-submission',
-    text: INSERT_SUBMISSION,
+    text: `select * from accept_submission($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                                           $20, $21, $22, $23, $24, $25, $26)`,
     values: [
       submission.id,
       submission.ownerId,
@@ -117,9 +106,12 @@ async function insertOne(
       references.map(({ position }) => position),
       references.map(({ source }) => source),
       submission.workflowId,
+      claimId ?? null,
     ],
   });
-  return rows[0]?.submitted === 1;
+  const [row] = rows;
+  if (!row) throw new Error('the insert of a submission returned nothing');
+  return row;
 }
 
 /** The response to an earlier request with this key. */
@@ -135,18 +127,25 @@ export async function readAccepted(
   return rows[0];
 }
 
-/** Inserts the submissions of one request: all or none. */
+/**
+ * Inserts the submissions of one request: all or none. With a claim id, the tasks of a request that is one submission, without
+ * an idempotency key, are dispatched by the same statement where the queue has room for them.
+ */
 export async function insertSubmissions(
   db: Database,
   submissions: readonly NewSubmission[],
   hasQueue: boolean,
   remembered?: Remembered,
   unanswered?: UnansweredRequest & { response: unknown },
+  claimId?: string,
 ): Promise<InsertOutcome> {
   const [first, ...others] = submissions;
   if (!first) return { kind: 'inserted' };
   if (others.length === 0 && !remembered) {
-    return (await insertOne(db, first, hasQueue, unanswered)) ? { kind: 'inserted' } : { kind: 'group-of-another-owner' };
+    const row = await insertOne(db, first, hasQueue, unanswered, claimId);
+    if (!row.accepted) return { kind: 'group-of-another-owner' };
+    const { capabilities, rate, endpoint_owner_id: endpointOwnerId } = row;
+    return { kind: 'inserted', ...(row.claimed ? { claimed: { capabilities, rate, endpointOwnerId } } : {}) };
   }
   try {
     return await inTransaction(db, async (client) => {
@@ -163,8 +162,8 @@ export async function insertSubmissions(
         }
       }
       for (const submission of submissions) {
-        const isInserted = await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined);
-        if (!isInserted) throw new GroupOfAnotherOwnerError();
+        const { accepted } = await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined);
+        if (!accepted) throw new GroupOfAnotherOwnerError();
       }
       return { kind: 'inserted' };
     });

@@ -131,3 +131,44 @@ test('a heartbeat of an agent that was replaced does not count', async () => {
   expect(await beat('old')).toBeUndefined();
   expect(await beat('new')).toMatchObject({ changed: true, isOnline: true });
 });
+
+describe('a claim at the insert', () => {
+  const insert = (
+    fixture: StoreFixture,
+    tasks: number,
+  ): Promise<{ submissionId: string; taskIds: string[]; isClaimed: boolean }> =>
+    submit(postgres.db, fixture, tasks, { isClaimed: true });
+
+  test('dispatches the tasks where the queue has room, and repeating its claim id returns them', async () => {
+    const fixture = await makeFixture(postgres.db, { window: 3 });
+    const { submissionId, taskIds, isClaimed } = await insert(fixture, 2);
+    expect(isClaimed).toBe(true);
+    expect(await stateOf(postgres.db, taskIds[0]!)).toBe('dispatched');
+    expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 2, found: 2 });
+    expect((await claim(postgres.db, fixture, `${submissionId}/0`)).map(({ id, attempt }) => [id, attempt])).toEqual(
+      taskIds.map((id) => [id, 1]),
+    );
+    await answer(fixture, taskIds[0]!);
+    expect((await claim(postgres.db, fixture, `${submissionId}/0`)).map(({ id }) => id)).toEqual([taskIds[1]]);
+  });
+
+  test('leaves the tasks waiting without room, behind tasks that wait, and for an offline endpoint', async () => {
+    const full = await makeFixture(postgres.db, { window: 3 });
+    expect(await insert(full, 4)).toMatchObject({ isClaimed: false });
+    const behind = await insert(full, 1);
+    expect(behind.isClaimed).toBe(false);
+    expect(await stateOf(postgres.db, behind.taskIds[0]!)).toBe('waiting');
+    const offline = await makeFixture(postgres.db, { isOnline: false });
+    expect(await insert(offline, 1)).toMatchObject({ isClaimed: false });
+    expect(await inFlight(postgres.db, offline)).toEqual({ counted: 0, found: 0 });
+  });
+
+  test('never exceeds the window, however many inserts there are at the same time', async () => {
+    const fixture = await makeFixture(postgres.db, { window: 5 });
+    const inserted = await Promise.all(Array.from({ length: 12 }, () => insert(fixture, 1)));
+    const { counted, found } = await inFlight(postgres.db, fixture);
+    expect(counted).toBe(found);
+    expect(counted).toBeLessThanOrEqual(5);
+    expect(inserted.filter(({ isClaimed }) => isClaimed)).toHaveLength(counted);
+  });
+});

@@ -40,11 +40,19 @@ export async function submit(
   db: Database,
   { ownerId, endpointId, functionId }: StoreFixture,
   tasks: number,
-  options: { policy?: Policy; hasQueue?: boolean; groupId?: string; nowMs?: number; ownerId?: string; payload?: string } = {},
-): Promise<{ submissionId: string; groupId: string; taskIds: string[] }> {
+  options: {
+    policy?: Policy;
+    hasQueue?: boolean;
+    groupId?: string;
+    nowMs?: number;
+    ownerId?: string;
+    payload?: string;
+    isClaimed?: boolean;
+  } = {},
+): Promise<{ submissionId: string; groupId: string; taskIds: string[]; isClaimed: boolean }> {
   const id = makeSubmissionId(options.nowMs ?? Date.now(), randomBytes(ID_RANDOM_BYTES));
   const groupId = options.groupId ?? randomUUID();
-  await insertSubmissions(
+  const outcome = await insertSubmissions(
     db,
     [
       {
@@ -61,8 +69,12 @@ export async function submit(
       },
     ],
     options.hasQueue ?? false,
+    undefined,
+    undefined,
+    options.isClaimed ? `${id}/0` : undefined,
   );
-  return { submissionId: id, groupId, taskIds: Array.from({ length: tasks }, (_, index) => taskIdOf(id, index + 1)) };
+  const isClaimed = outcome.kind === 'inserted' && outcome.claimed !== undefined;
+  return { submissionId: id, groupId, isClaimed, taskIds: Array.from({ length: tasks }, (_, index) => taskIdOf(id, index + 1)) };
 }
 
 export const claim = (db: Database, { endpointId }: StoreFixture, claimId = randomUUID() as string): Promise<ClaimedTask[]> =>

@@ -143,3 +143,44 @@ test.each(['accept-bodies', 'accept-start', 'accept-answer'] as const)(
     });
   },
 );
+
+/** Without a key, the workflow starts while the bodies are stored, and the insert claims the tasks where there is room. */
+test.each(['accept-bodies', 'accept-start', 'accept-answer', 'claim-commit', 'first-publish', 'last-publish'] as const)(
+  'a small request without a key is answered once after a death at %s',
+  async (point) => {
+    const calls = 3;
+    await system.end('api');
+    const { ended } = await system.run('api', { FUNCX_TEST_BUILD: '1', FUNCX_FAIL_POINT: point });
+    await until('the endpoint of the small request is online', async () => {
+      return (await request('GET', `/v2/endpoints/${system.endpointId()}/status`)).status === 'online';
+    });
+    const groupId = randomUUID();
+    const payloads = Array.from({ length: calls }, (_, n) => packJsonArguments([n]));
+    const tasks = { [functionId]: payloads };
+    const body = { tasks, task_group_id: groupId, create_queue: true, result_serializers: [JSON_RESULT_SERIALIZER] };
+    // The process may die before it answers.
+    const sent = request('POST', `/v3/endpoints/${system.endpointId()}/submit`, body).catch(() => undefined);
+    await ended;
+    await sent;
+    await system.run('api');
+
+    await until(
+      'the stored request is answered and done',
+      async () => {
+        const { rows } = await store.query<{ answered: number; tasks: number; submissions: number; places: number }>(
+          `select count(*) filter (where t.state = 'succeeded')::integer as answered, count(*)::integer as tasks,
+                  (select count(*)::integer from submissions s where s.task_group_id = $1 and s.state = 'done') as submissions,
+                  (select in_flight from endpoint_queues where id = $2) as places
+             from tasks t where t.task_group_id = $1`,
+          [groupId, system.endpointId()],
+        );
+        const [row] = rows;
+        return row?.tasks === calls && row.answered === calls && row.submissions === 1 && row.places === 0;
+      },
+      { deadlineMs: RECOVERY_MS },
+    );
+    const { results } = await request('GET', `/v1/taskgroups/${groupId}/results?after=0&limit=1000`);
+    const values = (results as { result: string }[]).map(({ result }) => JSON.parse(splitBuffer(result).body) as number);
+    expect(values.sort((a, b) => a - b)).toEqual([0, 3, 6]);
+  },
+);

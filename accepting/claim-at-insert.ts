@@ -1,0 +1,68 @@
+import { taskIdOf } from '../contracts/ids';
+import type { Config } from '../platform/config';
+import type { ClaimedTask } from '../platform/store/claims';
+import type { Database } from '../platform/store/database';
+import { readFunctionCodes } from '../platform/store/function-codes';
+import type { InsertOutcome, NewSubmission } from '../platform/store/submissions';
+import type { FreshOutcome } from './fresh-submissions';
+
+/** A small submission is claimed for dispatch by the statement that inserts it, where its endpoint has room. */
+
+/** More tasks are claimed by their workflow, in turn with those of other owners. */
+const MAX_TASKS = 32;
+
+/** Small bodies: they stay in memory until they are published. */
+export function mayClaim(config: Config, { tasks }: NewSubmission): boolean {
+  const limit = Math.min(config.FUNCX_INLINE_BODY_BYTES, 64 * 1024);
+  return tasks.length <= MAX_TASKS && tasks.every(({ payload, referring }) => !referring && payload.length <= limit);
+}
+
+/** The claim of a workflow's first step: a step that finds nothing in memory gets the tasks of this claim from the store. */
+export const firstClaimOf = (submissionId: string): string => `${submissionId}/0`;
+
+/** What the first step of the workflow needs to know of the insert. Never rejects. */
+export async function freshOutcome(
+  db: Database,
+  submission: NewSubmission,
+  insert: Promise<InsertOutcome>,
+): Promise<FreshOutcome> {
+  try {
+    const outcome = await insert;
+    if (outcome.kind !== 'inserted') return { kind: 'refused' };
+    return { kind: 'stored', claimed: outcome.claimed ? await claimedTasks(db, submission, outcome.claimed) : [] };
+  } catch {
+    return { kind: 'unknown' }; // the accept reports the error
+  }
+}
+
+async function claimedTasks(
+  db: Database,
+  submission: NewSubmission,
+  { capabilities, rate, endpointOwnerId }: NonNullable<Extract<InsertOutcome, { kind: 'inserted' }>['claimed']>,
+): Promise<ClaimedTask[]> {
+  const { id, ownerId, policy, resourceSpecification, resultSerializers, traceparent, tasks } = submission;
+  const codes = await readFunctionCodes(
+    db,
+    tasks.map(({ functionId }) => functionId),
+  );
+  return tasks.map(({ functionId, payload }, index) => {
+    const { code = Buffer.alloc(0), hash = '' } = codes.get(functionId) ?? {};
+    return {
+      id: taskIdOf(id, index + 1),
+      attempt: 1,
+      functionId,
+      ownerId,
+      isOwn: ownerId === endpointOwnerId,
+      code,
+      codeHash: hash,
+      payload,
+      resourceSpecification: resourceSpecification ?? null,
+      resultSerializers: resultSerializers ?? null,
+      walltimeMs: policy.walltime_s === undefined ? null : policy.walltime_s * 1_000,
+      traceparent: traceparent ?? null,
+      missingSource: null,
+      capabilities,
+      rate,
+    };
+  });
+}
