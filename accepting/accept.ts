@@ -132,7 +132,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       request.createQueue,
       undefined,
       request.unanswered && { ...request.unanswered, response: accepted },
-      mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
+      fresh.mayClaim() && mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
     );
     fresh.add(submission.id, freshOutcome(deps.db, submission, inserted));
     const started = start(deps, startOf(request, submission));
@@ -284,6 +284,8 @@ function startOf(request: AcceptRequest, submission: NewSubmission): SubmissionS
 async function start(deps: AcceptDeps, submission: SubmissionStart): Promise<boolean> {
   try {
     const { wasEager } = await deps.temporal.startSubmission(submission);
+    // Its first step runs elsewhere, most likely, and bodies must not pile up here.
+    if (!wasEager) void deps.fresh?.take(submission.id);
     workflowStarts.inc({ eager: String(wasEager) });
     return true;
   } catch (error) {

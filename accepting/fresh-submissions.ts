@@ -14,12 +14,14 @@ export interface FreshSubmissions {
   add(submissionId: string, insert: Promise<FreshOutcome>): void;
   /** The outcome of the insert, once; undefined where this process did not accept the submission. */
   take(submissionId: string): Promise<FreshOutcome> | undefined;
+  /** False while tasks can't be published: claimed tasks would only take places at their endpoint. */
+  mayClaim(): boolean;
 }
 
 /** A workflow that did not start here by then takes its first step elsewhere. */
 const KEEP_MS = 20_000;
 
-export function createFreshSubmissions(): FreshSubmissions {
+export function createFreshSubmissions(isBlocked: () => boolean): FreshSubmissions {
   const fresh = new Map<string, { insert: Promise<FreshOutcome>; timer: NodeJS.Timeout }>();
   return {
     add(submissionId, insert) {
@@ -33,5 +35,6 @@ export function createFreshSubmissions(): FreshSubmissions {
       fresh.delete(submissionId);
       return found.insert;
     },
+    mayClaim: () => !isBlocked(),
   };
 }

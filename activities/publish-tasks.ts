@@ -35,6 +35,8 @@ const SETTLE_AFTER_MS = 5_000;
 export interface DispatchOptions {
   /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
   isRepeated: boolean;
+  /** The accept, which may be another process's, may have claimed the tasks already. */
+  mayBeClaimed?: boolean;
   /** The tasks of the claim, where the accept has claimed them in this process; empty where it has not. */
   claimed?: readonly ClaimedTask[];
 }
@@ -49,11 +51,12 @@ export async function dispatchClaim(
   deps: ActivityDeps,
   endpointQueueId: string,
   claimId: string,
-  { isRepeated, claimed = [] }: DispatchOptions,
+  { isRepeated, mayBeClaimed = false, claimed = [] }: DispatchOptions,
 ): Promise<string[]> {
-  // A process learns that the broker is blocked only after its first publish. The tasks of an existing claim are dispatched
-  // already, and nobody else would publish them: so it throws, and Temporal repeats it until the broker takes messages.
-  if (isRepeated || claimed.length > 0) await deps.publisher.requireFlowing();
+  // The tasks of an existing claim are dispatched already, and nobody else would publish them: so it throws, and Temporal repeats
+  // it until the broker takes messages. A process learns that the broker is blocked only after its first publish; only a
+  // repetition must know that before it publishes, so that no message is written twice.
+  if (isRepeated || (mayBeClaimed && deps.publisher.isBlocked)) await deps.publisher.requireFlowing();
   else if (deps.publisher.isBlocked) return [];
   const tasks =
     claimed.length > 0

@@ -78,10 +78,11 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       const { attempt, isLocal } = activityInfo();
       const isRepeated = attempt > 1 || !isLocal;
       const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
+      const isFirst = claimId.endsWith(FIRST_CLAIM);
       // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
       const isStored = fresh
         ? fresh.kind === 'stored'
-        : !claimId.endsWith(FIRST_CLAIM) || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
+        : !isFirst || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
       if (!isStored) {
         if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {
           throw new Error(`submission ${submissionId} is not stored yet`);
@@ -90,6 +91,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       }
       const published = await dispatchClaim(deps, endpointQueueId, claimId, {
         isRepeated,
+        mayBeClaimed: fresh?.kind === 'stored' ? fresh.claimed.length > 0 : isFirst,
         ...(fresh?.kind === 'stored' ? { claimed: fresh.claimed } : {}),
       });
       const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);

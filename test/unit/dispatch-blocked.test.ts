@@ -16,3 +16,7 @@ test('a first dispatch claims nothing while the broker is blocked', async () => 
 test('a repeated dispatch fails while the broker is blocked, because nobody else publishes what its claim took', async () => {
   await expect(dispatchClaim(deps, 'queue', 'claim', { isRepeated: true })).rejects.toBe(blocked);
 });
+
+test('a first dispatch fails while the broker is blocked where the accept may have claimed its tasks', async () => {
+  await expect(dispatchClaim(deps, 'queue', 'claim', { isRepeated: false, mayBeClaimed: true })).rejects.toBe(blocked);
+});

@@ -2,7 +2,8 @@
 --
 -- With `p_claim`, the tasks are dispatched in the same transaction, as claim_tasks would: when the queue is online, has room for
 -- all of them, and nothing waits there. Whoever then finds the claim publishes its tasks, as after a crash between a claim and its
--- messages. Locks in the order of all statements: the queue before the group.
+-- messages. Locks in the order of all statements: the queue before the group. It does not wait for the lock of the queue: on a busy
+-- queue the tasks wait, and one claim takes those of many requests.
 create or replace function accept_submission(
   p_id uuid, p_owner uuid, p_endpoint uuid, p_queue uuid, p_group uuid, p_function_name text, p_policy jsonb,
   p_specification jsonb, p_serializers text[], p_traceparent text, p_deadline timestamptz, p_has_queue boolean,
@@ -23,7 +24,7 @@ begin
            and not exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
       into v_claimed from endpoint_queues queue where queue.id = p_queue;
     if v_claimed then
-      select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update;
+      select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update skip locked;
       v_claimed := v_queue.is_online and v_queue.in_flight + v_tasks <= v_queue.window_size;
     end if;
     v_claimed := coalesce(v_claimed, false);
