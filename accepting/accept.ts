@@ -9,7 +9,7 @@ import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
 import { countOpenTasks } from '../platform/store/open-tasks';
 import { insertShared } from '../platform/store/shared-submissions';
-import { insertSubmissions, markStarted, readAccepted, type NewSubmission } from '../platform/store/submissions';
+import { insertSubmissions, readAccepted, type NewSubmission } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
 import { firstClaimOf, freshOutcome, mayClaim } from './claim-at-insert';
 import type { FreshSubmissions } from './fresh-submissions';
@@ -18,6 +18,7 @@ import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
 import { createOwnerLimit } from './owner-limit';
 import { split, splitTogether } from './split';
+import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
 /**
@@ -46,6 +47,7 @@ interface Pending extends Shareable {
 
 export function createAccept(deps: AcceptDeps): Accept {
   const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
+  const notes = createStartedNotes(deps.db, deps.log);
   const share = createSharing<Pending, Accepted>((pending) => commitTogether(pending));
 
   return async function accept(request) {
@@ -142,7 +144,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     await failPoint('accept-bodies');
     const isStarted = await started;
     await failPoint('accept-start');
-    if (isStarted) void noteStarted(deps, [submission]);
+    if (isStarted) notes.add([submission]);
     await failPoint('accept-answer');
     return accepted;
   }
@@ -207,10 +209,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     for (const { id } of starts) deps.fresh?.add(id, Promise.resolve({ kind: 'stored', claimed: [] }));
     const started = await Promise.all(starts.map((one) => start(deps, one)));
     await failPoint('accept-start');
-    void noteStarted(
-      deps,
-      starts.filter((_, index) => started[index]),
-    );
+    notes.add(starts.filter((_, index) => started[index]));
     await failPoint('accept-answer');
   }
 }
@@ -291,14 +290,5 @@ async function start(deps: AcceptDeps, submission: SubmissionStart): Promise<boo
   } catch (error) {
     deps.log.warn({ err: error, submissionId: submission.id }, 'the workflow of a submission did not start; the sweep starts it');
     return false;
-  }
-}
-
-/** The sweep skips submissions with this mark. Without it, the sweep starts the workflow once more, which does nothing. */
-async function noteStarted(deps: AcceptDeps, starts: readonly Pick<SubmissionStart, 'id' | 'lastId'>[]): Promise<void> {
-  try {
-    if (starts.length > 0) await markStarted(deps.db, starts);
-  } catch (error) {
-    deps.log.debug({ err: error }, 'could not note that a workflow started');
   }
 }
