@@ -121,11 +121,11 @@ export class OwnSystem {
     return (readJson(join(this.layout.dataDir, 'endpoint', 'endpoint.json')) as { endpoint_id: string }).endpoint_id;
   }
 
-  async end(name: OurProcess): Promise<void> {
+  async end(name: OurProcess, signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const child = this.#children.get(name);
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGTERM');
+    child.kill(signal);
     await gone;
   }
 

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 
+import { Client, Connection } from '@temporalio/client';
 import { Pool } from 'pg';
 
+import { WORKFLOW } from '../../contracts/names';
 import { packJsonArguments, splitBuffer, JSON_RESULT_SERIALIZER } from '../../contracts/packing';
 import { FAIL_POINTS, type FailPoint } from '../../platform/fail-points';
 import { OwnSystem, type OurProcess } from '../helpers/own-system';
@@ -184,3 +186,38 @@ test.each(['accept-bodies', 'accept-start', 'accept-answer', 'claim-commit', 'fi
     expect(values.sort((a, b) => a - b)).toEqual([0, 3, 6]);
   },
 );
+
+test('a workflow ends when its process died before the submission was stored', async () => {
+  const connection = await Connection.connect({ address: system.variables.TEMPORAL_ADDRESS ?? '' });
+  const client = new Client({ connection, namespace: system.variables.TEMPORAL_NAMESPACE ?? 'default' });
+  const groupId = randomUUID();
+  const holder = await store.connect();
+  try {
+    await holder.query('begin');
+    await holder.query('lock table submissions in share row exclusive mode'); // inserts wait
+    const body = { tasks: { [functionId]: [packJsonArguments([1])] }, task_group_id: groupId, create_queue: true };
+    const sent = request('POST', `/v3/endpoints/${system.endpointId()}/submit`, body).catch(() => undefined);
+    const workflowId = await until('the workflow runs', async () => {
+      for await (const run of client.workflow.list({
+        query: `WorkflowType = '${WORKFLOW.submission}' and ExecutionStatus = 'Running'`,
+      })) {
+        return run.workflowId;
+      }
+      return undefined;
+    });
+    await system.end('api', 'SIGKILL');
+    await sent;
+    await holder.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and query like '%accept_submission%'`,
+    );
+    await holder.query('rollback');
+    await system.run('api');
+    const result = await client.workflow.getHandle(workflowId).result();
+    expect(result).toEqual({ state: 'done', counts: {} });
+    const { rows } = await store.query('select 1 from submissions where task_group_id = $1', [groupId]);
+    expect(rows).toEqual([]);
+  } finally {
+    holder.release();
+    await connection.close();
+  }
+}, 120_000);
