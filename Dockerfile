@@ -40,8 +40,8 @@ FROM node:22-bookworm-slim AS agent
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends python3 python3-venv procps \
   && rm -rf /var/lib/apt/lists/*
-COPY endpoint/requirements.txt /tmp/requirements.txt
-RUN python3 -m venv /opt/python && /opt/python/bin/pip install --no-cache-dir -r /tmp/requirements.txt
+COPY endpoint/requirements.lock /tmp/requirements.lock
+RUN python3 -m venv /opt/python && /opt/python/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock
 ENV NODE_ENV=production FUNCX_PYTHON=/opt/python/bin/python FUNCX_ENDPOINT_DIR=/var/lib/funcx-endpoint
 RUN mkdir -p "$FUNCX_ENDPOINT_DIR" && chown node:node "$FUNCX_ENDPOINT_DIR"
 WORKDIR /app

@@ -8,7 +8,7 @@ import { cacheDirOf, type Layout } from '../local/machine/layout';
 import { UserError } from '../local/machine/user-error';
 import { ProcessRegistry } from '../local/processes/process-registry';
 import { ensureEnvironment, onPath, type EnvironmentContext } from '../local/processes/python';
-import { agentRequirements, ensureAgentPython } from '../local/setup/agent-folder';
+import { agentRequirements, ensureAgentPython, lockedAgentPackages } from '../local/setup/agent-folder';
 import { readState } from '../local/setup/state';
 
 /** What `endpoint start` was told about an agent of this machine, and remembers: its Python, and folders for tasks. */
@@ -77,16 +77,16 @@ export async function findAgentPython(layout: Layout, name: string, choice: Pyth
       return withPip(checked(choice.path));
     case 'requirements': {
       const { file } = choice;
-      const requirements = requirementsOf(file);
-      const folder = await ensureEnvironment({ name: 'endpoint-python', requirements }, contextOf(layout));
+      const request = { name: 'endpoint-python', locked: lockedAgentPackages(), more: requirementsOf(file) };
+      const folder = await ensureEnvironment(request, contextOf(layout));
       return {
         path: join(folder, 'bin', 'python'),
         advice: `add it to ${file}, then: funcx endpoint stop ${name}; funcx endpoint start ${name}`,
       };
     }
     case 'venv': {
-      const requirements = `${agentRequirements()}\n# for endpoint ${name} of ${layout.dataDir}\n`;
-      const folder = await ensureEnvironment({ name: `venv-${name}`, requirements }, contextOf(layout));
+      const locked = `${lockedAgentPackages()}\n# for endpoint ${name} of ${layout.dataDir}\n`;
+      const folder = await ensureEnvironment({ name: `venv-${name}`, locked }, contextOf(layout));
       return withPip(join(folder, 'bin', 'python'));
     }
     case undefined: {
@@ -103,7 +103,7 @@ const withPip = (path: string): AgentPython => ({
   advice: `${path} -m pip install PACKAGE, then start the endpoint again`,
 });
 
-/** The hash makes another environment of a file that changed. */
+/** With what workers need, so that pip refuses a file that contradicts it. The hash makes another environment of a file that changed. */
 function requirementsOf(file: string): string {
   try {
     const hash = createHash('sha256').update(readFileSync(file)).digest('hex');

@@ -25,21 +25,22 @@ export function findPython(preferred?: string): BasePython | undefined {
   return undefined;
 }
 
-/** The commands that make a virtual environment in a folder and install into it; undefined where this Python cannot. */
-export function environmentCommands(base: BasePython, folder: string, wanted: string[]): [string, string[]][] | undefined {
+/**
+ * The commands that make a virtual environment in a folder and run pip in it once for each of `installs`; undefined where this
+ * Python cannot.
+ */
+export function environmentCommands(base: BasePython, folder: string, installs: string[][]): [string, string[]][] | undefined {
   const python = path.join(folder, 'bin', 'python');
-  const install = ['install', '--no-input', '--disable-pip-version-check', ...wanted];
+  const pip = (program: string, ...before: string[]): [string, string[]][] =>
+    installs.map((wanted) => [
+      program,
+      ['-m', 'pip', ...before, 'install', '--no-input', '--disable-pip-version-check', ...wanted],
+    ]);
   if (hasModule(base, 'ensurepip')) {
-    return [
-      [base.path, ['-m', 'venv', folder]],
-      [python, ['-m', 'pip', ...install]],
-    ];
+    return [[base.path, ['-m', 'venv', folder]], ...pip(python)];
   }
   if (!hasModule(base, 'pip') || !hasModule(base, 'venv')) return undefined;
-  return [
-    [base.path, ['-m', 'venv', '--without-pip', folder]],
-    [base.path, ['-m', 'pip', '--python', python, ...install]],
-  ];
+  return [[base.path, ['-m', 'venv', '--without-pip', folder]], ...pip(base.path, '--python', python)];
 }
 
 /** Debian and Ubuntu ship this part of Python's standard library as a separate package. */

@@ -17,31 +17,36 @@ export interface FunctionPython {
 }
 
 /** Beside the package's `lib` folder, or beside this room in a checkout. */
-function ownRequirements(): string {
+function ownFile(name: 'requirements.txt' | 'requirements.lock'): string {
   const places = [path.join(__dirname, '..'), path.join(__dirname, '..', '..', '..')];
-  const file = places.map((dir) => path.join(dir, 'requirements.txt')).find((place) => fs.existsSync(place));
-  if (file === undefined) throw new Error(`requirements.txt is missing beside ${__dirname}`);
+  const file = places.map((dir) => path.join(dir, name)).find((place) => fs.existsSync(place));
+  if (file === undefined) throw new Error(`${name} is missing beside ${__dirname}`);
   return fs.readFileSync(file, 'utf8');
 }
 
 /** Makes the environment when it is missing, which takes a minute. `say` tells the user so. */
 export function ensurePython(name: string, settings: AgentSettings, say: (text: string) => void): FunctionPython {
   if (settings.python !== undefined) {
-    const reason = whyUnusable(settings.python, ownRequirements());
+    const reason = whyUnusable(settings.python, ownFile('requirements.txt'));
     if (reason !== undefined) throw new TerminalError('INVALID_REQUEST', reason);
     return { path: settings.python, advice: `${settings.python} -m pip install PACKAGE, then restart the agent` };
   }
-  const folder = ensureEnvironment(`${ownRequirements()}\n${settings.requirements ?? ''}`, say);
+  const folder = ensureEnvironment(settings.requirements, say);
   return {
     path: path.join(folder, 'bin', 'python'),
     advice: `write it into a requirements file, then: funcx-endpoint stop ${name}; funcx-endpoint start ${name} --requirements FILE`,
   };
 }
 
-function ensureEnvironment(requirements: string, say: (text: string) => void): string {
+/** `added`: text of the user's own requirements file. */
+function ensureEnvironment(added: string | undefined, say: (text: string) => void): string {
   const base = findPython(process.env.FUNCX_PYTHON);
   if (base === undefined) throw new TerminalError('INVALID_REQUEST', NO_PYTHON);
-  const hash = createHash('sha256').update(`${base.path}\n${base.version}\n${requirements}`).digest('hex').slice(0, 12);
+  const locked = ownFile('requirements.lock');
+  const hash = createHash('sha256')
+    .update(`${base.path}\n${base.version}\n${locked}${added ?? ''}`)
+    .digest('hex')
+    .slice(0, 12);
   // Scripts of an environment name its folder, so it is made in place; the last file written says that it is whole.
   const folder = path.join(homeOf(), `python-${base.version}-${hash}`);
   const done = path.join(folder, 'requirements.installed');
@@ -49,9 +54,14 @@ function ensureEnvironment(requirements: string, say: (text: string) => void): s
   say(`Making a Python environment in ${folder}; this takes a minute.`);
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
-  const list = path.join(folder, 'requirements.txt');
-  fs.writeFileSync(list, requirements);
-  const commands = environmentCommands(base, folder, ['--quiet', '-r', list]);
+  const [lock, list] = [path.join(folder, 'requirements.lock'), path.join(folder, 'requirements.txt')];
+  fs.writeFileSync(lock, locked);
+  // With what workers need, so that pip refuses packages that contradict it.
+  fs.writeFileSync(list, `${ownFile('requirements.txt')}\n${added ?? ''}`);
+  const commands = environmentCommands(base, folder, [
+    ['--quiet', '--require-hashes', '-r', lock],
+    ...(added === undefined ? [] : [['--quiet', '-r', list]]),
+  ]);
   if (commands === undefined) throw new TerminalError('INVALID_REQUEST', noVenv(base));
   for (const [command, args] of commands) {
     const { status, stderr } = spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });

@@ -56,7 +56,7 @@ export async function knowsNamespace(uiPort: number): Promise<boolean> {
 async function findProgram(context: StartContext): Promise<string> {
   const installed = onPath('temporal');
   if (installed !== undefined) return installed;
-  const request = { name: 'temporal', requirements: REQUIREMENTS, pipOptions: ['--require-hashes', '--only-binary=:all:'] };
+  const request = { name: 'temporal', locked: REQUIREMENTS, pipOptions: ['--only-binary=:all:'] };
   return join(await ensureEnvironment(request, context), 'bin', 'temporal');
 }
 

@@ -25,19 +25,24 @@ export type EnvironmentContext = Pick<StartContext, 'cacheDir' | 'layout' | 'reg
 export interface EnvironmentRequest {
   /** Prefix of the folder's name. */
   name: string;
-  /** Text of a requirements file with pinned versions. */
-  requirements: string;
-  /** Options for pip, such as `--require-hashes`. */
+  /** Text of a requirements file with every package, its version and its hashes. */
+  locked: string;
+  /** Text of a requirements file of the user's own packages, installed afterwards. */
+  more?: string;
+  /** Options for pip. */
   pipOptions?: string[];
 }
 
 /**
- * Creates a private virtual environment with exactly these packages in the cache and returns its folder. The folder's name
+ * Creates a private virtual environment with these packages in the cache and returns its folder. The folder's name
  * contains a hash of the packages, so several starts share it. It is created under another name and renamed when complete.
  */
 export async function ensureEnvironment(request: EnvironmentRequest, context: EnvironmentContext): Promise<string> {
   const base = findBasePython();
-  const hash = createHash('sha256').update(`${base.path}\n${base.version}\n${request.requirements}`).digest('hex').slice(0, 12);
+  const hash = createHash('sha256')
+    .update(`${base.path}\n${base.version}\n${request.locked}${request.more ?? ''}`)
+    .digest('hex')
+    .slice(0, 12);
   const target = join(context.cacheDir, `${request.name}-${base.version}-${hash}`);
   if (existsSync(target)) return target;
   removeAbandoned(context.cacheDir);
@@ -59,9 +64,15 @@ export async function ensureEnvironment(request: EnvironmentRequest, context: En
 
 async function fill(work: string, base: BasePython, request: EnvironmentRequest, context: EnvironmentContext): Promise<void> {
   const options = { log: logFileOf(context.layout, 'python'), signal: context.signal, registry: context.registry };
-  const list = join(work, 'requirements.txt');
-  writeFileSync(list, request.requirements);
-  const commands = environmentCommands(base, work, [...(request.pipOptions ?? []), '-r', list]);
+  const list = (name: string, text: string): string => {
+    writeFileSync(join(work, name), text);
+    return join(work, name);
+  };
+  const { locked, more, pipOptions = [] } = request;
+  const commands = environmentCommands(base, work, [
+    [...pipOptions, '--require-hashes', '-r', list('requirements.lock', locked)],
+    ...(more === undefined ? [] : [['-r', list('requirements.txt', more)]]),
+  ]);
   if (commands === undefined) throw new UserError(noVenv(base));
   for (const [command, args] of commands) await runCommand(command, args, options);
 }

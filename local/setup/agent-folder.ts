@@ -11,6 +11,7 @@ import type { Layout } from '../machine/layout';
 
 const AGENT_STATUS_FRESH_MS = 20_000;
 const AGENT_REQUIREMENTS = join(REPOSITORY, 'endpoint', 'requirements.txt');
+const AGENT_LOCK = join(REPOSITORY, 'endpoint', 'requirements.lock');
 
 /** Variables of the service that the agent must not get, because functions can read the agent's environment. */
 export const SERVICE_VARIABLES = /^(DATABASE_|TEMPORAL_|AMQP_|FUNCX_TOKEN_KEY$|FUNCX_BOOTSTRAP_)/;
@@ -35,13 +36,15 @@ export function readEndpointId(dir: string): string | null {
   return known?.endpoint_id ?? null;
 }
 
-/** What the agent's workers need, as text for pip. */
+/** What the agent's workers need, as a person would write it. */
 export const agentRequirements = (): string => readFileSync(AGENT_REQUIREMENTS, 'utf8');
+
+/** The same and everything that it needs, with hashes. */
+export const lockedAgentPackages = (): string => readFileSync(AGENT_LOCK, 'utf8');
 
 /** Path of the Python in the agent's private environment. */
 export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
-  const requirements = agentRequirements();
-  return join(await ensureEnvironment({ name: 'agent-python', requirements }, context), 'bin', 'python');
+  return join(await ensureEnvironment({ name: 'agent-python', locked: lockedAgentPackages() }, context), 'bin', 'python');
 }
 
 export const processFileOf = (dir: string): string => join(dir, 'process.json');
