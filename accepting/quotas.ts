@@ -34,12 +34,16 @@ const NAMES = [
   'endpoints',
   'user_endpoints',
   'stored_bytes',
+  'api_tokens',
 ] as const satisfies QuotaName[];
 /** The count reads every submission of the owner. */
 const REFRESH_BYTES_MS = 60_000;
 const SOCKET_RETRY_AFTER_S = 10;
 
-const ADVICE: Record<Exclude<QuotaName, 'open_tasks'>, string> = {
+/** Those that this module refuses; open tasks and API tokens are refused where they are made. */
+type RefusedHere = Exclude<QuotaName, 'open_tasks' | 'api_tokens'>;
+
+const ADVICE: Record<RefusedHere, string> = {
   open_groups: 'task groups with open tasks. Wait until some have their answers, or submit to a group that you have',
   functions: 'functions. Delete those that you no longer need, with "funcx function delete"',
   endpoints: 'endpoints. Delete those that you no longer need, with "funcx endpoint delete"',
@@ -57,8 +61,9 @@ export function createQuotas(db: Database, config: Config): Quotas {
     endpoints: config.FUNCX_MAX_ENDPOINTS,
     user_endpoints: config.FUNCX_MAX_USER_ENDPOINTS,
     stored_bytes: config.FUNCX_MAX_STORED_BYTES,
+    api_tokens: config.FUNCX_MAX_API_TOKENS,
   };
-  const make = (name: Exclude<QuotaName, 'open_tasks'>, refreshMs?: number): OwnerLimit =>
+  const make = (name: RefusedHere, refreshMs?: number): OwnerLimit =>
     createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
       refusalMessage: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
       refreshMs,

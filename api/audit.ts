@@ -39,7 +39,7 @@ const MAX_WAITING = 2_000;
 /** Entries in memory at most: changes are kept until then. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
-const REFUSED = new Set([401, 403, 404, 409, 413, 415, 422, 423, 429]);
+const REFUSED = new Set([400, 401, 403, 404, 409, 413, 415, 422, 423, 429]);
 /** Too many to keep, and harmless when they are allowed. */
 const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
 

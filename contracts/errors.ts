@@ -6,6 +6,7 @@
  */
 
 export const ERROR_CATALOGUE = {
+  INVALID_SCOPE: { status: 400, meaning: 'The request for tokens names too many scopes. Ask for fewer at a time.' },
   UNAUTHENTICATED: { status: 401, meaning: 'The request has no valid access token. Get a new token and repeat the request.' },
   ENROLMENT_UNKNOWN: {
     status: 401,

@@ -79,7 +79,7 @@ export function authRoutes({ db, identities, config, identityProvider }: ApiDeps
       bodyKind: 'form',
       body: tokenFormSchema,
       response: tokenResponseSchema,
-      errors: ['UNAUTHENTICATED'],
+      errors: ['UNAUTHENTICATED', 'INVALID_SCOPE'],
       handle: async ({ req, res, body }) => {
         res.setHeader('cache-control', 'no-store');
         if (body.grant_type === 'authorization_code') return exchangeCode(res, body);

@@ -42,7 +42,15 @@ export interface WantedToken {
   resourceServer: string;
 }
 
-/** The tokens to issue, in the order in which their scopes were asked for. Without a scope: one for the compute service. */
+/** Released clients ask for about ten, and one for each flow that a program starts. */
+const MAX_SCOPES = 100;
+/** Each is a token of its own. */
+const MAX_RESOURCE_SERVERS = 50;
+
+/**
+ * The tokens to issue, in the order in which their scopes were asked for. Without a scope: one for the compute service. Throws
+ * INVALID_SCOPE for more than 100 scopes, or scopes of more than 50 services.
+ */
 export function splitScopes(requested: string): WantedToken[] {
   const scopes = [...new Set(withoutDependencies(requested))]; // clients repeat scopes
   if (scopes.length === 0) scopes.push(COMPUTE_SCOPE);
@@ -51,5 +59,10 @@ export function splitScopes(requested: string): WantedToken[] {
     const server = resourceServerOf(scope);
     byServer.set(server, [...(byServer.get(server) ?? []), scope]);
   }
+  if (scopes.length > MAX_SCOPES || byServer.size > MAX_RESOURCE_SERVERS)
+    throw new TerminalError(
+      'INVALID_SCOPE',
+      `a request for tokens may name ${MAX_SCOPES} scopes of ${MAX_RESOURCE_SERVERS} services; this one has ${scopes.length} of ${byServer.size}`,
+    );
   return [...byServer].map(([resourceServer, list]) => ({ resourceServer, scope: list.join(' ') }));
 }

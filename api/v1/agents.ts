@@ -92,7 +92,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     windowFloor,
     windowSpanS: WINDOW_SPAN_S,
   });
-  if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
+  if (!isSaved) throw unknownEndpoint(id); // deleted or created by another owner in the meantime.
 
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id);
@@ -115,7 +115,8 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
 
 async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow, wanted: Registration): Promise<void> {
   if (present.ownerId !== identity.id) {
-    throw new TerminalError('FORBIDDEN', `endpoint ${present.id} belongs to another identity; register without this ID`);
+    // Whoever chose an ID of somebody else does not learn that it is in use: as for one that was deleted.
+    throw unknownEndpoint(present.id);
   }
   checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
   if (present.kind !== 'agent') {

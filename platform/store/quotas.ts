@@ -8,6 +8,7 @@ export interface Usage {
   endpoints: number;
   user_endpoints: number;
   stored_bytes: number;
+  api_tokens: number;
 }
 export type QuotaName = keyof Usage;
 
@@ -21,6 +22,7 @@ const COUNTS: Record<QuotaName, string> = {
                     where q.owner_id = $1 and e.deleted_at is null`,
   stored_bytes: `(select coalesce(sum(stored_bytes), 0) from submissions where owner_id = $1)
                  + (select coalesce(sum(octet_length(code)), 0) from functions where owner_id = $1 and deleted_at is null)`,
+  api_tokens: `select count(*) from access_tokens where identity_id = $1 and kind = 'api' and expires_at > now()`,
 };
 
 export async function countOf(db: Database, ownerId: string, name: QuotaName): Promise<number> {

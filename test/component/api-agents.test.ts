@@ -102,8 +102,8 @@ describe('an agent registers', () => {
     expect(await register('alice', AGENT)).toMatchObject({ status: 200 });
   });
 
-  test("with somebody else's id is forbidden", async () => {
-    expect(await register('bob', AGENT)).toMatchObject({ status: 403, body: { code: 'FORBIDDEN' } });
+  test("with somebody else's id gets the answer for one that does not exist", async () => {
+    expect(await register('bob', AGENT)).toMatchObject({ status: 404, body: { code: 'ENDPOINT_NOT_FOUND' } });
   });
 
   test('with the id of a deleted endpoint is refused', async () => {

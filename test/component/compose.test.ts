@@ -20,7 +20,8 @@ interface Service {
   image: string;
   build?: { context: string; dockerfile?: string; target: string };
   command?: string[];
-  environment?: Record<string, string>;
+  /** Null: passed on from .env when it is set there. */
+  environment?: Record<string, string | null>;
   ports?: string[];
   volumes?: string[];
   network_mode?: string;
@@ -72,7 +73,7 @@ function substituted(value: string): string {
 
 function environmentOf(name: string): Record<string, string> {
   const entries = Object.entries(compose.services[name]?.environment ?? {});
-  return Object.fromEntries(entries.map(([key, value]) => [key, substituted(String(value))]));
+  return Object.fromEntries(entries.flatMap(([key, value]) => (value === null ? [] : [[key, substituted(String(value))]])));
 }
 
 describe('docker-compose.yml', () => {
@@ -103,7 +104,10 @@ describe('docker-compose.yml', () => {
 
   test.each(ours)('the environment of %s is known to the code and passes its schema', (name) => {
     const environment = environmentOf(name);
-    expect(Object.keys(environment).filter((key) => !(key in configSchema.shape))).toEqual([]);
+    const named = Object.keys(compose.services[name]?.environment ?? {});
+    expect(named.filter((key) => !(key in configSchema.shape))).toEqual([]);
+    const oidc = Object.keys(configSchema.shape).filter((key) => key.startsWith('FUNCX_OIDC_'));
+    expect(named).toEqual(expect.arrayContaining(oidc));
     const config = configSchema.parse(environment);
     expect(config.AMQP_PUBLIC_URL).toBe('amqps://funcx.example.org:5671/funcx');
     expect(new URL(config.DATABASE_URL).password).toBe(made.POSTGRES_PASSWORD);
@@ -196,6 +200,7 @@ describe('docker-compose.yml', () => {
   test('there is no default password: every secret comes from the environment, and its absence is a sentence', () => {
     for (const [, { environment = {} }] of services) {
       for (const [name, value] of Object.entries(environment)) {
+        if (value === null) continue; // without it, the feature is off
         if (!/PASS|PWD|SECRET|TOKEN_KEY|DATABASE_URL|AMQP_URL|AMQP_MANAGEMENT_URL/.test(name)) continue;
         expect([name, value]).toEqual([name, expect.stringMatching(/\$\{\w+:\?run .+make-env\.sh first\}/)]);
       }

@@ -8,10 +8,11 @@ const alice = person('alice');
 const theirs = { id: randomUUID(), ownerId: person('bob').id, name: 'theirs', isPublic: false, groupId: null };
 const nobodys = randomUUID();
 let api: ApiHarness;
+let db: FakeDatabase;
 
 beforeEach(async () => {
   const only = (row: object) => (values: unknown[]) => (values[0] === theirs.id ? [{ ...row }] : []);
-  const db = new FakeDatabase()
+  db = new FakeDatabase()
     .on('from functions', only(theirs))
     .on('from endpoints', only({ ...theirs, kind: 'agent', deletedAt: null }))
     .on('find-task-group', only({ ...theirs, lastSeq: 0 }))
@@ -57,4 +58,17 @@ test.each([
   const [existing, invented] = [await ask(theirs.id), await ask(nobodys)];
   expect(existing.status).toBe(404);
   expect(existing).toEqual(invented);
+});
+
+test('an agent that chooses the ID of somebody else gets the answer for an ID that was deleted', async () => {
+  const agent = { name: 'mine', incarnation: 'x', workers: 1 };
+  const ask = async () => {
+    const answer = await api.request('alice', 'PUT', `/v1/endpoints/${theirs.id}`, agent);
+    return { status: answer.status, code: answer.body.code as string, message: answer.body.message as string };
+  };
+  const taken = await ask();
+  expect(taken).toMatchObject({ status: 404, code: 'ENDPOINT_NOT_FOUND' });
+  const row = { ...theirs, ownerId: alice.id, kind: 'agent', deletedAt: new Date() };
+  db.on('from endpoints', (values) => (values[0] === theirs.id ? [row] : []));
+  expect(await ask()).toEqual(taken);
 });

@@ -135,6 +135,7 @@ test('everybody sees the own limits and use', async () => {
     'endpoints',
     'user_endpoints',
     'stored_bytes',
+    'api_tokens',
     'result_sockets',
   ]);
 });

@@ -44,6 +44,23 @@ describe('a token', () => {
   });
 });
 
+test('a request for tokens names at most so many scopes', async () => {
+  const ask = (scope: string) =>
+    api.request(undefined, 'POST', '/v2/oauth2/token', new URLSearchParams({ grant_type: 'client_credentials', scope }), {
+      authorization: `Basic ${Buffer.from(`${alice.id}:secret of alice`).toString('base64')}`,
+    });
+  const scopes = (count: number, of: (n: number) => string) => Array.from({ length: count }, (_, n) => of(n)).join(' ');
+  const services = (count: number) => scopes(count, (n) => `urn:globus:auth:scope:s${n}:all`);
+  const granted = await ask(services(50));
+  expect(granted.status).toBe(200);
+  expect(granted.body.other_tokens).toHaveLength(49);
+  for (const scope of [services(51), scopes(101, (n) => `urn:globus:auth:scope:one:s${n}`)]) {
+    const refused = await ask(scope);
+    expect(refused).toMatchObject({ status: 400, body: { code: 'INVALID_SCOPE' } });
+    expect(refused.body.message).toMatch(/100 scopes of 50 services/);
+  }
+});
+
 describe('guesses of a secret', () => {
   const guess = (secret: string) =>
     api.request(undefined, 'POST', '/v2/oauth2/token', new URLSearchParams({ grant_type: 'client_credentials' }), {

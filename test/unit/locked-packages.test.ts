@@ -28,7 +28,7 @@ test('what people write is locked in the same version, and every package says wh
   for (const line of wanted) expect(entries.filter((entry) => entry.startsWith(`${line} `))).toHaveLength(1);
   const names = new Set(entries.map(nameOf));
   for (const entry of entries) {
-    const needed = [...entry.matchAll(/^ {4}#(?: via|  ) ([a-z0-9-]+)$/gm)].map(([, name = '']) => name);
+    const needed = [...entry.matchAll(/^ {4}#(?: via| {2}) ([a-z0-9-]+)$/gm)].map(([, name = '']) => name);
     for (const name of needed) expect(names).toContain(name);
     expect(needed.length > 0 || entry.includes('via -r endpoint/requirements.txt')).toBe(true);
   }
