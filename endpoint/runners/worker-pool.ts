@@ -7,8 +7,7 @@ import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
  *
  * Calls of an owner run in a process of that owner, else in one that serves nobody yet. As soon as a second owner is seen,
  * one started process is kept that serves nobody, so that the next owner need not wait for a start. Processes that rest stay
- * warm for their owners, up to {@link WARM_OWNERS} beside one for each slot; beyond that one ends, first of those whose owners
- * have several, then the one that rested longest.
+ * warm for their owners, up to {@link WARM_OWNERS} beside one for each slot; beyond that the one that rested longest ends.
  */
 
 /** A start costs about as much processor time as 2,000 short calls, so the processes of a few more owners are kept. */
@@ -107,11 +106,7 @@ export class WorkerPool {
     const assigned = this.#living().filter((one) => one.process.owner !== undefined);
     const surplus = assigned.length - this.#capacity;
     if (surplus <= 0) return;
-    const isOnly = ({ process: { owner } }: Member): boolean =>
-      assigned.filter((one) => one.process.owner === owner).length === 1;
-    const resting = assigned
-      .filter((one) => !one.isTaken && one.process.wasReady)
-      .sort((a, b) => Number(isOnly(a)) - Number(isOnly(b)) || a.restsSince - b.restsSince);
+    const resting = assigned.filter((one) => !one.isTaken && one.process.wasReady).sort((a, b) => a.restsSince - b.restsSince);
     for (const { process: old } of resting.slice(0, surplus)) old.stop(0);
   }
 

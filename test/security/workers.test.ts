@@ -178,6 +178,14 @@ describe('a worker', () => {
     const started = new Set(used.filter((pid) => !warm.has(pid)));
     expect(started.size).toBeLessThanOrEqual(3); // a slow machine may need a few
   });
+
+  test('of an owner who needs one more stays, where the workers of other owners only rest', async () => {
+    const slots = startSlots(2);
+    for (let other = 1; other <= 9; other++) await value(slots, `owner-${other}`, 'js', JS_PID);
+    const slow = 'f:() => { const end = Date.now() + 40; while (Date.now() < end); return process.pid; }';
+    const used = await Promise.all(Array.from({ length: 60 }, () => value(slots, ALICE, 'js', slow)));
+    expect(new Set(used).size).toBe(2);
+  });
 });
 
 describe('the folders', () => {
