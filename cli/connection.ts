@@ -9,6 +9,7 @@ import { Client } from '../sdk/index';
 import { readLogin, tokenOfLogin } from './saved-login';
 
 import type { ClientOptions } from '../client';
+import type { TemporalAccess } from '../local/engines/temporal-access';
 
 /** How to reach a service, and as whom. */
 export interface Connection {
@@ -23,6 +24,8 @@ export interface Connection {
   wsUrl?: string;
   /** Of the Temporal server, where it is known. */
   temporalAddress?: string;
+  /** What that server asks for on a shared host. */
+  temporalAccess?: TemporalAccess | null;
 }
 
 interface Identity {
@@ -43,7 +46,8 @@ export function connectionOfSystem(dataDir: string): Connection {
     throw new UserError(`${state.identity_file} cannot be read; ask its owner for an identity of your own.`);
   const { api_url: apiUrl, ws_url: wsUrl, temporal_address: temporalAddress, ca_file: caFile } = state;
   const { client_id: clientId, client_secret: clientSecret } = identity;
-  return { apiUrl, wsUrl, temporalAddress, clientId, clientSecret, caFile };
+  const { temporal_access: temporalAccess } = state;
+  return { apiUrl, wsUrl, temporalAddress, temporalAccess, clientId, clientSecret, caFile };
 }
 
 /**

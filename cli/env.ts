@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 
+import { clientVariables } from '../local/engines/temporal-access';
 import { DEFAULT_UP } from '../local/setup/options';
 import { DEFAULT_PORTS } from '../local/machine/ports';
 import { UserError } from '../local/machine/user-error';
@@ -19,7 +20,7 @@ interface EnvOptions {
 
 /** Variables by client; the stock clients read theirs in `globus_sdk/config/env_vars.py`, `globus_compute_sdk` and `funcx`. */
 const CLIENTS: Record<string, (connection: Connection) => Record<string, string>> = {
-  'globus-compute': ({ apiUrl, clientId, clientSecret, caFile, temporalAddress }) => ({
+  'globus-compute': ({ apiUrl, clientId, clientSecret, caFile, temporalAddress, temporalAccess }) => ({
     FUNCX_API_URL: apiUrl,
     FUNCX_CLIENT_ID: clientId,
     FUNCX_CLIENT_SECRET: clientSecret,
@@ -37,6 +38,7 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
     GLOBUS_COMPUTE_CLIENT_SECRET: clientSecret,
     ...proxyOf(apiUrl),
     ...(temporalAddress === undefined ? {} : { TEMPORAL_ADDRESS: temporalAddress }),
+    ...(temporalAccess ? clientVariables(temporalAccess) : {}),
   }),
   'funcx-1.0': ({ apiUrl, clientId, clientSecret }) => ({
     FUNCX_SDK_ENVIRONMENT: 'local',

@@ -46,6 +46,7 @@ export function addLocalCommands(program: Command): void {
     .option('--no-endpoint', 'start no local endpoint')
     .option('--endpoint-name <name>', 'name of the local endpoint', DEFAULT_UP.endpointName)
     .option('--public-tutorial', 'let every identity use the local endpoint; its function code runs apart from the service')
+    .option('--shared-host', 'protect Temporal and its UI from other users of this machine (Linux)')
     .option('--only <what>', 'start only this: "engines"')
     .option('--api <n>', 'number of API processes; they share its ports', parseReplicas, 1)
     .option('--workers <n>', 'number of workers processes', parseReplicas, 1)
@@ -88,6 +89,7 @@ async function runUp(values: Record<string, unknown>): Promise<void> {
     endpoint: values.endpoint !== false,
     endpointName: String(values.endpointName),
     publicTutorial: values.publicTutorial === true,
+    sharedHost: values.sharedHost === true,
     onlyEngines: values.only === 'engines',
     replicas: { api: Number(values.api), workers: Number(values.workers) },
   };
@@ -106,6 +108,7 @@ function argumentsOf(options: UpOptions): string[] {
     ...ports,
     ...(options.endpoint ? [] : ['--no-endpoint']),
     ...(options.publicTutorial ? ['--public-tutorial'] : []),
+    ...(options.sharedHost ? ['--shared-host'] : []),
     ...(options.onlyEngines ? ['--only', 'engines'] : []),
     ...['--api', String(options.replicas.api), '--workers', String(options.replicas.workers)],
   ];

@@ -21,7 +21,8 @@ export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, num
     // The list of submissions; on a submission's page, the tab "User Metadata" has what it waits for.
     const list = (query: string): string =>
       `${state.temporal_ui_url}/namespaces/default/workflows?query=${encodeURIComponent(query)}`;
-    rows.push(['Temporal UI', state.temporal_ui_url + note('temporalUi')]);
+    const login = loginOf(state.temporal_access?.ui_user, state.temporal_access?.ui_password_file);
+    rows.push(['Temporal UI', state.temporal_ui_url + login + note('temporalUi')]);
     if (has('api')) {
       rows.push(
         ['  submissions', list('WorkflowType="submission"')],
@@ -29,8 +30,9 @@ export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, num
       );
     }
   }
-  rows.push(['Temporal', state.temporal_address + note('temporal')]);
-  const user = state.broker_user === null ? '' : `  user ${state.broker_user}, password in ${state.broker_password_file}`;
+  const certificate = state.temporal_access ? `  with the certificate ${state.temporal_access.certificate_file}` : '';
+  rows.push(['Temporal', state.temporal_address + certificate + note('temporal')]);
+  const user = loginOf(state.broker_user, state.broker_password_file);
   rows.push(['RabbitMQ management', state.management_url + user + note('management')]);
   rows.push(['RabbitMQ for clients', state.amqp_public_url + note('amqps')]);
   if (moved.has('amqp')) rows.push(['RabbitMQ, inside', `127.0.0.1:${state.ports.amqp}${note('amqp')}`]);
@@ -43,3 +45,6 @@ export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, num
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);
 }
+
+const loginOf = (user?: string | null, passwordFile?: string | null): string =>
+  user && passwordFile ? `  user ${user}, password in ${passwordFile}` : '';

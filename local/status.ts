@@ -64,7 +64,7 @@ async function isHealthy({ name, port }: ServiceState, pid: number | null, layou
     case 'postgres':
       return answers(given(layout).DATABASE_URL ?? databaseUrl(layout, ports.postgres));
     case 'temporal': {
-      if (pid !== null) return knowsNamespace(ports.temporalUi);
+      if (pid !== null) return knowsNamespace(ports.temporalUi, state.temporal_access);
       const { hostname, port } = new URL(`tcp://${state.temporal_address}`);
       return accepts(hostname, Number(port));
     }

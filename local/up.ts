@@ -9,7 +9,7 @@ import { identify, isAlive, sendSignal, waitUntilGone } from './processes/proces
 import { ProcessRegistry } from './processes/process-registry';
 import { reportOf } from './report';
 import { listRunningAgents } from './setup/agent-folder';
-import { claimSupervision, livingSupervisor, readState, releaseSupervision } from './setup/state';
+import { claimSupervision, livingSupervisor, ownTemporalOf, readState, releaseSupervision } from './setup/state';
 import { Supervisor } from './supervisor/supervisor';
 
 import type { Layout } from './machine/layout';
@@ -22,7 +22,7 @@ const HOLD_MS = 60_000;
 /** The exit code that shells report after Ctrl-C: the start was given up and nothing runs. */
 const INTERRUPTED = 130;
 const OPEN_TEMPORAL =
-  'Every user of this machine can use this Temporal server: it has no login. On a shared host, set TEMPORAL_ADDRESS to one that has.';
+  'Every user of this machine can use this Temporal server: it has no login. On a shared host, start with --shared-host.';
 
 /** Starts the system and runs until a signal arrives. Lines go to the console and to the supervisor's log. */
 export async function upInForeground(options: UpOptions): Promise<void> {
@@ -45,7 +45,7 @@ export async function upInForeground(options: UpOptions): Promise<void> {
     try {
       const state = await supervisor.start();
       for (const line of reportOf(state, supervisor.movedPorts)) say(line);
-      if (state.services.some(({ name }) => name === 'temporal')) say(OPEN_TEMPORAL);
+      if (ownTemporalOf(state) !== undefined && state.temporal_access === null) say(OPEN_TEMPORAL);
       if (!isLogItself) say('Ctrl-C stops everything.');
     } catch (error) {
       if (!asked.isAsked()) throw error;

@@ -31,8 +31,8 @@ import type { KeyObject } from 'node:crypto';
 import type { Layout } from '../machine/layout';
 
 /**
- * The private certificate authority of one system and the certificate of its broker, created by the first `up` (RFC 5280,
- * P-256). Written on top of node:crypto, because the libraries for it bring a dozen packages and a global polyfill.
+ * The private certificate authority of one system, the certificate of its servers and that of their clients, made when they
+ * are needed (RFC 5280, P-256). Written on top of node:crypto, because the libraries for it bring a dozen packages and a global polyfill.
  */
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -51,10 +51,11 @@ const OID = {
   authorityKeyId: '2.5.29.35',
   extendedKeyUsage: '2.5.29.37',
   serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
 } as const;
 
 /** First byte of a KeyUsage bit string, with the count of unused bits before it: keyCertSign + cRLSign, digitalSignature. */
-const KEY_USAGE = { authority: [1, 0x06], server: [7, 0x80] } as const;
+const KEY_USAGE = { authority: [1, 0x06], leaf: [7, 0x80] } as const;
 
 export interface TlsFiles {
   authority: string;
@@ -64,28 +65,48 @@ export interface TlsFiles {
 
 /** Creates missing certificates. Renews the server certificate when it expires soon or the machine's name changed. */
 export function ensureCertificates(layout: Layout): TlsFiles {
-  const files = {
-    authority: join(layout.tlsDir, 'ca.pem'),
-    certificate: join(layout.tlsDir, 'server.pem'),
-    key: join(layout.tlsDir, 'server.key'),
-  };
-  const authorityKeyFile = join(layout.secretsDir, 'ca.key');
-  if (!existsSync(files.authority) || !existsSync(authorityKeyFile)) {
-    const key = newKey();
-    writeWhole(authorityKeyFile, pemOf(key));
-    writeWhole(files.authority, issue({ subject: `funcX local authority ${layout.hash}`, key, days: AUTHORITY_DAYS }), 0o644);
-  }
-  const authority = new X509Certificate(readFileSync(files.authority));
-  if (!isUsable(files, authority)) {
-    const issuer = { certificate: authority, key: createPrivateKey(readFileSync(authorityKeyFile)) };
-    const key = newKey();
-    writeWhole(files.key, pemOf(key));
-    writeWhole(files.certificate, issue({ subject: 'localhost', key, days: SERVER_DAYS, issuer }), 0o644);
-  }
+  const files = filesOf(layout, 'server');
+  const issuer = ensureAuthority(layout);
+  if (!isUsable(files, issuer.certificate, hostname())) makeLeaf(files, { subject: 'localhost', issuer, use: 'serverAuth' });
   return files;
 }
 
-function isUsable(files: TlsFiles, authority: X509Certificate): boolean {
+/** The certificate with which the system's own programs show a server who they are. */
+export function ensureClientCertificate(layout: Layout): TlsFiles {
+  const files = filesOf(layout, 'client');
+  const issuer = ensureAuthority(layout);
+  if (!isUsable(files, issuer.certificate)) makeLeaf(files, { subject: 'funcX', issuer, use: 'clientAuth' });
+  return files;
+}
+
+function filesOf(layout: Layout, name: 'server' | 'client'): TlsFiles {
+  const file = (base: string): string => join(layout.tlsDir, base);
+  return { authority: file('ca.pem'), certificate: file(`${name}.pem`), key: file(`${name}.key`) };
+}
+
+interface Authority {
+  certificate: X509Certificate;
+  key: KeyObject;
+}
+
+function ensureAuthority(layout: Layout): Authority {
+  const [file, keyFile] = [join(layout.tlsDir, 'ca.pem'), join(layout.secretsDir, 'ca.key')];
+  if (!existsSync(file) || !existsSync(keyFile)) {
+    const key = newKey();
+    writeWhole(keyFile, pemOf(key));
+    writeWhole(file, issue({ subject: `funcX local authority ${layout.hash}`, key, days: AUTHORITY_DAYS }), 0o644);
+  }
+  return { certificate: new X509Certificate(readFileSync(file)), key: createPrivateKey(readFileSync(keyFile)) };
+}
+
+function makeLeaf(files: TlsFiles, request: Pick<Request, 'subject' | 'issuer' | 'use'>): void {
+  const key = newKey();
+  writeWhole(files.key, pemOf(key));
+  writeWhole(files.certificate, issue({ ...request, key, days: SERVER_DAYS }), 0o644);
+}
+
+/** `host`: the name that the certificate must have. */
+function isUsable(files: TlsFiles, authority: X509Certificate, host?: string): boolean {
   if (!existsSync(files.certificate) || !existsSync(files.key)) return false;
   const certificate = new X509Certificate(readFileSync(files.certificate));
   const key = createPrivateKey(readFileSync(files.key));
@@ -93,7 +114,7 @@ function isUsable(files: TlsFiles, authority: X509Certificate): boolean {
     certificate.checkPrivateKey(key) &&
     certificate.verify(authority.publicKey) &&
     Date.parse(certificate.validTo) - Date.now() > RENEW_BEFORE_DAYS * DAY_MS &&
-    certificate.checkHost(hostname()) !== undefined
+    (host === undefined || certificate.checkHost(host) !== undefined)
   );
 }
 
@@ -106,10 +127,12 @@ interface Request {
   key: KeyObject;
   days: number;
   /** If absent, the certificate is a self-signed authority. */
-  issuer?: { certificate: X509Certificate; key: KeyObject };
+  issuer?: Authority;
+  /** What a certificate that is no authority is for. */
+  use?: 'serverAuth' | 'clientAuth';
 }
 
-function issue({ subject, key, days, issuer }: Request): string {
+function issue({ subject, key, days, issuer, use }: Request): string {
   const publicKey = createPublicKey(key).export({ type: 'spki', format: 'der' });
   const now = Date.now();
   const serial = randomBytes(16);
@@ -125,7 +148,7 @@ function issue({ subject, key, days, issuer }: Request): string {
     sequence(time(new Date(now - DAY_MS)), time(new Date(now + days * DAY_MS))),
     nameOf(subject),
     publicKey,
-    contextTag(3, sequence(...extensions(publicKey, issuerPublicKey, issuer !== undefined))),
+    contextTag(3, sequence(...extensions(publicKey, issuerPublicKey, use))),
   );
   const signature = sign('sha256', body, issuer?.key ?? key);
   const der = sequence(body, algorithm, bitString(0, signature));
@@ -133,21 +156,21 @@ function issue({ subject, key, days, issuer }: Request): string {
   return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
 }
 
-function extensions(publicKey: Buffer, issuerPublicKey: Buffer, isServer: boolean): Buffer[] {
+function extensions(publicKey: Buffer, issuerPublicKey: Buffer, use: Request['use']): Buffer[] {
   const extension = (id: string, critical: boolean, value: Buffer): Buffer =>
     sequence(objectId(id), ...(critical ? [boolean(true)] : []), octetString(value));
-  const [unused, bits] = isServer ? KEY_USAGE.server : KEY_USAGE.authority;
+  const [unused, bits] = use === undefined ? KEY_USAGE.authority : KEY_USAGE.leaf;
   const common = [
     extension(OID.subjectKeyId, false, octetString(keyId(publicKey))),
     extension(OID.authorityKeyId, false, sequence(contextTag(0, keyId(issuerPublicKey), 'primitive'))),
     extension(OID.keyUsage, true, bitString(unused, Buffer.from([bits]))),
   ];
-  if (!isServer) return [...common, extension(OID.basicConstraints, true, sequence(boolean(true)))];
+  if (use === undefined) return [...common, extension(OID.basicConstraints, true, sequence(boolean(true)))];
   return [
     ...common,
     extension(OID.basicConstraints, true, sequence()),
-    extension(OID.extendedKeyUsage, false, sequence(objectId(OID.serverAuth))),
-    extension(OID.subjectAltName, false, sequence(...alternativeNames())),
+    extension(OID.extendedKeyUsage, false, sequence(objectId(OID[use]))),
+    ...(use === 'serverAuth' ? [extension(OID.subjectAltName, false, sequence(...alternativeNames()))] : []),
   ];
 }
 

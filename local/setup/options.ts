@@ -13,6 +13,8 @@ export interface UpOptions {
   endpointName: string;
   /** Every identity may use the local endpoint. Function code then needs its own user or a sandbox. */
   publicTutorial: boolean;
+  /** Other users of this machine are not trusted: Temporal asks for a certificate, its UI for a password. */
+  sharedHost: boolean;
   /** Start only PostgreSQL, Temporal and RabbitMQ. */
   onlyEngines: boolean;
   /** Processes of each kind. Those of the API share its ports. */
@@ -47,6 +49,7 @@ export const DEFAULT_UP: UpOptions = {
   endpoint: true,
   endpointName: 'local',
   publicTutorial: false,
+  sharedHost: false,
   onlyEngines: false,
   replicas: { api: 1, workers: 1 },
 };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readJson, writeJson } from '../machine/files';
 import { isAlive } from '../processes/process-identity';
 
+import type { TemporalAccess } from '../engines/temporal-access';
 import type { Layout } from '../machine/layout';
 import type { Ports } from '../machine/ports';
 import type { ProcessIdentity } from '../processes/process-identity';
@@ -43,6 +44,8 @@ export interface SystemState {
   ws_url: string;
   temporal_address: string;
   temporal_ui_url: string | null;
+  /** What clients of the system's own Temporal server need on a shared host; null where it has no login. */
+  temporal_access: TemporalAccess | null;
   amqp_public_url: string;
   /** Without credentials. */
   management_url: string;

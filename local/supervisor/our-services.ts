@@ -6,6 +6,7 @@ import { logFileOf, REPOSITORY } from '../machine/layout';
 import { UserError } from '../machine/user-error';
 import { ManagedProcess, type ManagedProcessOptions } from '../processes/managed-process';
 import { SERVICE_VARIABLES } from '../setup/agent-folder';
+import { TEMPORAL_SECURITY } from '../setup/environment';
 
 import type { Layout } from '../machine/layout';
 import type { ReplicaName, StartContext } from '../processes/start-context';
@@ -29,7 +30,8 @@ export async function startOurs(
   const entry = join(REPOSITORY, 'dist', name, 'main.js');
   if (!existsSync(entry)) throw new UserError(`${entry} is missing; run "npm run build".`);
   if (replica === name) writeJson(envFileOf(context.layout, name), variables);
-  const inherited = Object.entries(process.env).filter(([key]) => name !== 'endpoint' || !SERVICE_VARIABLES.test(key));
+  const isKept = (key: string): boolean => !(name === 'endpoint' ? SERVICE_VARIABLES : TEMPORAL_SECURITY).test(key);
+  const inherited = Object.entries(process.env).filter(([key]) => isKept(key));
   const managed = new ManagedProcess({
     name: replica,
     program: {

@@ -2,6 +2,7 @@ import { ensureError } from '../../contracts/errors';
 
 import { answers, startPostgres } from '../engines/postgres';
 import { answersManagement, startRabbitmq } from '../engines/rabbitmq';
+import { requireOwnNetwork } from '../engines/own-network';
 import { startTemporal } from '../engines/temporal';
 import { cacheDirOf, logFileOf, makeFolders } from '../machine/layout';
 import { accepts, anyFreePort } from '../machine/ports';
@@ -97,11 +98,12 @@ export class Supervisor {
   async #start(): Promise<SystemState> {
     this.#externals = readExternals(process.env, ownTemporalOf(readState(this.#layout)));
     makeFolders(this.#layout);
+    if (this.#options.sharedHost && this.#externals.temporalAddress === undefined) requireOwnNetwork();
     if (this.#needsPython()) this.#prepareAgent();
     await this.#registry.stopLeftBehind(this.#say);
     const chosen = await choosePorts(this.#layout, this.#options, this.#externalPorts());
     this.#chosen = chosen;
-    this.#state = initialState(this.#layout, chosen.ports, this.#externals);
+    this.#state = initialState(this.#layout, chosen.ports, this.#externals, this.#options.sharedHost);
     const context: StartContext = {
       layout: this.#layout,
       cacheDir: cacheDirOf(this.#layout),
@@ -170,7 +172,7 @@ export class Supervisor {
       const { hostname, port } = new URL(`tcp://${external}`);
       return this.#useExternal('temporal', 'TEMPORAL_ADDRESS', external, () => accepts(hostname, Number(port)));
     }
-    await this.#startEngine('temporal', context, async () => [await startTemporal(context)]);
+    await this.#startEngine('temporal', context, async () => [await startTemporal(context, this.#current.temporal_access)]);
   }
 
   async #startRabbitmq(context: StartContext): Promise<void> {
