@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import type { QueueState } from '../contracts/submission';
-import { findUnfinishedClaim, isQueueGone, keepPumping } from '../platform/store/claims';
+import { findUnfinishedClaim, isQueueGone, keepPumping, parkPump } from '../platform/store/claims';
 import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
@@ -19,6 +19,12 @@ const BLOCKED_POLL_INTERVAL_MS = 500;
 const MIN_BATCH = 100;
 /** Empty claims at a window with room before the pump checks whether any task waits; 50 ms each. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
+
+/**
+ * A pump leaves a window that stays full for longer: its heartbeats cost more than the start of the next one. The presence
+ * sweep asks for that when a place is free.
+ */
+const PARK_AFTER_MS = 3_000;
 
 const EMPTY_QUEUE: QueueState = { inHand: 0, window: 0, workers: 0, waiting: 0, owners: 0, ownerNames: [], oldestMs: null };
 
@@ -55,6 +61,8 @@ async function runPump(
   let dispatched = 0;
   let emptyClaims = 0;
   let checkedAt = 0;
+  // After a heartbeat that came too late, another attempt goes on where the one before was.
+  let parkTriedAt = info.attempt > 1 ? 0 : Date.now();
   let claim = 0;
 
   async function isDone(): Promise<boolean> {
@@ -81,9 +89,14 @@ async function runPump(
       dispatched += published.length;
       claim++;
       emptyClaims = 0;
+      parkTriedAt = Date.now();
       if (published.length < MIN_BATCH) await pause(SMALL_CLAIM_PAUSE_MS, cancellationSignal);
     } else {
       emptyClaims++;
+      if (Date.now() - parkTriedAt >= PARK_AFTER_MS) {
+        parkTriedAt = Date.now();
+        if (await parkPump(deps.db, endpointQueueId, PARK_AFTER_MS)) return { dispatched, isGone: false, isParked: true };
+      }
       await places.next(CHECK_MS, cancellationSignal);
     }
   }

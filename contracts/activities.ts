@@ -36,10 +36,12 @@ export interface PumpOutcome {
   dispatched: number;
   /** True when the endpoint was deleted: its workflow ends. */
   isGone: boolean;
+  /** True when tasks wait and the window stayed full. The workflow is signalled when a place is free. */
+  isParked?: boolean;
 }
 
 export interface EndpointActivities {
-  /** Dispatches waiting tasks until none wait or the endpoint is deleted. */
+  /** Dispatches waiting tasks until none wait, the window stays full for long, or the endpoint is deleted. */
   pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
   /** What the queue has to do, for the Temporal UI. */
   observeQueue(input: { taskQueueId: string }): Promise<QueueReport>;

@@ -29,6 +29,7 @@ import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
 import { createIdentities, isAdministrator } from '../platform/identities';
 import { onStopSignal } from '../platform/shutdown';
 import { listQueuesWithRoom } from '../platform/store/claims';
+import { createNotifications, PLACES_CHANNEL } from '../platform/store/notifications';
 import { startDeadLetterLoop } from './dead-letters';
 import { startFlowSweep } from './flow-sweep';
 import { startHealthServer } from './health-server';
@@ -47,10 +48,14 @@ async function main(): Promise<void> {
   log.info({ config: withoutSecrets(config) }, 'starting');
   const service = await connectService('funcx-workers', config, log, { eager: false });
   const { db, broker, publisher, temporal } = service;
-  const freePlaces = createFreePlaces(
-    (queueIds) => listQueuesWithRoom(db, queueIds),
-    (error) => log.warn({ err: error }, 'could not read which endpoint queues have free places; trying again at the next poll'),
-  );
+  const placeMessages = createNotifications(db, PLACES_CHANNEL, log, (payload) => freePlaces.receive(payload));
+  const freePlaces = createFreePlaces({
+    listQueuesWithRoom: (queueIds) => listQueuesWithRoom(db, queueIds),
+    send: (payload) => placeMessages.send(payload),
+    isListening: () => placeMessages.isListening(),
+    onError: (error) =>
+      log.warn({ err: error }, 'could not read which endpoint queues have free places; trying again at the next poll'),
+  });
   const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
 
   const shared = { connection: temporal.connection, namespace: config.TEMPORAL_NAMESPACE };
@@ -177,6 +182,7 @@ async function main(): Promise<void> {
       },
     },
     { name: 'health', run: async () => void health.close() },
+    { name: 'messages of other processes', run: () => placeMessages.close() },
     { name: 'connections', run: () => service.close() },
   ]);
 }

@@ -93,8 +93,8 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    // What an agent held when it sent a late report says nothing about now.
-    if (!state || periodS <= 0 || lateMs > MAX_LATE_MS) return;
+    // What an agent held when it sent a late report says nothing about now, and an idle one has nothing to lose.
+    if (!state || periodS <= 0 || lateMs > MAX_LATE_MS || !beat.hasAttempts) return;
     if (state.held) await detectLosses(broker, deps, { endpointQueueId, held: state.held, periodS });
     else if (isIdleReport(state)) await detectLosses(broker, deps, { endpointQueueId, held: [], periodS });
   }

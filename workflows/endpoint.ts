@@ -29,7 +29,7 @@ const { pump } = proxyActivities<EndpointActivities>({
   summary: 'send what waits, as the agent has room for it',
   // A pump whose worker was killed goes on elsewhere after this time.
   heartbeatTimeout: '1500 milliseconds',
-  retry: { initialInterval: '200 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
+  retry: { initialInterval: '50 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
 const { observeQueue } = proxyLocalActivities<EndpointActivities>({
   startToCloseTimeout: '15 seconds',
@@ -52,7 +52,7 @@ export const changedSignal = defineSignal(SIGNAL.changed);
 export const presenceQuery = defineQuery<PresenceSignal & { dispatched: number; isPumping: boolean }>(QUERY.presence);
 
 /** What one run hands to the next. Runs of earlier releases do not say whether a pump is wanted: they have just pumped. */
-type Carried = PresenceSignal & { dispatched: number; isPumpWanted?: boolean };
+type Carried = PresenceSignal & { dispatched: number; isPumpWanted?: boolean; isParked?: boolean };
 
 export async function endpoint(input: EndpointInput & { carried?: Carried }): Promise<void> {
   const ref = { taskQueueId: input.taskQueueId };
@@ -60,6 +60,8 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
   let dispatched = input.carried?.dispatched ?? 0;
   let isPumpWanted = input.carried?.isPumpWanted ?? false;
   let isPumping = false;
+  /** Tasks wait, and the window stays full. */
+  let isParked = input.carried?.isParked ?? false;
   let isCountWanted = false;
   let isCounting = false;
   let isGone = false;
@@ -69,7 +71,8 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
 
   const show = (): void => {
     const { endpointName } = input;
-    setCurrentDetails(describeEndpoint({ endpointName, ...presence, isPumping, isGone, queue, dispatched }, Date.now()));
+    const shown = { endpointName, ...presence, isPumping: isPumping || isParked, isGone, queue, dispatched };
+    setCurrentDetails(describeEndpoint(shown, Date.now()));
   };
   const countLater = (): void => {
     const at = Date.now() + countMs;
@@ -102,11 +105,12 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
         const { isGone: isDeleted, ...counted } = await observeQueue(ref);
         queue = counted;
         isGone = isDeleted;
+        if (counted.waiting === 0) isParked = false;
       } catch (error) {
         if (isCancellation(error)) throw error;
       }
       isCounting = false;
-      if (isPumping || (!presence.isOnline && queue !== undefined && queue.waiting > 0)) countLater();
+      if (isPumping || isParked || (!presence.isOnline && queue !== undefined && queue.waiting > 0)) countLater();
       show();
     }
   }
@@ -119,6 +123,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
     if (isGone) return;
     isPumpWanted = false;
     isPumping = true;
+    isParked = false;
     queue = undefined;
     if (patched(COUNTS)) {
       countMs = FIRST_COUNT_MS;
@@ -131,13 +136,14 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
     nextCount.clear();
     queue = undefined;
     isGone = pumped.isGone;
+    isParked = pumped.isParked ?? false;
     show();
     if (isGone) return;
-    // The pump ends when nothing waits any more, or when the agent left.
-    if (!presence.isOnline && patched(COUNTS)) isCountWanted = true;
+    // The pump ends when nothing waits any more, when the agent left, or when its window stays full.
+    if (isParked || (!presence.isOnline && patched(COUNTS))) isCountWanted = true;
   }
   await condition(() => !isCounting);
   // Earlier releases pumped once more here, and lost a signal that arrived meanwhile.
   if (!patched(CARRIES_PUMP) && isPumpWanted) dispatched += (await pump(ref)).dispatched;
-  await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched, isPumpWanted } });
+  await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched, isPumpWanted, isParked } });
 }

@@ -107,6 +107,19 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
   return rows[0]?.more ?? false;
 }
 
+/**
+ * True when the window is full and nothing was sent for `quietMs`: the pump is then recorded as ended, and the presence sweep
+ * asks for one when a place is free.
+ */
+export async function parkPump(db: Database, queueId: string, quietMs: number): Promise<boolean> {
+  const { rows } = await db.query<{ parked: boolean }>({
+    name: 'park-pump',
+    text: 'select park_pump($1, $2) as parked',
+    values: [queueId, quietMs],
+  });
+  return rows[0]?.parked ?? false;
+}
+
 /** The broker has every task of the claim: repeating the claim must not publish them again. */
 export async function settleClaim(db: Database, claimId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({

@@ -29,6 +29,8 @@ export interface RecordedHeartbeat extends PresenceChange {
   changed: boolean;
   /** A user endpoint reports another incarnation than before. */
   isReplaced: boolean;
+  /** The store knows attempts in flight at the endpoint. */
+  hasAttempts: boolean;
 }
 
 /** Records a heartbeat. Undefined when it does not count: the endpoint was deleted, or the incarnation was replaced. */
@@ -50,14 +52,15 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
            from old, ${WITHOUT_FLUSH} where q.id = old.id
              and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
              and (q.owner_id is not null or old.incarnation is null or $2::text is null or old.incarnation = $2)
-         returning q.id, q.endpoint_id, q.is_online, q.changed_at, old.is_online <> q.is_online as changed,
+         returning q.id, q.endpoint_id, q.is_online, q.changed_at, q.in_flight > 0 as has_attempts, old.is_online <> q.is_online as changed,
                    q.owner_id is not null and old.incarnation <> $2::text as is_replaced
       ), reported as (
         update endpoints e set last_report = $6 from updated u
          where e.id = u.endpoint_id and u.id = e.id and e.last_report is distinct from $6::jsonb
       )
       select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
-             u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced"
+             u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced",
+             u.has_attempts as "hasAttempts"
         from updated u join endpoints e on e.id = u.endpoint_id`,
     values: [
       beat.endpointQueueId,
@@ -183,7 +186,7 @@ export async function requeueLost(
   return rows;
 }
 
-/** Online queues where tasks wait without a live pump; each is returned at most once in 15 s, as by `askForPump`. */
+/** Online queues with room where tasks wait without a live pump; each is returned at most once in 15 s, as by `askForPump`. */
 export async function listQueuesWithoutPump(
   db: Database,
 ): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
@@ -192,7 +195,7 @@ export async function listQueuesWithoutPump(
     text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
              from queues_with_waiting_tasks() waiting join endpoint_queues q on q.id = waiting.id
              join endpoints e on e.id = q.endpoint_id
-            where q.is_online and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')
+            where q.is_online and q.in_flight < q.window_size and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')
               and ask_for_pump(q.id)`,
   });
   return rows;

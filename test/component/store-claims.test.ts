@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 
 import { storeAnswers } from '../../platform/store/answers';
-import { askForPump, findUnfinishedClaim, keepPumping } from '../../platform/store/claims';
-import { listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
+import { askForPump, findUnfinishedClaim, keepPumping, parkPump } from '../../platform/store/claims';
+import { listQueuesWithoutPump, listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, makeOwner, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
 
@@ -83,6 +83,22 @@ test('the claim of a pump that died is known until a pump ends well', async () =
   expect(await claim(postgres.db, fixture, 'pump/run/1/1/0')).toHaveLength(3);
   expect(await keepPumping(postgres.db, fixture.endpointId)).toBe(false);
   expect(await findUnfinishedClaim(postgres.db, fixture.endpointId)).toBeUndefined();
+});
+
+test('a pump may leave a window that stays full, and is asked for when a place is free', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 1 });
+  const { taskIds } = await submit(postgres.db, fixture, 3);
+  const isAskedFor = async (): Promise<boolean> =>
+    (await listQueuesWithoutPump(postgres.db)).some(({ endpointQueueId }) => endpointQueueId === fixture.endpointId);
+  expect(await askForPump(postgres.db, fixture.endpointId)).toBe(true);
+  expect(await parkPump(postgres.db, fixture.endpointId, 0)).toBe(false); // there is a place
+  await claim(postgres.db, fixture);
+  expect(await parkPump(postgres.db, fixture.endpointId, 60_000)).toBe(false); // it has just sent
+  expect(await parkPump(postgres.db, fixture.endpointId, 0)).toBe(true);
+  expect(await isAskedFor()).toBe(false);
+  await answer(fixture, taskIds[0]!);
+  expect(await isAskedFor()).toBe(true);
+  expect(await isAskedFor()).toBe(false); // once
 });
 
 test('a submit into a group does not stand in the way of results of the same group', async () => {

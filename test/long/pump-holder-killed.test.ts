@@ -1,7 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import type { ChildProcess } from 'node:child_process';
 
 import { Pool } from 'pg';
 
@@ -9,10 +6,10 @@ import { packJsonArguments } from '../../contracts/packing';
 import { printFigure } from '../helpers/figures';
 import { OwnSystem } from '../helpers/own-system';
 import { until } from '../helpers/until';
+import { startWorkers } from '../helpers/workers-process';
 
 /** Two `workers`: when the one that pumps for an endpoint is killed, the other one goes on. */
 
-const MAIN = join(__dirname, '..', '..', 'dist', 'workers', 'main.js');
 const TASKS = 3_000;
 /** The aim is 2 s; 2.0 and 2.8 s were measured on two cores. */
 const LONGEST_GAP_MS = 4_000;
@@ -33,31 +30,9 @@ afterAll(async () => {
   await system?.stop();
 }, 120_000);
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function startWorkers(): Promise<ChildProcess> {
-  const port = await freePort();
-  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-    env: {
-      ...process.env,
-      ...system.variables,
-      HEALTH_HOST: '127.0.0.1',
-      HEALTH_PORT: String(port),
-      FUNCX_HEARTBEAT_PERIOD_S: '1',
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const log = createWriteStream(join(system.layout.logsDir, `workers-${port}.log`));
-  child.stdout.pipe(log, { end: false });
-  child.stderr.pipe(log, { end: false });
+async function startAnother(): Promise<ChildProcess> {
+  const child = await startWorkers({ ...system.variables, FUNCX_HEARTBEAT_PERIOD_S: '1' }, system.layout.logsDir);
   workers.push(child);
-  await until('the workers are ready', async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, { deadlineMs: 60_000 });
   return child;
 }
 
@@ -67,7 +42,7 @@ async function answered(): Promise<number> {
 }
 
 test('kill -9 of the workers that pump for an endpoint stops the endpoint for no longer than the other needs to take over', async () => {
-  const [first] = await Promise.all([startWorkers(), startWorkers()]);
+  const [first] = await Promise.all([startAnother(), startAnother()]);
   await system.run('endpoint');
   const nap = await system.register('nap', '() => new Promise((resolve) => setTimeout(resolve, 10))', 'javascript');
   const submit = (): Promise<unknown> =>
@@ -95,6 +70,6 @@ test('kill -9 of the workers that pump for an endpoint stops the endpoint for no
     );
     printFigure(`longest time without an answer after the kill: ${longestMs} ms`);
     expect(longestMs).toBeLessThan(LONGEST_GAP_MS);
-    await startWorkers();
+    await startAnother();
   }
 }, 300_000);

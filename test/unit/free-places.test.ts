@@ -1,21 +1,36 @@
 import { createFreePlaces } from '../../activities/free-places';
+import { until } from '../helpers/until';
 
 /** Pumps that wait for a free place in the window of their queue. */
 
 const never = new AbortController().signal;
 const LONG_MS = 60_000;
 
-function start(roomy: string[] = []) {
+function start({ roomy = [], send = () => undefined }: { roomy?: string[]; send?: (payload: string) => void } = {}) {
   const asked: string[][] = [];
   const errors: unknown[] = [];
-  const places = createFreePlaces(
-    async (queueIds) => {
+  const places = createFreePlaces({
+    listQueuesWithRoom: async (queueIds) => {
       asked.push([...queueIds]);
       return queueIds.filter((id) => roomy.includes(id));
     },
-    (error) => errors.push(error),
-  );
+    send,
+    isListening: () => true,
+    onError: (error) => errors.push(error),
+  });
   return { places, asked, errors };
+}
+
+/** Two processes that hear each other, and what they said. */
+function startTwo() {
+  const messages: string[] = [];
+  const both: ReturnType<typeof start>[] = [];
+  const send = (payload: string): void => {
+    messages.push(payload.split(' ').slice(1).join(' '));
+    both.forEach(({ places }) => places.receive(payload));
+  };
+  both.push(start({ send }), start({ send }));
+  return { pumping: both[0]!, storing: both[1]!, messages };
 }
 
 test('an answer that this process stores wakes the pump of its queue, and no other', async () => {
@@ -42,7 +57,7 @@ test('a place that was freed during a claim is not waited for', async () => {
 });
 
 test('places that other processes freed are found by one question for all pumps, and only while a pump waits', async () => {
-  const { places, asked } = start(['a', 'b']);
+  const { places, asked } = start({ roomy: ['a', 'b'] });
   const [a, b] = [places.open('a'), places.open('b')];
   await Promise.all([a.next(LONG_MS, never), b.next(LONG_MS, never)]);
   expect(asked).toEqual([['a', 'b']]);
@@ -56,4 +71,30 @@ test('a pump whose window stays full waits for its whole time', async () => {
   const { places, asked } = start();
   await places.open('full').next(120, never);
   expect(asked.length).toBeGreaterThan(0);
+});
+
+test('a place that another process frees wakes the pump, again and again', async () => {
+  const { pumping, storing, messages } = startTwo(); // to a question, the store says that no queue has room
+  const wait = pumping.places.open('queue');
+  const first = wait.next(LONG_MS, never);
+  await until('the other process knows that a pump waits', () => messages.includes('waits queue'), { everyMs: 1 });
+  storing.places.note('queue');
+  await first;
+  wait.reset();
+  const again = wait.next(LONG_MS, never);
+  storing.places.note('queue');
+  await again;
+  expect(messages).toEqual(['waits queue', 'free queue', 'free queue']);
+});
+
+test('nothing is sent while no pump waits elsewhere, and many places are one message', async () => {
+  const { pumping, storing, messages } = startTwo();
+  storing.places.note('queue');
+  const [a, b] = [pumping.places.open('a'), pumping.places.open('b')];
+  const woken = [a.next(LONG_MS, never), b.next(LONG_MS, never)];
+  await until('the other process knows that pumps wait', () => messages.length > 0, { everyMs: 1 });
+  expect(messages).toEqual(['waits a b']);
+  for (let n = 0; n < 100; n++) ['a', 'b', 'c'].forEach((queueId) => storing.places.note(queueId));
+  await Promise.all(woken);
+  expect(messages).toEqual(['waits a b', 'free a b']);
 });

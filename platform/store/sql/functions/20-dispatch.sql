@@ -176,6 +176,20 @@ begin
   return coalesce(v_has_work, false);
 end $$;
 
+-- Records that the pump ends although tasks wait, if the window is full and nothing was sent for `p_quiet_ms`; returns whether it
+-- is so. The presence sweep asks for a pump again when a place is free.
+create or replace function park_pump(p_queue uuid, p_quiet_ms double precision) returns boolean language sql as $$
+  with parked as (
+    update endpoint_queues queue set pump_alive_at = null, pump_claim = null
+     where queue.id = p_queue and queue.in_flight >= queue.window_size
+       and not exists (
+         select from tasks task
+          where task.endpoint_queue_id = p_queue and is_in_flight(task.state)
+            and task.dispatched_at > now() - p_quiet_ms * interval '1 millisecond')
+    returning 1
+  ) select exists (select from parked)
+$$;
+
 -- Delayed tasks of a submission that are due wait for dispatch again. Returns their number. The caller passes its own time: a
 -- workflow whose clock is ahead of this one would ask again and again until this one has caught up.
 drop function if exists release_due(uuid, uuid);
