@@ -61,12 +61,14 @@ async function eventsOf(workflowId: string): Promise<{ count: number; children: 
 test('a map of 2,000 calls is one child with few submissions, the values in order, and few events of its pipeline', async () => {
   await one.freeze();
   const handle = await start('squares', [one.name, 0, 2_000]);
-  await until('its details count the calls', async () =>
-    /square x2000.*on.*: ([\d,]+ waiting, )?\d+ sent to the agent, 2 running \[submission/.test(
-      await detailsOf(handle.workflowId),
-    ),
-  );
-  one.thaw();
+  try {
+    const counts = /square x2000.*on.*: ([\d,]+ waiting, )?\d+ sent to the agent, 2 running \[submission/;
+    await until('its details count the calls', async () => counts.test(await detailsOf(handle.workflowId)), {
+      deadlineMs: 60_000,
+    });
+  } finally {
+    one.thaw(); // the tests that follow need it
+  }
   const values = (await handle.result()) as number[];
   expect(values).toEqual(Array.from({ length: 2_000 }, (_, n) => n * n));
   const pipeline = await eventsOf(handle.workflowId);
