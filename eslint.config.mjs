@@ -22,13 +22,13 @@ const MAY_IMPORT = {
   contracts: [],
   broker: ['contracts'],
   client: ['contracts'],
-  platform: ['contracts', 'broker'],
+  platform: ['contracts', 'broker', 'client'], // client: payload-codec.ts
   flows: ['contracts'],
   workflows: ['contracts', 'flows'],
   accepting: ['contracts', 'broker', 'platform'],
   activities: ['contracts', 'broker', 'platform', 'accepting', 'flows'],
   workers: ['contracts', 'broker', 'platform', 'accepting', 'activities', 'workflows'],
-  api: ['contracts', 'platform', 'broker', 'accepting', 'activities', 'flows'],
+  api: ['contracts', 'client', 'platform', 'broker', 'accepting', 'activities', 'flows'],
   endpoint: ['contracts', 'broker', 'client'],
   sdk: ['contracts', 'broker', 'client'],
   cli: ['client', 'sdk', 'contracts', 'flows', 'local', 'endpoint'], // endpoint: python-environment.ts

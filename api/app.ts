@@ -22,6 +22,7 @@ import { openApiRoute } from './openapi';
 import { requireTokenScope } from './rights';
 import { ANSWERED, type Route, type RouteAccess } from './route';
 import { serviceRoutes } from './service-routes';
+import { allowTemporalUi } from './v1/codec';
 import { v1Routes } from './v1/routes';
 
 /** The identity of requests on open routes: owns nothing and has no permissions. */
@@ -45,6 +46,7 @@ export function createApp(deps: ApiDeps): Express {
   app.use(assignRequestId());
   app.use(secureResponses());
   app.use(closeConnections());
+  app.use(allowTemporalUi(deps.config));
 
   const guards: Record<RouteAccess, RequestHandler[]> = {
     open: [],

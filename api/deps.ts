@@ -1,3 +1,5 @@
+import type { PayloadCodec } from '@temporalio/common';
+
 import type { Command } from '../contracts/frames';
 import type { BrokerUsers } from '../platform/broker-users';
 import type { EndpointQueues, StockQueues } from '../platform/broker-topology';
@@ -42,10 +44,12 @@ export interface ApiDeps {
   requeue: Requeue;
   flowStarts: Pick<FlowStarts, 'start' | 'cancel'>;
   schedules: Schedules;
-  /** The state of each engine, by name. */
   /** The latest run of a workflow in Temporal; undefined when that is not known now. */
   latestRunOf: (workflowId: string) => Promise<string | undefined>;
+  /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;
+  /** What decrypts payloads of Temporal's histories; empty where they are not encrypted. */
+  payloadCodecs: readonly PayloadCodec[];
   /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;
   groupWatch: GroupWatch;

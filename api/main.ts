@@ -17,6 +17,7 @@ import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
 import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing, isReplica } from '../platform/replicas';
+import { payloadCodecs } from '../platform/payload-codecs';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { onStopSignal } from '../platform/shutdown';
@@ -58,9 +59,11 @@ async function main(): Promise<void> {
   let isLeaving = false;
 
   const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
+  const codecs = payloadCodecs(config);
   const worker = await createWorker({
     connection: temporal.connection,
     namespace: config.TEMPORAL_NAMESPACE,
+    payloadCodecs: codecs,
     taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
     activities: createSubmissionActivities(activityDeps),
     maxCachedWorkflows: 500,
@@ -119,6 +122,7 @@ async function main(): Promise<void> {
     schedules: createSchedules(temporal, config),
     latestRunOf: (workflowId) => temporal.latestRunOf(workflowId).catch(() => undefined),
     readiness,
+    payloadCodecs: codecs,
     brokerAuthority: authority,
     groupWatch,
     taskBatches: createTaskBatches(db),

@@ -38,6 +38,8 @@ export const configSchema = z.object({
   TEMPORAL_TLS_SERVER_NAME: z.string().min(1).optional(),
   /** Sent with every call, over TLS only. */
   TEMPORAL_API_KEY: z.string().min(1).optional(),
+  /** Keys that encrypt what enters Temporal's histories; see client/payload-codec.ts for the format. Without it, nothing is. */
+  FUNCX_PAYLOAD_KEYS_FILE: z.string().min(1).optional(),
   TEMPORAL_UI_URL: z.string().default('http://localhost:8233'),
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),

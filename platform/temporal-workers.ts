@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type { PayloadCodec } from '@temporalio/common';
 import { Worker, type NativeConnection, type WorkerOptions } from '@temporalio/worker';
 
 /** Creates the Temporal workers of the service. The build makes the workflow bundle. */
@@ -9,6 +10,7 @@ export interface WorkerSetup {
   connection: NativeConnection;
   namespace: string;
   taskQueue: string;
+  payloadCodecs: PayloadCodec[];
   activities: object;
   nexusServices?: WorkerOptions['nexusServices'];
   /** A sleeping workflow takes about 75 KB. */
@@ -33,7 +35,10 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     namespace: setup.namespace,
     taskQueue: setup.taskQueue,
     ...workflowCode(),
-    dataConverter: { payloadConverterPath: require.resolve('../workflows/call-payloads') },
+    dataConverter: {
+      payloadConverterPath: require.resolve('../workflows/call-payloads'),
+      payloadCodecs: setup.payloadCodecs,
+    },
     activities: setup.activities,
     nexusServices: setup.nexusServices,
     maxCachedWorkflows: setup.maxCachedWorkflows,

@@ -22,6 +22,7 @@ import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { paced } from './paced';
+import { payloadCodecs } from './payload-codecs';
 import { ensureSearchAttributes } from './search-attributes';
 import { temporalConnectionOptions } from './temporal-connection';
 
@@ -78,7 +79,8 @@ const NUDGE_GAP_MS = 250;
 
 export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
   const connection = await NativeConnection.connect(temporalConnectionOptions(config));
-  const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+  const dataConverter = { payloadCodecs: payloadCodecs(config) };
+  const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE, dataConverter });
   const searchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
   const circuit = createCircuit({ engine: 'Temporal', outages: 2, retryMs: CIRCUIT_RETRY_MS, isOutage });

@@ -23,6 +23,7 @@ import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
 import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing } from '../platform/replicas';
+import { payloadCodecs } from '../platform/payload-codecs';
 import { createSchedules } from '../platform/schedules';
 import { connectService } from '../platform/service';
 import { ensureNexusEndpoint } from '../platform/nexus-endpoint';
@@ -58,7 +59,11 @@ async function main(): Promise<void> {
   });
   const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
 
-  const shared = { connection: temporal.connection, namespace: config.TEMPORAL_NAMESPACE };
+  const shared = {
+    connection: temporal.connection,
+    namespace: config.TEMPORAL_NAMESPACE,
+    payloadCodecs: payloadCodecs(config),
+  };
   const submissions = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
@@ -101,6 +106,8 @@ async function main(): Promise<void> {
   const calls = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_CALLS_QUEUE,
+    // An author who encrypts with another key gets a refusal that names the key.
+    payloadCodecs: payloadCodecs(config, { keepUnreadable: true }),
     activities: createCallActivities(accepting),
     nexusServices: hasNexus ? [createNexusService()] : [],
     maxCachedWorkflows: 500,

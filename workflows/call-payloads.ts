@@ -19,6 +19,8 @@ import { ExactNumber, parseExactly, stringifyJsonText } from '../contracts/json-
  * - an input that cannot be decoded refuses the call. With the default converter the workflow task fails for ever.
  */
 
+/** Of client/payload-codec.ts, which workflows cannot import. */
+const ENCRYPTION_KEY_ID = 'encryption-key-id';
 const ARGUMENT_KEYS = ['args', 'kwargs', 'args_list'] as const;
 const VALUE_KEYS = ['values'] as const;
 
@@ -59,7 +61,9 @@ class CallPayloadConverter extends CompositePayloadConverter {
     const encoding = payload.metadata?.[METADATA_ENCODING_KEY];
     const name = encoding ? decode(encoding) : 'none';
     if (this.#encodings.has(name)) return super.fromPayload<T>(payload);
-    return { [INPUT_ERROR_KEY]: `its payload has the encoding ${name}` } as T;
+    const keyId = payload.metadata?.[ENCRYPTION_KEY_ID];
+    const withKey = keyId ? `, encrypted with the key "${decode(keyId)}", which the service does not have` : '';
+    return { [INPUT_ERROR_KEY]: `its payload has the encoding ${name}${withKey}` } as T;
   }
 }
 

@@ -2,6 +2,7 @@ import type { ApiDeps } from '../deps';
 import type { Route } from '../route';
 import { agentRoutes } from './agents';
 import { auditRoute } from './audit';
+import { codecRoute } from './codec';
 import { deadLetterRoutes } from './dead-letters';
 import { enrolmentRoutes } from './enrolment';
 import { endpointStateRoute } from './endpoint-state';
@@ -33,4 +34,5 @@ export const v1Routes = (deps: ApiDeps): Route[] => [
   ...scheduleRoutes(deps),
   limitRoute(deps),
   auditRoute(deps),
+  codecRoute(deps),
 ];

@@ -321,3 +321,10 @@ export const requeuedDeadLetterSchema = z.object({
   /** The former name of `requeued`; released command lines read it. */
   replayed: z.literal(true),
 });
+
+/** `POST /v1/codec/decode`: payloads as Temporal's tools send them, with bytes in base64. */
+export const payloadListSchema = z.object({
+  payloads: z
+    .array(z.object({ metadata: z.record(z.string(), z.string()).default({}), data: z.string().default('') }))
+    .max(10_000),
+});

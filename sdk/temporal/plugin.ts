@@ -1,5 +1,7 @@
 import type { ClientOptions, ClientPlugin } from '@temporalio/client';
-import type { Worker, WorkerOptions, WorkerPlugin } from '@temporalio/worker';
+import type { ReplayWorkerOptions, Worker, WorkerOptions, WorkerPlugin } from '@temporalio/worker';
+
+import { createPayloadCodec, readPayloadKeys } from '../../client/payload-codec';
 
 import type { FunctionSource, RemoteFunction } from '../workflow/functions';
 import { registerPipeline, type ServiceOptions } from './register-pipeline';
@@ -7,9 +9,12 @@ import { registerPipeline, type ServiceOptions } from './register-pipeline';
 export interface FuncXPluginOptions extends ServiceOptions {
   /** Functions declared beside the workflows; registered when the worker starts. All exports of a module may be passed. */
   functions?: readonly RemoteFunction<never, unknown>[] | Readonly<Record<string, unknown>>;
+  /** File with the keys that encrypt payloads in Temporal's histories, the same as the service has. Default: FUNCX_PAYLOAD_KEYS_FILE. */
+  payloadKeysFile?: string;
 }
 
 type Options = Omit<ClientOptions, 'plugins'>;
+type DataConverter = NonNullable<ClientOptions['dataConverter']>;
 
 /**
  * Connects a pipeline to the service: `plugins: [new FuncXPlugin({ functions })]` on the client and on the worker. When the
@@ -25,14 +30,26 @@ export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
     this.#options = options;
   }
 
-  /** The client itself needs no set-up. It accepts the plugin so that a worker created from it has the plugin too. */
   configureClient(options: Options): Options {
-    return options;
+    return this.#withCodec(options);
   }
 
   configureWorker(options: WorkerOptions): WorkerOptions {
     this.#target = { namespace: options.namespace ?? 'default', taskQueue: options.taskQueue };
-    return options;
+    return this.#withCodec(options);
+  }
+
+  configureReplayWorker(options: ReplayWorkerOptions): ReplayWorkerOptions {
+    return this.#withCodec(options);
+  }
+
+  /** The codec runs last, on what the author's own codecs made of a payload. */
+  #withCodec<T extends { dataConverter?: DataConverter }>(options: T): T {
+    const file = this.#options.payloadKeysFile ?? process.env.FUNCX_PAYLOAD_KEYS_FILE;
+    if (!file) return options;
+    const codec = createPayloadCodec({ keys: readPayloadKeys(file) });
+    const { dataConverter } = options;
+    return { ...options, dataConverter: { ...dataConverter, payloadCodecs: [...(dataConverter?.payloadCodecs ?? []), codec] } };
   }
 
   async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {

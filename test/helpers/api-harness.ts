@@ -145,6 +145,7 @@ export async function startApi(options: {
       revokeToken: async () => undefined,
       sweepExpired: async () => 0,
     },
+    payloadCodecs: [],
     stockQueues: {
       declareCommands: async () => undefined,
       declareTasks: async () => undefined,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { COMPUTE_SCOPE } from '../../contracts/scopes';
 import { agentVariables, serviceVariables } from '../../local/setup/environment';
-import { readJson } from '../../local/machine/files';
+import { readJson, tailOf } from '../../local/machine/files';
 import { layoutOf, type Layout } from '../../local/machine/layout';
 import { readState, type SystemState } from '../../local/setup/state';
 import { agentPython } from './agent-python';
@@ -17,6 +17,8 @@ import { until } from './until';
  */
 
 const ROOT = join(__dirname, '..', '..');
+/** On a machine that other tests keep busy. */
+const READY_MS = 90_000;
 export type OurProcess = 'api' | 'workers' | 'endpoint';
 
 export class OwnSystem {
@@ -72,11 +74,17 @@ export class OwnSystem {
     this.#children.set(name, child);
     const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
     const port = name === 'api' ? this.state.ports.api : this.state.ports.workersHealth;
-    await until(`${name} is ready`, async () => {
+    const isReady = async (): Promise<boolean> => {
       if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}; see ${this.layout.logsDir}`);
       if (name === 'endpoint')
         return (readJson(join(dir, 'status.json')) as { state?: string } | undefined)?.state === 'connected';
       return (await fetch(`http://127.0.0.1:${port}/readyz`)).ok;
+    };
+    await until(`${name} is ready`, isReady, { deadlineMs: READY_MS }).catch((cause: unknown) => {
+      // The folder is removed at the end of the test.
+      throw new Error(`${name} is not ready. The end of its log:\n${tailOf(join(this.layout.logsDir, `${name}.log`))}`, {
+        cause,
+      });
     });
     return { ended };
   }

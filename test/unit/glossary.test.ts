@@ -8,7 +8,7 @@ const GENERAL_WORDS = new Set(
   `action count backfill done exact exactly in into java overlap parse pause script shown stringify temporal text accept accepted activity all label missed period ref request url allow allowed analysis api authenticated named public raised start update urn validate validated web arguments assert at attribute authorize batch bytes cancelled catalogue code connection container create
    core created data day deadline decode default delay deleted detail document dropped encode end enrolled ensure entry error escape event exception
    exchange exit form func hands header health id idle index input invite is json key letter dead line list lock log lowest make markdown max
-   member message ms name never nexus number of offline open option origin outcome over pack packed pattern prefix problem progress query queue random
+   member message ms name never nexus number of offline open option origin outcome over pack packed pattern payload prefix problem progress query queue random
    readiness reason register registered registration report requeued response retryable revoke revoked rule s schema search
    serializer serve service signal socket split status subject submit summary table terminal time transition unpack upload uploaded
    userinfo uuid v version word workflow x`.split(/\s+/),
