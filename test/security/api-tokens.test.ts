@@ -262,6 +262,7 @@ test('every route that changes something needs a scope other than read, and only
     'delete /v1/dead-letters/:id',
     'delete /v1/groups/:group/members/:identity',
     'delete /v1/identities/:identity',
+    'post /v1/codec/decode',
     'post /v1/dead-letters/:id/replay',
     'post /v1/dead-letters/:id/requeue',
     'post /v1/groups',
