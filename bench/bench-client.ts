@@ -129,7 +129,7 @@ export class BenchClient {
   }
 
   /** Creates the group's queue by a first call and starts to consume it. */
-  async warmUp(functionId: string, options: { endpointId?: string } = {}): Promise<void> {
+  async warmUp(functionId: string, options: { endpointId?: string; args?: readonly unknown[] } = {}): Promise<void> {
     const first = await this.submit(functionId, 1, options);
     await this.#consume();
     await Promise.all(first);

@@ -14,7 +14,7 @@ export const payloadPart: Part = async ({ system, scale, say }) => {
   try {
     const functionId = await client.register('echo', ECHO);
     const measures: Measure[] = [];
-    await (await client.submit(functionId, 1, { args: ['x'] }))[0]?.catch(() => undefined);
+    await client.warmUp(functionId, { args: ['x'] });
     for (const bytes of scale.payloadBytes) {
       const args = ['x'.repeat(bytes)];
       const own = (): Promise<number> => millisecondsOf(async () => (await client.submit(functionId, 1, { args }))[0]);

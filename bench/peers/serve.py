@@ -6,24 +6,26 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+# Celery keeps a queue of results for each thread that waits, and may miss results of a thread that is new to it: so the same
+# threads serve every request.
+THREADS = ThreadPoolExecutor(max_workers=64)
 
 
 def in_threads(count, work):
-    errors = []
+    if count == 1:
+        work()
+        return
+    ready = threading.Barrier(count)  # each on a thread of its own
 
-    def guarded():
-        try:
-            work()
-        except Exception as error:
-            errors.append(error)
+    def begin():
+        ready.wait()
+        work()
 
-    threads = [threading.Thread(target=guarded) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    for future in [THREADS.submit(begin) for _ in range(count)]:
+        future.result()
 
 
 def batches(peer, count, tasks):
