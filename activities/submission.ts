@@ -1,6 +1,7 @@
 import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 
+import { firstClaimOf } from '../accepting/claim-at-insert';
 import type { SubmissionActivities } from '../contracts/activities';
 import { idTimeMs, maxTaskIdOf } from '../contracts/ids';
 import { openStateOf, type SubmissionProgress } from '../contracts/submission';
@@ -25,9 +26,6 @@ import { dispatchClaim } from './publish-tasks';
 const STORED_WITHIN_MS = 30_000;
 /** An older submission was stored, and its rows were removed since. */
 const REMOVED_AFTER_MS = 600_000;
-
-/** Ends the id of a workflow's first claim, see `accepting/claim-at-insert.ts`. */
-const FIRST_CLAIM = '/0';
 
 /** The process that accepted the submission died before it was stored, or the store refused it: the workflow completes. */
 const NEVER_STORED: SubmissionProgress = { open: 0, counts: {}, endpointOnline: false, endpointSinceMs: 0, failures: [] };
@@ -78,7 +76,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       const { attempt, isLocal } = activityInfo();
       const isRepeated = attempt > 1 || !isLocal;
       const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
-      const isFirst = claimId.endsWith(FIRST_CLAIM);
+      const isFirst = claimId === firstClaimOf(submissionId);
       // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
       const isStored = fresh
         ? fresh.kind === 'stored'
