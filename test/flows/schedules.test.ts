@@ -60,9 +60,9 @@ test('a schedule starts one run for each of its times, also over a restart of ev
   const to = new Date(Date.parse(last) + 1_000).toISOString();
   const { times } = await http.ok('GET', `/v1/schedules/${id}/times?from=${from}&to=${to}`);
   expect(fired).toEqual(times);
-  await until('every run is over', () => runsOf(flow).every(({ status }) => status === 'SUCCEEDED') || undefined, {
-    deadlineMs: 120_000,
-  });
+  // A time whose workflow was interrupted by a kill may get its run after the later ones.
+  const over = (): number => runsOf(flow).filter(({ status }) => status === 'SUCCEEDED').length;
+  await until('each time has its run', () => over() >= fired.length, { deadlineMs: 120_000 });
   expect(runsOf(flow)).toHaveLength(fired.length);
   await http.ok('DELETE', `/v1/schedules/${id}`);
 }, 400_000);
