@@ -45,7 +45,7 @@ export async function keepAway(part: Part, ms: number): Promise<void> {
 /** Every broker uses more memory than this, and no disk has this much free space. */
 const ALARMS = {
   memory: { raise: ['set_vm_memory_high_watermark', 'absolute', '1MB'], clear: ['set_vm_memory_high_watermark', '0.4'] },
-  disk: { raise: ['set_disk_free_limit', '1000TB'], clear: ['set_disk_free_limit', '50MB'] },
+  disk: { raise: ['set_disk_free_limit', '1000000GB'], clear: ['set_disk_free_limit', '50MB'] },
 } as const;
 
 /** The broker blocks everybody who publishes, until the returned function is called. */
