@@ -11,6 +11,7 @@ import type { Part } from './plan';
  */
 
 const LARGE = '3g';
+const FILL_TRIES = 50;
 
 export interface SmallDisks {
   fill(part: Part): void;
@@ -50,8 +51,12 @@ export function mountSmallDisks(dataDir: string): SmallDisks | undefined {
   return {
     fill(part) {
       const folder = folderOf(part);
-      const { blocks, bfree, bsize } = statfsSync(folder);
-      if (!mount(`remount,size=${(blocks - bfree) * bsize}`, folder)) throw new Error(`the disk of ${part} could not be filled`);
+      // A size below what is used is refused, and the engine may write between the look and the change.
+      for (let tries = 1; tries <= FILL_TRIES; tries++) {
+        const { blocks, bfree, bsize } = statfsSync(folder);
+        if (mount(`remount,size=${(blocks - bfree) * bsize}`, folder)) return;
+      }
+      throw new Error(`the disk of ${part} could not be filled`);
     },
     empty(part) {
       if (!mount(`remount,size=${LARGE}`, folderOf(part))) throw new Error(`the disk of ${part} could not be emptied`);
