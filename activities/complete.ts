@@ -36,6 +36,8 @@ export interface ReceivedResult {
   /** True when the agent uploaded the body over HTTP. */
   isStored: boolean;
   exitCode: number | undefined;
+  /** Calls a second that the agent could run; undefined from agents that do not tell. */
+  capacity: number | undefined;
 }
 
 /** Failures that say that the attempt was lost, not that the function failed. */
@@ -164,7 +166,7 @@ async function nudgeAll(deps: ActivityDeps, workflows: readonly (readonly [strin
 async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: RetryFacts | undefined): Promise<Answer> {
   const { data } = result;
   const attempt = result.attempt ?? facts?.attempt ?? 1;
-  const base = { taskId: data.task_id, endpointQueueId: result.endpointQueueId, attempt };
+  const base = { taskId: data.task_id, endpointQueueId: result.endpointQueueId, attempt, capacity: result.capacity };
   if (!data.error_details) {
     if (!result.isStored) return { ...base, ...limited(deps, result) };
     const outcome = await outcomeOfUpload(deps, data, attempt, facts?.hasQueue ?? false);

@@ -77,6 +77,8 @@ export const resultHeadersSchema = z.object({
   'funcx-stored': z.boolean().optional(),
   /** Exit code of a shell function that failed. */
   'funcx-exit-code': z.number().int().optional(),
+  /** Calls like the latest ones that all slots of the agent together could run in a second. */
+  'funcx-capacity': z.number().min(0).optional(),
   traceparent: z.string().optional(),
 });
 

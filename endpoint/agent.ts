@@ -167,6 +167,7 @@ export class Agent {
       client: this.#client,
       publisher,
       registration,
+      slots: this.#slots,
       whenConnected: () => this.#broker.whenConnected(),
       log: this.log,
     });

@@ -10,6 +10,7 @@ import type { AgentRegistration } from '../contracts/http/v1';
 import type { Attempt } from './attempts';
 import { ResultBatches, type ResultMessage } from './result-batches';
 import { failure, type Outcome } from './runners/runner';
+import type { Slots } from './runners/slots';
 import type { ServiceClient } from './service-client';
 
 /** Sends results: large bodies over HTTP first, then the message; tries for as long as the agent lives. */
@@ -19,6 +20,7 @@ export interface AnswersOptions {
   publisher: Publisher;
   /** Of the present connection. */
   registration: () => AgentRegistration;
+  slots: Pick<Slots, 'capacity'>;
   whenConnected: () => Promise<void>;
   log: { warn(fields: object, text: string): void };
 }
@@ -82,6 +84,7 @@ export class Answers {
         'funcx-attempt': attempt.number,
         ...(isStored ? { 'funcx-stored': true } : {}),
         'funcx-exit-code': answer.exitCode,
+        'funcx-capacity': this.options.slots.capacity,
         traceparent,
       },
       body: encodeFrame({ message_type: 'result', data: resultData(attempt.taskId, answer, isStored, registration.endpoint_id) }),

@@ -192,6 +192,7 @@ function parse(message: ReceivedMessage, maxBytes: number): ReceivedResult | str
       attempt: headers['funcx-attempt'],
       isStored: headers['funcx-stored'] ?? false,
       exitCode: headers['funcx-exit-code'],
+      capacity: headers['funcx-capacity'],
     };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

@@ -29,6 +29,10 @@ export interface SlotCall extends Call {
   onOutcome(outcome: Outcome): void;
 }
 
+/** The share of the latest call in the mean time that a call runs. */
+const LATEST_SHARE = 0.1;
+/** Calls a second that one agent can handle, however short they are. */
+const MAX_CAPACITY = 2_000;
 /** How long a call that needs a new worker lets others pass. */
 const PASS_MS = 2_000;
 /** How long a call leaves a slot free for which the worker of another owner would have to end. A start costs several times this. */
@@ -51,6 +55,8 @@ export class Slots {
   readonly #free: Slot[];
   #queue: WaitingCall[] = [];
   #timer: NodeJS.Timeout | undefined;
+  /** How long a call runs: a moving mean. */
+  #meanMs: number | undefined;
 
   constructor(count: number, makeRunners: MakeRunners) {
     this.#slots = Array.from({ length: count }, () => ({ runners: makeRunners(), present: undefined }));
@@ -63,6 +69,12 @@ export class Slots {
 
   get idle(): number {
     return this.#free.length;
+  }
+
+  /** Calls a second, if calls like the latest ones fill all slots; undefined before the first call. */
+  get capacity(): number | undefined {
+    if (this.#meanMs === undefined) return undefined;
+    return Number(Math.min(MAX_CAPACITY, (this.total * 1_000) / this.#meanMs).toPrecision(3));
   }
 
   /** Starts a worker of this kind in every slot, before the first call needs it. */
@@ -109,6 +121,8 @@ export class Slots {
     const timer = call.walltimeMs === undefined ? undefined : this.#limit(slot, call.taskId, call.walltimeMs);
     let outcome = await runner.run(call);
     clearTimeout(timer?.handle);
+    const ranMs = Math.max(0, outcome.endedNs - outcome.startedNs) / 1e6;
+    this.#meanMs = this.#meanMs === undefined ? ranMs : this.#meanMs + LATEST_SHARE * (ranMs - this.#meanMs);
     // A call that answered just before it was stopped has its own outcome.
     if (present.stopped && outcome.isLost) {
       const { code, sentence } = present.stopped;

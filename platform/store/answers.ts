@@ -20,6 +20,8 @@ export interface Answer {
   isLoss?: boolean;
   /** The last line of a failure that is tried again. */
   error?: string;
+  /** Calls a second that the agent could run, as it says. */
+  capacity?: number;
 }
 
 /** What became of a result; `verdict_of` in the SQL describes each value. */
@@ -50,7 +52,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
                   has_queue as "hasQueue", submission_id as "submissionId", nudge,
                   old_state as "oldState", old_attempt as "oldAttempt",
                   workflow_id as "workflowId"
-             from complete_tasks($1, $2, $3, $4, $5, $6, $7, $8)`,
+             from complete_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
     values: [
       answers.map((answer) => answer.taskId),
       answers.map((answer) => answer.endpointQueueId ?? null),
@@ -60,6 +62,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
       answers.map((answer) => (answer.retryMs === undefined ? null : Math.ceil(answer.retryMs))),
       answers.map((answer) => answer.isLoss ?? false),
       answers.map((answer) => answer.error ?? null),
+      answers.map((answer) => answer.capacity ?? null),
     ],
   });
   return rows;

@@ -45,6 +45,32 @@ test('a claim never exceeds the window, and a claim that is repeated returns the
   expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 2, found: 2 });
 });
 
+test('the window holds half of what the agent could do in its time, however few answers came meanwhile', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 10 });
+  const { endpointId: endpointQueueId } = fixture;
+  await postgres.db.query('update endpoint_queues set window_span_s = 0.1 where id = $1', [endpointQueueId]);
+  await submit(postgres.db, fixture, 100);
+  const tasks = (await claim(postgres.db, fixture)).map(({ id }) => id);
+  const windowAfter = async (capacity: number | undefined): Promise<number> => {
+    await postgres.db.query(`update endpoint_queues set span_started_at = now() - interval '1 minute' where id = $1`, [
+      endpointQueueId,
+    ]);
+    const id = tasks.shift() ?? '';
+    await storeAnswers(postgres.db, [
+      { taskId: id, endpointQueueId, attempt: 1, state: 'succeeded', frame: frame(id), capacity },
+    ]);
+    const { rows } = await postgres.db.query<{ window: number }>(
+      'select window_size as window from endpoint_queues where id = $1',
+      [endpointQueueId],
+    );
+    return rows[0]!.window; // the fixture made it
+  };
+  expect(await windowAfter(undefined)).toBe(11); // an agent that does not tell: 10, and the work of 0.1 s at one task a minute
+  expect(await windowAfter(2_000)).toBe(110);
+  expect(await windowAfter(2)).toBe(11);
+  expect(await windowAfter(1e12)).toBe(50_000);
+});
+
 test('what an agent announced holds for that incarnation only', async () => {
   const fixture = await makeFixture(postgres.db, { window: 1_000 });
   await submit(postgres.db, fixture, 1);

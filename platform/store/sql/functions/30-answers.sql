@@ -49,12 +49,21 @@ do $$ begin
 exception when duplicate_object then null;
 end $$;
 
+-- The tasks that may be in flight: at least `p_floor`, the work of `p_span_s` by the measured rate, and half of what the agent says
+-- that it could do in that time. The rate alone would hold itself down: where dispatch to result takes longer than the span, a
+-- small window keeps the rate low, and a low rate keeps the window small.
+create or replace function window_of(p_floor integer, p_span_s double precision, p_rate double precision, p_capacity double precision)
+returns integer language sql immutable parallel safe as $$
+  select least(50000, p_floor + ceil(p_span_s * greatest(p_rate, p_capacity / 2)))::integer
+$$;
+
 -- Stores a batch of results. `p_retry_ms` is the delay before another attempt, null where the result is final.
 -- `p_losses` tells that an attempt was lost: it does not count as one of the user's attempts. `p_errors` has the last line of
--- a failure; processes of earlier versions do not send it.
+-- a failure, and `p_capacities` the calls a second that the agent could run. Processes of earlier versions send neither.
+drop function if exists complete_tasks(uuid[], uuid[], integer[], text[], bytea[], bigint[], boolean[], text[]);
 create or replace function complete_tasks(
   p_ids uuid[], p_queues uuid[], p_attempts integer[], p_states text[], p_frames bytea[], p_retry_ms bigint[],
-  p_losses boolean[], p_errors text[] default null)
+  p_losses boolean[], p_errors text[] default null, p_capacities double precision[] default null)
 returns table (
   id uuid, verdict text, delivered boolean, frame bytea, owner_id uuid, task_group_id uuid, has_queue boolean,
   submission_id uuid, submission_open integer, nudge boolean, old_state text, old_attempt integer, workflow_id text)
@@ -144,13 +153,15 @@ begin
       span_started_at = case when freed.is_span_over then now() else queue.span_started_at end,
       rate = case when freed.is_span_over then freed.rate else queue.rate end,
       window_size = case when freed.is_span_over
-        then least(50000, queue.window_floor + ceil(queue.window_span_s * freed.rate))::integer else queue.window_size end
+        then window_of(queue.window_floor, queue.window_span_s, freed.rate, freed.capacity) else queue.window_size end
     from (
-      select measured.id, counted.places, now() - measured.span_started_at > interval '150 milliseconds' as is_span_over,
+      select measured.id, counted.places, counted.capacity, now() - measured.span_started_at > interval '150 milliseconds' as is_span_over,
              (measured.span_answers + counted.places)
                / greatest(extract(epoch from now() - measured.span_started_at), 0.001) as rate
         from endpoint_queues measured
-        join (select result.endpoint_queue_id, count(*)::integer as places from unnest(v_results) result
+        join (select result.endpoint_queue_id, count(*)::integer as places,
+                     max(p_capacities[result.n::integer]) as capacity
+                from unnest(v_results) result
                where result.verdict in ('stored', 'retry') and is_in_flight(result.old_state) group by 1) counted
           on counted.endpoint_queue_id = measured.id
     ) freed
