@@ -4,14 +4,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Response } from 'express';
 
 import type { Logger } from '../platform/log';
+import { createGathering } from '../platform/gather';
 import type { Database } from '../platform/store/database';
 import {
   forgetUnanswered,
-  findEqualRequest,
+  findEqualRequests,
   markLostOfListener,
   renewLease,
   saveLost,
   takeLostRequest,
+  type RequestKey,
   type UnansweredRequest,
 } from '../platform/store/unanswered-requests';
 import type { Accepted } from '../accepting/accept-request';
@@ -52,6 +54,12 @@ export function createRepeats(db: Database, log: Logger): Repeats {
   let release: () => void = () => undefined;
   const ready = new Promise<void>((resolve) => (release = resolve));
 
+  const findEqual = createGathering((requests: readonly RequestKey[]) => findEqualRequests(db, requests, process));
+  const forgetAnswered = createGathering(async (ids: readonly string[]) => {
+    await forgetUnanswered(db, ids);
+    return ids;
+  });
+
   async function lose(entry: UnansweredRequest, request: Parameters<Repeats['beforeAnswer']>[2]): Promise<void> {
     try {
       await saveLost(db, { ...entry, ...request });
@@ -74,7 +82,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
   /** The work is durable: a store that fails now must not turn its response into an error, which clients would repeat. */
   async function forget(entryId: string, triesLeft = FORGET_TRIES): Promise<void> {
     try {
-      await forgetUnanswered(db, entryId);
+      await forgetAnswered(entryId);
     } catch (error) {
       log.warn({ err: error, triesLeft }, 'the record of an answered request could not be removed');
       if (triesLeft > 0) setTimeout(() => void forget(entryId, triesLeft - 1), FORGET_RETRY_MS).unref();
@@ -88,12 +96,12 @@ export function createRepeats(db: Database, log: Logger): Repeats {
 
     async hasLost(ownerId, bodyHash) {
       await ready;
-      const first = await findEqualRequest(db, ownerId, bodyHash, process);
+      const first = await findEqual({ ownerId, bodyHash });
       if (first.state !== 'pending') return first.state === 'lost';
       // Another process accepted an equal request. If it lives, this request is new; if it died, this may be the repeat.
       for (;;) {
         await delay(POLL_INTERVAL_MS);
-        const now = await findEqualRequest(db, ownerId, bodyHash, process);
+        const now = await findEqual({ ownerId, bodyHash });
         if (now.state !== 'pending') return now.state === 'lost';
         if (now.aliveAt > first.aliveAt) return false;
       }

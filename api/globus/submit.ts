@@ -13,7 +13,6 @@ import {
 } from '../../contracts/http/globus';
 import { isUuid } from '../../contracts/ids';
 import type { Identity } from '../../platform/access';
-import { readSubmitTargets } from '../../platform/store/endpoints';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import type { Accepted } from '../../accepting/accept-request';
@@ -21,6 +20,7 @@ import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
 import { acceptList } from '../submit-list';
+import { createTargetReads, type ReadTarget } from '../../accepting/target-reads';
 import { checkPayloads, checkSpecification, checkTarget, placeTasks, splitSpecification } from '../../accepting/targets';
 import { idempotencyOf, traceparentOf } from '../submit-headers';
 
@@ -42,6 +42,7 @@ const ERRORS = [
 ] as const;
 
 export function submitRoutes(deps: ApiDeps): Route[] {
+  const readTarget = createTargetReads(deps.db);
   return [
     route({
       method: 'post',
@@ -51,7 +52,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       bodySize: 'submit',
       response: submitResponseSchema,
       errors: ERRORS,
-      handle: (request) => submitTable(deps, request, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
+      handle: (request) => submitTable(deps, readTarget, request, idParameter(request, 'id', 'ENDPOINT_NOT_FOUND'), request.body),
     }),
     route({
       method: 'post',
@@ -63,14 +64,15 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       errors: ERRORS,
       handle: (request) =>
         'endpoint_id' in request.body
-          ? submitTable(deps, request, request.body.endpoint_id, request.body)
+          ? submitTable(deps, readTarget, request, request.body.endpoint_id, request.body)
           : submitList(deps, request, request.body),
     }),
   ];
 }
 
 async function submitTable(
-  { db, config, accept, placement, repeats }: ApiDeps,
+  { config, accept, placement, repeats }: ApiDeps,
+  readTarget: ReadTarget,
   { identity, req, res }: Submitter,
   endpointId: string,
   body: SubmitTable,
@@ -86,8 +88,8 @@ async function submitTable(
   const idempotency = idempotencyOf(req);
   // With an idempotency key, the key identifies a repeat. Without one, an equal request is a repeat only if the response was lost.
   const bodyHash = idempotency.idempotency ? undefined : bodyHashOf(req);
-  const [[target], wasLost] = await Promise.all([
-    readSubmitTargets(db, [endpointId], functionIds),
+  const [target, wasLost] = await Promise.all([
+    readTarget(endpointId, functionIds),
     bodyHash !== undefined && repeats.hasLost(identity.id, bodyHash),
   ]);
   if (!target) throw unknownEndpoint(endpointId);

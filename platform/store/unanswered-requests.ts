@@ -38,27 +38,37 @@ const LEASE_S = 10;
  */
 export type EqualRequest = { state: 'none' } | { state: 'lost' } | { state: 'pending'; aliveAt: Date };
 
-/** Every submit asks this, so it must stay cheap. */
-export async function findEqualRequest(
+/** What tells that two requests are equal. */
+export interface RequestKey {
+  ownerId: string;
+  bodyHash: Buffer;
+}
+
+/** For each of these requests, in order. Every submit asks this, so it must stay cheap. */
+export async function findEqualRequests(
   db: Database,
-  ownerId: string,
-  bodyHash: Buffer,
+  requests: readonly RequestKey[],
   ownProcess: string,
-): Promise<EqualRequest> {
+): Promise<EqualRequest[]> {
   // Processes of earlier versions have no lease: theirs is told by `listener` alone.
-  const { rows } = await db.query<{ lost: boolean; aliveAt: Date | null }>({
-    name: 'equal-request',
-    text: `select r.lost_at is not null or coalesce(p.alive_at < now() - $4::double precision * interval '1 second', false) as lost,
-                  p.alive_at as "aliveAt"
-             from unanswered_requests r left join api_processes p on p.id = r.process
-            where r.owner_id = $1 and r.body_hash = $2 and r.process is distinct from $3 or
-                  r.owner_id = $1 and r.body_hash = $2 and r.lost_at is not null
-            order by 1 desc, 2 limit 1`,
-    values: [ownerId, bodyHash, ownProcess, LEASE_S],
+  const { rows } = await db.query<{ lost: boolean | null; aliveAt: Date | null }>({
+    name: 'equal-requests',
+    text: `select equal.lost, equal.alive_at as "aliveAt"
+             from unnest($1::uuid[], $2::bytea[]) with ordinality as given (owner_id, body_hash, n)
+             left join lateral (
+               select r.lost_at is not null or coalesce(p.alive_at < now() - $4::double precision * interval '1 second', false) as lost,
+                      p.alive_at
+                 from unanswered_requests r left join api_processes p on p.id = r.process
+                where r.owner_id = given.owner_id and r.body_hash = given.body_hash
+                  and (r.process is distinct from $3 or r.lost_at is not null)
+                order by 1 desc, 2 limit 1) equal on true
+            order by given.n`,
+    values: [requests.map(({ ownerId }) => ownerId), requests.map(({ bodyHash }) => bodyHash), ownProcess, LEASE_S],
   });
-  const [row] = rows;
-  if (row?.lost) return { state: 'lost' };
-  return row?.aliveAt ? { state: 'pending', aliveAt: row.aliveAt } : { state: 'none' };
+  return rows.map(({ lost, aliveAt }) => {
+    if (lost) return { state: 'lost' };
+    return aliveAt ? { state: 'pending', aliveAt } : { state: 'none' };
+  });
 }
 
 /** Removes the oldest equal request that was lost, and returns its response. Each is matched once. */
@@ -85,9 +95,9 @@ export async function renewLease(db: Database, process: string): Promise<void> {
   });
 }
 
-/** Call before the response is written: from then on an equal request is a new one. */
-export async function forgetUnanswered(db: Database, id: string): Promise<void> {
-  await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = $1', values: [id] });
+/** Call before the responses are written: from then on an equal request is a new one. */
+export async function forgetUnanswered(db: Database, ids: readonly string[]): Promise<void> {
+  await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = any ($1)', values: [ids] });
 }
 
 /** Written together with what the request asked for. */
