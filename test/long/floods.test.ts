@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { connect as connectSocket, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
 import { connect, type ChannelModel, type ConfirmChannel } from 'amqplib';
@@ -140,5 +141,47 @@ test(
   'messages of a hostile agent that become dead letters',
   () =>
     measure('dead letters', (isOver, count) => publish(isOver, () => count('messages of 30 KB'), Buffer.alloc(30_000, 'x'), {})),
+  TIMEOUT_MS,
+);
+
+/** What the data of a result is. */
+const FRAMES: readonly [string, () => string][] = [
+  ['one long text', () => JSON.stringify('x'.repeat(20_000_000))],
+  ['millions of members', () => JSON.stringify('x').replace('"x"', `"x","details":{"a":[${'{},'.repeat(6_500_000)}{}]}`)],
+];
+test.each(FRAMES)(
+  'results of 20 MB of a hostile agent, with %s',
+  async (name, data) => {
+    const json = `{"message_type":"result","data":{"task_id":"${randomUUID()}","data":${data()}}}`;
+    const frame = Buffer.concat([Buffer.from([1]), Buffer.from(json)]);
+    await measure(`20 MB, ${name}`, (isOver, count) =>
+      publish(isOver, () => count('results of 20 MB'), frame, { 'funcx-attempt': 1 }),
+    );
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'uploads of 40 MB without a token',
+  async () => {
+    const { hostname, port } = new URL(state().api_url);
+    const block = Buffer.alloc(64 * 1024, 'x');
+    await measure('uploads', (isOver, count) =>
+      parallel(30, async () => {
+        while (!isOver()) {
+          const socket: Socket = connectSocket(Number(port), hostname);
+          socket.on('error', () => undefined);
+          const closed = new Promise((resolve) => socket.once('close', resolve));
+          socket.once('data', () => socket.destroy());
+          socket.write(
+            `PUT /v1/tasks/${randomUUID()}/result?attempt=1 HTTP/1.1\r\nhost: ${hostname}\r\ncontent-length: 40000000\r\n\r\n`,
+          );
+          socket.write(block);
+          await closed;
+          count('uploads');
+        }
+      }),
+    );
+  },
   TIMEOUT_MS,
 );

@@ -1,0 +1,108 @@
+import type { ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
+
+import { BenchClient, NOOP } from '../../bench/bench-client';
+import { median } from '../../bench/measures';
+import type { MeasuredSystem } from '../../bench/system';
+import { submitter } from '../../bench/throughput';
+import { ApiProcess } from '../helpers/api-process';
+import { cpuSecondsOf } from '../helpers/cpu';
+import { printFigure } from '../helpers/figures';
+import { admin, dataDir, localEndpoint, serviceEnv, state } from '../helpers/system';
+import { startWorkers } from '../helpers/workers-process';
+
+/** One system, first with one `api` and one `workers`, then with two of each. */
+
+const ROUNDS = 2;
+const BATCHES = 3;
+const BATCH = 500;
+const LEAST_RATIO = 0.95;
+
+let second: { api: ApiProcess; workers: ChildProcess } | undefined;
+let clients: BenchClient[] = [];
+
+afterAll(async () => {
+  await closeClients();
+  await stopSecond();
+});
+
+async function startSecond(): Promise<string> {
+  const api = await ApiProcess.start();
+  second = { api, workers: await startWorkers(serviceEnv('workers'), join(dataDir(), 'logs')) };
+  return api.apiUrl;
+}
+
+async function stopSecond(): Promise<void> {
+  if (!second) return;
+  const { api, workers } = second;
+  second = undefined;
+  const gone = new Promise((resolve) => workers.once('exit', resolve));
+  workers.kill('SIGTERM');
+  await Promise.all([api.stop(), gone]);
+}
+
+async function closeClients(): Promise<void> {
+  await Promise.all(clients.map((client) => client.close()));
+  clients = [];
+}
+
+/** CPU time of each part so far. */
+function cpuNow(): Map<string, number> {
+  const used = new Map<string, number>(state().services.map(({ name, pid }) => [name, pid === null ? 0 : cpuSecondsOf([pid])]));
+  const add = (name: string, pid: number): Map<string, number> => used.set(name, (used.get(name) ?? 0) + cpuSecondsOf([pid]));
+  if (second) add('api', second.api.pid);
+  if (second?.workers.pid !== undefined) add('workers', second.workers.pid);
+  return used;
+}
+
+interface Measured {
+  /** Tasks a second. */
+  rate: number;
+  /** CPU time of all parts together for a task, in milliseconds. */
+  cpuMs: number;
+  /** For people. */
+  text: string;
+}
+
+/** Two submitters, each at an address of its own. */
+async function measure(apiUrls: readonly [string, string]): Promise<Measured> {
+  const { client_id, client_secret } = admin();
+  const credentials = { clientId: client_id, clientSecret: client_secret };
+  for (const apiUrl of apiUrls) {
+    // What the client reads of it.
+    const system = { apiUrl, endpointId: localEndpoint(), credentials } as MeasuredSystem;
+    clients.push(await BenchClient.connect(system));
+  }
+  const functionId = await clients[0]!.register('noop', NOOP);
+  for (const client of clients) await client.warmUp(functionId);
+  await Promise.all(clients.map((client) => submitter(client, functionId, 1, BATCH)));
+  const [startedMs, before] = [performance.now(), cpuNow()];
+  await Promise.all(clients.map((client) => submitter(client, functionId, BATCHES, BATCH)));
+  const tasks = 2 * BATCHES * BATCH;
+  const rate = (tasks * 1_000) / (performance.now() - startedMs);
+  const used = [...cpuNow()].map(([name, seconds]) => [name, ((seconds - (before.get(name) ?? 0)) / tasks) * 1_000] as const);
+  await closeClients();
+  const cpuMs = used.reduce((sum, [, ms]) => sum + ms, 0);
+  const parts = used.map(([name, ms]) => `${name} ${ms.toFixed(2)}`).join(', ');
+  return { rate, cpuMs, text: `${rate.toFixed(0)} tasks/s, ${cpuMs.toFixed(2)} ms of CPU for a task (${parts})` };
+}
+
+test('two of each process are as fast as one of each, within 5 %', async () => {
+  const only = state().api_url;
+  const figures: Record<'one' | 'two', Measured[]> = { one: [], two: [] };
+  const rounds = async (kind: 'one' | 'two', apiUrls: readonly [string, string]): Promise<void> => {
+    await measure(apiUrls); // code that has just been loaded costs several times as much
+    for (let round = 0; round < ROUNDS; round++) {
+      const measured = await measure(apiUrls);
+      figures[kind].push(measured);
+      printFigure(`${kind} of each: ${measured.text}`);
+    }
+  };
+  await rounds('one', [only, only]);
+  await rounds('two', [only, await startSecond()]);
+  await stopSecond();
+  const ratio = (of: (one: Measured) => number): number => median(figures.two.map(of)) / median(figures.one.map(of));
+  const rates = ratio(({ rate }) => rate);
+  printFigure(`two of each beside one of each: rate ${rates.toFixed(2)}, CPU ${ratio(({ cpuMs }) => cpuMs).toFixed(2)}`);
+  expect(rates).toBeGreaterThanOrEqual(LEAST_RATIO);
+}, 400_000);

@@ -1,0 +1,182 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Pool } from 'pg';
+
+import { layoutOf } from '../../local/machine/layout';
+import { readJson } from '../../local/machine/files';
+import { readState, type SystemState } from '../../local/setup/state';
+import { Client, Executor, javascript } from '../../sdk';
+import { printFigure } from '../helpers/figures';
+import { until } from '../helpers/until';
+
+/** Two processes of `api` and two of `workers`: each is restarted in turn, then killed in turn, under load. */
+
+const MAIN = join(__dirname, '..', '..', 'dist', 'local', 'main.js');
+const REPLICAS = ['api', 'api-2', 'workers', 'workers-2'] as const;
+const PROBE_MS = 20;
+/** Beside what a restart costs that hands over: a process that starts takes the CPU from the others on a small machine. */
+const LONGEST_GAP_MS = 2_000;
+const EXPLAINED_GAP_MS = 1_500;
+
+const dataDir = mkdtempSync(join(tmpdir(), 'funcx-replicas-'));
+let store: Pool;
+let client: Client;
+/** What still runs when a test fails in the middle. */
+const endings: (() => unknown)[] = [];
+
+/** Not synchronous: the load goes on meanwhile. */
+async function run(...args: string[]): Promise<void> {
+  const child = spawn(process.execPath, [MAIN, ...args, '--data-dir', dataDir], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, FUNCX_WORKER_USER: 'same' },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const status = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  if (status !== 0) throw new Error(`funcx ${args.join(' ')} failed: ${output}`);
+}
+
+function state(): SystemState {
+  const now = readState(layoutOf(dataDir));
+  if (!now) throw new Error('the system has no state');
+  return now;
+}
+
+beforeAll(async () => {
+  await run('up', '--detach', '--private-ports', '--api', '2', '--workers', '2');
+  const { DATABASE_URL } = readJson(state().env_files.api ?? '') as { DATABASE_URL: string };
+  store = new Pool({ connectionString: DATABASE_URL, max: 2 });
+  const { client_id, client_secret } = readJson(state().identity_file) as { client_id: string; client_secret: string };
+  client = new Client({
+    apiUrl: state().api_url,
+    clientId: client_id,
+    clientSecret: client_secret,
+    ca: state().ca_file ?? undefined,
+  });
+}, 240_000);
+afterAll(async () => {
+  endings.forEach((end) => void end());
+  client?.close();
+  await store?.end();
+  await run('down');
+  rmSync(dataDir, { recursive: true, force: true });
+}, 120_000);
+
+/** A connection of its own for each request, and no repeat. */
+function startProbing(): { failures: string[]; stop: () => number } {
+  const failures: string[] = [];
+  let answered = 0;
+  const timer = setInterval(() => {
+    const probe = request(`${state().api_url}/v2/version`, { agent: false }, (response) => {
+      response.resume();
+      answered++;
+      if (response.statusCode !== 200) failures.push(`status ${response.statusCode}`);
+    });
+    probe.on('error', (error) => failures.push(error.message));
+    probe.end();
+  }, PROBE_MS);
+  endings.push(() => clearInterval(timer));
+  return {
+    failures,
+    stop: () => {
+      clearInterval(timer);
+      return answered;
+    },
+  };
+}
+
+/** What the store says of a time without answers, so that a failure explains itself. */
+async function describeStandstill(sinceMs: number): Promise<string> {
+  const { rows } = await store.query<{ line: string }>(
+    `select format('%s %s: %s, attempt %s, claim %s, dispatched %s s ago', t.state, t.task_group_id, count(*), max(t.attempt), max(t.claim_id),
+                   round(extract(epoch from now() - max(t.dispatched_at))::numeric, 2)) as line
+       from tasks t where t.answered_at is null group by t.state, t.task_group_id
+     union all
+     select format('queue: online %s, in flight %s of %s, pump %s', is_online, in_flight, window_size, pump_alive_at) from endpoint_queues`,
+  );
+  return `${Date.now() - sinceMs} ms without an answer:\n${rows.map(({ line }) => `    ${line}`).join('\n')}`;
+}
+
+/** Calls without end; `longestGapMs` is the longest time without an answer since the last question. */
+function startLoad() {
+  const executor = new Executor({ client, endpointId: state().endpoint?.id ?? '', batchSize: 20 });
+  const echo = javascript<number>('(n) => n');
+  let isStopped = false;
+  let [sent, wrong, lastMs, longestMs] = [0, 0, Date.now(), 0];
+  const watch = setInterval(() => {
+    if (Date.now() - lastMs > EXPLAINED_GAP_MS) void describeStandstill(lastMs).then(printFigure, () => undefined);
+  }, 250);
+  const calls = (async () => {
+    while (!isStopped) {
+      const numbers = Array.from({ length: 100 }, () => sent++);
+      const values = await Promise.all(
+        executor.map(echo, numbers).map(async (future) => {
+          const value = await future;
+          longestMs = Math.max(longestMs, Date.now() - lastMs);
+          lastMs = Date.now();
+          return value;
+        }),
+      );
+      values.forEach((value, index) => (wrong += value === numbers[index] ? 0 : 1));
+    }
+    clearInterval(watch);
+    await executor.close();
+    return { sent, wrong, groupId: executor.taskGroupId };
+  })();
+  calls.catch(() => undefined); // its caller awaits it, unless the test failed before
+  endings.push(() => {
+    clearInterval(watch);
+    isStopped = true;
+  });
+  return {
+    longestGapMs: () => {
+      const longest = longestMs;
+      longestMs = 0;
+      return longest;
+    },
+    stop: () => {
+      isStopped = true;
+      return calls;
+    },
+  };
+}
+
+test('no connection is refused while each process restarts in turn, and nothing is lost or doubled when each is killed', async () => {
+  expect(state().services.map(({ name }) => name)).toEqual(expect.arrayContaining([...REPLICAS]));
+  const load = startLoad();
+  const probes = startProbing();
+  let handedOverMs = 0;
+  for (const service of ['api', 'workers']) {
+    load.longestGapMs();
+    await run('restart', service);
+    const gapMs = load.longestGapMs();
+    printFigure(`longest time without an answer while ${service} restarted: ${gapMs} ms`);
+    handedOverMs = Math.max(handedOverMs, gapMs);
+  }
+  expect(probes.failures).toEqual([]); // each over a connection of its own
+  expect(probes.stop()).toBeGreaterThan(100);
+
+  for (const name of REPLICAS) {
+    const before = state().services.find((one) => one.name === name)?.pid;
+    if (!before) throw new Error(`${name} does not run`);
+    load.longestGapMs();
+    process.kill(before, 'SIGKILL');
+    await until(
+      `${name} serves again`,
+      () => state().services.some((one) => one.name === name && one.pid !== before && one.state === 'ready'),
+      { deadlineMs: 60_000 },
+    );
+    const gapMs = load.longestGapMs();
+    printFigure(`longest time without an answer after kill -9 of ${name}: ${gapMs} ms`);
+    expect(gapMs).toBeLessThan(LONGEST_GAP_MS + handedOverMs);
+  }
+  const { sent, wrong, groupId } = await load.stop();
+  printFigure(`${sent} calls`);
+  expect(wrong).toBe(0);
+  const { rows } = await store.query('select count(*)::int as n from tasks where task_group_id = $1', [groupId]);
+  expect(rows).toEqual([{ n: sent }]);
+}, 400_000);
