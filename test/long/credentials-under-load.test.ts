@@ -19,6 +19,9 @@ const TASKS_AT_A_TIME = 5;
 const TIMEOUT_MS = 300_000;
 
 const admin = new Http();
+/** What may still run when a test fails in the middle. */
+const agents: Agent[] = [];
+afterAll(() => Promise.all(agents.map((agent) => agent.stop())));
 
 async function makeTenant(name: string): Promise<{ http: Http; credentials: Credentials }> {
   const credentials = (await admin.ok('POST', '/v1/identities', { name: `${name}-${randomUUID()}` })) as Credentials;
@@ -72,6 +75,7 @@ test(
   async () => {
     const { http, credentials } = await makeTenant('tenant');
     const agent = await new Agent('renewed', {}, credentials).start();
+    agents.push(agent);
     const standIn = { name: agent.name, workers: 1, metadata: {} };
     const registered = async (as: Http, id: string): Promise<string> => {
       const body = { ...standIn, incarnation: randomUUID(), replace: true };
@@ -112,7 +116,7 @@ test(
       deadlineMs: DEAD_WITHIN_MS,
     });
 
-    expect(await load.finish()).toBeGreaterThan(100);
+    expect(await load.finish()).toBeGreaterThan(20);
     await agent.stop();
   },
   TIMEOUT_MS,
@@ -140,7 +144,7 @@ test(
     await endpoint.start();
     await untilDead('commands of the stock endpoint before its start', old.command);
     await untilDead('heartbeats of the stock endpoint before its start', old.heartbeat);
-    expect(await load.finish()).toBeGreaterThan(50);
+    expect(await load.finish()).toBeGreaterThan(20);
 
     await endpoint.stop();
     const last = await registered();
