@@ -61,12 +61,17 @@ export function createAccept(deps: AcceptDeps): Accept {
       return repeated;
     });
     if (typeof room !== 'function') return sameAnswer(request, room);
+    let endGroup: ((isStored: boolean) => void) | undefined;
+    let isStored = false;
     try {
-      await deps.quotas.requireRoomForTaskGroup(owner.id, taskGroupId);
+      endGroup = await deps.quotas.reserveTaskGroup(owner.id, taskGroupId);
       // Declare the queue first: nothing is stored when the broker is away.
       if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
-      return await (mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending));
+      const accepted = await (mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending));
+      isStored = true;
+      return accepted;
     } finally {
+      endGroup?.(isStored);
       room();
     }
   };
@@ -152,7 +157,6 @@ export function createAccept(deps: AcceptDeps): Accept {
   function noteAccepted(request: AcceptRequest, count: number, bytes: number): void {
     limit.add(request.owner.id, count);
     deps.quotas.addBytes(request.owner.id, bytes);
-    if (request.taskGroupId === undefined) deps.quotas.addGroup(request.owner.id);
   }
 
   /** Requests of one lane: one statement, and one workflow for all. Returns what each one is answered, in order. */

@@ -11,10 +11,11 @@ export interface Quotas {
   requireRoomForUserEndpoint(ownerId: string): Promise<void>;
   /** Code that the owner has already registered is always allowed. */
   requireRoomForFunction(ownerId: string, code: Buffer): Promise<void>;
-  /** A group with open tasks is always allowed. */
-  requireRoomForTaskGroup(ownerId: string, groupId: string): Promise<void>;
-  /** The groups of accepted tasks count from now on. */
-  addGroup(ownerId: string): void;
+  /**
+   * Reserves room for a task group, or throws LIMIT_EXCEEDED; a group with open tasks is always allowed. Call the returned function
+   * when its tasks are stored (true) or refused.
+   */
+  reserveTaskGroup(ownerId: string, groupId: string): Promise<(isStored: boolean) => void>;
   /**
    * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored or given up. Results
    * count when they are stored, and are never refused.
@@ -39,6 +40,8 @@ const NAMES = [
 /** The count reads every submission of the owner. */
 const REFRESH_BYTES_MS = 60_000;
 const SOCKET_RETRY_AFTER_S = 10;
+/** Task groups that this process remembers. One that is forgotten counts again, so that the store is asked sooner. */
+const MAX_KNOWN_GROUPS = 10_000;
 
 /** Those that this module refuses; open tasks and API tokens are refused where they are made. */
 type RefusedHere = Exclude<QuotaName, 'open_tasks' | 'api_tokens'>;
@@ -70,6 +73,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
     });
   const bytes = make('stored_bytes', REFRESH_BYTES_MS);
   const sockets = new Map<string, number>();
+  const knownGroups = new Set<string>();
   const [groups, functions, endpoints, userEndpoints] = [
     make('open_groups'),
     make('functions'),
@@ -103,8 +107,23 @@ export function createQuotas(db: Database, config: Config): Quotas {
       functions.add(ownerId, 1);
       bytes.add(ownerId, code.length);
     },
-    requireRoomForTaskGroup: (ownerId, groupId) => require(groups, ownerId, () => isOpenGroup(db, ownerId, groupId)),
-    addGroup: (ownerId) => groups.add(ownerId, 1),
+    async reserveTaskGroup(ownerId, groupId) {
+      let release: () => void;
+      try {
+        release = await groups.reserve(ownerId, 1);
+      } catch (error) {
+        if (!(error instanceof TerminalError) || !(await isOpenGroup(db, ownerId, groupId))) throw error;
+        return () => undefined;
+      }
+      return (isStored) => {
+        if (isStored && !knownGroups.has(groupId)) {
+          if (knownGroups.size >= MAX_KNOWN_GROUPS) knownGroups.clear();
+          knownGroups.add(groupId);
+          groups.add(ownerId, 1);
+        }
+        release();
+      };
+    },
     reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),
     addBytes: (ownerId, more) => bytes.add(ownerId, more),
     enterSocket(ownerId) {

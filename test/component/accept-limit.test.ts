@@ -23,6 +23,7 @@ const ARGUMENTS = 'x'.repeat(1_000);
 
 async function submitAtOnce(
   limits: Record<string, string>,
+  { hasManyGroups = false } = {},
 ): Promise<{ accepted: Accepted[]; reasons: unknown[]; stored: number }> {
   const { ownerId, endpointId, functionId } = await makeFixture(postgres.db);
   const config = configFor(limits);
@@ -37,14 +38,14 @@ async function submitAtOnce(
     groupQueues: { ensure: async () => undefined },
     quotas: createQuotas(postgres.db, config),
   });
-  const taskGroupId = randomUUID();
+  const oneGroup = randomUUID();
   const settled = await Promise.allSettled(
     Array.from({ length: REQUESTS }, () =>
       accept({
         owner: { id: ownerId, name: 'owner' },
         endpoint: { id: endpointId, name: 'e' },
         endpointQueueId: endpointId,
-        taskGroupId,
+        taskGroupId: hasManyGroups ? randomUUID() : oneGroup,
         createQueue: false,
         calls: [{ functionId, functionName: 'f', payloads: [ARGUMENTS] }],
         policy: {},
@@ -60,10 +61,11 @@ async function submitAtOnce(
 }
 
 test.each([
-  ['open tasks', { FUNCX_MAX_OPEN_TASKS: String(LIMIT) }],
-  ['stored bytes', { FUNCX_MAX_STORED_BYTES: String(LIMIT * (ARGUMENTS.length + 100)) }],
-])('requests that arrive at the same time do not exceed the limit of %s, and reach it', async (_, limits) => {
-  const { accepted, reasons, stored } = await submitAtOnce(limits);
+  ['open tasks', { FUNCX_MAX_OPEN_TASKS: String(LIMIT) }, {}],
+  ['stored bytes', { FUNCX_MAX_STORED_BYTES: String(LIMIT * (ARGUMENTS.length + 100)) }, {}],
+  ['open task groups', { FUNCX_MAX_OPEN_GROUPS: String(LIMIT) }, { hasManyGroups: true }],
+])('requests that arrive at the same time do not exceed the limit of %s, and reach it', async (_, limits, groups) => {
+  const { accepted, reasons, stored } = await submitAtOnce(limits, groups);
   expect(accepted).toHaveLength(LIMIT);
   expect(stored).toBe(LIMIT);
   for (const reason of reasons) expect(reason).toMatchObject({ code: 'LIMIT_EXCEEDED', retryAfterS: expect.any(Number) });

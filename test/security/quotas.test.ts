@@ -84,7 +84,7 @@ test('an owner has so many task groups with open tasks, and goes on in those', a
   ]);
   const groups = [randomUUID(), randomUUID()];
   for (const group of groups) {
-    await quotas.requireRoomForTaskGroup(root.id, group);
+    (await quotas.reserveTaskGroup(root.id, group))(true);
     await postgres.db.query('insert into task_groups (id, owner_id) values ($1, $2)', [group, root.id]);
     await postgres.db.query(
       `insert into submissions (id, owner_id, endpoint_id, endpoint_queue_id, task_group_id, function_name, total, open, deadline_at)
@@ -92,8 +92,8 @@ test('an owner has so many task groups with open tasks, and goes on in those', a
       [randomUUID(), root.id, endpointId, group],
     );
   }
-  await expect(quotas.requireRoomForTaskGroup(root.id, randomUUID())).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
-  await expect(quotas.requireRoomForTaskGroup(root.id, groups[0]!)).resolves.toBeUndefined(); // one of the two above
+  await expect(quotas.reserveTaskGroup(root.id, randomUUID())).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+  await expect(quotas.reserveTaskGroup(root.id, groups[0]!)).resolves.toBeDefined(); // one of the two above
 });
 
 test('an owner has so many bytes in the store: functions and arguments are refused, and results are not', async () => {
