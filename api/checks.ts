@@ -55,6 +55,17 @@ export function checkEndpoint(
   return row;
 }
 
+/** Throws while an agent may not register: somebody stopped it remotely, or it was cut off. */
+export function requireUnlocked({ id, lockedUntil }: Pick<EndpointRow, 'id' | 'lockedUntil'>): void {
+  const lockedForS = ((lockedUntil?.getTime() ?? 0) - Date.now()) / 1_000;
+  if (lockedForS <= 0) return;
+  throw new TerminalError(
+    'ENDPOINT_LOCKED',
+    `endpoint ${id} was stopped remotely, or cut off because of what it sent; start it again in ${Math.ceil(lockedForS)} s`,
+    { retryAfterS: lockedForS },
+  );
+}
+
 const unknownFunction = (id: string): TerminalError =>
   new TerminalError(
     'FUNCTION_NOT_FOUND',

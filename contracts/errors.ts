@@ -41,7 +41,11 @@ export const ERROR_CATALOGUE = {
     meaning: 'The encoding of the request is not supported. The message names the supported encodings.',
   },
   INVALID_REQUEST: { status: 422, meaning: 'The request is not valid. The message names the field to correct.' },
-  ENDPOINT_LOCKED: { status: 423, meaning: 'The endpoint was stopped remotely. Register it again after Retry-After seconds.' },
+  ENDPOINT_LOCKED: {
+    status: 423,
+    meaning:
+      'The endpoint was stopped remotely, or cut off because of what it sent. Register it again after Retry-After seconds.',
+  },
   LIMIT_EXCEEDED: { status: 429, meaning: 'A limit on requests or tasks is reached. Wait for Retry-After seconds.' },
   INTERNAL: { status: 500, meaning: 'The service failed. Give the request ID to the operator; the log holds the reason.' },
   UNAVAILABLE: { status: 503, meaning: 'Part of the service is not available. Repeat the request after Retry-After seconds.' },

@@ -37,6 +37,7 @@ import { startHealthServer } from './health-server';
 import { startMaintenance } from './maintenance';
 import { createNexusService } from './nexus-service';
 import { startPresenceLoop } from './presence-loop';
+import { createResultGuard } from './result-guard';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
 import { startClientUpkeep } from './client-upkeep';
@@ -127,7 +128,8 @@ async function main(): Promise<void> {
 
   await broker.start();
   const presence = await startPresenceLoop(broker, deps, userEndpoints);
-  const results = await startResultLoop(broker, deps, presence.receive);
+  const brokerUsers = createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL);
+  const results = await startResultLoop(broker, deps, presence.receive, createResultGuard({ db, log, users: brokerUsers }));
   const upkeep = startClientUpkeep(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
@@ -142,7 +144,7 @@ async function main(): Promise<void> {
   const maintenance = startMaintenance({
     ...deps,
     flowStarts,
-    brokerUsers: createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL),
+    brokerUsers,
     queues: createEndpointQueues(broker),
   });
   const readiness = createReadiness({

@@ -10,6 +10,7 @@ import { failPoint } from '../platform/fail-points';
 import { resultsByVerdict } from '../platform/metrics';
 import { putAside } from './dead-letters';
 import { createLateNudges } from './late-nudges';
+import type { ResultGuard } from './result-guard';
 
 /**
  * Feeds results to `activities/complete`. While one batch is stored, the next one gathers: a single result is stored at
@@ -46,6 +47,7 @@ export async function startResultLoop(
   broker: Broker,
   deps: ActivityDeps,
   onStatus: (message: ReceivedMessage) => Promise<void>,
+  guard: ResultGuard,
 ): Promise<ResultLoop> {
   const waiting: Waiting[] = [];
   let isStoring = false;
@@ -58,11 +60,16 @@ export async function startResultLoop(
     prefetch: PREFETCH,
     prefetchBytes: PREFETCH_BYTES,
     onMessage: async (message) => {
+      if (guard.drops(endpointQueueIdOfKey(message.routingKey), message.body.length)) {
+        resultsByVerdict.inc({ verdict: 'dropped' });
+        message.ack();
+        return;
+      }
       let parts: ReceivedMessage[];
       try {
         parts = splitBatch(message);
       } catch (error) {
-        return putAside(deps, QUEUE.results, message, error instanceof Error ? error.message : String(error));
+        return refuse(message, error instanceof Error ? error.message : String(error));
       }
       await Promise.all(parts.map(receive));
     },
@@ -75,11 +82,17 @@ export async function startResultLoop(
   function receive(message: ReceivedMessage): Promise<void> {
     const result = parse(message, maxFrameBytes(deps.config.FUNCX_MAX_BODY_CHARS));
     if (result === 'status') return onStatus(message);
-    if (typeof result === 'string') return putAside(deps, QUEUE.results, message, result);
+    if (typeof result === 'string') return refuse(message, result);
     return new Promise<void>((settle) => {
       waiting.push({ message, result, settle });
       void work();
     });
+  }
+
+  /** The message cannot be read. */
+  function refuse(message: ReceivedMessage, reason: string): Promise<void> {
+    guard.note(endpointQueueIdOfKey(message.routingKey), message.body.length);
+    return putAside(deps, QUEUE.results, message, reason);
   }
 
   async function work(): Promise<void> {
@@ -95,7 +108,7 @@ export async function startResultLoop(
           deps,
           batch.map((item) => item.result),
         );
-        for (const row of stage.completed) resultsByVerdict.inc({ verdict: row.verdict });
+        noteVerdicts(batch, stage);
         void finish(batch, stage);
       } catch (error) {
         if (isAboutData(error)) await storeSingly(batch, error);
@@ -105,12 +118,23 @@ export async function startResultLoop(
     isStoring = false;
   }
 
+  /** What became of each result of a batch, in its order. */
+  function noteVerdicts(batch: readonly Waiting[], { completed }: Stage): void {
+    completed.forEach(({ verdict }, index) => {
+      resultsByVerdict.inc({ verdict });
+      const result = batch[index]?.result;
+      if (result && (verdict === 'unknown' || verdict === 'foreign')) guard.note(result.endpointQueueId, result.body.length);
+    });
+  }
+
   /** The store refuses something in the batch: one bad result must neither block the others nor come back for ever. */
   async function storeSingly(batch: readonly Waiting[], error: unknown): Promise<void> {
     deps.log.warn({ err: error, results: batch.length }, 'the store refuses a batch of results; each is stored by itself');
     for (const item of batch) {
       try {
-        await finish([item], await storeResults(deps, [item.result]));
+        const stage = await storeResults(deps, [item.result]);
+        noteVerdicts([item], stage);
+        await finish([item], stage);
       } catch (single) {
         if (!isAboutData(single)) await giveBack([item], single, 'results could not be stored');
         else {

@@ -3,7 +3,7 @@ import { register1Schema, registration1Schema, status1Schema, type Registration1
 import { EXCHANGE, QUEUE, resultKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
 import { findEndpointEvenDeleted, lockEndpoint, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
-import { checkEndpoint, requireEndpoint, unknownEndpoint } from '../checks';
+import { checkEndpoint, requireEndpoint, unknownEndpoint, requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { withAuthority } from '../../platform/broker-urls';
 import { ANSWERED, idParameter, route, type Route } from '../route';
@@ -148,10 +148,5 @@ function checkPresent(identity: Identity, present: EndpointRow): void {
       `endpoint ${present.id} is of kind ${present.kind}, which a funcx-endpoint agent cannot serve; start the agent with another endpoint ID`,
     );
   }
-  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
-  if (lockedForMs > 0) {
-    throw new TerminalError('ENDPOINT_LOCKED', `endpoint ${present.id} was stopped remotely; start it again in a few seconds`, {
-      retryAfterS: lockedForMs / 1000,
-    });
-  }
+  requireUnlocked(present);
 }

@@ -9,6 +9,7 @@ import type { Identity } from '../../platform/access';
 import { withAuthority } from '../../platform/broker-urls';
 import { findEndpointEvenDeleted } from '../../platform/store/endpoints';
 import { saveCoreEndpoint } from '../../platform/store/user-endpoints';
+import { requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
@@ -109,14 +110,7 @@ async function checkPresent({ db }: ApiDeps, identity: Identity, id: string): Pr
   if (present.kind !== 'globus') {
     throw new TerminalError('CONFLICT', `endpoint ${id} is of kind ${present.kind}; register without this ID`);
   }
-  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
-  if (lockedForMs > 0) {
-    throw new TerminalError(
-      'ENDPOINT_LOCKED',
-      `endpoint ${id} was stopped remotely; start it again in ${Math.ceil(lockedForMs / 1_000)} s`,
-      { retryAfterS: lockedForMs / 1_000 },
-    );
-  }
+  requireUnlocked(present);
   return true;
 }
 

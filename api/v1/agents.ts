@@ -9,7 +9,7 @@ import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } 
 import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
 import { findEndpointEvenDeleted, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
-import { checkEndpoint, requireGroup, unknownEndpoint } from '../checks';
+import { checkEndpoint, requireGroup, unknownEndpoint, requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
@@ -122,16 +122,7 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
   if (present.kind !== 'agent') {
     throw new TerminalError('CONFLICT', `endpoint ${present.id} is of kind ${present.kind}; register without this ID`);
   }
-  const lockedForMs = (present.lockedUntil?.getTime() ?? 0) - Date.now();
-  if (lockedForMs > 0) {
-    throw new TerminalError(
-      'ENDPOINT_LOCKED',
-      `endpoint ${present.id} was stopped remotely; register it again in a few seconds`,
-      {
-        retryAfterS: lockedForMs / 1000,
-      },
-    );
-  }
+  requireUnlocked(present);
   if (present.incarnation === wanted.incarnation || !(await isAlive(deps, present))) return;
   if (!wanted.replace) {
     deps.log.warn(

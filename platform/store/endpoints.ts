@@ -211,3 +211,16 @@ export async function readSubmitTargets(
   });
   return rows;
 }
+
+/** Whose endpoint a queue belongs to. */
+export async function endpointOfQueue(
+  db: Database,
+  endpointQueueId: string,
+): Promise<{ endpointId: string; ownerId: string; ownerName: string } | undefined> {
+  const { rows } = await db.query<{ endpointId: string; ownerId: string; ownerName: string }>(
+    `select e.id as "endpointId", i.id as "ownerId", i.name as "ownerName"
+       from endpoint_queues q join endpoints e on e.id = q.endpoint_id join identities i on i.id = e.owner_id where q.id = $1`,
+    [endpointQueueId],
+  );
+  return rows[0];
+}

@@ -25,15 +25,10 @@ const TIMEOUT_MS = 300_000;
 const admin = new Http();
 let mallory: Http;
 let noop: string;
-let hostile: { id: string; broker: { url: string; ca?: string }; resultKey: string };
 
 beforeAll(async () => {
   mallory = new Http((await admin.ok('POST', '/v1/identities', { name: `mallory-${randomUUID()}` })) as Credentials);
   noop = await admin.register('noop', '() => 0', 'javascript');
-  const id = randomUUID();
-  const agent = { name: 'hostile', incarnation: randomUUID(), workers: 1, metadata: {} };
-  const { broker, results } = await mallory.ok('PUT', `/v1/endpoints/${id}`, agent);
-  hostile = { id, broker, resultKey: results.routing_key };
   await p95(WARM_UP);
 }, TIMEOUT_MS);
 
@@ -123,24 +118,47 @@ test(
   TIMEOUT_MS,
 );
 
-/** Publishes messages of the hostile agent, one after another, as fast as the broker confirms them. */
-async function publish(isOver: () => boolean, onPublished: () => void, body: Buffer, headers: object): Promise<void> {
-  const { url, ca } = hostile.broker;
-  const model: ChannelModel = await connect(url, ca === undefined ? {} : { ca: [Buffer.from(ca)] });
-  model.on('error', () => undefined);
-  const channel: ConfirmChannel = await model.createConfirmChannel();
+/**
+ * Publishes messages as a hostile agent, one after another, as fast as the broker confirms them. An agent that is cut off
+ * registers again, without end.
+ */
+async function publish(
+  isOver: () => boolean,
+  count: (what: string) => void,
+  what: string,
+  body: Buffer,
+  headers: object,
+): Promise<void> {
+  const id = randomUUID();
+  const agent = { name: `hostile-${id}`, incarnation: randomUUID(), workers: 1, metadata: {} };
   while (!isOver()) {
-    channel.publish(EXCHANGE.results, hostile.resultKey, body, { headers });
-    await channel.waitForConfirms();
-    onPublished();
+    const { status, body: answer } = await mallory.request('PUT', `/v1/endpoints/${id}`, agent);
+    if (status !== 200) {
+      count(`registrations answered ${status}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      continue;
+    }
+    const { url, ca } = answer.broker as { url: string; ca?: string };
+    try {
+      const model: ChannelModel = await connect(url, ca === undefined ? {} : { ca: [Buffer.from(ca)] });
+      model.on('error', () => undefined);
+      const channel: ConfirmChannel = await model.createConfirmChannel();
+      channel.on('error', () => undefined);
+      while (!isOver()) {
+        channel.publish(EXCHANGE.results, answer.results.routing_key as string, body, { headers });
+        await channel.waitForConfirms();
+        count(what);
+      }
+      await model.close();
+    } catch {
+      count('connections lost');
+    }
   }
-  await model.close();
 }
 
 test(
   'messages of a hostile agent that become dead letters',
-  () =>
-    measure('dead letters', (isOver, count) => publish(isOver, () => count('messages of 30 KB'), Buffer.alloc(30_000, 'x'), {})),
+  () => measure('dead letters', (isOver, count) => publish(isOver, count, 'messages of 30 KB', Buffer.alloc(30_000, 'x'), {})),
   TIMEOUT_MS,
 );
 
@@ -154,9 +172,7 @@ test.each(FRAMES)(
   async (name, data) => {
     const json = `{"message_type":"result","data":{"task_id":"${randomUUID()}","data":${data()}}}`;
     const frame = Buffer.concat([Buffer.from([1]), Buffer.from(json)]);
-    await measure(`20 MB, ${name}`, (isOver, count) =>
-      publish(isOver, () => count('results of 20 MB'), frame, { 'funcx-attempt': 1 }),
-    );
+    await measure(`20 MB, ${name}`, (isOver, count) => publish(isOver, count, 'results of 20 MB', frame, { 'funcx-attempt': 1 }));
   },
   TIMEOUT_MS,
 );

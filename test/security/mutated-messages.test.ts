@@ -67,7 +67,10 @@ test(`${MUTATIONS} mutated results are settled, and the tasks of another endpoin
     publisher: { publish: async (...sent: unknown[]) => void putAside.push(sent) },
     temporal: { nudge: async () => true },
   } as unknown as ActivityDeps;
-  const loop = await startResultLoop(broker, deps, async (message) => message.ack());
+  const loop = await startResultLoop(broker, deps, async (message) => message.ack(), {
+    drops: () => false,
+    note: () => undefined,
+  });
   const random = randomFrom(SEED);
   let settled = 0;
   const rssBefore = process.memoryUsage().rss;
