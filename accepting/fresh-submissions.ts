@@ -21,7 +21,7 @@ export interface FreshSubmissions {
 /** A workflow that did not start here by then takes its first step elsewhere. */
 const KEEP_MS = 20_000;
 
-export function createFreshSubmissions(isBlocked: () => boolean): FreshSubmissions {
+export function createFreshSubmissions(mayPublish: () => boolean): FreshSubmissions {
   const fresh = new Map<string, { insert: Promise<FreshOutcome>; timer: NodeJS.Timeout }>();
   return {
     add(submissionId, insert) {
@@ -35,6 +35,6 @@ export function createFreshSubmissions(isBlocked: () => boolean): FreshSubmissio
       fresh.delete(submissionId);
       return found.insert;
     },
-    mayClaim: () => !isBlocked(),
+    mayClaim: mayPublish,
   };
 }

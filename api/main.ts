@@ -53,7 +53,7 @@ async function main(): Promise<void> {
   log.info({ config: withoutSecrets(config) }, 'starting');
   const service = await connectService('funcx-api', config, log, { eager: true });
   const { db, broker, publisher, temporal } = service;
-  const fresh = createFreshSubmissions(() => publisher.isBlocked);
+  const fresh = createFreshSubmissions(() => publisher.isReady);
   const activityDeps: ActivityDeps = { config, log, db, publisher, temporal, fresh };
   const stopping = new AbortController();
   let isLeaving = false;

@@ -59,6 +59,11 @@ export class Publisher {
     return this.#isBlocked;
   }
 
+  /** True while the broker is connected and takes messages, as far as this process knows. */
+  get isReady(): boolean {
+    return this.#channel !== undefined && !this.#isBlocked;
+  }
+
   /** Rejects with a {@link PublishError}. A blocked broker gets nothing new: the error is `blocked`. */
   async publish(exchange: string, key: string, body: Uint8Array, options: PublishOptions = {}): Promise<void> {
     const earlier = options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);

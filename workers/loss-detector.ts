@@ -3,6 +3,7 @@ import { requeueLostAttempts } from '../activities/lost-attempts';
 import { BrokerRefusal, type Broker } from '../broker';
 import { QUEUE, tasksQueueName } from '../contracts/names';
 import { listSuspects, noteMissing, oldestDispatchMs, type Suspect } from '../platform/store/presence';
+import type { ResultsInHand } from './results-in-hand';
 
 /**
  * Finds lost attempts: an attempt is lost when its agent's heartbeats do not name it and no queue holds it. An acknowledgement
@@ -23,6 +24,7 @@ const PASSED_BY_MS = 2_000;
 export async function detectLosses(
   broker: Broker,
   deps: ActivityDeps,
+  inHand: Pick<ResultsInHand, 'has'>,
   beat: { endpointQueueId: string; held: readonly string[]; periodS: number },
 ): Promise<void> {
   const minAgeMs = Math.max(beat.periodS * 1_000 * MIN_PERIODS, MIN_AGE_MS);
@@ -35,7 +37,7 @@ export async function detectLosses(
     deps,
     beat.endpointQueueId,
     held,
-    suspects.filter((suspect) => !suspect.isHeld),
+    suspects.filter((suspect) => !suspect.isHeld && !inHand.has(suspect.id)),
   );
   await noteMissing(
     deps.db,

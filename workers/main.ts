@@ -38,6 +38,7 @@ import { startMaintenance } from './maintenance';
 import { createNexusService } from './nexus-service';
 import { startPresenceLoop } from './presence-loop';
 import { createResultGuard } from './result-guard';
+import { ResultsInHand } from './results-in-hand';
 import { startResultLoop } from './result-loop';
 import { startSweep } from './sweep';
 import { startClientUpkeep } from './client-upkeep';
@@ -127,9 +128,13 @@ async function main(): Promise<void> {
   const running = Promise.all([submissions.run(), endpoints.run(), calls.run(), flows.run()]);
 
   await broker.start();
-  const presence = await startPresenceLoop(broker, deps, userEndpoints);
+  const inHand = new ResultsInHand();
+  const presence = await startPresenceLoop(broker, deps, userEndpoints, inHand);
   const brokerUsers = createBrokerUsers(db, brokerAdmin, config.AMQP_PUBLIC_URL);
-  const results = await startResultLoop(broker, deps, presence.receive, createResultGuard({ db, log, users: brokerUsers }));
+  const results = await startResultLoop(broker, deps, presence.receive, {
+    guard: createResultGuard({ db, log, users: brokerUsers }),
+    inHand,
+  });
   const upkeep = startClientUpkeep(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);

@@ -16,6 +16,7 @@ import {
 import { putAside } from './dead-letters';
 import { Lateness } from './lateness';
 import { detectLosses } from './loss-detector';
+import type { ResultsInHand } from './results-in-hand';
 import { repeat } from './repeat';
 
 /**
@@ -41,7 +42,12 @@ export interface PresenceLoop {
   close(): Promise<void>;
 }
 
-export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, userEndpoints: UserEndpoints): Promise<PresenceLoop> {
+export async function startPresenceLoop(
+  broker: Broker,
+  deps: ActivityDeps,
+  userEndpoints: UserEndpoints,
+  inHand: ResultsInHand,
+): Promise<PresenceLoop> {
   const lateness = new Lateness();
   let heardSinceMs = Date.now();
   let sweptAtMs = Date.now();
@@ -95,8 +101,8 @@ export async function startPresenceLoop(broker: Broker, deps: ActivityDeps, user
     }
     // What an agent held when it sent a late report says nothing about now, and an idle one has nothing to lose.
     if (!state || periodS <= 0 || lateMs > MAX_LATE_MS || !beat.hasAttempts) return;
-    if (state.held) await detectLosses(broker, deps, { endpointQueueId, held: state.held, periodS });
-    else if (isIdleReport(state)) await detectLosses(broker, deps, { endpointQueueId, held: [], periodS });
+    if (state.held) await detectLosses(broker, deps, inHand, { endpointQueueId, held: state.held, periodS });
+    else if (isIdleReport(state)) await detectLosses(broker, deps, inHand, { endpointQueueId, held: [], periodS });
   }
 
   /** A change that Temporal does not take stays unsignalled in the store, and the sweep repeats it. */

@@ -11,6 +11,7 @@ import { resultsByVerdict } from '../platform/metrics';
 import { putAside } from './dead-letters';
 import { createLateNudges } from './late-nudges';
 import type { ResultGuard } from './result-guard';
+import type { ResultsInHand } from './results-in-hand';
 
 /**
  * Feeds results to `activities/complete`. While one batch is stored, the next one gathers: a single result is stored at
@@ -47,7 +48,7 @@ export async function startResultLoop(
   broker: Broker,
   deps: ActivityDeps,
   onStatus: (message: ReceivedMessage) => Promise<void>,
-  guard: ResultGuard,
+  { guard, inHand }: { guard: ResultGuard; inHand: ResultsInHand },
 ): Promise<ResultLoop> {
   const waiting: Waiting[] = [];
   let isStoring = false;
@@ -83,10 +84,12 @@ export async function startResultLoop(
     const result = parse(message, maxFrameBytes(deps.config.FUNCX_MAX_BODY_CHARS));
     if (result === 'status') return onStatus(message);
     if (typeof result === 'string') return refuse(message, result);
+    const taskId = result.data.task_id;
+    inHand.add(taskId);
     return new Promise<void>((settle) => {
       waiting.push({ message, result, settle });
       void work();
-    });
+    }).finally(() => inHand.remove(taskId));
   }
 
   /** The message cannot be read. */

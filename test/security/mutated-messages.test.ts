@@ -7,6 +7,7 @@ import { encodeFrame } from '../../contracts/frames';
 import { resultKey } from '../../contracts/names';
 import { createLogger } from '../../platform/log';
 import { startResultLoop } from '../../workers/result-loop';
+import { ResultsInHand } from '../../workers/results-in-hand';
 import { configFor } from '../helpers/api-harness';
 import { MUTATIONS, pick, randomFrom, SEED, type Random } from '../helpers/mutations';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -68,8 +69,8 @@ test(`${MUTATIONS} mutated results are settled, and the tasks of another endpoin
     temporal: { nudge: async () => true },
   } as unknown as ActivityDeps;
   const loop = await startResultLoop(broker, deps, async (message) => message.ack(), {
-    drops: () => false,
-    note: () => undefined,
+    guard: { drops: () => false, note: () => undefined },
+    inHand: new ResultsInHand(),
   });
   const random = randomFrom(SEED);
   let settled = 0;
