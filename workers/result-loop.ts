@@ -63,8 +63,7 @@ export async function startResultLoop(
     onMessage: async (message) => {
       if (guard.drops(endpointQueueIdOfKey(message.routingKey), message.body.length)) {
         resultsByVerdict.inc({ verdict: 'dropped' });
-        message.ack();
-        return;
+        return message.ack();
       }
       let parts: ReceivedMessage[];
       try {
