@@ -74,6 +74,8 @@ export function createQuotas(db: Database, config: Config): Quotas {
   const bytes = make('stored_bytes', REFRESH_BYTES_MS);
   const sockets = new Map<string, number>();
   const knownGroups = new Set<string>();
+  /** One reservation for all requests that are the first of their group at the same time. */
+  const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
   const [groups, functions, endpoints, userEndpoints] = [
     make('open_groups'),
     make('functions'),
@@ -108,20 +110,31 @@ export function createQuotas(db: Database, config: Config): Quotas {
       bytes.add(ownerId, code.length);
     },
     async reserveTaskGroup(ownerId, groupId) {
+      const isOpen = (): Promise<boolean> => isOpenGroup(db, ownerId, groupId);
+      const key = `${ownerId} ${groupId}`;
+      if (knownGroups.has(key)) {
+        await require(groups, ownerId, isOpen);
+        return () => undefined;
+      }
+      const entry = newGroups.get(key) ?? { requests: 0, room: groups.reserve(ownerId, 1) };
+      newGroups.set(key, entry);
+      entry.requests++;
+      const leave = (): boolean => --entry.requests === 0 && newGroups.delete(key);
       let release: () => void;
       try {
-        release = await groups.reserve(ownerId, 1);
+        release = await entry.room;
       } catch (error) {
-        if (!(error instanceof TerminalError) || !(await isOpenGroup(db, ownerId, groupId))) throw error;
+        leave();
+        if (!(error instanceof TerminalError) || !(await isOpen())) throw error;
         return () => undefined;
       }
       return (isStored) => {
-        if (isStored && !knownGroups.has(groupId)) {
+        if (isStored && !knownGroups.has(key)) {
           if (knownGroups.size >= MAX_KNOWN_GROUPS) knownGroups.clear();
-          knownGroups.add(groupId);
+          knownGroups.add(key);
           groups.add(ownerId, 1);
         }
-        release();
+        if (leave()) release();
       };
     },
     reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),

@@ -70,3 +70,9 @@ test.each([
   expect(stored).toBe(LIMIT);
   for (const reason of reasons) expect(reason).toMatchObject({ code: 'LIMIT_EXCEEDED', retryAfterS: expect.any(Number) });
 });
+
+test('requests of one new group that arrive at the same time take the room of one group', async () => {
+  const { accepted, stored } = await submitAtOnce({ FUNCX_MAX_OPEN_GROUPS: '1' });
+  expect(accepted).toHaveLength(REQUESTS);
+  expect(stored).toBe(REQUESTS);
+});
