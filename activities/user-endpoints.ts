@@ -113,7 +113,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
 
     async maintain() {
       for (const { id, goneS } of await listGoneWithTasks(deps.db, GONE_S)) {
-        if (goneS < GONE_LONG_S && (await deps.queues.countResults()) > 0) continue;
+        if (goneS < GONE_LONG_S && !(await deps.queues.hasNoResults())) continue;
         await recover(id, 'a user endpoint is gone that held tasks');
       }
       for (const id of await listWaitingUserEndpoints(deps.db)) await wake(id, RETRY_PAUSE_S);

@@ -3,7 +3,7 @@ import type { Channel, ChannelModel } from 'amqplib';
 /** Declarations and questions to the broker. Each call rejects with a {@link BrokerRefusal} where the broker refuses it. */
 export interface BrokerChannel {
   declareQueue(name: string, options: QueueOptions): Promise<QueueState>;
-  /** Rejects with code 404 when the queue does not exist. */
+  /** Rejects when the queue does not exist ({@link BrokerRefusal.isMissing}) or cannot be reached. */
   checkQueue(name: string): Promise<QueueState>;
   deleteQueue(name: string): Promise<void>;
   /** Removes the messages that no consumer has received. */
@@ -29,6 +29,14 @@ export interface QueueState {
   consumerCount: number;
 }
 
+/**
+ * True when the queue certainly holds no message that is ready. RabbitMQ reports a quorum queue whose leader does not answer
+ * within 250 ms with 0 messages and 0 consumers (`rabbit_quorum_queue:stat`), so such a report says nothing.
+ */
+export function isSurelyEmpty({ messageCount, consumerCount }: QueueState): boolean {
+  return messageCount === 0 && consumerCount > 0;
+}
+
 /** The broker refused a declaration or a question; `code` is the AMQP reply code. */
 export class BrokerRefusal extends Error {
   constructor(
@@ -37,6 +45,14 @@ export class BrokerRefusal extends Error {
   ) {
     super(cause.message, { cause });
     this.name = 'BrokerRefusal';
+  }
+
+  /**
+   * True when there is no such queue. RabbitMQ uses the same code 404 for a queue that it cannot reach: one that crashed, or
+   * whose node is down (`rabbit_amqqueue`, "has crashed and failed to restart", "is down or inaccessible").
+   */
+  get isMissing(): boolean {
+    return this.code === 404 && this.message.includes('no queue');
   }
 }
 

@@ -1,5 +1,5 @@
 export { Broker } from './broker';
-export { BrokerRefusal } from './channel';
+export { BrokerRefusal, isSurelyEmpty } from './channel';
 export { Consumer } from './consumer';
 export { PublishError, Publisher } from './publisher';
 export { splitBatch } from './split-batch';

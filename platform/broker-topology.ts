@@ -1,4 +1,4 @@
-import type { Broker, BrokerChannel, QueueOptions } from '../broker';
+import { isSurelyEmpty, type Broker, type BrokerChannel, type QueueOptions } from '../broker';
 import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/names';
 
@@ -68,8 +68,8 @@ export interface StockQueues {
   declareTasks(endpointQueueId: string): Promise<void>;
   /** Purges tasks that no agent has received. */
   emptyTasks(endpointQueueId: string): Promise<void>;
-  /** The number of results on the result queue. */
-  countResults(): Promise<number>;
+  /** True when no result waits on the result queue. False also while the broker cannot say. */
+  hasNoResults(): Promise<boolean>;
 }
 
 export function createStockQueues(broker: Pick<Broker, 'withChannel'>): StockQueues {
@@ -81,6 +81,6 @@ export function createStockQueues(broker: Pick<Broker, 'withChannel'>): StockQue
         await declareTasks(channel, id); // purging a missing queue is an error
         await channel.purgeQueue(tasksQueueName(id));
       }),
-    countResults: () => broker.withChannel(async (channel) => (await channel.checkQueue(QUEUE.results)).messageCount),
+    hasNoResults: () => broker.withChannel(async (channel) => isSurelyEmpty(await channel.checkQueue(QUEUE.results))),
   };
 }

@@ -83,7 +83,7 @@ export class AmqpResults implements ResultSource {
     try {
       await channel.checkQueue(this.#queue);
     } catch (error) {
-      if (error instanceof BrokerRefusal && error.code === 404 && !this.#isClosed) this.options.onGone();
+      if (error instanceof BrokerRefusal && error.isMissing && !this.#isClosed) this.options.onGone();
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 import type { ActivityDeps } from '../activities';
 import { requeueLostAttempts } from '../activities/lost-attempts';
-import { BrokerRefusal, type Broker } from '../broker';
+import { BrokerRefusal, isSurelyEmpty, type Broker } from '../broker';
 import { QUEUE, tasksQueueName } from '../contracts/names';
 import { listSuspects, noteMissing, oldestDispatchMs, type Suspect } from '../platform/store/presence';
 import type { ResultsInHand } from './results-in-hand';
@@ -60,18 +60,18 @@ async function findInNoQueue(
   held: readonly string[],
   suspects: readonly Suspect[],
 ): Promise<Suspect[]> {
-  if (suspects.length === 0 || (await depth(broker, QUEUE.results)) > 0) return [];
-  if ((await depth(broker, tasksQueueName(endpointQueueId))) === 0) return [...suspects];
+  if (suspects.length === 0 || !(await holdsNothing(broker, QUEUE.results))) return [];
+  if (await holdsNothing(broker, tasksQueueName(endpointQueueId))) return [...suspects];
   const oldestHeldMs = await oldestDispatchMs(deps.db, endpointQueueId, held);
   return oldestHeldMs === undefined ? [] : suspects.filter((suspect) => suspect.ageMs > oldestHeldMs + PASSED_BY_MS);
 }
 
-/** Messages ready in a queue; a queue that does not exist holds none. */
-async function depth(broker: Broker, queue: string): Promise<number> {
+/** A queue that does not exist holds nothing. */
+async function holdsNothing(broker: Broker, queue: string): Promise<boolean> {
   try {
-    return await broker.withChannel(async (channel) => (await channel.checkQueue(queue)).messageCount);
+    return isSurelyEmpty(await broker.withChannel((channel) => channel.checkQueue(queue)));
   } catch (error) {
-    if (error instanceof BrokerRefusal && error.code === 404) return 0;
+    if (error instanceof BrokerRefusal && error.isMissing) return true;
     throw error;
   }
 }

@@ -150,7 +150,7 @@ export async function startApi(options: {
       declareCommands: async () => undefined,
       declareTasks: async () => undefined,
       emptyTasks: async () => undefined,
-      countResults: async () => 0,
+      hasNoResults: async () => true,
     },
     endpointUsers: {
       renewCore: async (id) => ({
