@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { QUEUE } from '../../contracts/names';
 import { keepSecret, writeWhole } from '../machine/files';
 import { logFileOf } from '../machine/layout';
 import { accepts } from '../machine/ports';
@@ -53,6 +54,7 @@ export async function startRabbitmq(context: StartContext): Promise<ManagedProce
     log: logFileOf(layout, 'rabbitmq'),
     beforeStart: () => Promise.resolve(isContainer ? removeContainer(container) : undefined),
     isReady: () => isServing(layout, ports),
+    findFault: () => findFault(managementUrl(layout, ports)),
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
     registry: context.registry,
@@ -224,6 +226,21 @@ export async function isBlocked(address: string): Promise<boolean> {
   const answer = await askManagement(address, 'nodes?columns=mem_alarm,disk_free_alarm');
   const nodes = (await answer.json()) as { mem_alarm?: boolean; disk_free_alarm?: boolean }[];
   return answer.ok && nodes.some((node) => node.mem_alarm === true || node.disk_free_alarm === true);
+}
+
+/**
+ * Why a node that runs cannot serve. A disk that was full ends the processes of the virtual host or of the quorum queues, and
+ * the node does not start them again (seen with 3.10): its connections stay open, its health checks pass, and nothing is
+ * consumed or confirmed any more.
+ */
+async function findFault(address: string): Promise<string | undefined> {
+  const vhost = await askManagement(address, `vhosts/${VHOST}?columns=cluster_state`);
+  const { cluster_state: nodes = {} } = (await vhost.json()) as { cluster_state?: Record<string, string> };
+  if (Object.values(nodes).some((state) => state !== 'running')) return 'its virtual host is stopped';
+  const queue = await askManagement(address, `queues/${VHOST}/${QUEUE.results}?columns=type,leader`);
+  // Absent before the first start of the API.
+  const { type, leader } = (await queue.json()) as { type?: string; leader?: string | null };
+  return type === 'quorum' && (leader === null || leader === '') ? 'its quorum queues have no leader' : undefined;
 }
 
 async function askManagement(address: string, path: string): Promise<Response> {

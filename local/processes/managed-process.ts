@@ -17,6 +17,9 @@ const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 30_000;
 /** A process that lives this long after it was ready starts again with the shortest backoff. */
 const STABLE_MS = 60_000;
+const FAULT_POLL_MS = 2_000;
+/** A shorter fault may go by itself: a queue that elects its leader has none for a moment. */
+const FAULT_LASTS_MS = 10_000;
 const LOG_ROTATE_BYTES = 20 * 1024 * 1024;
 
 export interface Program {
@@ -38,6 +41,11 @@ export interface ManagedProcessOptions {
    */
   isReady: 'says so' | ((pid: number) => Promise<boolean>);
   readyWithinMs: number;
+  /**
+   * Polled while the process serves. Resolves to why it cannot serve although it runs, if only a restart helps; a rejection
+   * means "unknown". A process whose fault lasts is ended, and so restarted.
+   */
+  findFault?: () => Promise<string | undefined>;
   /** Called before each start. Cleans up what a killed predecessor may have left. */
   beforeStart?: () => Promise<void>;
   stopSignal?: NodeJS.Signals;
@@ -64,6 +72,7 @@ export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restar
  * A child process that is restarted when it dies.
  *
  *   stopped --start--> starting --isReady--> ready --exit--> waiting to restart --backoff--> starting ...
+ *   ready --a fault that lasts--> waiting to restart --exit, backoff--> starting ...
  *   ready --hands over--> starting ... (its successor, without backoff; the old one exits by itself)
  *   any --stop--> stopping --exit--> stopped
  *
@@ -145,6 +154,21 @@ export class ManagedProcess {
       throw error;
     }
     this.#become('ready');
+    if (this.#options.findFault) void this.#endWhenSick(run, this.#options.findFault);
+  }
+
+  async #endWhenSick(run: Run, findFault: () => Promise<string | undefined>): Promise<void> {
+    let sinceMs: number | undefined;
+    for (;;) {
+      await delay(FAULT_POLL_MS, undefined, { ref: false });
+      if (run !== this.#current || run.identity === undefined || this.#stopped.signal.aborted) return;
+      const fault = await findFault().catch(() => undefined); // unknown
+      sinceMs = fault === undefined ? undefined : (sinceMs ?? Date.now());
+      if (fault === undefined || sinceMs === undefined || Date.now() - sinceMs < FAULT_LASTS_MS) continue;
+      this.#options.say(`${this.name} runs but does not serve: ${fault}; ending it`);
+      this.#become('waiting to restart');
+      return this.#end(run);
+    }
   }
 
   async #untilReady(
