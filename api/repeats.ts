@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Response } from 'express';
 
 import type { Logger } from '../platform/log';
-import { createGathering } from '../platform/gather';
+import { createGathering, MAX_UNDER_WAY } from '../platform/gather';
 import type { Database } from '../platform/store/database';
 import {
   forgetUnanswered,
@@ -30,7 +30,7 @@ export interface Repeats {
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
   /** Takes the response of the earlier equal request; a second call finds nothing. */
   takeLost<T = Accepted>(ownerId: string, bodyHash: Buffer): Promise<T | undefined>;
-  /** Call before writing the response. From then on an equal request is new, unless writing this response fails. */
+  /** Call right before writing the response. From then on an equal request is new, unless writing this response fails. */
   beforeAnswer(
     res: Response,
     entry: UnansweredRequest,
@@ -68,6 +68,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
+  let removals = 0;
   let renewals: NodeJS.Timeout | undefined;
   let isRenewing = false;
   /** Never twice at the same time; a failed renewal is followed by the next. */
@@ -113,10 +114,16 @@ export function createRepeats(db: Database, log: Logger): Repeats {
 
     async beforeAnswer(res, entry, request) {
       if (res.closed || res.destroyed) return lose(entry, request);
-      await forget(entry.id);
-      if (res.closed || res.destroyed) return lose(entry, request);
+      const isSentNow = removals < MAX_UNDER_WAY;
+      removals++;
+      const removed = forget(entry.id).finally(() => removals--);
+      // The removal and the response leave together. Between them a process could die with the record removed and the response
+      // not written, and the repeat would run the work again. A removal that queues goes first: see the interface.
+      if (!isSentNow) await removed;
+      const loseLate = (): Promise<void> => removed.then(() => lose(entry, request));
+      if (res.closed || res.destroyed) return loseLate();
       res.once('close', () => {
-        if (!res.writableFinished) void lose(entry, request);
+        if (!res.writableFinished) void loseLate();
       });
     },
 

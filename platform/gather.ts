@@ -3,7 +3,7 @@
  * costs a few statements instead of one each, and a call that meets no others does not wait.
  */
 
-const MAX_UNDER_WAY = 4;
+export const MAX_UNDER_WAY = 4;
 const MAX_ITEMS = 500;
 
 interface Waiting<Item, Outcome> {

@@ -15,6 +15,7 @@ import type { ResultsInHand } from './results-in-hand';
 const MIN_PERIODS = 2;
 const MIN_AGE_MS = 4_000;
 const BATCH_LIMIT = 1_000;
+const MAX_LOGGED = 20;
 /** How long an attempt is missing before it counts as lost. */
 const CONFIRM_PERIODS = 1.5;
 const MIN_CONFIRM_MS = 3_000;
@@ -39,6 +40,10 @@ export async function detectLosses(
     held,
     suspects.filter((suspect) => !suspect.isHeld && !inHand.has(suspect.id)),
   );
+  if (gone.length > 0) {
+    const told = gone.slice(0, MAX_LOGGED).map(({ id, ageMs, missingMs }) => ({ id, ageMs, missingMs }));
+    deps.log.debug({ endpointQueueId: beat.endpointQueueId, missing: gone.length, attempts: told }, 'attempts are missing');
+  }
   await noteMissing(
     deps.db,
     gone.filter((suspect) => suspect.missingMs === null).map((suspect) => suspect.id),

@@ -1,4 +1,4 @@
-import { FULL, QUICK, readOptions } from './options';
+import { FULL, hasName, QUICK, readOptions } from './options';
 import { makePlan } from './plan';
 import { planLines, resultLines } from './report';
 import { runPlan } from './run';
@@ -14,8 +14,9 @@ import { prepareSystem, type ChaosSystem } from './system';
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 async function main(): Promise<boolean> {
-  const { seed, tasks, isQuick } = readOptions(process.argv.slice(2));
-  const scale = isQuick ? QUICK : FULL;
+  const { seed, tasks, isQuick, only } = readOptions(process.argv.slice(2));
+  const whole = isQuick ? QUICK : FULL;
+  const scale = { ...whole, pairs: whole.pairs.filter((pair) => hasName(pair, only)) };
   say(`seed ${seed}, ${tasks} tasks${isQuick ? ', quick' : ''}`);
   const system = prepareSystem(scale.pairs.some(({ fault }) => fault === 'full disk'));
   const pairs = scale.pairs.filter(({ fault }) => fault !== 'full disk' || system.disks !== undefined);

@@ -6,11 +6,14 @@ export interface ChaosOptions {
   seed: number;
   tasks: number;
   isQuick: boolean;
+  /** Only faults with this in their name. */
+  only: string;
 }
 
-export const USAGE = `npm run chaos -- [--seed N] [--tasks N] [--quick]
+export const USAGE = `npm run chaos -- [--seed N] [--tasks N] [--quick] [--only NAME]
   --seed N    the order and the length of the faults; default: another one each time
   --tasks N   how many tasks are submitted; default 500, with --quick 120
+  --only NAME only faults with this in their name: "alarm", "rabbitmq freeze", "postgres"
   --quick     at most 2 minutes: the faults that the product is known to survive, two kinds of submitters`;
 
 const DEFAULT_TASKS = 500;
@@ -20,13 +23,16 @@ const QUICK_TASKS = 120;
 export function readOptions(args: readonly string[]): ChaosOptions {
   const { values } = parseArgs({
     args: [...args],
-    options: { seed: { type: 'string' }, tasks: { type: 'string' }, quick: { type: 'boolean', default: false } },
+    options: { seed: { type: 'string' }, tasks: { type: 'string' }, quick: { type: 'boolean', default: false }, only: { type: 'string', default: '' } },
   });
   const seed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.seed);
   const tasks = values.tasks === undefined ? (values.quick ? QUICK_TASKS : DEFAULT_TASKS) : Number(values.tasks);
   if (!Number.isInteger(seed) || !Number.isInteger(tasks) || tasks < 1) throw new Error(USAGE);
-  return { seed, tasks, isQuick: values.quick };
+  if (!ALL_PAIRS.some((pair) => hasName(pair, values.only))) throw new Error(USAGE);
+  return { seed, tasks, isQuick: values.quick, only: values.only };
 }
+
+export const hasName = ({ part, fault }: Pair, name: string): boolean => `${part} ${fault}`.includes(name);
 
 /** What a run is made of: everything, or what fits into two minutes and holds today. */
 export interface Scale {

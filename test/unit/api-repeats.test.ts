@@ -7,6 +7,35 @@ import type { Logger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { until } from '../helpers/until';
 
+const REQUEST = { ownerId: 'owner', endpointId: 'endpoint', response: {} };
+const log = { info: () => undefined, warn: () => undefined } as unknown as Logger;
+
+function openResponse(): Response & EventEmitter {
+  return Object.assign(new EventEmitter(), { closed: false, destroyed: false }) as unknown as Response & EventEmitter;
+}
+
+test('a response leaves together with the removal of its record; if its connection breaks, the record is written again', async () => {
+  const statements: string[] = [];
+  let remove: () => void = () => undefined;
+  const removed = new Promise<void>((resolve) => (remove = resolve));
+  const db = {
+    query: async (statement: string | { text: string }) => {
+      const text = typeof statement === 'string' ? statement : statement.text;
+      statements.push(text.trim().split(' ', 1)[0] ?? '');
+      if (text.startsWith('delete')) await removed;
+      return { rows: [], rowCount: 1 };
+    },
+  } as unknown as Database;
+  const repeats = createRepeats(db, log);
+  const res = openResponse();
+  await repeats.beforeAnswer(res, repeats.entry(Buffer.from('hash')), REQUEST);
+  expect(statements).toEqual(['delete']);
+  res.emit('close');
+  remove();
+  await until('the lost response is recorded after the removal', () => statements.length === 2);
+  expect(statements).toEqual(['delete', 'insert']);
+});
+
 test('an accepted request is answered although the record that guards against repeats cannot be removed yet', async () => {
   const outcomes = [new Error('the store is away'), undefined];
   let removals = 0;
@@ -17,10 +46,7 @@ test('an accepted request is answered although the record that guards against re
       return { rows: [], rowCount: 1 };
     },
   } as unknown as Database;
-  const log = { info: () => undefined, warn: () => undefined } as unknown as Logger;
   const repeats = createRepeats(db, log);
-  const res = Object.assign(new EventEmitter(), { closed: false, destroyed: false }) as unknown as Response;
-  const request = { ownerId: 'owner', endpointId: 'endpoint', response: {} };
-  await expect(repeats.beforeAnswer(res, repeats.entry(Buffer.from('hash')), request)).resolves.toBeUndefined();
+  await expect(repeats.beforeAnswer(openResponse(), repeats.entry(Buffer.from('hash')), REQUEST)).resolves.toBeUndefined();
   await until('the record is removed by a later try', () => removals === 2);
 });
