@@ -23,7 +23,12 @@ const QUICK_TASKS = 120;
 export function readOptions(args: readonly string[]): ChaosOptions {
   const { values } = parseArgs({
     args: [...args],
-    options: { seed: { type: 'string' }, tasks: { type: 'string' }, quick: { type: 'boolean', default: false }, only: { type: 'string', default: '' } },
+    options: {
+      seed: { type: 'string' },
+      tasks: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string', default: '' },
+    },
   });
   const seed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.seed);
   const tasks = values.tasks === undefined ? (values.quick ? QUICK_TASKS : DEFAULT_TASKS) : Number(values.tasks);
