@@ -79,7 +79,7 @@ async function runPump(
   while (!cancellationSignal.aborted) {
     const isCheckDue = Date.now() - checkedAt >= CHECK_MS || emptyClaims >= EMPTY_CLAIMS_BEFORE_CHECK;
     if (isCheckDue && (await isDone())) return { dispatched, isGone: await isQueueGone(deps.db, endpointQueueId) };
-    if (deps.publisher.isBlocked) {
+    if (!deps.publisher.isReady) {
       await pause(BLOCKED_POLL_INTERVAL_MS, cancellationSignal);
       continue;
     }

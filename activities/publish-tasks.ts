@@ -44,7 +44,7 @@ export interface DispatchOptions {
 /**
  * Claims waiting tasks of a queue, publishes them and returns the IDs of all claimed tasks. A task whose reference no longer
  * exists or whose message is too large ends instead of being published; its ID is returned too.
- * While the message broker is blocked, nothing is claimed, and a repeated claim rejects. When it throws, the claimed tasks stay
+ * While the message broker is blocked or away, nothing is claimed, and a repeated claim rejects. When it throws, the claimed tasks stay
  * dispatched; calling it again with the same claim id publishes those that have no answer.
  */
 export async function dispatchClaim(
@@ -56,8 +56,9 @@ export async function dispatchClaim(
   // The tasks of an existing claim are dispatched already, and nobody else would publish them: so it throws, and Temporal repeats
   // it until the broker takes messages. A process learns that the broker is blocked only after its first publish; only a
   // repetition must know that before it publishes, so that no message is written twice.
-  if (isRepeated || (mayBeClaimed && deps.publisher.isBlocked)) await deps.publisher.requireFlowing();
-  else if (deps.publisher.isBlocked) return [];
+  const isReady = deps.publisher.isReady || claimed.length > 0; // what was claimed here waits here until the broker takes it
+  if (isRepeated || (mayBeClaimed && !isReady)) await deps.publisher.requireFlowing();
+  else if (!isReady) return [];
   const tasks =
     claimed.length > 0
       ? claimed

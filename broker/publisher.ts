@@ -21,7 +21,7 @@ export class PublishError extends Error {
 export interface PublishOptions {
   /** Milliseconds until the publish counts as failed. Default 10,000. */
   deadlineMs?: number;
-  /** True: a publish that is under way when the broker blocks waits for its confirm, without a deadline. Default: it fails. */
+  /** True: while the broker is blocked, the publish waits for its turn or for its confirm, without a deadline. Default: it fails. */
   waitsWhileBlocked?: boolean;
   messageId?: string;
   /** While the first write with this key is unconfirmed, publishing again joins that write instead of writing twice. */
@@ -53,6 +53,8 @@ export class Publisher {
   readonly #writes = new Set<Write>();
   readonly #byKey = new Map<string, Write>();
   #isBlocked = false;
+  #flowing: Promise<void> = Promise.resolve();
+  #resume: () => void = () => undefined;
 
   /** True while the broker does not read what this process publishes. */
   get isBlocked(): boolean {
@@ -66,7 +68,10 @@ export class Publisher {
 
   /** Rejects with a {@link PublishError}. A blocked broker gets nothing new: the error is `blocked`. */
   async publish(exchange: string, key: string, body: Uint8Array, options: PublishOptions = {}): Promise<void> {
-    const earlier = options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);
+    const earlierWrite = (): Write | undefined =>
+      options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);
+    while (options.waitsWhileBlocked && this.#isBlocked && !earlierWrite()) await this.#flowing;
+    const earlier = earlierWrite();
     const write = earlier ?? this.#write(exchange, key, body, options);
     await this.#confirmed(write, options);
   }
@@ -88,7 +93,10 @@ export class Publisher {
 
   /** The connection's own news. */
   setBlocked(isBlocked: boolean): void {
+    if (isBlocked === this.#isBlocked) return;
     this.#isBlocked = isBlocked;
+    if (isBlocked) this.#flowing = new Promise((resolve) => (this.#resume = resolve));
+    else this.#resume();
   }
 
   async attach(model: ChannelModel): Promise<void> {

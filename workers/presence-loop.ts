@@ -30,6 +30,11 @@ const SWEEP_MS = 1_000;
 const MAX_SWEEP_GAP_MS = 5_000;
 /** A later heartbeat is good for presence, and not for finding lost attempts. */
 const MAX_LATE_MS = 2_000;
+/**
+ * After an outage of an engine, what was claimed before it is published by repeated activities, the last of them 10 s later.
+ * Until then a missing attempt is not a lost one.
+ */
+const STEADY_MS = 15_000;
 /** A bound on the signals that a returning Temporal gets. */
 const SIGNALS_PER_SWEEP = 50;
 /** A younger change is most likely being signalled. */
@@ -51,6 +56,8 @@ export async function startPresenceLoop(
   const lateness = new Lateness();
   let heardSinceMs = Date.now();
   let sweptAtMs = Date.now();
+  let steadySinceMs = Date.now() - STEADY_MS;
+  const noteOutage = (): void => void (steadySinceMs = Date.now());
   const consumer = await broker.consume({ queue: QUEUE.status, prefetch: PREFETCH, onMessage: receive });
 
   async function receive(message: ReceivedMessage): Promise<void> {
@@ -66,6 +73,7 @@ export async function startPresenceLoop(
     try {
       await apply(endpointQueueIdOfKey(message.routingKey), status);
     } catch (error) {
+      noteOutage();
       // The next heartbeat says the same: this one is not requeued.
       deps.log.warn({ err: error, routingKey: message.routingKey }, 'a heartbeat could not be applied');
     }
@@ -101,6 +109,7 @@ export async function startPresenceLoop(
     }
     // What an agent held when it sent a late report says nothing about now, and an idle one has nothing to lose.
     if (!state || periodS <= 0 || lateMs > MAX_LATE_MS || !beat.hasAttempts) return;
+    if (Date.now() - steadySinceMs < STEADY_MS) return;
     if (state.held) await detectLosses(broker, deps, inHand, { endpointQueueId, held: state.held, periodS });
     else if (isIdleReport(state)) await detectLosses(broker, deps, inHand, { endpointQueueId, held: [], periodS });
   }
@@ -123,9 +132,10 @@ export async function startPresenceLoop(
     }
   }
 
-  const sweeper = repeat(SWEEP_MS, sweep, (error) =>
-    deps.log.warn({ err: error }, 'the presence sweep failed; the next run tries again'),
-  );
+  const sweeper = repeat(SWEEP_MS, sweep, (error) => {
+    noteOutage();
+    deps.log.warn({ err: error }, 'the presence sweep failed; the next run tries again');
+  });
 
   async function sweep(): Promise<void> {
     await Promise.all((await sweepOffline(deps.db, await heardForMs())).map(signalPresence));
@@ -152,7 +162,10 @@ export async function startPresenceLoop(
       () => true,
       () => false,
     );
-    if (wasStopped || !isFlowing || !consumer.isConsuming) heardSinceMs = Date.now();
+    if (wasStopped || !isFlowing || !consumer.isConsuming) {
+      heardSinceMs = Date.now();
+      noteOutage();
+    }
     return Date.now() - heardSinceMs;
   }
 

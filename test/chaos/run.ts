@@ -38,7 +38,7 @@ export async function runPlan(
 ): Promise<Outcome> {
   const connections = await countConnectionsAtStart();
   await warmUp(submitters);
-  const agentFaults: Span[] = [];
+  const losingFaults: Span[] = [];
   const startedMs = Date.now();
   for (const [index, step] of plan.entries()) {
     const before = acceptedBy(submitters);
@@ -49,7 +49,7 @@ export async function runPlan(
     await inflict(step, system.disks);
     await untilAllServe();
     const toMs = Date.now();
-    if (step.part === 'endpoint') agentFaults.push({ fromMs, toMs });
+    if (mayLoseAttempts(step)) losingFaults.push({ fromMs, toMs });
     say(progress(index, plan.length, step, toMs - fromMs, toMs - startedMs, submitters));
     await delay(scale.calmMs);
   }
@@ -61,7 +61,7 @@ export async function runPlan(
   try {
     const tasks = await readTasks(store);
     violations.push(...records.flatMap((record) => checkAnswers(record, tasks)), ...checkRepeats(records, tasks.values()));
-    violations.push(...checkLosses(tasks.values(), agentFaults));
+    violations.push(...checkLosses(tasks.values(), losingFaults));
     const named = new Set(records.flatMap(({ events }) => events.flatMap((e) => (e.event === 'accepted' ? [e.task] : []))));
     const keys = new Set(records.flatMap((record) => (record.acceptsWorkflows ? [] : [...record.calls.keys()])));
     const unknown = [...tasks.values()].filter(({ id, answer }) => !named.has(id) && keys.has(keyOf(answer) ?? ''));
@@ -70,6 +70,10 @@ export async function runPlan(
   } finally {
     await store.end();
   }
+}
+
+function mayLoseAttempts({ part, fault }: Step): boolean {
+  return part === 'endpoint' || (fault === 'freeze' && (part === 'api' || part === 'workers'));
 }
 
 /** One call each: a fault that meets clients which are still starting meets no work. */

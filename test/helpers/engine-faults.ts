@@ -56,11 +56,13 @@ export function raiseAlarm(kind: keyof typeof ALARMS): () => void {
 }
 
 export async function alarmFor(kind: keyof typeof ALARMS, ms: number): Promise<void> {
-  const clear = raiseAlarm(kind);
+  // A node that restarts takes no commands yet.
+  const clear = await until(`the ${kind} alarm is raised`, () => raiseAlarm(kind), { deadlineMs: BACK_MS, everyMs: 1_000 });
   try {
     await delay(ms);
   } finally {
-    clear();
+    // A restart ends an alarm as well.
+    await until(`the ${kind} alarm is over`, () => (clear(), true), { deadlineMs: BACK_MS, everyMs: 1_000 });
   }
 }
 

@@ -6,7 +6,7 @@ import { PublishError } from '../../broker';
 
 const blocked = new PublishError('blocked', 'the message broker accepts no messages');
 const deps = {
-  publisher: { isBlocked: true, requireFlowing: () => Promise.reject(blocked) },
+  publisher: { isReady: false, requireFlowing: () => Promise.reject(blocked) },
 } as unknown as ActivityDeps;
 
 test('a first dispatch claims nothing while the broker is blocked', async () => {
