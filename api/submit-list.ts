@@ -1,11 +1,14 @@
-import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import { createHash, randomUUID } from 'node:crypto';
+
+import type { Request, Response } from 'express';
 
 import { ensureError, FuncXError } from '../contracts/errors';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
+import { bodyHashOf } from './middleware/read-body';
+import type { Accepted } from '../accepting/accept-request';
 import { requirePacked } from '../accepting/payloads';
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { idempotencyOf, traceparentOf } from './submit-headers';
@@ -36,10 +39,10 @@ interface PlacedCall {
 /** Tasks by function ID. */
 type Calls = Map<string, PlacedCall[]>;
 
+/** Write the response right after it. */
 export async function acceptList(
   deps: ApiDeps,
-  identity: Identity,
-  req: IncomingMessage,
+  { identity, req, res }: { identity: Identity; req: Request; res: Response },
   request: ListRequest,
 ): Promise<ListOutcome> {
   const outcomes: ListOutcome['outcomes'] = [];
@@ -63,9 +66,24 @@ export async function acceptList(
 
   let taskGroupId = request.taskGroupId ?? randomUUID();
   const { idempotency } = idempotencyOf(req);
+  const guard = guardOf(deps, identity, idempotency ? undefined : bodyHashOf(req));
+  const lost = await Promise.all(checked.map(({ target }) => guard.takeLost(target.id)));
   let isAnyAccepted = false;
-  for (const { target, calls, policy, functionName } of checked) {
+  for (const [index, { target, calls, policy, functionName }] of checked.entries()) {
     try {
+      const note = (accepted: Accepted): void => {
+        taskGroupId = accepted.taskGroupId; // A repeat gets the group of the original request.
+        for (const [functionId, list] of calls) {
+          list.forEach(({ position }, nth) => (outcomes[position] = accepted.tasks[functionId]?.[nth] ?? ''));
+        }
+        isAnyAccepted = true;
+      };
+      const earlier = lost[index];
+      if (earlier) {
+        note(earlier);
+        continue;
+      }
+      const unanswered = guard.entry(target.id);
       const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
         ownerId: identity.id,
         config: {},
@@ -85,20 +103,55 @@ export async function acceptList(
         policy,
         ...traceparentOf(req),
         ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
+        ...(unanswered ? { unanswered } : {}),
       });
       wake();
-      taskGroupId = accepted.taskGroupId; // A repeat gets the group of the original request.
-      for (const [functionId, list] of calls) {
-        list.forEach(({ position }, index) => (outcomes[position] = accepted.tasks[functionId]?.[index] ?? ''));
-      }
-      isAnyAccepted = true;
+      guard.note(target.id, accepted);
+      note(accepted);
     } catch (error) {
       // Clients repeat a failed request. Once some tasks are accepted the request must not fail, or they would run twice.
       if (!isAnyAccepted) throw error;
       refuse(positionsOf(calls), error);
     }
   }
+  await guard.beforeAnswer(res);
   return { taskGroupId, outcomes };
+}
+
+/** Recognizes a repeat of the request, for each endpoint of the list; without a hash it does nothing. */
+function guardOf(
+  { repeats }: ApiDeps,
+  { id: ownerId }: Identity,
+  bodyHash: Buffer | undefined,
+): {
+  takeLost(endpointId: string): Promise<Accepted | undefined>;
+  entry(endpointId: string): ReturnType<typeof repeats.entry> | undefined;
+  note(endpointId: string, accepted: Accepted): void;
+  beforeAnswer(res: Response): Promise<void>;
+} {
+  const entries = new Map<string, { entry: ReturnType<typeof repeats.entry>; accepted?: Accepted }>();
+  const hashFor = (hash: Buffer, endpointId: string): Buffer => createHash('sha256').update(hash).update(endpointId).digest();
+  return {
+    async takeLost(endpointId) {
+      if (!bodyHash || !(await repeats.hasLost(ownerId, hashFor(bodyHash, endpointId)))) return undefined;
+      return repeats.takeLost(ownerId, hashFor(bodyHash, endpointId));
+    },
+    entry(endpointId) {
+      if (!bodyHash) return undefined;
+      const entry = repeats.entry(hashFor(bodyHash, endpointId));
+      entries.set(endpointId, { entry });
+      return entry;
+    },
+    note(endpointId, accepted) {
+      const found = entries.get(endpointId);
+      if (found) found.accepted = accepted;
+    },
+    async beforeAnswer(res) {
+      for (const [endpointId, { entry, accepted }] of entries) {
+        if (accepted) await repeats.beforeAnswer(res, entry, { ownerId, endpointId, response: accepted });
+      }
+    },
+  };
 }
 
 type Refuse = (positions: readonly number[], error: unknown) => void;

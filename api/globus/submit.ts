@@ -151,8 +151,8 @@ function readFunctionIds(keys: readonly string[]): Map<string, string> {
 }
 
 /** Checks all tasks before it accepts any. */
-async function submitList(deps: ApiDeps, { identity, req }: Submitter, body: TaskList): Promise<SubmitListResponse> {
-  const { taskGroupId, outcomes } = await acceptList(deps, identity, req, {
+async function submitList(deps: ApiDeps, submitter: Submitter, body: TaskList): Promise<SubmitListResponse> {
+  const { taskGroupId, outcomes } = await acceptList(deps, submitter, {
     tasks: body.tasks,
     taskGroupId: body.task_group_id ?? undefined,
     createQueue: body.create_queue ?? body.create_websocket_queue ?? false,

@@ -8,7 +8,9 @@ import { logFileOf } from '../machine/layout';
 import { accepts } from '../machine/ports';
 import { ManagedProcess } from '../processes/managed-process';
 import { ensureCertificates } from './certificates';
+import { RabbitmqHealth } from './rabbitmq-health';
 import { ensureRabbitmq } from './rabbitmq-install';
+import { askManagement } from './rabbitmq-management';
 
 import type { Layout } from '../machine/layout';
 import type { Ports } from '../machine/ports';
@@ -21,7 +23,6 @@ export const VHOST = 'funcx';
 const IMAGE = 'rabbitmq:4.1-management';
 const READY_MS = 90_000;
 const STOP_MS = 40_000;
-const ASK_MS = 3_000;
 /** RabbitMQ's default is 128 MiB, and 16 MiB from version 4 on. A body of 10 MiB characters may have 42 MB in a message. */
 export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Must exceed the longest walltime: RabbitMQ closes a channel (406) if a message stays unacknowledged for longer. */
@@ -48,13 +49,18 @@ export async function startRabbitmq(context: StartContext): Promise<ManagedProce
   writeWhole(folders.config, configuration(layout, ports, tls, isContainer));
   const epmd = isContainer ? undefined : portMapper(how.epmd, context);
   const container = `funcx-rabbitmq-${layout.hash}`;
+  const address = managementUrl(layout, ports);
+  const health = new RabbitmqHealth({ managementUrl: address, vhost: VHOST, queue: QUEUE.results, say: context.say });
   const broker = new ManagedProcess({
     name: 'rabbitmq',
     program: isContainer ? containerProgram(container, folders, layout, ports) : nodeProgram(how.server, folders, layout, ports),
     log: logFileOf(layout, 'rabbitmq'),
-    beforeStart: () => Promise.resolve(isContainer ? removeContainer(container) : undefined),
+    beforeStart: async () => {
+      health.reset();
+      if (isContainer) removeContainer(container);
+    },
     isReady: () => isServing(layout, ports),
-    findFault: () => findFault(managementUrl(layout, ports)),
+    findFault: () => health.findFault(),
     readyWithinMs: READY_MS,
     stopWithinMs: STOP_MS,
     registry: context.registry,
@@ -226,28 +232,4 @@ export async function isBlocked(address: string): Promise<boolean> {
   const answer = await askManagement(address, 'nodes?columns=mem_alarm,disk_free_alarm');
   const nodes = (await answer.json()) as { mem_alarm?: boolean; disk_free_alarm?: boolean }[];
   return answer.ok && nodes.some((node) => node.mem_alarm === true || node.disk_free_alarm === true);
-}
-
-/**
- * Why a node that runs cannot serve. A disk that was full ends the processes of the virtual host or of the quorum queues, and
- * the node does not start them again (seen with 3.10): its connections stay open, its health checks pass, and nothing is
- * consumed or confirmed any more.
- */
-async function findFault(address: string): Promise<string | undefined> {
-  const vhost = await askManagement(address, `vhosts/${VHOST}?columns=cluster_state`);
-  const { cluster_state: nodes = {} } = (await vhost.json()) as { cluster_state?: Record<string, string> };
-  if (Object.values(nodes).some((state) => state !== 'running')) return 'its virtual host is stopped';
-  const queue = await askManagement(address, `queues/${VHOST}/${QUEUE.results}?columns=type,leader`);
-  // Absent before the first start of the API.
-  const { type, leader } = (await queue.json()) as { type?: string; leader?: string | null };
-  return type === 'quorum' && (leader === null || leader === '') ? 'its quorum queues have no leader' : undefined;
-}
-
-async function askManagement(address: string, path: string): Promise<Response> {
-  const url = new URL(address);
-  const credentials = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');
-  return fetch(`${url.origin}/api/${path}`, {
-    headers: { authorization: `Basic ${credentials}` },
-    signal: AbortSignal.timeout(ASK_MS),
-  });
 }

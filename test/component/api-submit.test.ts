@@ -133,6 +133,21 @@ describe('submitting', () => {
     expect(without).toBeUndefined();
   });
 
+  test.each([
+    ['a table', `/v3/endpoints/${ENDPOINT}/submit`, { tasks: { [ADD]: [PAYLOAD] } }],
+    ['a table of an older client', '/v2/submit', { endpoint_id: ENDPOINT, tasks: { [ADD]: [PAYLOAD] } }],
+    ['a list', '/v2/submit', { tasks: [[ADD, ENDPOINT, PAYLOAD]] }],
+  ])('without a key, the repeat of %s whose response was lost gets that response', async (_what, path, body) => {
+    const first = await api.request('alice', 'POST', path, body);
+    expect(api.accepted.map(({ unanswered }) => unanswered?.bodyHash.length)).toEqual([32]);
+    const earlier = '01a21f37-271d-8716-a3ba-d9e024500001';
+    api.lost.push({ requestId: 'first', taskGroupId: first.body.task_group_id, tasks: { [ADD]: [earlier] } });
+    const repeat = await api.request('alice', 'POST', path, body);
+    expect(repeat.status).toBe(200);
+    expect(JSON.stringify(repeat.body)).toContain(earlier);
+    expect(api.accepted).toHaveLength(1);
+  });
+
   test('a compressed request is understood, and a trace goes along', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     const answer = await api.request(

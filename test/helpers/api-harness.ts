@@ -101,6 +101,8 @@ export interface Answer {
 export interface ApiHarness {
   url: string;
   accepted: AcceptRequest[];
+  /** Responses that were lost: the next request without a key counts as the repeat of the first of them. */
+  lost: unknown[];
   commands: { endpointId: string; command: Command }[];
   stop: AbortController;
   /** A request of the identity called `who`; without one, no token is sent. */
@@ -127,6 +129,7 @@ export async function startApi(options: {
   const stop = new AbortController();
   const groupWatch = createGroupWatch((ids) => readLastSeqs(db, ids), log);
   const accepted: AcceptRequest[] = [];
+  const lost: unknown[] = [];
   const commands: ApiHarness['commands'] = [];
   const audited = new Set<string>();
   const audit = createAudit(auditDatabase(audited), log, 1);
@@ -163,8 +166,8 @@ export async function startApi(options: {
     placement: { place: async ({ endpointId }) => endpointId, wake: () => undefined },
     repeats: {
       entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener: 'test', process: randomUUID() }),
-      hasLost: async () => false,
-      takeLost: async () => undefined,
+      hasLost: async () => lost.length > 0,
+      takeLost: async <T>() => lost.shift() as T | undefined,
       beforeAnswer: async () => undefined,
       takeOver: async () => undefined,
       close: () => undefined,
@@ -227,6 +230,7 @@ export async function startApi(options: {
   return {
     url,
     accepted,
+    lost,
     commands,
     stop,
     async request(who, method, path, body, headers = {}) {

@@ -1,0 +1,96 @@
+import { askManagement } from './rabbitmq-management';
+
+/**
+ * What keeps a node from serving although it runs. A disk that was full ends the processes of the virtual host or of the quorum
+ * queues (seen with 3.10): the node's connections stay open and its health checks pass, but nothing is consumed or confirmed. A
+ * restart starts the processes again, except that of a queue whose log the full disk has damaged (`corrupt_log`). Such a queue can
+ * only be deleted; the store repeats what it held.
+ */
+
+/** The list of all queues costs more than one of them. */
+const LIST_EVERY_POLLS = 5;
+/** A queue with a long log takes a while after the start of its node. */
+const DAMAGED_AFTER_MS = 30_000;
+
+interface QueueRow {
+  name: string;
+  type?: string;
+  leader?: string | null;
+}
+
+export interface HealthOptions {
+  managementUrl: string;
+  vhost: string;
+  /** A quorum queue that exists whenever the service runs. */
+  queue: string;
+  say: (line: string) => void;
+}
+
+export class RabbitmqHealth {
+  #polls = 0;
+  /** True once every queue had a leader since the start of the node. */
+  #wasWhole = false;
+  #without = new Set<string>();
+  #withoutSinceMs = 0;
+
+  constructor(private readonly options: HealthOptions) {}
+
+  /** Call before each start of the node. */
+  reset(): void {
+    this.#wasWhole = false;
+    this.#without.clear();
+  }
+
+  /** Why only a restart helps; undefined where nothing is wrong. Deletes queues that a restart could not start. */
+  async findFault(): Promise<string | undefined> {
+    if (await this.#isVhostStopped()) return 'its virtual host is stopped';
+    const without = await this.#withoutLeader();
+    // A queue that is being made has no leader for a moment.
+    const still = new Set(without.filter((name) => this.#without.has(name)));
+    if (still.size === 0) this.#withoutSinceMs = Date.now();
+    this.#without = new Set(without);
+    this.#wasWhole ||= without.length === 0;
+    if (still.size === 0) return undefined;
+    if (this.#wasWhole) return `${list(still)} has no leader`;
+    if (Date.now() - this.#withoutSinceMs >= DAMAGED_AFTER_MS) await this.#remove(still);
+    return undefined;
+  }
+
+  async #isVhostStopped(): Promise<boolean> {
+    const answer = await this.#ask(`vhosts/${this.options.vhost}?columns=cluster_state`);
+    const { cluster_state: nodes = {} } = (await answer.json()) as { cluster_state?: Record<string, string> };
+    return Object.values(nodes).some((state) => state !== 'running');
+  }
+
+  async #withoutLeader(): Promise<string[]> {
+    const { vhost, queue } = this.options;
+    const columns = 'columns=name,type,leader';
+    const isListDue = this.#without.size > 0 || this.#polls++ % LIST_EVERY_POLLS === 0;
+    const answer = await this.#ask(isListDue ? `queues/${vhost}?${columns}` : `queues/${vhost}/${queue}?${columns}`);
+    if (!answer.ok) return []; // before the service has made its queues
+    const rows = [(await answer.json()) as QueueRow | QueueRow[]].flat();
+    return rows.filter(({ type, leader }) => type === 'quorum' && (leader === null || leader === '')).map(({ name }) => name);
+  }
+
+  async #remove(names: ReadonlySet<string>): Promise<void> {
+    const { vhost, say } = this.options;
+    for (const name of names) {
+      const answer = await this.#ask(`queues/${vhost}/${encodeURIComponent(name)}`, 'DELETE');
+      say(
+        answer.ok
+          ? `rabbitmq could not start the queue ${name}, so it was deleted; what it held is sent again`
+          : `rabbitmq could not start the queue ${name}, and its removal failed with status ${answer.status}`,
+      );
+    }
+    this.#without.clear();
+  }
+
+  #ask(path: string, method?: string): Promise<Response> {
+    return askManagement(this.options.managementUrl, path, method);
+  }
+}
+
+function list(names: ReadonlySet<string>): string {
+  const [first = '', ...others] = names;
+  return others.length === 0 ? `its queue ${first}` : `its queue ${first}, as ${others.length} more,`;
+}
