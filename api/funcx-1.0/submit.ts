@@ -21,13 +21,17 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       bodySize: 'submit',
       response: submit1ResponseSchema,
       handle: async ({ identity, body, req, res }) => {
-        const { taskGroupId, outcomes } = await acceptList(deps, { identity, req, res }, {
-          tasks: body.tasks,
-          taskGroupId: body.task_group_id ?? undefined,
-          // 1.0.4 sends the flag but reads the socket, so nobody would consume its queue.
-          createQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
-          isAllOrNone: false,
-        });
+        const { taskGroupId, outcomes } = await acceptList(
+          deps,
+          { identity, req, res },
+          {
+            tasks: body.tasks,
+            taskGroupId: body.task_group_id ?? undefined,
+            // 1.0.4 sends the flag but reads the socket, so nobody would consume its queue.
+            createQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
+            isAllOrNone: false,
+          },
+        );
         const answer: Submit1Response = {
           response: 'batch',
           task_group_id: taskGroupId,
