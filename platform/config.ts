@@ -141,6 +141,9 @@ export const configSchema = z.object({
 
 export type Config = z.infer<typeof configSchema>;
 
+/** A quote is one character of a value, two in its JSON, and four in the message around that. */
+const MESSAGE_GROWTH = 4;
+
 /** Reads and validates the environment. Throws one error that names every invalid variable. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = configSchema.safeParse(env);
@@ -150,6 +153,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     throw new Error(
       'FUNCX_OIDC_ISSUER is set, but FUNCX_OIDC_AUDIENCE is not. Set it to the audience of the access tokens for this service; ' +
         'without it, a token for any other service of the provider would be accepted.',
+    );
+  const { FUNCX_INLINE_BODY_BYTES: inline, FUNCX_MAX_MESSAGE_BYTES: message } = parsed.data;
+  if (inline * MESSAGE_GROWTH > message)
+    throw new Error(
+      `FUNCX_INLINE_BODY_BYTES is ${inline}, and FUNCX_MAX_MESSAGE_BYTES is ${message}. Set the first to at most a quarter of the ` +
+        'second: a body may be four times as long in its message, and the broker would refuse it again and again.',
     );
   return parsed.data;
 }
