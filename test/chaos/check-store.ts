@@ -113,8 +113,8 @@ export interface Span {
 const NOTICED_WITHIN_MS = 15_000;
 
 /**
- * An attempt is lost with its agent, or with a process that had claimed it and stood still before it sent it. For every other
- * fault the agent still has it, or its answer is on its way.
+ * An attempt is lost with its agent, or with the process that had claimed it and did not come to send it. For every other fault
+ * the agent still has it, or its answer is on its way.
  */
 export function checkLosses(tasks: Iterable<StoredTask>, faults: readonly Span[]): Violation[] {
   return [...tasks].flatMap(({ id, losses, createdMs, answeredMs }) => {

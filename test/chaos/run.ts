@@ -72,9 +72,8 @@ export async function runPlan(
   }
 }
 
-function mayLoseAttempts({ part, fault }: Step): boolean {
-  return part === 'endpoint' || (fault === 'freeze' && (part === 'api' || part === 'workers'));
-}
+/** Of the agent that holds attempts, and of the processes that claim and send them. */
+const mayLoseAttempts = ({ part }: Step): boolean => part === 'endpoint' || part === 'api' || part === 'workers';
 
 /** One call each: a fault that meets clients which are still starting meets no work. */
 async function warmUp(submitters: readonly Submitter[]): Promise<void> {
