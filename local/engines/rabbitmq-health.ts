@@ -39,19 +39,20 @@ export class RabbitmqHealth {
   reset(): void {
     this.#wasWhole = false;
     this.#without.clear();
+    this.#polls = 0;
   }
 
   /** Why only a restart helps; undefined where nothing is wrong. Deletes queues that a restart could not start. */
   async findFault(): Promise<string | undefined> {
     if (await this.#isVhostStopped()) return 'its virtual host is stopped';
-    const without = await this.#withoutLeader();
+    const { without, isOfAll } = await this.#withoutLeader();
     // A queue that is being made has no leader for a moment.
     const still = new Set(without.filter((name) => this.#without.has(name)));
     if (still.size === 0) this.#withoutSinceMs = Date.now();
     this.#without = new Set(without);
-    this.#wasWhole ||= without.length === 0;
+    this.#wasWhole ||= isOfAll && without.length === 0;
     if (still.size === 0) return undefined;
-    if (this.#wasWhole) return `${list(still)} has no leader`;
+    if (this.#wasWhole) return describe(still);
     if (Date.now() - this.#withoutSinceMs >= DAMAGED_AFTER_MS) await this.#remove(still);
     return undefined;
   }
@@ -62,14 +63,15 @@ export class RabbitmqHealth {
     return Object.values(nodes).some((state) => state !== 'running');
   }
 
-  async #withoutLeader(): Promise<string[]> {
+  async #withoutLeader(): Promise<{ without: string[]; isOfAll: boolean }> {
     const { vhost, queue } = this.options;
     const columns = 'columns=name,type,leader';
     const isListDue = this.#without.size > 0 || this.#polls++ % LIST_EVERY_POLLS === 0;
     const answer = await this.#ask(isListDue ? `queues/${vhost}?${columns}` : `queues/${vhost}/${queue}?${columns}`);
-    if (!answer.ok) return []; // before the service has made its queues
+    if (!answer.ok) return { without: [], isOfAll: false }; // before the service has made its queues
     const rows = [(await answer.json()) as QueueRow | QueueRow[]].flat();
-    return rows.filter(({ type, leader }) => type === 'quorum' && (leader === null || leader === '')).map(({ name }) => name);
+    const without = rows.filter(({ type, leader }) => type === 'quorum' && (leader === null || leader === ''));
+    return { without: without.map(({ name }) => name), isOfAll: isListDue };
   }
 
   async #remove(names: ReadonlySet<string>): Promise<void> {
@@ -90,7 +92,9 @@ export class RabbitmqHealth {
   }
 }
 
-function list(names: ReadonlySet<string>): string {
+function describe(names: ReadonlySet<string>): string {
   const [first = '', ...others] = names;
-  return others.length === 0 ? `its queue ${first}` : `its queue ${first}, as ${others.length} more,`;
+  return others.length === 0
+    ? `its queue ${first} has no leader`
+    : `its queues ${first} and ${others.length} more have no leader`;
 }
