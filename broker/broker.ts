@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { connect, type ChannelModel } from 'amqplib';
 
@@ -61,6 +62,8 @@ interface Session {
 
 const FIRST_BACKOFF_MS = 100;
 const CONNECT_DEADLINE_MS = 10_000;
+/** The failure of a request is known a moment before the loss of its connection. */
+const LOST_WITHIN_MS = 1_000;
 
 export class Broker {
   #state: State = 'idle';
@@ -112,7 +115,15 @@ export class Broker {
 
   async #add<T extends Attached>(part: T): Promise<T> {
     this.#others.push(part);
-    if (this.#session) await part.attach(this.#session.control);
+    const session = this.#session;
+    if (!session) return part;
+    try {
+      await part.attach(session.control);
+    } catch (error) {
+      // On a lost connection: the next one attaches it, like all others.
+      const isLost = await Promise.race([session.lost.then(() => true), sleep(LOST_WITHIN_MS, false, { ref: false })]);
+      if (!isLost) throw error;
+    }
     return part;
   }
 

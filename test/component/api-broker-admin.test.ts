@@ -70,6 +70,16 @@ describe('the administration of the broker', () => {
     expect(seen).toHaveLength(3);
   });
 
+  test('users of whom one is gone already are revoked one by one', async () => {
+    answer = (line) => {
+      if (line.endsWith('/bulk-delete')) return { status: 400, body: { error: 'bad_request', reason: ['no_such_user', 'one'] } };
+      return { status: line.endsWith('/one') ? 404 : 204 };
+    };
+    await admin.revoke(['one', 'two']);
+    const removals = ['DELETE /api/users/one', 'DELETE /api/users/two'];
+    expect(seen.map(({ line }) => line)).toEqual(['POST /api/users/bulk-delete', ...removals]);
+  });
+
   test('connected users are listed once, by name', async () => {
     answer = () => ({ status: 200, body: [{ user: 'a' }, { user: 'b' }, { user: 'a' }, {}] });
     await expect(admin.listConnectedUsers()).resolves.toEqual(new Set(['a', 'b']));
