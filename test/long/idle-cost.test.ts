@@ -146,7 +146,7 @@ test('300 agents that report and 30 endpoints with full windows cost less than 0
   for (const { id } of full) await http.submit(id, same, [[1], [2]]);
   await until('every window is full, and a task waits', async () => {
     const { rows } = await store.query<{ id: string; attempt: number; queue: string }>(
-      `select id, attempt, endpoint_queue_id as queue from tasks where endpoint_queue_id = any ($1) and state = 'dispatched'`,
+      `select id, attempt, endpoint_queue_id as queue from tasks where endpoint_queue_id = any ($1) and state in ('dispatched', 'running')`,
       [ids],
     );
     for (const { id, attempt, queue } of rows) {
