@@ -118,7 +118,8 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       removals++;
       const removed = forget(entry.id).finally(() => removals--);
       // The removal and the response leave together. Between them a process could die with the record removed and the response
-      // not written, and the repeat would run the work again. A removal that queues goes first: see the interface.
+      // not written, and the repeat would run the work again. A removal that has to queue is waited for: a response that is written
+      // long before it could make an equal, new request look like a repeat.
       if (!isSentNow) await removed;
       const loseLate = (): Promise<void> => removed.then(() => lose(entry, request));
       if (res.closed || res.destroyed) return loseLate();

@@ -109,20 +109,17 @@ export interface Span {
   toMs: number;
 }
 
-/** How long after such a fault an attempt may still be found lost. */
+/** How long after a fault of the agent an attempt may still be found lost. */
 const NOTICED_WITHIN_MS = 15_000;
 
 /**
- * An attempt is lost with its agent, or with the process that had claimed it and did not come to send it. For every other fault
- * the agent still has it, or its answer is on its way.
+ * An attempt is lost with its agent only: for every other fault the agent still has it, or its answer is on its way.
  */
-export function checkLosses(tasks: Iterable<StoredTask>, faults: readonly Span[]): Violation[] {
+export function checkLosses(tasks: Iterable<StoredTask>, agentFaults: readonly Span[]): Violation[] {
   return [...tasks].flatMap(({ id, losses, createdMs, answeredMs }) => {
-    const allowed = faults.filter(({ fromMs, toMs }) => createdMs < toMs + NOTICED_WITHIN_MS && answeredMs > fromMs).length;
+    const allowed = agentFaults.filter(({ fromMs, toMs }) => createdMs < toMs + NOTICED_WITHIN_MS && answeredMs > fromMs).length;
     if (losses <= allowed) return [];
     const seconds = ((answeredMs - createdMs) / 1_000).toFixed(1);
-    return [
-      { rule: 'an attempt is lost with its agent or its sender only', what: `${id} lost ${losses}, answered after ${seconds} s` },
-    ];
+    return [{ rule: 'an attempt is lost with its agent only', what: `${id} lost ${losses}, answered after ${seconds} s` }];
   });
 }

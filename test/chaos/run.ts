@@ -38,7 +38,7 @@ export async function runPlan(
 ): Promise<Outcome> {
   const connections = await countConnectionsAtStart();
   await warmUp(submitters);
-  const losingFaults: Span[] = [];
+  const agentFaults: Span[] = [];
   const startedMs = Date.now();
   for (const [index, step] of plan.entries()) {
     const before = acceptedBy(submitters);
@@ -49,7 +49,7 @@ export async function runPlan(
     await inflict(step, system.disks);
     await untilAllServe();
     const toMs = Date.now();
-    if (mayLoseAttempts(step)) losingFaults.push({ fromMs, toMs });
+    if (step.part === 'endpoint') agentFaults.push({ fromMs, toMs });
     say(progress(index, plan.length, step, toMs - fromMs, toMs - startedMs, submitters));
     await delay(scale.calmMs);
   }
@@ -61,7 +61,7 @@ export async function runPlan(
   try {
     const tasks = await readTasks(store);
     violations.push(...records.flatMap((record) => checkAnswers(record, tasks)), ...checkRepeats(records, tasks.values()));
-    violations.push(...checkLosses(tasks.values(), losingFaults));
+    violations.push(...checkLosses(tasks.values(), agentFaults));
     const named = new Set(records.flatMap(({ events }) => events.flatMap((e) => (e.event === 'accepted' ? [e.task] : []))));
     const keys = new Set(records.flatMap((record) => (record.acceptsWorkflows ? [] : [...record.calls.keys()])));
     const unknown = [...tasks.values()].filter(({ id, answer }) => !named.has(id) && keys.has(keyOf(answer) ?? ''));
@@ -71,9 +71,6 @@ export async function runPlan(
     await store.end();
   }
 }
-
-/** Of the agent that holds attempts, and of the processes that claim and send them. */
-const mayLoseAttempts = ({ part }: Step): boolean => part === 'endpoint' || part === 'api' || part === 'workers';
 
 /** One call each: a fault that meets clients which are still starting meets no work. */
 async function warmUp(submitters: readonly Submitter[]): Promise<void> {
