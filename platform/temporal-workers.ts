@@ -23,6 +23,11 @@ const STICKY_TIMEOUT = '1 second';
 /** A third of the shortest heartbeat timeout. */
 const HEARTBEAT_THROTTLE = '500 milliseconds';
 const SHUTDOWN_GRACE = '5 seconds';
+/**
+ * Of one step of a workflow, by the clock: a process that stood still for longer in the middle of one ends with it. The default of
+ * 5 s ended processes that a busy machine had stopped. Ours are steps of milliseconds; a flow's expressions run in activities.
+ */
+const STEP_TIMEOUT = '2 minutes';
 
 /** Polls for no more tasks; the promise of `run` resolves when those in hand are done. */
 export function stopWorker(worker: Worker): void {
@@ -47,6 +52,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     stickyQueueScheduleToStartTimeout: STICKY_TIMEOUT,
     shutdownGraceTime: SHUTDOWN_GRACE,
     maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE,
+    ...({ isolateExecutionTimeout: STEP_TIMEOUT } as object), // taken, and not declared
   });
 }
 

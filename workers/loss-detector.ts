@@ -16,9 +16,14 @@ const MIN_PERIODS = 2;
 const MIN_AGE_MS = 4_000;
 const BATCH_LIMIT = 1_000;
 const MAX_LOGGED = 20;
-/** How long an attempt is missing before it counts as lost. */
+/** How long an attempt is missing before it counts as lost, when another agent runs since it was dispatched. */
 const CONFIRM_PERIODS = 1.5;
 const MIN_CONFIRM_MS = 3_000;
+/**
+ * The same while the agent is the one to which it was dispatched. Then it is most likely not sent yet: the process that claimed it
+ * ended or stands still, and the repeated activity sends it when Temporal notices that, up to 20 s later.
+ */
+const MIN_CONFIRM_SAME_AGENT_MS = 30_000;
 /** A queue is first in, first out: an attempt that was dispatched this much before one that the agent holds has left it. */
 const PASSED_BY_MS = 2_000;
 
@@ -49,8 +54,10 @@ export async function detectLosses(
     gone.filter((suspect) => suspect.missingMs === null).map((suspect) => suspect.id),
     found.map((suspect) => suspect.id),
   );
-  const confirmMs = Math.max(beat.periodS * 1_000 * CONFIRM_PERIODS, MIN_CONFIRM_MS);
-  const lost = gone.filter((suspect) => (suspect.missingMs ?? 0) >= confirmMs);
+  const confirmMs = beat.periodS * 1_000 * CONFIRM_PERIODS;
+  const lost = gone.filter(({ missingMs, hasSameAgent }) => {
+    return (missingMs ?? 0) >= Math.max(confirmMs, hasSameAgent ? MIN_CONFIRM_SAME_AGENT_MS : MIN_CONFIRM_MS);
+  });
   await requeueLostAttempts(deps, beat.endpointQueueId, lost, {
     log: 'attempts were lost',
     describeLoss: (losses) => `The agent of endpoint ${beat.endpointQueueId} lost this task ${losses} times.`,

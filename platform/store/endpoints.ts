@@ -102,6 +102,9 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
                                   capabilities, capable_incarnation)
      select id, id, $9, $10, $11, $12, $13, $12, $15, $9 from saved
      on conflict (id) do update set incarnation = excluded.incarnation, workers = excluded.workers,
+         -- An agent without an incarnation registers at each start.
+         incarnation_since = case when endpoint_queues.incarnation = excluded.incarnation
+                                  then endpoint_queues.incarnation_since else now() end,
          heartbeat_period_s = excluded.heartbeat_period_s, window_floor = excluded.window_floor,
          window_span_s = excluded.window_span_s, window_size = greatest(endpoint_queues.window_size, excluded.window_floor),
          capabilities = excluded.capabilities, capable_incarnation = excluded.capable_incarnation`,

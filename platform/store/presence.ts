@@ -46,7 +46,9 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
       updated as (
         update endpoint_queues q set
             is_online = $4, last_heartbeat_at = greatest(q.last_heartbeat_at, now() - $7::double precision * interval '1 millisecond'), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
-            incarnation = coalesce($2, q.incarnation), workers = coalesce($5, q.workers),
+            incarnation = coalesce($2, q.incarnation),
+            incarnation_since = case when old.incarnation is distinct from coalesce($2, q.incarnation) then now() else q.incarnation_since end,
+            workers = coalesce($5, q.workers),
             changed_at = case when q.is_online <> $4 then now() else q.changed_at end
            -- Our agent registers each incarnation; a user endpoint of a stock agent does not.
            from old, ${WITHOUT_FLUSH} where q.id = old.id
@@ -119,6 +121,8 @@ export interface Suspect extends OpenTask {
   missingMs: number | null;
   /** Time since the dispatch. */
   ageMs: number;
+  /** The agent is the one that ran when the attempt was dispatched. */
+  hasSameAgent: boolean;
 }
 
 /** Attempts in flight for at least `minAgeMs` that the heartbeat did not name, and those that were missing before. */
@@ -133,7 +137,8 @@ export async function listSuspects(
     name: 'list-suspects',
     text: `select id, attempt, id = any ($2) as "isHeld",
                   extract(epoch from now() - missing_since)::double precision * 1000 as "missingMs",
-                  extract(epoch from now() - dispatched_at)::double precision * 1000 as "ageMs"
+                  extract(epoch from now() - dispatched_at)::double precision * 1000 as "ageMs",
+                  dispatched_at > (select q.incarnation_since from endpoint_queues q where q.id = $1) as "hasSameAgent"
              from tasks
             where endpoint_queue_id = $1 and is_in_flight(state)
               and (missing_since is not null

@@ -20,14 +20,24 @@ export interface BrokerExpectations {
   connections: ReadonlyMap<string, number>;
   /** Task groups whose reader may have gone without reading everything. */
   abandonedGroups: ReadonlySet<string>;
+  /** Tasks whose submitters have their answers. */
+  settledTasks: ReadonlySet<string>;
 }
 
-export async function checkBroker({ store, connections, abandonedGroups }: BrokerExpectations): Promise<Violation[]> {
-  return [...(await checkQueues(store, abandonedGroups)), ...(await checkUsers(store)), ...(await checkConnections(connections))];
+interface AnswerRow {
+  properties: { message_id?: string };
 }
 
-/** A queue of a task group stays until it expires; every other queue belongs to an endpoint or to the service. */
-async function checkQueues(store: Pool, abandonedGroups: ReadonlySet<string>): Promise<Violation[]> {
+export async function checkBroker(expected: BrokerExpectations): Promise<Violation[]> {
+  const { store, connections } = expected;
+  return [...(await checkQueues(expected)), ...(await checkUsers(store)), ...(await checkConnections(connections))];
+}
+
+/**
+ * A queue of a task group stays until it expires; every other queue belongs to an endpoint or to the service. An answer whose confirm
+ * was lost is sent again, and its reader may have gone with the first one.
+ */
+async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpectations): Promise<Violation[]> {
   const rows = (await management('queues/funcx')) as QueueRow[];
   const { rows: queues } = await store.query<{ id: string; endpoint_id: string }>('select id, endpoint_id from endpoint_queues');
   const known = new Set<string>(Object.values(QUEUE));
@@ -35,16 +45,28 @@ async function checkQueues(store: Pool, abandonedGroups: ReadonlySet<string>): P
     known.add(tasksQueueName(id)).add(commandQueueName(id)).add(commandQueueName(endpoint_id));
   const { rows: groups } = await store.query<{ id: string; owner_id: string }>('select id, owner_id from task_groups');
   const groupOf = new Map(groups.map(({ id, owner_id }) => [groupQueueName(owner_id, id), id]));
-  return rows.flatMap(({ name, messages = 0, consumers = 0, arguments: declared }) => {
+  const checked = rows.map(async ({ name, messages = 0, consumers = 0, arguments: declared }) => {
     const group = groupOf.get(name);
     const isKnown = known.has(name) || (group !== undefined && declared?.['x-expires'] !== undefined);
-    const mayHoldMessages = group !== undefined && abandonedGroups.has(group);
+    const mayHoldMessages =
+      messages > 0 &&
+      group !== undefined &&
+      (abandonedGroups.has(group) || (await taskIdsIn(name, messages)).every((id) => settledTasks.has(id)));
     return [
       ...(isKnown ? [] : [{ rule: 'no queue is left over', what: name }]),
       ...(messages > 0 && !mayHoldMessages ? [{ rule: 'no message is left over', what: `${name}: ${messages}` }] : []),
       ...(group !== undefined && consumers > 0 ? [{ rule: 'no consumer is left over', what: name }] : []),
     ];
   });
+  return (await Promise.all(checked)).flat();
+}
+
+/** Of the answers in a queue; they stay there. */
+async function taskIdsIn(queue: string, count: number): Promise<string[]> {
+  const body = { count, ackmode: 'ack_requeue_true', encoding: 'base64', truncate: 1 };
+  const init = { method: 'POST', body: JSON.stringify(body) };
+  const messages = (await management(`queues/funcx/${encodeURIComponent(queue)}/get`, init)) as AnswerRow[] | { error: string };
+  return Array.isArray(messages) ? messages.map(({ properties }) => properties.message_id ?? '') : [''];
 }
 
 /** A user that the store does not name would never be deleted, and of an agent's users only the latest one is of use. */

@@ -36,6 +36,7 @@ export async function untilAllServe(): Promise<void> {
 }
 
 async function endAndAwaitNext(part: Part, signal: NodeJS.Signals): Promise<void> {
+  await untilAllServe();
   const before = pidOf(part);
   process.kill(before, signal);
   await until(

@@ -130,13 +130,14 @@ async function untilIdle(
   const abandonedGroups = new Set(
     submitters.filter((submitter) => submitter.options.reattach).map(({ options }) => options.taskGroupId),
   );
+  const settledTasks = new Set(submitters.flatMap(settledTasksOf));
   const startedMs = Date.now();
   try {
     for (;;) {
       const left = [
         ...(await findLeftovers(store)),
         ...(await checkTemporal(temporal.client)),
-        ...(await checkBroker({ store, connections, abandonedGroups })),
+        ...(await checkBroker({ store, connections, abandonedGroups, settledTasks })),
       ];
       const seconds = ((Date.now() - startedMs) / 1_000).toFixed(1);
       if (left.length === 0) say(`the system is idle ${seconds} s later`);
@@ -147,6 +148,12 @@ async function untilIdle(
     await store.end();
     await temporal.close();
   }
+}
+
+function settledTasksOf({ log }: Submitter): string[] {
+  const events = readEvents(log);
+  const settled = new Set(events.flatMap((event) => (event.event === 'settled' ? [event.key] : [])));
+  return events.flatMap((event) => (event.event === 'accepted' && settled.has(event.key) ? [event.task] : []));
 }
 
 function recordOf(submitter: Submitter): SubmitterRecord {

@@ -46,6 +46,23 @@ test('an attempt is lost when its queue does not exist any more', async () => {
   expect(await stateOf(postgres.db, taskId)).toBe('waiting');
 });
 
+test.each([
+  ['lost after 30 s while its agent runs on', '1 hour', '31 s', 'waiting'],
+  ['not lost within 30 s while its agent runs on', '1 hour', '29 s', 'dispatched'],
+  ['lost after one and a half periods when another agent runs', '5 s', '8 s', 'waiting'],
+  ['not lost within one and a half periods when another agent runs', '5 s', '7 s', 'dispatched'],
+])('a missing attempt is %s', async (_what, agentAge, missingFor, state) => {
+  const fixture = await makeFixture(postgres.db);
+  const [taskId = ''] = await submitMissing(fixture, 1);
+  await postgres.db.query(
+    `with q as (update endpoint_queues set incarnation_since = now() - $2::interval where id = $3)
+     update tasks set dispatched_at = now() - interval '1 minute', missing_since = now() - $4::interval where id = $1`,
+    [taskId, agentAge, fixture.endpointId, missingFor],
+  );
+  await heartbeat(fixture, EMPTY);
+  expect(await stateOf(postgres.db, taskId)).toBe(state);
+});
+
 interface QueueReport {
   messageCount: number;
   consumerCount: number;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { storeAnswers } from '../../platform/store/answers';
 import { askForPump, findUnfinishedClaim, keepPumping, parkPump } from '../../platform/store/claims';
+import { saveAgent } from '../../platform/store/endpoints';
 import { listQueuesWithoutPump, listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, inFlight, makeFixture, makeOwner, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
@@ -172,6 +173,40 @@ test('a heartbeat of an agent that was replaced does not count', async () => {
   await postgres.db.query(`update endpoint_queues set incarnation = 'new' where id = $1`, [fixture.endpointId]);
   expect(await beat('old')).toBeUndefined();
   expect(await beat('new')).toMatchObject({ changed: true, isOnline: true });
+});
+
+test('an attempt was dispatched to the present agent until that registers with another incarnation', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const register = (incarnation: string | null): Promise<boolean> =>
+    saveAgent(postgres.db, {
+      id: fixture.endpointId,
+      ownerId: fixture.ownerId,
+      name: 'e',
+      displayName: null,
+      kind: 'agent',
+      isPublic: false,
+      groupId: null,
+      allowedFunctions: null,
+      metadata: {},
+      incarnation,
+      workers: 1,
+      heartbeatPeriodS: 5,
+      windowFloor: 10,
+      windowSpanS: 0,
+    });
+  const hasSameAgent = async (): Promise<boolean | undefined> =>
+    (await listSuspects(postgres.db, fixture.endpointId, [], 0, 10))[0]?.hasSameAgent;
+  await register('first');
+  await submit(postgres.db, fixture, 1);
+  await claim(postgres.db, fixture);
+  await register('first');
+  expect(await hasSameAgent()).toBe(true);
+  await register('second');
+  expect(await hasSameAgent()).toBe(false);
+  await postgres.db.query(`update tasks set dispatched_at = now() where endpoint_queue_id = $1`, [fixture.endpointId]);
+  expect(await hasSameAgent()).toBe(true);
+  await register(null); // agents without incarnations register at each start
+  expect(await hasSameAgent()).toBe(false);
 });
 
 describe('a claim at the insert', () => {

@@ -1,3 +1,7 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
 import { state, pidOf, Http, localEndpoint } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -63,3 +67,21 @@ describe('/readyz', () => {
     });
   }
 });
+
+test('a process may stand still for longer than five seconds in the middle of a step of a workflow', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', PRINT_STEP_TIMEOUT, state().temporal_address], {
+    cwd: join(__dirname, '..', '..'),
+  });
+  expect(Number(stdout)).toBeGreaterThanOrEqual(60_000);
+});
+
+/** In a process of its own, as the service makes its workers. The SDK takes this option and does not declare it. */
+const PRINT_STEP_TIMEOUT = `
+  const { NativeConnection } = require('@temporalio/worker');
+  const { createWorker } = require('./dist/platform/temporal-workers');
+  (async () => {
+    const connection = await NativeConnection.connect({ address: process.argv[1] });
+    const setup = { connection, namespace: 'default', taskQueue: 'unused', payloadCodecs: [], activities: { unused() {} } };
+    const worker = await createWorker({ ...setup, maxCachedWorkflows: 2, maxConcurrentActivities: 2 });
+    process.stdout.write(String(worker.options.isolateExecutionTimeoutMs), () => process.exit(0));
+  })();`;
