@@ -1,6 +1,9 @@
+import { groupQueueName } from '../../contracts/names';
+import { layoutOf } from '../../local/machine/layout';
 import { Executor, python, type Client } from '../../sdk/index';
+import { evaluateInBroker } from '../helpers/broker-node';
 import { sdkClient } from '../helpers/sdk';
-import { killAndWait, localEndpoint } from '../helpers/system';
+import { admin, dataDir, killAndWait, localEndpoint, management, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
 const TASKS = 300;
@@ -42,4 +45,35 @@ describe('while a part of the service is away', () => {
     expect(await executor.submit(double, 21)).toBe(42);
     await executor.close();
   });
+
+  test('a result queue that crashed: results come over HTTP until it is back, then over AMQP again', async () => {
+    const executor = new Executor({ client, endpointId: localEndpoint() });
+    expect(await executor.submit(double, 20)).toBe(40);
+    await until('results come over AMQP', () => executor.transport === 'amqp');
+    await crashQueue(executor);
+    await until('results come over HTTP', () => executor.transport !== 'amqp');
+    expect(await executor.submit(double, 21)).toBe(42);
+    await killAndWait('rabbitmq'); // its queues start with it
+    await until('results come over AMQP again', () => executor.transport === 'amqp', { deadlineMs: 60_000 });
+    expect(await executor.submit(double, 22)).toBe(44);
+    await executor.close();
+  });
 });
+
+/** As it is after a start for which its files could not be read. */
+async function crashQueue(executor: Executor): Promise<void> {
+  const name = groupQueueName(admin().client_id, executor.taskGroupId);
+  evaluateInBroker(
+    { layout: layoutOf(dataDir()), state: state() },
+    `Name = rabbit_misc:r(<<"funcx">>, queue, <<"${name}">>),
+     Crash = fun () -> rabbit_amqqueue:update(Name, fun (Queue) -> amqqueue:set_state(Queue, crashed) end) end,
+     rabbit_misc:execute_mnesia_transaction(Crash).`,
+  );
+  const { connections } = await until('the broker lists the connection', async () => {
+    const all = (await management('connections')) as { name: string; user_provided_name?: string }[];
+    const found = all.filter(({ user_provided_name: given }) => given === `results of ${executor.taskGroupId}`);
+    return found.length > 0 ? { connections: found } : undefined;
+  });
+  for (const connection of connections)
+    await management(`connections/${encodeURIComponent(connection.name)}`, { method: 'DELETE' });
+}
