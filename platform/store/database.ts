@@ -47,6 +47,9 @@ export function openDatabase(
     statement_timeout: statementMs,
     query_timeout: queryMs,
   });
+  // The pool listens only while a connection is idle. One that is lost in a transaction, between two statements, fails the next
+  // statement; without a listener it would also end the process.
+  pool.on('connect', (client) => void client.on('error', () => undefined));
   pool.on('error', (error) => log.warn({ reason: error.message }, 'an idle database connection was lost'));
   return pool;
 }
