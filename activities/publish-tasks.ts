@@ -32,6 +32,12 @@ const MIN_BYTES_BY_HASH = 16 * 1024;
  */
 const SETTLE_AFTER_MS = 5_000;
 
+/**
+ * A broker that stands still confirms late what it has in its socket. Publishing again would be a second message, and stock agents
+ * run both. A connection on which nothing comes for so long is closed by its heartbeats.
+ */
+const CONFIRM_DEADLINE_MS = 60_000;
+
 export interface DispatchOptions {
   /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
   isRepeated: boolean;
@@ -170,5 +176,6 @@ async function publishBatch(deps: ActivityDeps, endpointQueueId: string, batch: 
     messageId: first.name,
     writeKey: isAlone ? first.name : `${first.name} and ${others.length} to ${others.at(-1)?.name}`,
     waitsWhileBlocked: true,
+    deadlineMs: CONFIRM_DEADLINE_MS,
   });
 }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 
 import { tasksQueueName } from '../../contracts/names';
-import { countsOf, freezeFor, keepAway } from '../helpers/engine-faults';
+import { countsOf, freeze, freezeFor, keepAway } from '../helpers/engine-faults';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { Http, openStore } from '../helpers/system';
 import { until } from '../helpers/until';
@@ -17,6 +17,8 @@ import { until } from '../helpers/until';
 const AWAY_MS = 5 * 5_000;
 /** The calls still run when everything is back. */
 const CALL_S = 45;
+/** It still runs when the step that did not see its confirm is repeated, which is at most 10 s later. */
+const LATE_CALL_S = 20;
 const TASKS = 2; // as many as its workers
 /** The broker collects its statistics every 5 s. */
 const STATISTICS_MS = 6_000;
@@ -39,14 +41,19 @@ afterAll(async () => {
   await store.end();
 });
 
-/** Messages that were ever sent to the user endpoint, once the statistics have caught up. */
-async function countSent(): Promise<number> {
+/** Messages that were ever sent to the user endpoint, as far as the statistics know. */
+async function countSentSoFar(): Promise<number> {
   const { rows } = await store.query<{ id: string }>(
     'select id from endpoint_queues where endpoint_id = $1 and owner_id is not null',
     [endpoint.id],
   );
-  await delay(STATISTICS_MS);
   return (await countsOf(tasksQueueName(rows[0]!.id))).published;
+}
+
+/** The same once the statistics have caught up. */
+async function countSent(): Promise<number> {
+  await delay(STATISTICS_MS);
+  return countSentSoFar();
 }
 
 test.each([
@@ -63,12 +70,7 @@ test.each([
       nap,
       Array.from({ length: TASKS }, (_, n) => [n, CALL_S]),
     );
-    await until('every task is dispatched', async () => {
-      const { rows } = await store.query(`select 1 from tasks where id = any ($1) and state in ('dispatched', 'running')`, [
-        taskIds,
-      ]);
-      return rows.length === TASKS;
-    });
+    await until('every task is sent', async () => (await countSentSoFar()) === before + TASKS);
     await takeAway();
     expect(await Promise.all(taskIds.map((id) => http.value(id, 150_000)))).toEqual(taskIds.map((_, n) => n));
     const { rows } = await store.query('select attempt, losses from tasks where id = any ($1)', [taskIds]);
@@ -78,3 +80,21 @@ test.each([
   },
   300_000,
 );
+
+test('a task of a stock endpoint that is submitted while the broker is silent is sent once', async () => {
+  const before = await countSent();
+  const thaw = freeze('rabbitmq');
+  let taskIds: string[];
+  try {
+    ({ taskIds } = await http.submit(
+      endpoint.id,
+      nap,
+      Array.from({ length: TASKS }, (_, n) => [n, LATE_CALL_S]),
+    ));
+    await delay(AWAY_MS); // longer than a step of a workflow waits for its dispatch
+  } finally {
+    thaw();
+  }
+  expect(await Promise.all(taskIds.map((id) => http.value(id, 150_000)))).toEqual(taskIds.map((_, n) => n));
+  expect(await countSent()).toBe(before + TASKS);
+}, 300_000);

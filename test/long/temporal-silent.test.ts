@@ -6,7 +6,7 @@ import type { Client } from '@temporalio/client';
 import type { Pool } from 'pg';
 
 import { submissionIdOf } from '../../contracts/ids';
-import { QUEUE } from '../../contracts/names';
+import { QUEUE, tasksQueueName } from '../../contracts/names';
 import { countsOf, freeze } from '../helpers/engine-faults';
 import { printFigure } from '../helpers/figures';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
@@ -95,6 +95,14 @@ test('while Temporal is silent, results of finished submissions are acknowledged
     // The endpoint gets it as the last one: a worker that waits for the second file holds nothing else up.
     const late = await submit(-1, second);
     await untilDispatched([late]);
+    // What is claimed is sent by a step of its workflow, which the silence would hold up.
+    await until('everything is sent', async () => {
+      const { rows } = await store.query<{ id: string }>(
+        'select id from endpoint_queues where endpoint_id = $1 and owner_id is not null',
+        [endpoint.id],
+      );
+      return (await countsOf(tasksQueueName(rows[0]!.id))).published > SUBMISSIONS;
+    });
     const before = await countsOf(QUEUE.results);
 
     thaw = freeze('temporal');
