@@ -4,7 +4,6 @@ import {
   condition,
   getExternalWorkflowHandle,
   isCancellation,
-  proxyLocalActivities,
   setCurrentDetails,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -25,6 +24,7 @@ import {
 import { callLabelOf } from '../contracts/submission';
 import { callLine } from '../contracts/call-details';
 import { runSubmissions } from './child-submissions';
+import { proxyLocalActivitiesInOrder } from './local-activities';
 
 /**
  * A call of a pipeline: one workflow whose children are the submissions. The pipeline waits for it like for any child
@@ -32,7 +32,7 @@ import { runSubmissions } from './child-submissions';
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-const { acceptCall, noteStarted, observeCall, readResults } = proxyLocalActivities<CallActivities>({
+const { acceptCall, noteStarted, observeCall, readResults } = proxyLocalActivitiesInOrder<CallActivities>({
   startToCloseTimeout: '2 minutes',
   localRetryThreshold: '30 seconds',
   retry,

@@ -6,7 +6,6 @@ import {
   isCancellation,
   patched,
   proxyActivities,
-  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
   workflowInfo,
@@ -17,6 +16,7 @@ import { QUERY, SIGNAL } from '../contracts/names';
 import type { EndpointInput, PresenceSignal, QueueState } from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeEndpoint } from './endpoint-details';
+import { proxyLocalActivitiesInOrder } from './local-activities';
 import { showTime } from './shown-time';
 
 /**
@@ -31,7 +31,7 @@ const { pump } = proxyActivities<EndpointActivities>({
   heartbeatTimeout: '1500 milliseconds',
   retry: { initialInterval: '50 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
-const { observeQueue } = proxyLocalActivities<EndpointActivities>({
+const { observeQueue } = proxyLocalActivitiesInOrder<EndpointActivities>({
   startToCloseTimeout: '15 seconds',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 });

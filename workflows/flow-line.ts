@@ -6,7 +6,6 @@ import {
   isCancellation,
   ParentClosePolicy,
   proxyActivities,
-  proxyLocalActivities,
   setCurrentDetails,
   sleep,
   startChild,
@@ -17,6 +16,7 @@ import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowActivities, FlowEvent, FlowLineInput, FlowMapInput, FlowStep, ShownState } from '../contracts/flow-steps';
 import { runSubmissions } from './child-submissions';
 import { describeRun, type ShownStep } from './flow-details';
+import { proxyLocalActivitiesInOrder } from './local-activities';
 
 /**
  * One line of a run: asks for a step, does what the step needs of a workflow (a timer, submissions, other lines), and tells the
@@ -24,7 +24,7 @@ import { describeRun, type ShownStep } from './flow-details';
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-const local = proxyLocalActivities<FlowActivities>({
+const local = proxyLocalActivitiesInOrder<FlowActivities>({
   startToCloseTimeout: '2 minutes',
   retry: { ...retry, maximumAttempts: 3 },
 });

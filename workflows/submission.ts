@@ -7,7 +7,6 @@ import {
   defineSignal,
   isCancellation,
   proxyActivities,
-  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
@@ -26,10 +25,11 @@ import {
 } from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
+import { proxyLocalActivitiesInOrder } from './local-activities';
 import { showTime } from './shown-time';
 
 // Local activities first: a round trip through the server costs more than the work itself.
-const local = proxyLocalActivities<SubmissionActivities>({
+const local = proxyLocalActivitiesInOrder<SubmissionActivities>({
   startToCloseTimeout: '15 seconds',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 });

@@ -1,4 +1,8 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 import type { Client, WorkflowExecutionInfo } from '@temporalio/client';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils';
 
 import { WORKFLOW } from '../../contracts/names';
 import type { Violation } from './check-answers';
@@ -18,6 +22,14 @@ export async function checkTemporal(client: Client): Promise<Violation[]> {
     ...ended.map(({ workflowId, status }) => ({ rule: 'every workflow completes', what: `${workflowId} ${status.name}` })),
     ...(await Promise.all(endpoints.map(({ workflowId }) => checkIsIdle(client, workflowId)))).flat(),
   ];
+}
+
+/** The histories of workflows that are open although everything should be idle: what they wait for, and what their replay refuses. */
+export async function keepHistories(client: Client, folder: string): Promise<void> {
+  for (const { workflowId, runId } of await listWorkflows(client, `ExecutionStatus = 'Running'`)) {
+    const history = await client.workflow.getHandle(workflowId, runId).fetchHistory();
+    writeFileSync(join(folder, `history-${workflowId.replaceAll('/', '_')}.json`), historyToJSON(history));
+  }
 }
 
 async function listWorkflows(client: Client, query: string): Promise<WorkflowExecutionInfo[]> {

@@ -6,7 +6,7 @@ import { keyOf } from './calls';
 import { checkAnswers, checkRepeats, type SubmitterRecord, type Violation } from './check-answers';
 import { checkBroker, countConnectionsAtStart } from './check-broker';
 import { checkLosses, findLeftovers, readTasks, type Span } from './check-store';
-import { checkTemporal } from './check-temporal';
+import { checkTemporal, keepHistories } from './check-temporal';
 import { inflict, untilAllServe } from './faults';
 import type { Scale } from './options';
 import type { Step } from './plan';
@@ -56,7 +56,7 @@ export async function runPlan(
 
   const silent = await finish(submitters, scale, say);
   const records = submitters.map(recordOf);
-  const violations = [...silent, ...(await untilIdle(submitters, connections, scale, say))];
+  const violations = [...silent, ...(await untilIdle(system, submitters, connections, scale, say))];
   const store = openStore();
   try {
     const tasks = await readTasks(store);
@@ -120,6 +120,7 @@ async function finish(submitters: readonly Submitter[], scale: Scale, say: (line
 
 /** What is left over when the system had time to become idle. */
 async function untilIdle(
+  { submittersDir }: ChaosSystem,
   submitters: readonly Submitter[],
   connections: ReadonlyMap<string, number>,
   scale: Scale,
@@ -141,7 +142,11 @@ async function untilIdle(
       ];
       const seconds = ((Date.now() - startedMs) / 1_000).toFixed(1);
       if (left.length === 0) say(`the system is idle ${seconds} s later`);
-      if (left.length === 0 || Date.now() - startedMs > scale.idleMs) return left;
+      if (left.length > 0 && Date.now() - startedMs > scale.idleMs) {
+        await keepHistories(temporal.client, submittersDir);
+        return left;
+      }
+      if (left.length === 0) return left;
       await delay(POLL_INTERVAL_MS);
     }
   } finally {

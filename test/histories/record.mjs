@@ -2,6 +2,7 @@
  * Records the histories that `test/component/replay.test.ts` replays. Run by hand against a running system, after a change
  * of a workflow that old histories need not survive (before 0.1.0), or to add a path (later: only ever add):
  *   npm run up -- --detach && node test/histories/record.mjs [--data-dir DIR] [NAME ...]
+ * `call-with-overlapping-local-activities` is of workers that were killed again and again, and cannot be recorded like this.
  * `flow-http-action` needs a system that was started with FUNCX_FLOWS_HTTP_ALLOW=http://127.0.0.1:<free port>/*, and the
  * same variable here. The examples and what they need must be there: `npm run test:pipelines` compiles and installs both.
  */
