@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Response } from 'express';
 
+import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import { createGathering, MAX_UNDER_WAY } from '../platform/gather';
 import type { Database } from '../platform/store/database';
@@ -12,7 +13,9 @@ import {
   markLostOfListener,
   renewLease,
   saveLost,
+  settleInDoubt,
   takeLostRequest,
+  type InDoubt,
   type RequestKey,
   type UnansweredRequest,
 } from '../platform/store/unanswered-requests';
@@ -21,12 +24,17 @@ import type { Accepted } from '../accepting/accept-request';
 /**
  * Recognizes repeated submits without an Idempotency-Key: globus-sdk 4 repeats a POST whose response it did not read, and has
  * no key to send (`globus_sdk/transport/default_retry_checks.py`). A request gets the response of an earlier equal request only
- * if that response was never written, because the connection or the process died. In doubt, a submit is new: running work twice
+ * if that response was never written, because the connection, the process or the store died. In doubt, a submit is new: running work twice
  * costs time, but merging two submits into one is wrong.
  */
 export interface Repeats {
   /** The record that is stored with the bodies of a request until the response is written. */
   entry(bodyHash: Buffer): UnansweredRequest;
+  /**
+   * Runs the statement that stores the request with its record. It may have stored them even when it fails, because the store was
+   * lost before it said so: then a repeat gets the response that the first request would have had.
+   */
+  store<T>(entry: UnansweredRequest | undefined, of: { ownerId: string; endpointId: string }, work: () => Promise<T>): Promise<T>;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
   /** Takes the response of the earlier equal request; a second call finds nothing. */
   takeLost<T = Accepted>(ownerId: string, bodyHash: Buffer): Promise<T | undefined>;
@@ -44,6 +52,10 @@ export interface Repeats {
 
 const LEASE_RENEWAL_MS = 1_000;
 const POLL_INTERVAL_MS = 200;
+/** Renewing the lease waits no longer than this for requests in doubt. */
+const SETTLE_MS = 1_000;
+/** Requests in doubt, at most: a store that is away for long makes one of each submit. */
+const MAX_IN_DOUBT = 10_000;
 const FORGET_TRIES = 60;
 const FORGET_RETRY_MS = 1_000;
 
@@ -68,6 +80,17 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
+  /** By id. Requests whose statement failed, until the store has said what became of them. */
+  const inDoubt = new Map<string, InDoubt>();
+
+  async function settle(requests: readonly InDoubt[]): Promise<void> {
+    if (requests.length === 0) return;
+    const stored = await settleInDoubt(db, requests);
+    for (const { id } of requests) inDoubt.delete(id);
+    if (stored.size > 0)
+      log.info({ stored: stored.size }, 'requests that failed are stored; repeats of them get their responses');
+  }
+
   let removals = 0;
   let renewals: NodeJS.Timeout | undefined;
   let isRenewing = false;
@@ -75,7 +98,12 @@ export function createRepeats(db: Database, log: Logger): Repeats {
   function renew(): void {
     if (isRenewing) return;
     isRenewing = true;
-    renewLease(db, process)
+    // Another process that waits for this lease goes on when it is renewed, so it must see first what is in doubt here.
+    const settled = settle([...inDoubt.values()]).catch((error: unknown) =>
+      log.warn({ err: error, requests: inDoubt.size }, 'it is not known yet which of the requests that failed are stored'),
+    );
+    Promise.race([settled, delay(SETTLE_MS, undefined, { ref: false })])
+      .then(() => renewLease(db, process))
       .catch((error: unknown) => log.warn({ err: error }, 'the lease of this process could not be renewed'))
       .finally(() => (isRenewing = false));
   }
@@ -95,8 +123,20 @@ export function createRepeats(db: Database, log: Logger): Repeats {
 
     entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener, process }),
 
+    async store(entry, { ownerId, endpointId }, work) {
+      try {
+        return await work();
+      } catch (error) {
+        // A refusal is certain.
+        if (entry && !(error instanceof TerminalError) && inDoubt.size < MAX_IN_DOUBT)
+          inDoubt.set(entry.id, { ...entry, ownerId, endpointId });
+        throw error;
+      }
+    },
+
     async hasLost(ownerId, bodyHash) {
       await ready;
+      await settle([...inDoubt.values()].filter((one) => one.ownerId === ownerId && one.bodyHash.equals(bodyHash)));
       const first = await findEqual({ ownerId, bodyHash });
       if (first.state !== 'pending') return first.state === 'lost';
       // Another process accepted an equal request. If it lives, this request is new; if it died, this may be the repeat.

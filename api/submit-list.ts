@@ -8,7 +8,7 @@ import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoint
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
 import { bodyHashOf } from './middleware/read-body';
-import type { Accepted } from '../accepting/accept-request';
+import type { Accepted, AcceptRequest } from '../accepting/accept-request';
 import { requirePacked } from '../accepting/payloads';
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { idempotencyOf, traceparentOf } from './submit-headers';
@@ -89,7 +89,7 @@ export async function acceptList(
         config: {},
         runtime: {},
       });
-      const accepted = await deps.accept({
+      const placed: AcceptRequest = {
         owner: { id: identity.id, name: identity.name },
         endpoint: { id: target.id, name: target.name },
         endpointQueueId,
@@ -104,7 +104,10 @@ export async function acceptList(
         ...traceparentOf(req),
         ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
         ...(unanswered ? { unanswered } : {}),
-      });
+      };
+      const accepted = await deps.repeats.store(unanswered, { ownerId: identity.id, endpointId: target.id }, () =>
+        deps.accept(placed),
+      );
       wake();
       guard.note(target.id, accepted);
       note(accepted);

@@ -71,19 +71,16 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
         const id = randomUUID();
         const entry = bodyHash && repeats.entry(bodyHash);
         const request = { ownerId: identity.id, endpointId: id, response: { id } };
-        const flow = await insertFlow(
-          db,
-          {
-            ...EMPTY,
-            id,
-            ownerId: identity.id,
-            ...fieldsOf(body),
-            title: body.title,
-            definition: body.definition,
-            inputSchema: body.input_schema,
-          },
-          entry && { ...entry, ...request },
-        );
+        const row = {
+          ...EMPTY,
+          id,
+          ownerId: identity.id,
+          ...fieldsOf(body),
+          title: body.title,
+          definition: body.definition,
+          inputSchema: body.input_schema,
+        };
+        const flow = await repeats.store(entry, request, () => insertFlow(db, row, entry && { ...entry, ...request }));
         if (entry) await repeats.beforeAnswer(res, entry, request);
         return flowDocument(flow, identity, baseUrl);
       },

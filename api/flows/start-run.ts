@@ -34,22 +34,19 @@ export async function startRun(
   const id = randomUUID();
   const entry = bodyHash && repeats.entry(bodyHash);
   const request = { ownerId: identity.id, endpointId: flow.id, response: { run_id: id } };
-  await insertRun(
-    db,
-    {
-      id,
-      flowId: flow.id,
-      flowVersion: flow.version,
-      ownerId: identity.id,
-      label: body.label ?? flow.title.slice(0, MAX_LABEL_CHARS),
-      tags: body.tags ?? [],
-      managers: body.run_managers ?? [],
-      monitors: body.run_monitors ?? [],
-      input: body.body,
-      shownInput: withoutPrivateKeys(body.body),
-    },
-    entry && { ...entry, ...request },
-  );
+  const row = {
+    id,
+    flowId: flow.id,
+    flowVersion: flow.version,
+    ownerId: identity.id,
+    label: body.label ?? flow.title.slice(0, MAX_LABEL_CHARS),
+    tags: body.tags ?? [],
+    managers: body.run_managers ?? [],
+    monitors: body.run_monitors ?? [],
+    input: body.body,
+    shownInput: withoutPrivateKeys(body.body),
+  };
+  await repeats.store(entry, request, () => insertRun(db, row, entry && { ...entry, ...request }));
   await failPoint('flow-run-stored');
   await flowStarts.start({ runId: id, flowId: flow.id, title: flow.title, ownerId: identity.id, generation: 0 });
   await failPoint('flow-run-started');

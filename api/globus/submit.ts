@@ -15,7 +15,7 @@ import { isUuid } from '../../contracts/ids';
 import type { Identity } from '../../platform/access';
 import { unknownEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
-import type { Accepted } from '../../accepting/accept-request';
+import type { Accepted, AcceptRequest } from '../../accepting/accept-request';
 import { bodyHashOf } from '../middleware/read-body';
 import { requirePacked } from '../../accepting/payloads';
 import { idParameter, route, type Route } from '../route';
@@ -112,7 +112,7 @@ async function submitTable(
     runtime: body.user_runtime,
   });
   const unanswered = bodyHash === undefined ? undefined : repeats.entry(bodyHash);
-  const accepted = await accept({
+  const placed: AcceptRequest = {
     owner: { id: identity.id, name: identity.name },
     endpoint: { id: target.id, name: target.name },
     endpointQueueId,
@@ -129,7 +129,8 @@ async function submitTable(
     ...traceparentOf(req),
     ...idempotency,
     unanswered,
-  });
+  };
+  const accepted = await repeats.store(unanswered, { ownerId: identity.id, endpointId: target.id }, () => accept(placed));
   wake();
   if (unanswered) {
     await repeats.beforeAnswer(res, unanswered, { ownerId: identity.id, endpointId: target.id, response: accepted });

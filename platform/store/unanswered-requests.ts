@@ -130,6 +130,41 @@ export async function saveLost(
   );
 }
 
+/** What is known of a request whose statement failed. */
+export type InDoubt = UnansweredRequest & { ownerId: string; endpointId: string };
+
+/** A record that takes the id of a request which is not stored has no body to be equal with. */
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Decides for each request whose statement failed without an answer of the server: it is stored, and counts as lost from now on,
+ * or it never will be. Waits for statements that are still running; one that comes later fails, because its id is taken. Returns
+ * the ids of those that are stored.
+ */
+export async function settleInDoubt(db: Database, requests: readonly InDoubt[]): Promise<Set<string>> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'settle-in-doubt',
+    text: `with settled as (
+             insert into unanswered_requests (id, owner_id, endpoint_id, body_hash, listener, process, response)
+             select given.id, given.owner_id, given.endpoint_id, $4, given.listener, given.process, 'null'
+               from unnest($1::uuid[], $2::uuid[], $3::uuid[], $5::text[], $6::uuid[])
+                 as given (id, owner_id, endpoint_id, listener, process)
+              order by given.id
+             on conflict (id) do update set lost_at = now()
+             returning id, body_hash)
+           select id from settled where body_hash <> $4`,
+    values: [
+      requests.map(({ id }) => id),
+      requests.map(({ ownerId }) => ownerId),
+      requests.map(({ endpointId }) => endpointId),
+      NOTHING,
+      requests.map(({ listener }) => listener),
+      requests.map(({ process }) => process),
+    ],
+  });
+  return new Set(rows.map(({ id }) => id));
+}
+
 /** A process renews its lease every second. One that still writes its last responses is not dead. */
 const MISSED_RENEWALS_S = 3;
 

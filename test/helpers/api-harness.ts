@@ -166,6 +166,7 @@ export async function startApi(options: {
     placement: { place: async ({ endpointId }) => endpointId, wake: () => undefined },
     repeats: {
       entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener: 'test', process: randomUUID() }),
+      store: (_entry, _of, work) => work(),
       hasLost: async () => lost.length > 0,
       takeLost: async <T>() => lost.shift() as T | undefined,
       beforeAnswer: async () => undefined,
