@@ -2,6 +2,7 @@ import { FLOW_CODE, type FlowLogEntry } from '../contracts/flows';
 import { withoutPrivateKeys } from '../flows/parameters';
 import { isJsonObject, measure, type Json, type JsonObject } from '../flows/values';
 import type { RunUpdate } from '../platform/store/flow-run-progress';
+import { storableText } from '../platform/store/storable';
 
 /** What one step writes for people: entries of the log, and the details of the run. Hides what is private, and stays bounded. */
 
@@ -73,7 +74,7 @@ export class FlowLog {
     this.#add(nowMs, FLOW_CODE.failed, description, { state_name: name, error, cause: this.#shown(cause) });
     this.#details = {
       code: FLOW_CODE.failed,
-      description: clean(description),
+      description: storableText(description),
       time,
       state_name: name,
       error,
@@ -93,7 +94,7 @@ export class FlowLog {
     this.#entries.push({
       time: new Date(nowMs).toISOString(),
       code,
-      description: clean(description),
+      description: storableText(description),
       details: this.line === '' ? details : { ...details, line: this.line, within: withinOf(this.line, this.scope) },
     });
   }
@@ -107,9 +108,6 @@ export class FlowLog {
 function withinOf(line: string, scope: readonly string[]): string[] {
   return line.split('/').map((part, at) => `${scope[2 * at] ?? ''}[${part.split('.').at(-1) ?? ''}]`);
 }
-
-/** PostgreSQL's text has no NUL. */
-const clean = (text: string): string => text.replaceAll('\0', '');
 
 /** The value, or as much of it as fits: its large parts become a note of their size. */
 function bounded(value: Json, maxChars: number): Json {

@@ -1,5 +1,6 @@
 import type { AuditEntry } from '../../contracts/http/v1-identities';
 import type { Database } from './database';
+import { storableJson } from './storable';
 
 /** The audit log: one row for each change and each refusal. */
 
@@ -9,7 +10,7 @@ export async function insertAuditEntries(db: Database, entries: readonly AuditEn
     text: `insert into audit_entries (at, identity_id, outcome, entry)
            select (entry ->> 'at')::timestamptz, (entry ->> 'identity')::uuid, entry ->> 'outcome', entry
              from jsonb_array_elements($1::jsonb) entry`,
-    values: [JSON.stringify(entries)],
+    values: [storableJson(entries)],
   });
 }
 

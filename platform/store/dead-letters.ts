@@ -1,4 +1,5 @@
 import type { Database } from './database';
+import { storableJson, storableText } from './storable';
 
 /** Messages that the service could not process, each with the reason, until an administrator drops or requeues them. */
 
@@ -32,28 +33,28 @@ const MAX_BYTES_PER_KEY = 64 * 1024 * 1024;
 /** Stores a dead letter, and removes the oldest with the same routing key that are over its share. */
 export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
   await db.query('insert into dead_letters (queue, routing_key, reason, body, headers) values ($1, $2, $3, $4, $5)', [
-    storable(letter.queue),
-    storable(letter.routingKey),
-    storable(letter.reason),
+    storableText(letter.queue),
+    storableText(letter.routingKey),
+    storableText(letter.reason),
     letter.body,
     headersOf(letter.headers),
   ]);
   await db.query({
     name: 'limit-dead-letters',
+    // Several processes remove old ones of the same key at the same time: what one of them has locked it also removes.
     text: `delete from dead_letters where id in (
-             select id from (
-               select id, row_number() over newest as position, sum(octet_length(body)) over newest as bytes from dead_letters
-                where queue = $1 and routing_key = $2 window newest as (order by id desc)
-             ) letter where position > $3 or (bytes > $4 and position > 1))`,
-    values: [storable(letter.queue), storable(letter.routingKey), MAX_PER_KEY, MAX_BYTES_PER_KEY],
+             select id from dead_letters where id in (
+               select id from (
+                 select id, row_number() over newest as position, sum(octet_length(body)) over newest as bytes from dead_letters
+                  where queue = $1 and routing_key = $2 window newest as (order by id desc)
+               ) letter where position > $3 or (bytes > $4 and position > 1))
+              order by id for update skip locked)`,
+    values: [storableText(letter.queue), storableText(letter.routingKey), MAX_PER_KEY, MAX_BYTES_PER_KEY],
   });
 }
 
-/** Postgres refuses NUL characters in text. */
-const storable = (text: string): string => text.replaceAll('\0', '');
-
 function headersOf(headers: Record<string, unknown>): string {
-  const json = JSON.stringify(headers).replaceAll('\\u0000', '');
+  const json = storableJson(headers);
   return json.length <= MAX_HEADER_CHARS ? json : '{}';
 }
 
