@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -22,6 +22,7 @@ const folder = mkdtempSync(join(tmpdir(), 'funcx-delivery-limit-'));
 let gated: string;
 
 beforeAll(async () => {
+  chmodSync(folder, 0o777); // as root, the agent runs its workers as an account of their own
   await agent.start();
   gated = await http.register(
     'gated',
