@@ -24,8 +24,8 @@ import type { Accepted } from '../accepting/accept-request';
 /**
  * Recognizes repeated submits without an Idempotency-Key: globus-sdk 4 repeats a POST whose response it did not read, and has
  * no key to send (`globus_sdk/transport/default_retry_checks.py`). A request gets the response of an earlier equal request only
- * if that response was never written, because the connection, the process or the store died. In doubt, a submit is new: running work twice
- * costs time, but merging two submits into one is wrong.
+ * if that response was never written, because the connection, the process or the store died. In doubt, a submit is new: running
+ * work twice costs time, but merging two submits into one is wrong.
  */
 export interface Repeats {
   /** The record that is stored with the bodies of a request until the response is written. */

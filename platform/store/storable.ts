@@ -11,6 +11,8 @@ export function storableJson(value: unknown): string {
 function storable(value: unknown): unknown {
   if (typeof value === 'string') return storableText(value);
   if (Array.isArray(value)) return value.map(storable);
-  if (typeof value !== 'object' || value === null || 'toJSON' in value) return value;
+  if (typeof value !== 'object' || value === null) return value;
+  // A date or a buffer, not a header of that name.
+  if ('toJSON' in value && typeof value.toJSON === 'function') return value;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [storableText(key), storable(item)]));
 }

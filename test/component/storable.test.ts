@@ -34,10 +34,12 @@ test('an entry of the audit log with a NUL or half of a character keeps no other
 test('a dead letter whose headers have a NUL, half of a character or an escape that is written out is kept', async () => {
   const queue = `queue-${randomUUID()}`;
   for (const text of TEXTS) {
-    const headers = { text, nested: [{ [text]: text }] };
+    const headers = { text, toJSON: text, nested: [{ [text]: text }] };
     await insertDeadLetter(postgres.db, { queue, routingKey: text, reason: text, body: Buffer.from('body'), headers });
   }
   const letters = await listDeadLetters(postgres.db, undefined, 100);
   expect(letters.map(({ reason }) => reason)).toEqual([...STORED].reverse());
-  expect(letters.map(({ headers }) => headers)).toEqual(STORED.map((text) => ({ text, nested: [{ [text]: text }] })).reverse());
+  expect(letters.map(({ headers }) => headers)).toEqual(
+    STORED.map((text) => ({ text, toJSON: text, nested: [{ [text]: text }] })).reverse(),
+  );
 });
