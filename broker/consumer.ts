@@ -41,6 +41,8 @@ export interface ConsumerOptions {
 const REBUILD_BACKOFF_MS = 500;
 /** The consumer asks anew when it wants at least this many times as many messages, or as few. */
 const RESIZE_FACTOR = 2;
+/** Without messages for this long, the window starts anew. */
+const PAUSE_MS = 1_000;
 
 export class Consumer {
   #channel: Channel | undefined;
@@ -55,6 +57,8 @@ export class Consumer {
   #asked = 0;
   /** The window asks anew, one request after another. */
   #resizing: Promise<void> | undefined;
+  #receivedAt = 0;
+  #pauseTimer: NodeJS.Timeout | undefined;
   readonly #inHand = new Set<Promise<void>>();
 
   constructor(
@@ -96,6 +100,7 @@ export class Consumer {
           return;
         }
         window?.received(message.content.length);
+        if (window && this.#channel === channel) this.#watchForPause(channel, window);
         const onSettled = (): void => {
           window?.settled(message.content.length);
           this.#resize(channel);
@@ -125,6 +130,22 @@ export class Consumer {
       });
   }
 
+  /** Looks once a second, not at each message. */
+  #watchForPause(channel: Channel, window: ReceiveWindow): void {
+    this.#receivedAt = performance.now();
+    this.#pauseTimer ??= setInterval(() => {
+      if (performance.now() - this.#receivedAt < PAUSE_MS) return;
+      this.#stopWatching();
+      window.startAnew();
+      this.#resize(channel);
+    }, PAUSE_MS).unref();
+  }
+
+  #stopWatching(): void {
+    clearInterval(this.#pauseTimer);
+    this.#pauseTimer = undefined;
+  }
+
   #wanted(): number {
     const window = this.#window;
     if (!window || window.isFull) return window ? 0 : this.#asked;
@@ -144,6 +165,7 @@ export class Consumer {
 
   detach(): void {
     clearTimeout(this.#timer);
+    this.#stopWatching();
     const wasConsuming = this.#channel !== undefined;
     this.#acknowledgements?.drop();
     this.#channel = undefined;
@@ -167,6 +189,7 @@ export class Consumer {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
+    this.#stopWatching();
     const channel = this.#channel;
     this.#acknowledgements?.flush();
     this.#channel = undefined;

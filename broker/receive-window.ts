@@ -1,6 +1,7 @@
 /**
  * Decides how many messages a consumer asks for, so that what it holds stays within a number of bytes. AMQP counts messages
- * only: the window starts small, grows while messages are small, and rests while the consumer holds too much.
+ * only: the window starts small, grows while messages are small, and rests while the consumer holds too much. After a pause it
+ * starts small again: what arrives next may have another size, and the broker sends a whole window of it at once.
  */
 
 /** The first window, before the size of any message is known. */
@@ -25,6 +26,11 @@ export class ReceiveWindow {
   received(bytes: number): void {
     this.#heldBytes += bytes;
     this.#largeBytes = Math.max(bytes, this.#largeBytes * DECAY, 1);
+  }
+
+  /** Nothing was received for a while. */
+  startAnew(): void {
+    this.#largeBytes = Math.max(this.#largeBytes, this.limits.bytes / FIRST_MESSAGES);
   }
 
   settled(bytes: number): void {

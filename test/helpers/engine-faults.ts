@@ -84,6 +84,14 @@ export async function countsOf(queue: string): Promise<QueueCounts> {
   return { published: stats.publish ?? 0, redelivered: stats.redeliver ?? 0, messages };
 }
 
+/** The largest number of unacknowledged messages that a consumer of the queue asks for; infinite while there is none. */
+export async function prefetchOf(queue: string): Promise<number> {
+  const { consumer_details: consumers = [] } = (await management(`queues/funcx/${encodeURIComponent(queue)}`)) as {
+    consumer_details?: { prefetch_count: number }[];
+  };
+  return consumers.length > 0 ? Math.max(...consumers.map((consumer) => consumer.prefetch_count)) : Infinity;
+}
+
 export function treeOf(pid: number): number[] {
   try {
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean);

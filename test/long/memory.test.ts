@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Pool } from 'pg';
 
 import { QUEUE, tasksQueueName } from '../../contracts/names';
-import { countsOf, freeze } from '../helpers/engine-faults';
+import { countsOf, freeze, prefetchOf } from '../helpers/engine-faults';
 import { printFigure } from '../helpers/figures';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
 import { Http, openStore, pidOf } from '../helpers/system';
@@ -18,6 +18,9 @@ const CHARS = 900_000;
 /** Without a bound it was 700 MB for the results and 890 MB for their answer. */
 const MAX_GROWTH_MB = 400;
 const GIGABYTE_WINDOW = 500;
+const SMALL_RESULTS = 300;
+/** Of the receive window, in messages. */
+const FIRST_WINDOW = 64;
 
 const http = new Http();
 let store: Pool;
@@ -54,6 +57,14 @@ const SOURCE = `def large(path, chars):
 
 test('250 results of 0.9 MB that arrive together, and one question for all of them, are held a part at a time', async () => {
   const large = await http.register('large', SOURCE);
+  // Many small results: a consumer that kept the large window they allow would get every large one at once.
+  const small = await http.submit(
+    endpoint.id,
+    large,
+    Array.from({ length: SMALL_RESULTS }, () => [tmpdir(), 1]),
+  );
+  for (const id of small.taskIds) await http.value(id, 90_000);
+  await until('workers asks for as few results as at its start', async () => (await prefetchOf(QUEUE.results)) <= FIRST_WINDOW);
   const file = join(mkdtempSync(join(tmpdir(), 'funcx-large-')), 'go');
   const { taskIds: first } = await http.submit(endpoint.id, large, [[tmpdir(), 1]]);
   await http.value(first[0]!, 90_000); // its user endpoint is up

@@ -23,6 +23,15 @@ test('a window starts small, and grows to its number of messages while they are 
   ).toBe(2_000);
 });
 
+test('after a pause a window is as small as at first, and one for large messages stays smaller', () => {
+  const small = after(Array.from({ length: 300 }, () => 100));
+  small.startAnew();
+  expect(small.messages).toBe(64);
+  const large = after([100_000]);
+  large.startAnew();
+  expect(large.messages).toBe(10);
+});
+
 test('one large message makes the window so small that a window of such messages stays within the bytes', () => {
   const small = after(Array.from({ length: 300 }, () => 100));
   expect(after([100_000], small).messages).toBe(10);
