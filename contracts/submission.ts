@@ -199,6 +199,8 @@ export interface PresenceSignal {
   isOnline: boolean;
   /** Unix milliseconds. */
   sinceMs: number;
+  /** Tasks wait at the endpoint. Earlier releases do not say it; then they may. */
+  hasWaiting?: boolean;
 }
 
 /** Why open tasks end without a result of their own. */

@@ -5,6 +5,7 @@ import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData
 import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import {
+  hasWaitingTasks,
   listQueuesWithoutPump,
   listUnsignalled,
   markRunning,
@@ -37,6 +38,8 @@ const MAX_LATE_MS = 2_000;
 const STEADY_MS = 15_000;
 /** A bound on the signals that a returning Temporal gets. */
 const SIGNALS_PER_SWEEP = 50;
+/** Of heartbeats. What is more than Temporal takes at once would fail together; the sweep signals the rest. */
+const MAX_HEARTBEAT_SIGNALS = 20;
 /** A younger change is most likely being signalled. */
 const SIGNAL_GRACE_MS = 5_000;
 
@@ -57,6 +60,7 @@ export async function startPresenceLoop(
   let heardSinceMs = Date.now();
   let sweptAtMs = Date.now();
   let steadySinceMs = Date.now() - STEADY_MS;
+  let signalsOfHeartbeats = 0;
   const noteOutage = (): void => void (steadySinceMs = Date.now());
   const consumer = await broker.consume({ queue: QUEUE.status, prefetch: PREFETCH, onMessage: receive });
 
@@ -98,7 +102,7 @@ export async function startPresenceLoop(
     });
     if (!beat) return;
     if (beat.isReplaced) await userEndpoints.onReplaced(endpointQueueId);
-    if (beat.changed) await signalPresence(beat);
+    if (beat.changed) await signalPresenceSoon(beat);
     if (beat.changed && beat.isOnline) await userEndpoints.onAlive(endpointQueueId);
     if (state?.running && state.running.length > 0) {
       await markRunning(
@@ -114,6 +118,12 @@ export async function startPresenceLoop(
     else if (isIdleReport(state)) await detectLosses(broker, deps, inHand, { endpointQueueId, held: [], periodS });
   }
 
+  async function signalPresenceSoon(change: PresenceChange): Promise<void> {
+    if (signalsOfHeartbeats >= MAX_HEARTBEAT_SIGNALS) return;
+    signalsOfHeartbeats++;
+    await signalPresence(change).finally(() => signalsOfHeartbeats--);
+  }
+
   /** A change that Temporal does not take stays unsignalled in the store, and the sweep repeats it. */
   async function signalPresence({
     endpointQueueId,
@@ -125,7 +135,8 @@ export async function startPresenceLoop(
     deps.log.info({ endpointQueueId, isOnline }, isOnline ? 'an endpoint came online' : 'an endpoint went offline');
     try {
       const input = { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName } as const;
-      await deps.temporal.signalPresence(input, { isOnline, sinceMs: changedAt.getTime() });
+      const hasWaiting = isOnline && (await hasWaitingTasks(deps.db, endpointQueueId));
+      await deps.temporal.signalPresence(input, { isOnline, sinceMs: changedAt.getTime(), hasWaiting });
       await markSignalled(deps.db, endpointQueueId, changedAt);
     } catch (error) {
       deps.log.warn({ err: error, endpointQueueId }, 'a presence change was not signalled; the sweep repeats it');

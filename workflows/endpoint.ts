@@ -81,8 +81,9 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
   };
 
   setHandler(presenceSignal, (signal) => {
-    presence = signal;
-    if (signal.isOnline) isPumpWanted = true;
+    presence = { isOnline: signal.isOnline, sinceMs: signal.sinceMs };
+    // Hundreds of agents that come online at once must not cost as many pumps that find nothing.
+    if (signal.isOnline && signal.hasWaiting !== false) isPumpWanted = true;
     else if (patched(COUNTS)) isCountWanted = true;
     show();
   });

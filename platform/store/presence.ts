@@ -77,6 +77,16 @@ export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<Re
   return rows[0];
 }
 
+/** Whether any task waits at the queue. */
+export async function hasWaitingTasks(db: Database, endpointQueueId: string): Promise<boolean> {
+  const { rows } = await db.query<{ has: boolean }>({
+    name: 'has-waiting-tasks',
+    text: `select exists (select from tasks where endpoint_queue_id = $1 and state = 'waiting') as has`,
+    values: [endpointQueueId],
+  });
+  return rows[0]!.has;
+}
+
 /**
  * Marks queues offline whose heartbeats stopped, and returns them. `heardForMs`: for how long heartbeats have been read without
  * a break; a shorter silence than that means nothing. Safe when several processes do it at the same time.

@@ -1,7 +1,8 @@
 import type { Pool } from 'pg';
 
+import { endpointWorkflowId, QUERY } from '../../contracts/names';
 import { BrokerTrace, StatementLog, type TracedMessage } from '../helpers/cost';
-import { Http, localEndpoint, openStore, openTemporal, workflowIdOf } from '../helpers/system';
+import { Agent, Http, localEndpoint, openStore, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /**
@@ -134,4 +135,23 @@ test('large code reaches an agent of ours once, not with each call', async () =>
   const { taskMessages, taskBytes } = await costOf(calls, large);
   expect(taskMessages).toBeGreaterThan(0);
   expect(taskBytes).toBeLessThan(2_000 * calls);
+});
+
+test('an agent that comes online to no tasks costs one workflow task and no activity', async () => {
+  const agent = await new Agent('nothing-waits').start();
+  try {
+    const handle = temporal.client.workflow.getHandle(endpointWorkflowId(agent.id));
+    const events = await until('the workflow of the endpoint knows', async () => {
+      const { events } = await handle.fetchHistory();
+      return events?.some(({ workflowTaskCompletedEventAttributes: completed }) => completed) ? events : undefined;
+    });
+    const query = await handle.query<{ isOnline: boolean }>(QUERY.presence);
+    expect(query.isOnline).toBe(true);
+    const activities = events.filter(({ activityTaskScheduledEventAttributes: scheduled }) => scheduled);
+    const workflowTasks = events.filter(({ workflowTaskScheduledEventAttributes: scheduled }) => scheduled);
+    expect({ activities: activities.length, workflowTasks: workflowTasks.length }).toEqual({ activities: 0, workflowTasks: 1 });
+  } finally {
+    await agent.stop();
+    await http.ok('DELETE', `/v2/endpoints/${agent.id}`);
+  }
 });
