@@ -65,7 +65,8 @@ export class RabbitmqHealth {
 
   async #withoutLeader(): Promise<{ without: string[]; isOfAll: boolean }> {
     const { vhost, queue } = this.options;
-    const columns = 'columns=name,type,leader';
+    // With statistics, the list of 600 queues keeps the node busy for 0.3 s.
+    const columns = 'disable_stats=true&columns=name,type,leader';
     const isListDue = this.#without.size > 0 || this.#polls++ % LIST_EVERY_POLLS === 0;
     const answer = await this.#ask(isListDue ? `queues/${vhost}?${columns}` : `queues/${vhost}/${queue}?${columns}`);
     if (!answer.ok) return { without: [], isOfAll: false }; // before the service has made its queues
