@@ -124,14 +124,17 @@ export async function sizeOfUpload(db: Database, taskId: string, attempt: number
   return rows[0]?.bytes;
 }
 
-/** Deletes the uploads of these attempts, if their tasks belong to the endpoint queue that names them. */
+/**
+ * Deletes the uploads of these attempts, if their tasks belong to the endpoint queue that names them. Once a task is answered, the
+ * uploads of its other attempts go too: an agent that ended between its upload and its message never announces it.
+ */
 export async function removeUploads(
   db: Database,
   attempts: readonly { taskId: string; attempt: number; endpointQueueId: string }[],
 ): Promise<void> {
   await db.query(
     `delete from uploads u using unnest($1::uuid[], $2::int[], $3::uuid[]) as a (id, attempt, queue_id), tasks t
-      where u.id = a.id and u.attempt = a.attempt and t.id = a.id and t.endpoint_queue_id = a.queue_id and t.id = any ($1)`,
+      where u.id = a.id and (u.attempt = a.attempt or t.answered_at is not null) and t.id = a.id and t.endpoint_queue_id = a.queue_id and t.id = any ($1)`,
     [
       attempts.map(({ taskId }) => taskId),
       attempts.map(({ attempt }) => attempt),

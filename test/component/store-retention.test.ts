@@ -1,5 +1,5 @@
 import { lowestIdAt } from '../../contracts/ids';
-import { storeAnswers, sweepUploads } from '../../platform/store/answers';
+import { removeUploads, storeAnswers, sweepUploads } from '../../platform/store/answers';
 import { PARTITIONED, partitionName } from '../../platform/store/partitions';
 import { reconcileCounts } from '../../platform/store/maintenance';
 import { removeExpired } from '../../platform/store/retention';
@@ -89,6 +89,19 @@ test('a large result that nobody will name is removed, one of an open task is no
   await postgres.db.query(`update uploads set created_at = now() - interval '1 hour'`);
   expect(await sweepUploads(postgres.db, 7 * DAY_MS)).toBe(1);
   expect(await count('uploads', [taskIds[1] ?? ''])).toBe(1);
+});
+
+test('with the large result of an answered task go those of its other attempts, and with that of an open task none', async () => {
+  const { taskIds } = await submit(postgres.db, fixture, 2);
+  for (const id of taskIds) for (const attempt of [1, 2]) await saveUpload(postgres.db, id, attempt, Buffer.from('large'));
+  const [answered = '', open = ''] = taskIds;
+  await answer([answered], Date.now());
+  const { endpointId: endpointQueueId } = fixture;
+  await removeUploads(
+    postgres.db,
+    taskIds.map((taskId) => ({ taskId, attempt: 2, endpointQueueId })),
+  );
+  expect([await count('uploads', [answered]), await count('uploads', [open])]).toEqual([0, 1]);
 });
 
 test('a count that is wrong is found, named and repaired; right ones are left alone', async () => {
