@@ -43,8 +43,8 @@ export function findAnswer({ key, kind }: Call, text: string): string | undefine
   return new RegExp(`${key}:${result}:[0-9a-f]{32}`).exec(text)?.[0];
 }
 
-/** The call that an answer is of, whoever it belongs to. */
-export const keyOf = (answer = ''): string | undefined => /([\w.-]+):(?:\d+|failed):[0-9a-f]{32}/.exec(answer)?.[1];
+/** The call that an answer is of, whoever it belongs to. In a pickle the byte before a key may be a digit: it is the length. */
+export const keyOf = (answer = ''): string | undefined => /([a-z][\w.-]*):(?:\d+|failed):[0-9a-f]{32}/.exec(answer)?.[1];
 
 const KINDS: Record<'mixed' | 'python', readonly Kind[]> = {
   mixed: ['fast', 'js', 'fast', 'fails', 'fast', 'js', 'slow', 'fast', 'js-fails', 'fast', 'fast', 'large'],

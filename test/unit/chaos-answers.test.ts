@@ -61,6 +61,8 @@ test('a call that is stored more often than its submitter was refused is reporte
   ];
   const twice = [task, { ...task, id: 'u', answer: another }];
   expect(checkRepeats(record([accepted]), twice)).toHaveLength(1);
+  const pickled = twice.map((one) => ({ ...one, answer: `\x80\x04\x95\x38\x8c4${one.answer ?? ''}\x94.` }));
+  expect(checkRepeats(record([accepted]), pickled)).toHaveLength(1);
   expect(checkRepeats(record([{ event: 'refused', key: 'us-0', error: 'gone' }, accepted]), twice)).toEqual([]);
 });
 

@@ -84,9 +84,15 @@ class Submitter:
                     write(event="settled", key=key, **outcome(future))
                 self.moved_at = time.time()
         if not self.executor._task_submit_thread.is_alive():
-            end(3, "a request was refused, which ends the thread that submits")
+            self.give_up("a request was refused, which ends the thread that submits")
         if self.calls and time.time() - self.moved_at > PATIENCE_S:
-            end(3, "futures hang after a broken connection")
+            self.give_up("futures hang after a broken connection")
+
+    def give_up(self, reason):
+        # The next process registers its own function, so the service cannot know its request for a repeat of this one.
+        for key in self.calls.keys() - self.accepted:
+            write(event="refused", key=key, error=reason)
+        end(3, reason)
 
 
 def submit_all():
