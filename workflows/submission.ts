@@ -35,11 +35,14 @@ const local = proxyLocalActivitiesInOrder<SubmissionActivities>({
 });
 // While an engine is away, the same step runs as an ordinary activity: the server retries it for days without an event in
 // the history. A local activity would keep a workflow task alive every 1.6 s.
-const patient = proxyActivities<SubmissionActivities>({
-  startToCloseTimeout: '2 minutes',
+const patience = {
   summary: 'an engine is away; repeated until it answers',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
-});
+} as const;
+// A process that is killed meanwhile costs this time.
+const patient = proxyActivities<SubmissionActivities>({ ...patience, startToCloseTimeout: '20 seconds' });
+/** Waits for the confirm of the message broker. */
+const patientDispatch = proxyActivities<SubmissionActivities>({ ...patience, startToCloseTimeout: '2 minutes' });
 // May end thousands of tasks.
 const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
   summary: 'end the tasks that are cancelled, past their deadline or past their walltime',
@@ -57,7 +60,7 @@ async function durably<S extends Step>(
     return await (local[step] as Run)(input);
   } catch (error) {
     if (isCancellation(error)) throw error;
-    return await (patient[step] as Run)(input);
+    return await ((step === 'dispatch' ? patientDispatch : patient)[step] as Run)(input);
   }
 }
 
