@@ -82,9 +82,14 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
 
   setHandler(presenceSignal, (signal) => {
     presence = { isOnline: signal.isOnline, sinceMs: signal.sinceMs };
-    // Hundreds of agents that come online at once must not cost as many pumps that find nothing.
-    if (signal.isOnline && signal.hasWaiting !== false) isPumpWanted = true;
-    else if (patched(COUNTS)) isCountWanted = true;
+    if (!signal.isOnline) {
+      if (patched(COUNTS)) isCountWanted = true;
+    } else if (signal.hasWaiting === false) {
+      // Hundreds of agents that come online at once must not cost as many pumps that find nothing.
+      queue = undefined;
+    } else {
+      isPumpWanted = true;
+    }
     show();
   });
   setHandler(waitingSignal, () => {
