@@ -23,6 +23,8 @@ export interface HealthOptions {
   vhost: string;
   /** A quorum queue that exists whenever the service runs. */
   queue: string;
+  /** Called after the removal of a queue that could not be started, with its name; see `freeQueueName`. */
+  freeName: (queue: string) => Promise<void>;
   say: (line: string) => void;
 }
 
@@ -77,7 +79,7 @@ export class RabbitmqHealth {
   }
 
   async #remove(names: ReadonlySet<string>): Promise<void> {
-    const { vhost, say } = this.options;
+    const { vhost, say, freeName } = this.options;
     for (const name of names) {
       const answer = await this.#ask(`queues/${vhost}/${encodeURIComponent(name)}`, 'DELETE');
       say(
@@ -85,6 +87,11 @@ export class RabbitmqHealth {
           ? `rabbitmq could not start the queue ${name}, so it was deleted; what it held is sent again`
           : `rabbitmq could not start the queue ${name}, and its removal failed with status ${answer.status}`,
       );
+      if (!answer.ok) continue;
+      await freeName(name).catch((error: unknown) => {
+        const reason = error instanceof Error ? error.message : String(error);
+        say(`rabbitmq may be unable to start the next queue ${name} as well, each time it starts: ${reason}`);
+      });
     }
     this.#without.clear();
   }

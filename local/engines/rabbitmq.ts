@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { QUEUE } from '../../contracts/names';
 import { keepSecret, writeWhole } from '../machine/files';
@@ -8,6 +8,7 @@ import { logFileOf } from '../machine/layout';
 import { accepts } from '../machine/ports';
 import { ManagedProcess } from '../processes/managed-process';
 import { ensureCertificates } from './certificates';
+import { freeQueueName, type NodeControl } from './rabbitmq-control';
 import { RabbitmqHealth } from './rabbitmq-health';
 import { ensureRabbitmq } from './rabbitmq-install';
 import { askManagement } from './rabbitmq-management';
@@ -50,7 +51,14 @@ export async function startRabbitmq(context: StartContext): Promise<ManagedProce
   const epmd = isContainer ? undefined : portMapper(how.epmd, context);
   const container = `funcx-rabbitmq-${layout.hash}`;
   const address = managementUrl(layout, ports);
-  const health = new RabbitmqHealth({ managementUrl: address, vhost: VHOST, queue: QUEUE.results, say: context.say });
+  const control = isContainer ? containerControl(container) : nodeControl(how.server, folders, layout, ports);
+  const health = new RabbitmqHealth({
+    managementUrl: address,
+    vhost: VHOST,
+    queue: QUEUE.results,
+    freeName: (queue) => freeQueueName(control, VHOST, queue),
+    say: context.say,
+  });
   const broker = new ManagedProcess({
     name: 'rabbitmq',
     program: isContainer ? containerProgram(container, folders, layout, ports) : nodeProgram(how.server, folders, layout, ports),
@@ -147,21 +155,38 @@ function withoutErlangVariables(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
 }
 
+/** What the node and `rabbitmqctl` need to know of it. */
+function nodeIdentity(folders: Folders, layout: Layout, ports: Ports): NodeJS.ProcessEnv {
+  return {
+    ...withoutErlangVariables(),
+    HOME: folders.home,
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    ERL_EPMD_PORT: String(ports.epmd),
+    // "localhost" keeps the data readable when the machine's name changes.
+    RABBITMQ_NODENAME: `funcx-${layout.hash}@localhost`,
+    RABBITMQ_CONF_ENV_FILE: folders.environment,
+  };
+}
+
+function nodeControl(server: string, folders: Folders, layout: Layout, ports: Ports): NodeControl {
+  return { command: join(dirname(server), 'rabbitmqctl'), args: [], env: nodeIdentity(folders, layout, ports) };
+}
+
+const containerControl = (name: string): NodeControl => ({
+  command: 'docker',
+  args: ['exec', name, 'rabbitmqctl'],
+  env: process.env,
+});
+
 function nodeProgram(server: string, folders: Folders, layout: Layout, ports: Ports): Program {
   return {
     command: server,
     args: [],
     cwd: layout.rabbitmqDir,
     env: {
-      ...withoutErlangVariables(),
-      HOME: folders.home,
-      ERL_EPMD_ADDRESS: '127.0.0.1',
-      ERL_EPMD_PORT: String(ports.epmd),
-      // "localhost" keeps the data readable when the machine's name changes.
-      RABBITMQ_NODENAME: `funcx-${layout.hash}@localhost`,
+      ...nodeIdentity(folders, layout, ports),
       RABBITMQ_DIST_PORT: String(ports.erlangDistribution),
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
-      RABBITMQ_CONF_ENV_FILE: folders.environment,
       RABBITMQ_CONFIG_FILE: folders.config,
       RABBITMQ_ENABLED_PLUGINS_FILE: folders.plugins,
       RABBITMQ_MNESIA_BASE: folders.data,

@@ -12,6 +12,7 @@ let server: Server;
 let leaders: Record<string, string | null>;
 let vhostState: string;
 let deleted: string[];
+let freed: string[];
 let said: string[];
 let health: RabbitmqHealth;
 
@@ -36,10 +37,12 @@ beforeAll(async () => {
 afterAll(() => server.close());
 beforeEach(() => {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout', 'queueMicrotask'] });
+  freed = [];
   [leaders, vhostState, deleted, said] = [{ [RESULTS]: 'funcx@localhost', [TASKS]: 'funcx@localhost' }, 'running', [], []];
   const { port } = server.address() as AddressInfo;
   const say = (line: string): void => void said.push(line);
-  health = new RabbitmqHealth({ managementUrl: `http://u:p@127.0.0.1:${port}`, vhost: 'funcx', queue: RESULTS, say });
+  const freeName = async (name: string): Promise<void> => void freed.push(name);
+  health = new RabbitmqHealth({ managementUrl: `http://u:p@127.0.0.1:${port}`, vhost: 'funcx', queue: RESULTS, freeName, say });
 });
 afterEach(() => jest.useRealTimers());
 
@@ -79,6 +82,7 @@ test('a queue that has no leader for half a minute after the start of its node i
   jest.setSystemTime(Date.now() + 31_000);
   expect(await poll(1)).toBeUndefined();
   expect(deleted).toEqual([TASKS]);
+  expect(freed).toEqual([TASKS]);
   expect(said).toEqual([`rabbitmq could not start the queue ${TASKS}, so it was deleted; what it held is sent again`]);
 });
 

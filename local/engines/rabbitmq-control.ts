@@ -1,0 +1,32 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** The start of an Erlang node takes a while on a busy machine. */
+const CONTROL_MS = 60_000;
+
+/** How `rabbitmqctl` reaches the node. */
+export interface NodeControl {
+  command: string;
+  /** Before those of `rabbitmqctl` itself. */
+  args: readonly string[];
+  env: NodeJS.ProcessEnv;
+}
+
+/**
+ * Frees the name of a quorum queue that was deleted while the node could not start it. The node (ra 2.2 of RabbitMQ 3.10:
+ * `ra_directory:unregister_name` and `register_name`) keeps the name with the folder of the deleted queue, so that at each later start
+ * it would look for the new queue of this name in a folder that does not exist. A queue of this name that runs already gets the
+ * name.
+ */
+export async function freeQueueName({ command, args, env }: NodeControl, vhost: string, queue: string): Promise<void> {
+  const name = Buffer.from(`${vhost}_${queue}`).toString('base64');
+  const expression =
+    `#{names := #{directory := Servers, directory_rev := Names}} = ra_system:fetch(quorum_queues), ` +
+    `Name = binary_to_atom(base64:decode(<<"${name}">>), utf8), ` +
+    `ok = dets:delete(Names, Name), ` +
+    `[ok = dets:insert(Names, {Name, Id}) || {Id, _, _, Running, _} <- ets:tab2list(Servers), Running =:= Name], ` +
+    `ok = dets:sync(Names).`;
+  await run(command, [...args, 'eval', expression], { env, timeout: CONTROL_MS });
+}

@@ -1,0 +1,63 @@
+import { readFileSync, readdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+
+import { layoutOf } from '../../local/machine/layout';
+import { dataDir, killAndWait, management } from '../helpers/system';
+import { until } from '../helpers/until';
+
+/** A quorum queue that its node cannot start, because its files are damaged. */
+
+const QUEUE = 'damaged-queue';
+const AWAY_MS = 120_000;
+
+interface Shown {
+  leader?: string | null;
+  messages?: number;
+  error?: string;
+}
+
+const queue = async (): Promise<Shown> => ((await management(`queues/funcx/${QUEUE}`)) ?? {}) as Shown;
+
+async function declare(): Promise<void> {
+  const body = JSON.stringify({ durable: true, arguments: { 'x-queue-type': 'quorum' } });
+  await management(`queues/funcx/${QUEUE}`, { method: 'PUT', body });
+  await until('the queue has a leader', async () => Boolean((await queue()).leader), { everyMs: 500 });
+}
+
+/**
+ * The folder of the queue, once the node has written down which it is: that takes half a second, and a node that is killed before
+ * starts the queue empty.
+ */
+const folderOfQueue = (): Promise<string> =>
+  until('the node knows the folder of the queue', () => {
+    const mnesia = join(layoutOf(dataDir()).rabbitmqDir, 'mnesia');
+    const files = readdirSync(mnesia, { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.includes('/quorum/'))
+      .map((file) => join(mnesia, file));
+    const names = files.find((file) => basename(file) === 'names.dets');
+    const config = files.find((file) => basename(file) === 'config' && readFileSync(file).includes(`funcx_${QUEUE}`));
+    if (names === undefined || config === undefined) return undefined;
+    const folder = dirname(config);
+    return readFileSync(names).includes(basename(folder)) ? folder : undefined;
+  });
+
+afterAll(async () => {
+  await management(`queues/funcx/${QUEUE}`, { method: 'DELETE' });
+});
+
+test('a queue that rabbitmq cannot start is removed, and the next one of its name outlives restarts', async () => {
+  await declare();
+  rmSync(await folderOfQueue(), { recursive: true });
+  await killAndWait('rabbitmq');
+  await until('the queue is gone', async () => (await queue()).error !== undefined, { deadlineMs: AWAY_MS, everyMs: 1_000 });
+  const log = readFileSync(join(dataDir(), 'logs', 'supervisor.log'), 'utf8');
+  expect(log).toContain(`rabbitmq could not start the queue ${QUEUE}, so it was deleted`);
+
+  await declare();
+  const message = { properties: { delivery_mode: 2 }, routing_key: QUEUE, payload: 'kept', payload_encoding: 'string' };
+  const published = await management('exchanges/funcx/amq.default/publish', { method: 'POST', body: JSON.stringify(message) });
+  expect(published).toEqual({ routed: true });
+  await folderOfQueue();
+  await killAndWait('rabbitmq');
+  await until('the queue has its message', async () => (await queue()).messages === 1, { deadlineMs: AWAY_MS, everyMs: 1_000 });
+}, 400_000);
