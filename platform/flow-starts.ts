@@ -21,7 +21,6 @@ export interface FlowStarts {
 const TRIES = 3;
 const PAUSE_MS = 200;
 const CALL_DEADLINE_MS = 4_000;
-const WORKFLOW_TASK_TIMEOUT = '5 seconds';
 const MAX_SUMMARY_CHARS = 200;
 
 const { KEYWORD } = SearchAttributeType;
@@ -41,7 +40,6 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
           args: [input],
           // A resumed run is another execution with the same id; the first one is started once only.
           workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
-          workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
           staticSummary: input.title.slice(0, MAX_SUMMARY_CHARS),
           memo: { generation: input.generation },
           ...(temporal.hasSearchAttributes

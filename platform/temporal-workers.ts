@@ -18,6 +18,11 @@ export interface WorkerSetup {
   maxConcurrentActivities: number;
 }
 
+/**
+ * The timeout of a workflow task, 10 s, runs while the task waits for the thread of the workflows, which does one after another. On
+ * a busy machine a replay takes 0.2 s and more: with the default of 40, all of them came too late, and were repeated for ever.
+ */
+const MAX_CONCURRENT_WORKFLOW_TASKS = 16;
 /** The delay of a workflow task when the process that cached its workflow died. The default is 10 s. */
 const STICKY_TIMEOUT = '1 second';
 /** A third of the shortest heartbeat timeout. */
@@ -48,6 +53,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     nexusServices: setup.nexusServices,
     maxCachedWorkflows: setup.maxCachedWorkflows,
     maxConcurrentActivityTaskExecutions: setup.maxConcurrentActivities,
+    maxConcurrentWorkflowTaskExecutions: MAX_CONCURRENT_WORKFLOW_TASKS,
     maxConcurrentLocalActivityExecutions: 100,
     stickyQueueScheduleToStartTimeout: STICKY_TIMEOUT,
     shutdownGraceTime: SHUTDOWN_GRACE,

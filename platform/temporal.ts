@@ -35,16 +35,23 @@ export interface Temporal {
   readonly searchAttributes: ReadonlySet<string>;
   /** True when the server took those of runs of flows. */
   readonly hasSearchAttributes: boolean;
-  /** Starts the workflow of a submission. Succeeds if it is already started. */
-  startSubmission(start: SubmissionStart): Promise<{ wasEager: boolean }>;
+  /** Starts the workflow of a submission. Succeeds if it is already started; with `instead`, ends the run that exists. */
+  startSubmission(start: SubmissionStart, options?: { instead?: boolean }): Promise<{ wasEager: boolean }>;
   /** Idempotent and paced. False when no workflow of the submission runs. */
   nudge(workflowId: string): Promise<boolean>;
   /** What became of the workflow of a submission; `missing` when the server does not know it. */
   stateOfSubmission(workflowId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
+  /**
+   * How the workflow gets on: its workflow task failed or timed out and is `repeated`, or has been repeated so often that the workflow
+   * is `stuck`. A workflow that does not run is `fine`.
+   */
+  workflowTaskOf(workflowId: string): Promise<'fine' | 'repeated' | 'stuck'>;
   /** False when no workflow runs: it was not started yet, or has ended. */
   cancelSubmission(workflowId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
+  /** Ends the workflow of an endpoint queue that is stuck, and starts another one. */
+  restartEndpoint(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   /** Signals the workflow of an endpoint queue that tasks wait. Starts it if needed. */
   signalWaiting(input: EndpointInput): Promise<void>;
   /** The ID of the latest run; undefined when the server does not know the workflow. */
@@ -54,16 +61,12 @@ export interface Temporal {
   /** The Temporal task queue of a workflow in any namespace. */
   taskQueueOf(run: PipelineRun): Promise<string>;
   /** Submissions whose workflow was terminated, failed or timed out after `since`. */
-  listEndedAbnormally(since: Date): Promise<{ submissionId: string; status: string }[]>;
+  listEndedAbnormally(since: Date): Promise<{ submissionId: string; workflowId: string; status: string }[]>;
   /** Rejects when the server does not answer within the deadline. */
   check(deadlineMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
-/**
- * The time after which another worker takes over from a killed process that accepted a submission. The default is 10 s.
- */
-const WORKFLOW_TASK_TIMEOUT = '2 seconds';
 /** Bounds how long a silent server delays accepts and results. The sweeps repeat calls that failed. */
 const CALL_DEADLINE_MS = 4_000;
 /** A submission is durable before its start: the submitter does not wait for a Temporal that is away. */
@@ -71,6 +74,8 @@ const START_DEADLINE_MS = 2_000;
 /** A link to a better page is not worth a longer wait. */
 const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
+/** After 30 s to 40 s of repetitions. A signal begins them anew. */
+const STUCK_ATTEMPTS = 4;
 /**
  * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
  * often that it cannot continue as new.
@@ -98,7 +103,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     hasSearchAttributes: [SEARCH_ATTRIBUTE.flow, SEARCH_ATTRIBUTE.owner].every((name) => searchAttributes.has(name)),
     nudge,
 
-    async startSubmission(start) {
+    async startSubmission(start, { instead = false } = {}) {
       const input = submissionInputOf(start);
       const attributes = submissionAttributesOf(input, (name) => searchAttributes.has(name));
       try {
@@ -108,8 +113,9 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
           args: [input],
           requestEagerStart: eager,
           // Repeating the start of a submission that has ended also counts as already started.
-          workflowIdReusePolicy: 'REJECT_DUPLICATE',
-          workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
+          ...(instead
+            ? { workflowIdReusePolicy: 'ALLOW_DUPLICATE', workflowIdConflictPolicy: 'TERMINATE_EXISTING' }
+            : { workflowIdReusePolicy: 'REJECT_DUPLICATE' }),
           staticSummary: submissionSummaryOf(input, start.ownerName),
           ...(attributes.length > 0 ? { typedSearchAttributes: new TypedSearchAttributes(attributes.map(pairOf)) } : {}),
         };
@@ -132,15 +138,32 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       }
     },
 
+    async workflowTaskOf(workflowId) {
+      try {
+        const { raw } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
+        const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
+        if (attempt === 1) return 'fine';
+        return attempt >= STUCK_ATTEMPTS ? 'stuck' : 'repeated';
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return 'fine';
+        throw error;
+      }
+    },
+
     async cancelSubmission(workflowId) {
       return signalIfOpen(async () => {
         await withDeadline(() => client.workflow.getHandle(workflowId).cancel());
       });
     },
 
-    async signalPresence(input, presence) {
-      const signal = { signal: SIGNAL.presence, signalArgs: [presence] };
-      await withDeadline(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+    signalPresence,
+
+    async restartEndpoint(input, presence) {
+      const handle = client.workflow.getHandle(endpointWorkflowId(input.taskQueueId));
+      await signalIfOpen(async () => {
+        await withDeadline(() => handle.terminate('its workflow task failed again and again; another run goes on'));
+      });
+      await signalPresence(input, presence);
     },
 
     async signalWaiting(input) {
@@ -172,10 +195,10 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       const query =
         `WorkflowType = '${WORKFLOW.submission}' AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut')` +
         ` AND CloseTime > '${since.toISOString()}'`;
-      const ended: { submissionId: string; status: string }[] = [];
+      const ended: { submissionId: string; workflowId: string; status: string }[] = [];
       for await (const { workflowId, status } of client.workflow.list({ query })) {
         const submissionId = submissionIdOfWorkflow(workflowId);
-        if (submissionId !== undefined) ended.push({ submissionId, status: status.name });
+        if (submissionId !== undefined) ended.push({ submissionId, workflowId, status: status.name });
       }
       return ended;
     },
@@ -189,19 +212,22 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     },
   };
 
+  async function signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void> {
+    const signal = { signal: SIGNAL.presence, signalArgs: [presence] };
+    await withDeadline(() => client.workflow.signalWithStart(WORKFLOW.endpoint, { ...endpointStart(input), ...signal }));
+  }
+
   function endpointStart(input: EndpointInput): {
     workflowId: string;
     taskQueue: string;
     args: [EndpointInput];
     staticSummary: string;
-    workflowTaskTimeout: typeof WORKFLOW_TASK_TIMEOUT;
   } {
     return {
       workflowId: endpointWorkflowId(input.taskQueueId),
       taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
       args: [input],
       staticSummary: `endpoint ${input.endpointName}`,
-      workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
     };
   }
 }

@@ -90,7 +90,10 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   /** Without its workflow, nothing ends the tasks of a submission. */
   async function endTerminated(): Promise<void> {
     const from = Date.now();
-    for (const { submissionId, status } of await deps.temporal.listEndedAbnormally(new Date(endedSince.submissions))) {
+    for (const ended of await deps.temporal.listEndedAbnormally(new Date(endedSince.submissions))) {
+      const { submissionId, status } = ended;
+      // A person has reset the workflow, or the sweep has started it again: another run goes on.
+      if ((await deps.temporal.stateOfSubmission(ended.workflowId)) === 'running') continue;
       for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { firstId: submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;

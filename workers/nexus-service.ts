@@ -43,7 +43,6 @@ async function startCall<I extends CallInput | MapInput, O>(
     workflowId: `${pipeline?.workflowId ?? 'nexus'}/${label}-${ctx.requestId}`,
     args: [input, pipeline ? { pipeline } : {}],
     staticSummary: label,
-    workflowTaskTimeout: '5 seconds',
   });
 }
 

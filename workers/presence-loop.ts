@@ -2,7 +2,7 @@ import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, ReceivedMessage } from '../broker';
 import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
-import { QUEUE, endpointQueueIdOfKey } from '../contracts/names';
+import { QUEUE, endpointQueueIdOfKey, endpointWorkflowId } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import {
   hasWaitingTasks,
@@ -152,9 +152,19 @@ export async function startPresenceLoop(
     await Promise.all((await sweepOffline(deps.db, await heardForMs())).map(signalPresence));
     await Promise.all((await listUnsignalled(deps.db, SIGNAL_GRACE_MS, SIGNALS_PER_SWEEP)).map(signalPresence));
     // Requests the pump again when its signal was lost because the process died between the store and the signal.
-    for (const { endpointQueueId, endpointId, endpointName } of await listQueuesWithoutPump(deps.db)) {
+    for (const { endpointQueueId, endpointId, endpointName, changedAt } of await listQueuesWithoutPump(deps.db)) {
+      const input = { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName } as const;
       try {
-        await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
+        const workflowTask = await deps.temporal.workflowTaskOf(endpointWorkflowId(endpointQueueId));
+        // A signal would begin the repetitions anew.
+        if (workflowTask === 'repeated') continue;
+        if (workflowTask === 'fine') {
+          await deps.temporal.signalWaiting(input);
+          continue;
+        }
+        deps.log.warn({ endpointQueueId }, 'the workflow of an endpoint is stuck; it starts again');
+        const sinceMs = changedAt?.getTime() ?? Date.now();
+        await deps.temporal.restartEndpoint(input, { isOnline: true, sinceMs, hasWaiting: true });
       } catch (error) {
         await forgetPump(deps.db, endpointQueueId);
         throw error;

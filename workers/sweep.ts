@@ -21,6 +21,8 @@ const MIN_UNSTARTED_AGE_MS = 3_000;
 const MIN_UNDELIVERED_AGE_MS = 6_000;
 /** How long a submission may stay open after its deadline or its last answer before the sweep asks for its workflow. */
 const OVERDUE_MS = 10_000;
+/** A minute. */
+const MAX_NUDGE_GAP_RUNS = 32;
 const BATCH_LIMIT = 1_000;
 const DELIVERY_BATCH_LIMIT = 200;
 /** Batches of one run. */
@@ -33,8 +35,8 @@ export function startSweep(deps: ActivityDeps): Repeating {
     repeat(SWEEP_MS, deliverMissing, failed('answers could not be delivered')),
     repeat(SWEEP_MS, finishMissing, failed('submissions could not be finished')),
   ];
-  /** Overdue submissions of the run before: only those that are still overdue get a call to Temporal. */
-  let overdueBefore = new Set<string>();
+  /** In how many runs of the sweep in a row each submission was overdue. */
+  let overdueRuns = new Map<string, number>();
 
   function failed(text: string): (error: unknown) => void {
     return (error) => deps.log.warn({ err: error }, `${text}; the next sweep tries again`);
@@ -86,16 +88,21 @@ export function startSweep(deps: ActivityDeps): Repeating {
 
   async function finishMissing(): Promise<void> {
     const overdue = await listOverdueSubmissions(deps.db, OVERDUE_MS, BATCH_LIMIT);
-    const wasSeen = overdueBefore;
-    overdueBefore = new Set(overdue.map(({ id }) => id));
+    overdueRuns = new Map(overdue.map(({ id }) => [id, (overdueRuns.get(id) ?? 0) + 1]));
     const missed = await readUnfinished(deps.db, missedNudges.take(BATCH_LIMIT));
-    const candidates = new Map([...missed, ...overdue.filter(({ id }) => wasSeen.has(id))].map((one) => [one.id, one]));
+    const due = overdue.filter(({ id }) => isNudgeDue(overdueRuns.get(id) ?? 0));
+    const candidates = new Map([...missed, ...due].map((one) => [one.id, one]));
     await concurrently(MAX_CONCURRENT_CALLS, [...candidates.values()], finish);
   }
 
   async function finish(submission: SubmissionStart): Promise<void> {
     const { id, workflowId } = submission;
     try {
+      if ((overdueRuns.get(id) ?? 0) >= MAX_NUDGE_GAP_RUNS && (await deps.temporal.workflowTaskOf(workflowId)) === 'stuck') {
+        deps.log.warn({ submissionId: id }, 'the workflow of a submission is stuck; it starts again');
+        await deps.temporal.startSubmission(submission, { instead: true });
+        return;
+      }
       if (await deps.temporal.nudge(workflowId)) return;
       switch (await deps.temporal.stateOfSubmission(workflowId)) {
         case 'running':
@@ -130,6 +137,12 @@ export function startSweep(deps: ActivityDeps): Repeating {
       await Promise.all(loops.map((loop) => loop.close()));
     },
   };
+}
+
+/** Each nudge makes the history longer that a slow worker must replay: after 2, 4, 8, 16 and 32 runs, and then after every 32. */
+function isNudgeDue(runs: number): boolean {
+  if (runs >= MAX_NUDGE_GAP_RUNS) return runs % MAX_NUDGE_GAP_RUNS === 0;
+  return runs > 1 && Number.isInteger(Math.log2(runs));
 }
 
 function shuffled<T>(items: readonly T[]): T[] {

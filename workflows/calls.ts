@@ -24,7 +24,7 @@ import {
 import { callLabelOf } from '../contracts/submission';
 import { callLine } from '../contracts/call-details';
 import { runSubmissions } from './child-submissions';
-import { proxyLocalActivitiesInOrder } from './local-activities';
+import { proxySteps } from './local-activities';
 
 /**
  * A call of a pipeline: one workflow whose children are the submissions. The pipeline waits for it like for any child
@@ -32,9 +32,8 @@ import { proxyLocalActivitiesInOrder } from './local-activities';
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-const { acceptCall, noteStarted, observeCall, readResults } = proxyLocalActivitiesInOrder<CallActivities>({
+const { acceptCall, noteStarted, observeCall, readResults } = proxySteps<CallActivities>({
   startToCloseTimeout: '2 minutes',
-  localRetryThreshold: '30 seconds',
   retry,
 });
 

@@ -50,7 +50,6 @@ async function start(
       taskQueue: accepted.submissionsQueue,
       args: [input],
       staticSummary: summary,
-      workflowTaskTimeout: '2 seconds',
       ...(accepted.hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(accepted, input) } : {}),
     });
   } catch (error) {

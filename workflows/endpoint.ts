@@ -1,9 +1,9 @@
 import {
   condition,
-  continueAsNew,
   defineQuery,
   defineSignal,
   isCancellation,
+  makeContinueAsNewFunc,
   patched,
   proxyActivities,
   setCurrentDetails,
@@ -16,7 +16,7 @@ import { QUERY, SIGNAL } from '../contracts/names';
 import type { EndpointInput, PresenceSignal, QueueState } from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeEndpoint } from './endpoint-details';
-import { proxyLocalActivitiesInOrder } from './local-activities';
+import { proxyQuickSteps } from './local-activities';
 import { showTime } from './shown-time';
 
 /**
@@ -31,20 +31,21 @@ const { pump } = proxyActivities<EndpointActivities>({
   heartbeatTimeout: '1500 milliseconds',
   retry: { initialInterval: '50 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
-const { observeQueue } = proxyLocalActivitiesInOrder<EndpointActivities>({
-  startToCloseTimeout: '15 seconds',
-  retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
-});
+const { observeQueue } = proxyQuickSteps<EndpointActivities>();
 
 /** A lost signal delays the pump by this at most. */
 const PUMP_INTERVAL = '1 hour';
-const MAX_HISTORY_EVENTS = 2_000;
+/** Another worker must replay the run within the timeout of a workflow task: an event takes 1 ms, and 10 ms on a busy machine. */
+const MAX_HISTORY_EVENTS = 300;
+/** Of runs that earlier releases began. */
+const EARLIER_MAX_HISTORY_EVENTS = 2_000;
 /** While tasks wait, the workflow counts them for the details: soon at first, then less and less often. */
 const FIRST_COUNT_MS = 60_000;
 const LONGEST_COUNT_MS = 3_600_000;
 const CARRIES_PUMP = 'endpoint-carries-pump';
 /** Earlier releases counted nothing. */
 const COUNTS = 'endpoint-counts';
+const SHORT_HISTORY = 'endpoint-short-history';
 
 export const presenceSignal = defineSignal<[PresenceSignal]>(SIGNAL.presence);
 export const waitingSignal = defineSignal(SIGNAL.waiting);
@@ -124,7 +125,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
     if (!isCancellation(error)) throw error;
   });
 
-  while (workflowInfo().historyLength < MAX_HISTORY_EVENTS) {
+  while (!isHistoryFull()) {
     await condition(() => isPumpWanted || isGone, PUMP_INTERVAL);
     if (isGone) return;
     isPumpWanted = false;
@@ -151,5 +152,13 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
   await condition(() => !isCounting);
   // Earlier releases pumped once more here, and lost a signal that arrived meanwhile.
   if (!patched(CARRIES_PUMP) && isPumpWanted) dispatched += (await pump(ref)).dispatched;
-  await continueAsNew<typeof endpoint>({ ...input, carried: { ...presence, dispatched, isPumpWanted, isParked } });
+  // Earlier releases gave an endpoint workflow 2 s for a workflow task.
+  const startAnew = makeContinueAsNewFunc<typeof endpoint>({ workflowTaskTimeout: '10 seconds' });
+  await startAnew({ ...input, carried: { ...presence, dispatched, isPumpWanted, isParked } });
+}
+
+function isHistoryFull(): boolean {
+  const { historyLength } = workflowInfo();
+  if (historyLength < MAX_HISTORY_EVENTS) return false;
+  return historyLength >= EARLIER_MAX_HISTORY_EVENTS || patched(SHORT_HISTORY);
 }

@@ -16,7 +16,7 @@ import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowActivities, FlowEvent, FlowLineInput, FlowMapInput, FlowStep, ShownState } from '../contracts/flow-steps';
 import { runSubmissions } from './child-submissions';
 import { describeRun, type ShownStep } from './flow-details';
-import { proxyLocalActivitiesInOrder } from './local-activities';
+import { proxySteps } from './local-activities';
 
 /**
  * One line of a run: asks for a step, does what the step needs of a workflow (a timer, submissions, other lines), and tells the
@@ -24,12 +24,8 @@ import { proxyLocalActivitiesInOrder } from './local-activities';
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-const local = proxyLocalActivitiesInOrder<FlowActivities>({
-  startToCloseTimeout: '2 minutes',
-  retry: { ...retry, maximumAttempts: 3 },
-});
-// When the store is away for longer, the server repeats the same step without an event in the history.
-const patient = proxyActivities<FlowActivities>({ startToCloseTimeout: '5 minutes', retry });
+/** When the store is away for long, the server repeats a step without an event in the history. */
+export const steps = proxySteps<FlowActivities>({ startToCloseTimeout: '5 minutes', retry });
 
 // The server repeats the activity until the action has ended, without an event in the history.
 const { runHttpAction } = proxyActivities<FlowActivities>({
@@ -44,21 +40,6 @@ const { stopHttpAction } = proxyActivities<FlowActivities>({
   heartbeatTimeout: '10 seconds',
   retry: { ...retry, maximumAttempts: 5 },
 });
-
-type Step = 'openLine' | 'openLines' | 'advance' | 'acceptAction' | 'noteStarted' | 'observeCall' | 'endCancelled';
-
-export async function durably<S extends Step>(
-  step: S,
-  input: Parameters<FlowActivities[S]>[0],
-): Promise<Awaited<ReturnType<FlowActivities[S]>>> {
-  type Run = (given: typeof input) => Promise<Awaited<ReturnType<FlowActivities[S]>>>;
-  try {
-    return await (local[step] as Run)(input);
-  } catch (error) {
-    if (isCancellation(error)) throw error;
-    return await (patient[step] as Run)(input);
-  }
-}
 
 /** The promise is at most 500 events an execution; a step has at most forty, with a cancellation in its middle. */
 const MAX_HISTORY_EVENTS = 300;
@@ -88,7 +69,7 @@ export class LineRun {
 
   async run(): Promise<LineEnd> {
     const { runId, line, generation, carried } = this.input;
-    let step = carried?.step ?? (await durably('openLine', { runId, line, generation }));
+    let step = carried?.step ?? (await steps.openLine({ runId, line, generation }));
     for (;;) {
       this.#show(step.shown);
       if (step.kind === 'succeeded' || step.kind === 'failed') return step;
@@ -96,7 +77,7 @@ export class LineRun {
         return await this.startAnew({ step: { ...step, shown: [] }, shown: this.#shown });
       }
       const event = await this.#do(step);
-      step = await durably('advance', { runId, line, position: step.position, event });
+      step = await steps.advance({ runId, line, position: step.position, event });
     }
   }
 
@@ -129,17 +110,13 @@ export class LineRun {
 
   async #act({ position, state, waitTimeS }: Extract<FlowStep, { kind: 'action' }>): Promise<FlowEvent> {
     const { runId, line } = this.input;
-    const accepted = await durably('acceptAction', { runId, line, position });
+    const accepted = await steps.acceptAction({ runId, line, position });
     if ('refused' in accepted) return { kind: 'refused', cause: accepted.refused };
     const { groups } = accepted;
     this.#link(groups.flatMap(({ submissions }) => submissions.map(({ url }) => url)));
-    const activities = {
-      noteStarted: (ids: string[]) => durably('noteStarted', ids),
-      observeCall: (ids: string[]) => durably('observeCall', ids),
-    };
     const running = new CancellationScope();
     const timer = new CancellationScope();
-    const ended = running.run(() => Promise.all(groups.map((group) => runSubmissions(group, activities)))).then(() => false);
+    const ended = running.run(() => Promise.all(groups.map((group) => runSubmissions(group, steps)))).then(() => false);
     const isTimedOut = await Promise.race([
       ended,
       timer
@@ -188,7 +165,6 @@ export class LineRun {
       args: [input],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
       staticSummary: `${title}: ${state} x${count}`.slice(0, 200),
-      workflowTaskTimeout: '5 seconds',
     });
     await child.result();
   }

@@ -12,7 +12,7 @@ import {
 import { ensureError } from '../contracts/errors';
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
-import { durably } from './flow-line';
+import { steps } from './flow-line';
 
 /**
  * The lines of a `Map` or `Parallel` state, so many at a time, until all ended or too many failed. A line that only computes
@@ -46,7 +46,6 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
       args: [{ version: 1, runId, line, generation, title: `${title}: ${state}[${index}]` } satisfies FlowLineInput],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
       staticSummary: `${title}: ${state}[${index}]`.slice(0, 200),
-      workflowTaskTimeout: '5 seconds',
     });
     if (!(await child.result())) failed++;
   };
@@ -71,7 +70,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
     const first = next;
     next += Math.min(concurrency - inHand, OPENED_TOGETHER, count - next);
     const lines = Array.from({ length: next - first }, (_, at) => `${prefix}${first + at}`);
-    const ends = await durably('openLines', { runId, lines, generation });
+    const ends = await steps.openLines({ runId, lines, generation });
     counted.opened++;
     ends.forEach((end, at) => {
       if (end === 'failed') failed++;

@@ -3,7 +3,7 @@ import { CancellationScope, continueAsNew, defineQuery, setHandler } from '@temp
 
 import { FLOW_QUERY, type FlowRunInput, type FlowRunSummary } from '../contracts/flows';
 import type { FlowLineInput, ShownState } from '../contracts/flow-steps';
-import { durably, isCancelled, LineRun } from './flow-line';
+import { isCancelled, LineRun, steps } from './flow-line';
 
 /** A run of a flow, and a line of one of its `Map` or `Parallel` states. */
 
@@ -22,7 +22,7 @@ export async function flowRun(input: FlowRunInput, carried?: Carried): Promise<F
     if (end.kind === 'succeeded') return { status: 'SUCCEEDED', steps: end.entered };
     throw ApplicationFailure.create({ type: end.error, message: end.cause, nonRetryable: true });
   } catch (error) {
-    if (isCancelled(error)) await CancellationScope.nonCancellable(() => durably('endCancelled', { runId }));
+    if (isCancelled(error)) await CancellationScope.nonCancellable(() => steps.endCancelled({ runId }));
     throw error;
   }
 }

@@ -28,7 +28,6 @@ export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ run
     workflowId: flowWorkflowId(runId),
     workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-    workflowTaskTimeout: '5 seconds',
     args: [input],
     staticSummary: title,
     memo: { generation: 0 },

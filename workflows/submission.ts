@@ -25,52 +25,32 @@ import {
 } from '../contracts/submission';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
-import { proxyLocalActivitiesInOrder } from './local-activities';
+import { proxySteps } from './local-activities';
 import { showTime } from './shown-time';
 
-// Local activities first: a round trip through the server costs more than the work itself.
-const local = proxyLocalActivitiesInOrder<SubmissionActivities>({
-  startToCloseTimeout: '15 seconds',
-  retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
-});
-// While an engine is away, the same step runs as an ordinary activity: the server retries it for days without an event in
-// the history. A local activity would keep a workflow task alive every 1.6 s.
+// While an engine is away, the server retries a step for days without an event in the history.
 const patience = {
   summary: 'an engine is away; repeated until it answers',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
 } as const;
 // A process that is killed meanwhile costs this time.
-const patient = proxyActivities<SubmissionActivities>({ ...patience, startToCloseTimeout: '20 seconds' });
+const { releaseDueTasks, observe, finish } = proxySteps<SubmissionActivities>({ ...patience, startToCloseTimeout: '20 seconds' });
 /** Waits for the confirm of the message broker. */
-const patientDispatch = proxyActivities<SubmissionActivities>({ ...patience, startToCloseTimeout: '2 minutes' });
+const { dispatch } = proxySteps<SubmissionActivities>({ ...patience, startToCloseTimeout: '2 minutes' });
 // May end thousands of tasks.
 const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
   summary: 'end the tasks that are cancelled, past their deadline or past their walltime',
   startToCloseTimeout: '5 minutes',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' },
 });
-type Step = 'dispatch' | 'releaseDueTasks' | 'observe' | 'finish';
-
-async function durably<S extends Step>(
-  step: S,
-  input: Parameters<SubmissionActivities[S]>[0],
-): Promise<Awaited<ReturnType<SubmissionActivities[S]>>> {
-  type Run = (given: typeof input) => Promise<Awaited<ReturnType<SubmissionActivities[S]>>>;
-  try {
-    return await (local[step] as Run)(input);
-  } catch (error) {
-    if (isCancellation(error)) throw error;
-    return await ((step === 'dispatch' ? patientDispatch : patient)[step] as Run)(input);
-  }
-}
 
 const FIRST_POLL_MS = 60_000;
 /** While the endpoint is offline, nothing of the submission changes. */
 const FIRST_POLL_OFFLINE_MS = 600_000;
 const LONGEST_POLL_MS = 3_600_000;
 /**
- * A nudge adds five events. Another worker must replay the run within the workflow task timeout of 2 s: an event takes 1 ms,
- * and 10 ms on a busy machine.
+ * A nudge adds five events. Another worker must replay the run within the timeout of a workflow task: an event takes 1 ms, and
+ * 10 ms on a busy machine.
  */
 const MAX_HISTORY_EVENTS = 150;
 /** Temporal refuses a longer summary. */
@@ -170,7 +150,7 @@ class SubmissionRun {
   async #dispatch(): Promise<void> {
     const claimId = `${this.input.submissionId}/${this.#dispatches++}`;
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
-    const outcome = await durably('dispatch', { ...this.#ref, claimId, openBefore });
+    const outcome = await dispatch({ ...this.#ref, claimId, openBefore });
     const { waiting, endpointOnline, endpointSinceMs, queue } = outcome;
     // The sweep started this workflow late, and a pump dispatched its tasks before.
     if (outcome.isStartedElsewhere) this.#isNudged = true;
@@ -215,7 +195,7 @@ class SubmissionRun {
   async #observe(): Promise<void> {
     this.#isNudged = false;
     const { walltimeMs } = this.input;
-    this.#show(await durably('observe', { ...this.#ref, walltimeMs }));
+    this.#show(await observe({ ...this.#ref, walltimeMs }));
   }
 
   /** Releases delayed tasks and ends overdue attempts. */
@@ -223,7 +203,7 @@ class SubmissionRun {
     const { nextDueMs, nextOverdueMs } = this.#progress;
     if (nextDueMs !== undefined) {
       if (nextDueMs <= Date.now()) {
-        await durably('releaseDueTasks', { ...this.#ref, nowMs: Date.now() });
+        await releaseDueTasks({ ...this.#ref, nowMs: Date.now() });
         await this.#dispatch();
         await this.#observe();
         // The attempt may have failed already, and this read used up its nudge: decide again.
@@ -264,7 +244,7 @@ class SubmissionRun {
 
   async #finish(state: SubmissionState): Promise<SubmissionSummary> {
     this.#setAttributes(state);
-    await durably('finish', { ...this.#ref, state });
+    await finish({ ...this.#ref, state });
     return { state, counts: this.#progress.counts };
   }
 

@@ -204,10 +204,10 @@ export async function requeueLost(
 /** Online queues with room where tasks wait without a live pump; each is returned at most once in 15 s, as by `askForPump`. */
 export async function listQueuesWithoutPump(
   db: Database,
-): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
-  const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>({
+): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string; changedAt: Date | null }[]> {
+  const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string; changedAt: Date | null }>({
     name: 'list-returning',
-    text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
+    text: `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName", q.changed_at as "changedAt"
              from queues_with_waiting_tasks() waiting join endpoint_queues q on q.id = waiting.id
              join endpoints e on e.id = q.endpoint_id
             where q.is_online and q.in_flight < q.window_size and (q.pump_alive_at is null or q.pump_alive_at < now() - interval '15 seconds')

@@ -139,7 +139,6 @@ async function start(type: string, input: CallInput | MapInput, label: string, o
       args: [input],
       staticSummary: `${label} on ${options.endpoint}`.slice(0, 200),
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      workflowTaskTimeout: '5 seconds',
     });
     callEnded(callId);
     return value;
