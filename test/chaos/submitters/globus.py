@@ -65,13 +65,14 @@ class Submitter:
         self.function_id = retried(lambda: client.register_function(chaos))
         self.calls = {}
         self.accepted = set()
+        self.refused = set()
         self.is_refused = False
 
     def submit(self, key, kind):
         try:
             future = self.executor.submit_to_registered_function(self.function_id, args=(key, kind))
         except Exception as error:
-            write(event="refused", key=key, error=str(error))
+            self.note_refused(key, str(error))
             self.end(str(error))
         self.calls[key] = future
         future.add_done_callback(lambda done: self.settled(key, done))
@@ -87,11 +88,18 @@ class Submitter:
         self.note_accepted(key, future)
         if future.task_id is None:
             self.is_refused = True
-            write(event="refused", key=key, error=str(future.cancelled() or future.exception()))
+            self.note_refused(key, str(future.cancelled() or future.exception()))
         elif future.cancelled() or is_given_up(future):
             self.is_refused = True
         else:
             write(event="settled", key=key, **outcome(future))
+
+    def note_refused(self, key, reason):
+        with lock:
+            if key in self.refused:
+                return
+            self.refused.add(key)
+        write(event="refused", key=key, error=reason)
 
     def watch(self):
         while True:
@@ -107,6 +115,9 @@ class Submitter:
         time.sleep(0.5)  # callbacks of futures that fail together with the executor
         for key, future in list(self.calls.items()):
             self.note_accepted(key, future)
+            # Its request is under way and may be stored, but its answer comes too late.
+            if key not in self.accepted:
+                self.note_refused(key, reason)
         write(event="broken", reason=reason)
         os._exit(3)
 
