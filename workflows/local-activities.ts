@@ -31,7 +31,12 @@ export function proxySteps<A extends object>(options: ActivityOptions): Activity
       return await local[name]!(...args);
     } catch (error) {
       if (isCancellation(error) || isFinal(error)) throw error;
+    }
+    try {
       return await patient[name]!(...args);
+    } catch (error) {
+      // As a local activity fails.
+      throw error instanceof ActivityFailure && error.cause instanceof ApplicationFailure ? error.cause : error;
     }
   });
 }
@@ -65,9 +70,8 @@ function proxyOf<A extends object>(run: (name: string, args: unknown[]) => Promi
   });
 }
 
-/** The step said that repeating it does not help. */
-const isFinal = (error: unknown): boolean =>
-  error instanceof ActivityFailure && error.cause instanceof ApplicationFailure && error.cause.nonRetryable === true;
+/** The step said that repeating it does not help. The failure of a local activity is not wrapped. */
+const isFinal = (error: unknown): boolean => error instanceof ApplicationFailure && error.nonRetryable === true;
 
 /** A workflow waits for a condition that an event changed, and then may wait for another. */
 const ROUNDS = 2;
