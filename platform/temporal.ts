@@ -43,7 +43,8 @@ export interface Temporal {
   stateOfSubmission(workflowId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
   /**
    * How the workflow gets on: its workflow task failed or timed out and is `repeated`, or has been repeated so often that the workflow
-   * is `stuck`. A workflow that does not run is `fine`.
+   * is `stuck`: then another run may take its place. A workflow that does not run is `fine`, and that of a pipeline or a flow never
+   * `stuck`.
    */
   workflowTaskOf(workflowId: string): Promise<'fine' | 'repeated' | 'stuck'>;
   /** False when no workflow runs: it was not started yet, or has ended. */
@@ -143,7 +144,9 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
         const { raw } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
         const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
         if (attempt === 1) return 'fine';
-        return attempt >= STUCK_ATTEMPTS ? 'stuck' : 'repeated';
+        // Whoever ends a child ends the call that waits for it.
+        const isChild = Boolean(raw.workflowExecutionInfo?.parentExecution?.workflowId);
+        return attempt >= STUCK_ATTEMPTS && !isChild ? 'stuck' : 'repeated';
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return 'fine';
         throw error;
