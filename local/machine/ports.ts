@@ -1,8 +1,12 @@
+import { randomInt } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 
 import { readJson, writeJson } from './files';
 
 const HIGHEST_PORT = 65_535;
+/** No operating system gives these to outgoing connections, which would take a chosen port before its server listens. */
+const QUIET_PORTS = [16_000, 32_000] as const;
+const QUIET_TRIES = 100;
 const CONNECT_MS = 500;
 
 /** Names of a system's ports. The data folder keeps the chosen ports under these names. */
@@ -67,8 +71,12 @@ export async function isFree(port: number): Promise<boolean> {
   return (await canListen('127.0.0.1', port)) !== undefined && (await canListen('0.0.0.0', port)) !== undefined;
 }
 
-/** Returns a free port that the operating system chose. */
+/** Returns a free port at random, so that two systems that start together do not choose the same one. */
 export async function anyFreePort(taken: ReadonlySet<number>): Promise<number> {
+  for (let tries = 0; tries < QUIET_TRIES; tries++) {
+    const port = randomInt(...QUIET_PORTS);
+    if (!taken.has(port) && (await isFree(port))) return port;
+  }
   for (;;) {
     const port = await canListen('127.0.0.1', 0);
     if (port !== undefined && !taken.has(port) && (await isFree(port))) return port;

@@ -254,7 +254,9 @@ export class ManagedProcess {
     sendSignal(-run.identity.pid, 'SIGKILL');
     this.#options.registry.remove(run.identity);
     run.identity = undefined;
-    this.#options.onChange();
+    // Nobody may read that it is ready while it does not run.
+    if (run === this.#current && this.#state === 'ready') this.#become('waiting to restart');
+    else this.#options.onChange();
   }
 
   #become(state: ProcessState): void {

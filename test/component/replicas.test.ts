@@ -23,11 +23,13 @@ const WITHIN_MS = 30_000;
 let dir: string;
 let port: number;
 let running: ManagedProcess[];
+let readyWithoutProcess: string[];
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'funcx-replicas-'));
   writeFileSync(join(dir, 'server.js'), SERVER);
   port = await anyFreePort(new Set());
   running = [];
+  readyWithoutProcess = [];
 });
 afterEach(async () => {
   await Promise.all(running.map((one) => one.stop()));
@@ -37,7 +39,7 @@ afterEach(async () => {
 async function start(name: string): Promise<ManagedProcess> {
   const layout = layoutOf(dir);
   makeFolders(layout);
-  const managed = new ManagedProcess({
+  const managed: ManagedProcess = new ManagedProcess({
     name,
     program: { command: process.execPath, args: [join(dir, 'server.js')], env: { ...process.env, PORT: String(port) }, cwd: dir },
     log: join(dir, `${name}.log`),
@@ -46,7 +48,9 @@ async function start(name: string): Promise<ManagedProcess> {
     stopWithinMs: WITHIN_MS,
     registry: new ProcessRegistry(layout),
     say: () => undefined,
-    onChange: () => undefined,
+    onChange: () => {
+      if (managed.state === 'ready' && managed.identity === undefined) readyWithoutProcess.push(name);
+    },
   });
   running.push(managed);
   await managed.start(new AbortController().signal);
@@ -88,6 +92,7 @@ test('while one of two processes is killed, the other one answers, and the kille
   await until('the killed process is gone', () => !exists(before));
   expect(await ask()).toBe(pidOf(other));
   await until('it serves again', () => pidOf(one) !== before && one.state === 'ready', { deadlineMs: WITHIN_MS });
+  expect(readyWithoutProcess).toEqual([]); // what `status` and the state file say in between
 }, 60_000);
 
 test('a stop ends processes without a successor', async () => {

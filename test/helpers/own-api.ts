@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, openSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { anyFreePort } from '../../local/machine/ports';
 import { serviceEnv } from './system';
 import { until } from './until';
 
@@ -66,10 +66,4 @@ export async function ownApi(extra: Record<string, string> = {}): Promise<OwnApi
   return { url, deaths: () => deaths, close };
 }
 
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
+export const freePort = (): Promise<number> => anyFreePort(new Set());

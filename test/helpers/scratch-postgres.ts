@@ -1,10 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { layoutOf, makeFolders } from '../../local/machine/layout';
-import { DEFAULT_PORTS } from '../../local/machine/ports';
+import { anyFreePort, DEFAULT_PORTS } from '../../local/machine/ports';
 import { databaseUrl, startPostgres } from '../../local/engines/postgres';
 import { ProcessRegistry } from '../../local/processes/process-registry';
 import { createLogger } from '../../platform/log';
@@ -18,18 +17,10 @@ export interface ScratchPostgres {
   stop(): Promise<void>;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 export async function startScratchPostgres(): Promise<ScratchPostgres> {
   const layout = layoutOf(await mkdtemp(join(tmpdir(), 'funcx-test-')));
   makeFolders(layout);
-  const port = await freePort();
+  const port = await anyFreePort(new Set());
   const postgres = await startPostgres({
     layout,
     cacheDir: layout.dataDir,

@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createSecureServer, type Http2SecureServer } from 'node:http2';
-import { connect, createServer as createTcpServer, type AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer, type Server } from 'node:tls';
@@ -10,7 +10,7 @@ import { NativeConnection } from '@temporalio/worker';
 
 import { startTemporal } from '../../local/engines/temporal';
 import { cacheDirOf, layoutOf, makeFolders } from '../../local/machine/layout';
-import { DEFAULT_PORTS } from '../../local/machine/ports';
+import { anyFreePort, DEFAULT_PORTS } from '../../local/machine/ports';
 import type { ManagedProcess } from '../../local/processes/managed-process';
 import { ProcessRegistry } from '../../local/processes/process-registry';
 import { temporalConnectionOptions } from '../../platform/temporal-connection';
@@ -22,14 +22,6 @@ const NO_OPENSSL = spawnSync('openssl', ['version']).status === 0 ? undefined : 
 const dir = mkdtempSync(join(tmpdir(), 'funcx-temporal-tls-'));
 const file = (name: string): string => join(dir, name);
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function makeCertificates(): void {
   const openssl = (...args: string[]): void => void execFileSync('openssl', args, { stdio: 'pipe', cwd: dir });
@@ -65,7 +57,7 @@ const serverFiles = (): { key: Buffer; cert: Buffer } => ({
     makeCertificates();
     const layout = layoutOf(join(dir, 'data'));
     makeFolders(layout);
-    const [port, uiPort] = [await freePort(), await freePort()];
+    const [port, uiPort] = [await anyFreePort(new Set()), await anyFreePort(new Set())];
     temporal = await startTemporal({
       layout,
       cacheDir: cacheDirOf(layout),
