@@ -11,6 +11,7 @@ import { closeConnections, onlyThisRelease, releaseRoutes } from './funcx-1.0/ro
 import { globusRoutes } from './globus/routes';
 import { acceptAbsoluteForm } from './middleware/absolute-form';
 import { authenticate, identityOf, refuseAgents, requireAdmin, requireScope } from './middleware/authenticate';
+import { closeAtStop } from './middleware/close-at-stop';
 import { errorHandler, unknownRoute } from './middleware/error-handler';
 import { limitBodiesInFlight } from './middleware/limit-bodies-in-flight';
 import { createLargeRequests } from './middleware/large-requests';
@@ -46,6 +47,7 @@ export function createApp(deps: ApiDeps): Express {
   app.use(assignRequestId());
   app.use(secureResponses());
   app.use(closeConnections());
+  app.use(closeAtStop(deps.stopping));
   app.use(allowTemporalUi(deps.config));
 
   const guards: Record<RouteAccess, RequestHandler[]> = {

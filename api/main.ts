@@ -40,6 +40,7 @@ import { createTaskBatches } from './task-batch';
 import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
+const LAST_KEEP_ALIVE_MS = 1_000;
 /** How long the results socket waits for a successor at its port. For a replica, the successor serves already. */
 const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
@@ -175,6 +176,7 @@ async function main(): Promise<void> {
           resultsSocket.stopAccepting();
           server.close(() => resolve());
           stopping.abort();
+          server.keepAliveTimeout = LAST_KEEP_ALIVE_MS; // after the answers that are under way
           server.closeIdleConnections();
         }),
     },

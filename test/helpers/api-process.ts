@@ -30,6 +30,11 @@ export class ApiProcess {
     return this.#child?.pid ?? 0;
   }
 
+  /** Null while it runs. */
+  get exitCode(): number | null {
+    return this.#child?.exitCode ?? null;
+  }
+
   get apiUrl(): string {
     return `http://localhost:${this.port}`;
   }

@@ -1,4 +1,4 @@
-import { request } from 'node:http';
+import { Agent, request } from 'node:http';
 
 import { ApiProcess } from '../helpers/api-process';
 import { until } from '../helpers/until';
@@ -7,10 +7,10 @@ import { until } from '../helpers/until';
 
 const DELAY_MS = 1_500;
 
-/** The status, over a connection of its own; rejects when the connection is refused. */
-function ask(url: string): Promise<number | undefined> {
+/** The status, by default over a connection of its own; rejects when the connection is refused. */
+function ask(url: string, agent: Agent | false = false): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
-    const asked = request(url, { agent: false }, (response) => {
+    const asked = request(url, { agent }, (response) => {
       response.resume();
       resolve(response.statusCode);
     });
@@ -45,3 +45,32 @@ test('after SIGTERM, an API is no longer ready, and refuses no connection until 
     await api.stop();
   }
 });
+
+test('clients that send one request after another over their connections do not hold up the end of an API', async () => {
+  const api = await ApiProcess.start();
+  const agent = new Agent({ keepAlive: true, maxSockets: 4 });
+  try {
+    let isStopping = false;
+    const refusals: unknown[] = [];
+    const ends = Array.from({ length: 4 }, async () => {
+      for (;;) {
+        try {
+          expect(await ask(`${api.apiUrl}/v2/version`, agent)).toBe(200);
+        } catch (error) {
+          if (!isStopping) throw error;
+          return refusals.push(error);
+        }
+      }
+    });
+    await until('every connection is in use', () => Object.values(agent.sockets).flat().length === 4, { everyMs: 1 });
+    isStopping = true;
+    await api.stop();
+    expect(api.exitCode).toBe(0); // 1 after the deadline of the shutdown
+    await Promise.all(ends);
+    expect(refusals).toHaveLength(4);
+    for (const refusal of refusals) expect(refusal).toMatchObject({ code: expect.stringMatching(/ECONNREFUSED|ECONNRESET/) });
+  } finally {
+    agent.destroy();
+    await api.stop();
+  }
+}, 60_000);
