@@ -6,10 +6,9 @@ import { findUnfinishedClaim, isQueueGone, keepPumping, parkPump } from '../plat
 import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
+import { withHeartbeats } from './heartbeats';
 import { dispatchClaim } from './publish-tasks';
 
-/** Well below the heartbeat timeout of the workflow. */
-const HEARTBEAT_MS = 500;
 const CHECK_MS = 2_000;
 /** After a small claim: a claim costs as much as the messages of many tasks. */
 const SMALL_CLAIM_PAUSE_MS = 10;
@@ -33,12 +32,9 @@ export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePla
     async pump({ taskQueueId: endpointQueueId }) {
       const context = Context.current();
       const places = freePlaces.open(endpointQueueId);
-      // A timer of its own: publishing may last as long as the message broker is blocked.
-      const heartbeat = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
       try {
-        return await runPump(deps, endpointQueueId, places, context);
+        return await withHeartbeats(() => runPump(deps, endpointQueueId, places, context));
       } finally {
-        clearInterval(heartbeat);
         places.close();
       }
     },

@@ -4,7 +4,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { firstClaimOf } from '../accepting/claim-at-insert';
 import type { SubmissionActivities } from '../contracts/activities';
 import { idTimeMs, maxTaskIdOf } from '../contracts/ids';
-import { openStateOf, type SubmissionProgress } from '../contracts/submission';
+import { openStateOf, type DispatchOutcome, type SubmissionProgress } from '../contracts/submission';
 import { askForPump, forgetPump, readWaiting, releaseDue } from '../platform/store/claims';
 import { listOpenTasks, listOverdue } from '../platform/store/open-tasks';
 import {
@@ -17,6 +17,7 @@ import {
 } from '../platform/store/submission-progress';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
+import { withHeartbeats } from './heartbeats';
 import { dispatchClaim } from './publish-tasks';
 
 /**
@@ -70,49 +71,49 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       : setSharedStates(deps.db, submissionId, lastId, state);
   }
 
+  async function dispatch(ref: Parameters<SubmissionActivities['dispatch']>[0]): Promise<DispatchOutcome> {
+    const { submissionId, lastSubmissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore } = ref;
+    const { attempt, isLocal } = activityInfo();
+    const isRepeated = attempt > 1 || !isLocal;
+    const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
+    const isFirst = claimId === firstClaimOf(submissionId);
+    // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
+    const isStored = fresh ? fresh.kind === 'stored' : !isFirst || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
+    if (!isStored) {
+      if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {
+        throw new Error(`submission ${submissionId} is not stored yet`);
+      }
+      return { waiting: 0, isStartedElsewhere: true, endpointOnline: false, endpointSinceMs: 0 };
+    }
+    const published = await dispatchClaim(deps, endpointQueueId, claimId, {
+      isRepeated,
+      mayBeClaimed: fresh?.kind === 'stored' ? fresh.claimed.length > 0 : isFirst,
+      ...(fresh?.kind === 'stored' ? { claimed: fresh.claimed } : {}),
+    });
+    const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
+    const own = published.filter((id) => id > submissionId && id <= lastTask).length;
+    if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
+    if (await askForPump(deps.db, endpointQueueId)) {
+      try {
+        await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
+      } catch (error) {
+        await forgetPump(deps.db, endpointQueueId);
+        throw error;
+      }
+    }
+    const state = await readWaiting(deps.db, submissionId, endpointQueueId, lastSubmissionId);
+    if (!state.isOnline && state.waiting > 0) showWaiting(endpointQueueId);
+    return {
+      waiting: state.waiting,
+      isStartedElsewhere: own + state.waiting < openBefore,
+      endpointOnline: state.isOnline,
+      endpointSinceMs: state.changedAt.getTime(),
+      ...(state.isOnline && state.waiting > 0 ? { queue: await readQueueState(deps.db, endpointQueueId) } : {}),
+    };
+  }
+
   return {
-    async dispatch(ref) {
-      const { submissionId, lastSubmissionId, taskQueueId: endpointQueueId, endpointId, endpointName, claimId, openBefore } = ref;
-      const { attempt, isLocal } = activityInfo();
-      const isRepeated = attempt > 1 || !isLocal;
-      const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
-      const isFirst = claimId === firstClaimOf(submissionId);
-      // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
-      const isStored = fresh
-        ? fresh.kind === 'stored'
-        : !isFirst || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
-      if (!isStored) {
-        if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {
-          throw new Error(`submission ${submissionId} is not stored yet`);
-        }
-        return { waiting: 0, isStartedElsewhere: true, endpointOnline: false, endpointSinceMs: 0 };
-      }
-      const published = await dispatchClaim(deps, endpointQueueId, claimId, {
-        isRepeated,
-        mayBeClaimed: fresh?.kind === 'stored' ? fresh.claimed.length > 0 : isFirst,
-        ...(fresh?.kind === 'stored' ? { claimed: fresh.claimed } : {}),
-      });
-      const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
-      const own = published.filter((id) => id > submissionId && id <= lastTask).length;
-      if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
-      if (await askForPump(deps.db, endpointQueueId)) {
-        try {
-          await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
-        } catch (error) {
-          await forgetPump(deps.db, endpointQueueId);
-          throw error;
-        }
-      }
-      const state = await readWaiting(deps.db, submissionId, endpointQueueId, lastSubmissionId);
-      if (!state.isOnline && state.waiting > 0) showWaiting(endpointQueueId);
-      return {
-        waiting: state.waiting,
-        isStartedElsewhere: own + state.waiting < openBefore,
-        endpointOnline: state.isOnline,
-        endpointSinceMs: state.changedAt.getTime(),
-        ...(state.isOnline && state.waiting > 0 ? { queue: await readQueueState(deps.db, endpointQueueId) } : {}),
-      };
-    },
+    dispatch: (ref) => withHeartbeats(() => dispatch(ref)),
 
     async releaseDueTasks({ submissionId, lastSubmissionId, nowMs }) {
       return releaseDue(deps.db, submissionId, nowMs ?? Date.now(), lastSubmissionId);

@@ -36,7 +36,11 @@ const patience = {
 // A process that is killed meanwhile costs this time.
 const { releaseDueTasks, observe, finish } = proxySteps<SubmissionActivities>({ ...patience, startToCloseTimeout: '20 seconds' });
 /** Waits for the confirm of the message broker. */
-const { dispatch } = proxySteps<SubmissionActivities>({ ...patience, startToCloseTimeout: '2 minutes' });
+const { dispatch } = proxySteps<SubmissionActivities>({
+  ...patience,
+  startToCloseTimeout: '2 minutes',
+  heartbeatTimeout: '5 seconds',
+});
 // May end thousands of tasks.
 const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>({
   summary: 'end the tasks that are cancelled, past their deadline or past their walltime',
