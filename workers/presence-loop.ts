@@ -1,7 +1,7 @@
 import type { ActivityDeps } from '../activities';
 import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, ReceivedMessage } from '../broker';
-import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type StatusData } from '../contracts/frames';
+import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type AgentState, type StatusData } from '../contracts/frames';
 import { QUEUE, endpointQueueIdOfKey, endpointWorkflowId } from '../contracts/names';
 import { forgetPump } from '../platform/store/claims';
 import {
@@ -10,11 +10,11 @@ import {
   listUnsignalled,
   markRunning,
   markSignalled,
-  recordHeartbeat,
   sweepOffline,
   type PresenceChange,
 } from '../platform/store/presence';
 import { putAside } from './dead-letters';
+import { createHeartbeatBatches } from './heartbeat-batches';
 import { Lateness } from './lateness';
 import { detectLosses } from './loss-detector';
 import type { ResultsInHand } from './results-in-hand';
@@ -57,6 +57,7 @@ export async function startPresenceLoop(
   inHand: ResultsInHand,
 ): Promise<PresenceLoop> {
   const lateness = new Lateness();
+  const recordHeartbeat = createHeartbeatBatches(deps.db);
   let heardSinceMs = Date.now();
   let sweptAtMs = Date.now();
   let steadySinceMs = Date.now() - STEADY_MS;
@@ -91,13 +92,13 @@ export async function startPresenceLoop(
     if (state?.error !== undefined) return userEndpoints.onStartFailure(endpointQueueId, state.error);
     const incarnation = incarnationOf(state) ?? null;
     const lateMs = lateness.measure(`${endpointQueueId}/${incarnation ?? ''}`, state?.sent_ms, Date.now());
-    const beat = await recordHeartbeat(deps.db, {
+    const beat = await recordHeartbeat({
       endpointQueueId,
       incarnation,
       periodS,
       isActive: periodS > 0 && state?.active !== false,
       workers: state?.total_workers ?? null,
-      report: state ?? status.ep_status_report ?? {},
+      report: lastingPartOf(state) ?? status.ep_status_report ?? {},
       lateMs,
     });
     if (!beat) return;
@@ -116,6 +117,13 @@ export async function startPresenceLoop(
     if (Date.now() - steadySinceMs < STEADY_MS) return;
     if (state.held) await detectLosses(broker, deps, inHand, { endpointQueueId, held: state.held, periodS });
     else if (isIdleReport(state)) await detectLosses(broker, deps, inHand, { endpointQueueId, held: [], periodS });
+  }
+
+  /** Without what differs in each heartbeat: a report that says nothing new is not written. */
+  function lastingPartOf(state: AgentState | undefined): Omit<AgentState, 'sent_ms'> | undefined {
+    if (!state) return undefined;
+    const { sent_ms: _, ...lasting } = state;
+    return lasting;
   }
 
   async function signalPresenceSoon(change: PresenceChange): Promise<void> {

@@ -135,6 +135,8 @@ ssl_options.verify = verify_none
 ssl_options.fail_if_no_peer_cert = false
 management.tcp.ip = ${host}
 management.tcp.port = ${ports.management}
+# Milliseconds. The figures of each connection cost more than what an idle agent sends.
+collect_statistics_interval = 10000
 default_vhost = ${VHOST}
 default_user = ${BROKER_USER}
 default_pass = ${keepSecret(brokerPasswordFile(layout))}

@@ -33,49 +33,79 @@ export interface RecordedHeartbeat extends PresenceChange {
   hasAttempts: boolean;
 }
 
+/**
+ * Records heartbeats of different endpoint queues, those of queues that nobody has locked. The others are missing in what it returns,
+ * by queue, and so are those that do not count.
+ */
+export async function recordHeartbeats(db: Database, beats: readonly Heartbeat[]): Promise<Map<string, RecordedHeartbeat>> {
+  const recorded = await db.query<RecordedHeartbeat>({
+    name: 'record-heartbeats',
+    text: recordStatement('skip locked'),
+    values: valuesOf(beats),
+  });
+  return new Map(recorded.rows.map((row) => [row.endpointQueueId, row]));
+}
+
 /** Records a heartbeat. Undefined when it does not count: the endpoint was deleted, or the incarnation was replaced. */
 export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
   const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
-    // Locks the endpoint before its queue, as registration and deletion do. A user endpoint has no endpoint row to lock.
-    text: `with endpoint as (select id from endpoints where id = $1 for no key update),
-      old as (
-        select q.id, q.is_online, q.incarnation from endpoint_queues q
-         where q.id = $1 and (select count(*) from endpoint) >= 0 for no key update of q
-      ),
-      updated as (
-        update endpoint_queues q set
-            is_online = $4, last_heartbeat_at = greatest(q.last_heartbeat_at, now() - $7::double precision * interval '1 millisecond'), heartbeat_period_s = case when $3 > 0 then $3 else q.heartbeat_period_s end,
-            incarnation = coalesce($2, q.incarnation),
-            incarnation_since = case when old.incarnation is distinct from coalesce($2, q.incarnation) then now() else q.incarnation_since end,
-            workers = coalesce($5, q.workers),
-            changed_at = case when q.is_online <> $4 then now() else q.changed_at end
-           -- Our agent registers each incarnation; a user endpoint of a stock agent does not.
-           from old, ${WITHOUT_FLUSH} where q.id = old.id
-             and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
-             and (q.owner_id is not null or old.incarnation is null or $2::text is null or old.incarnation = $2)
-         returning q.id, q.endpoint_id, q.is_online, q.changed_at, q.in_flight > 0 as has_attempts, old.is_online <> q.is_online as changed,
-                   q.owner_id is not null and old.incarnation <> $2::text as is_replaced
-      ), reported as (
-        update endpoints e set last_report = $6 from updated u
-         where e.id = u.endpoint_id and u.id = e.id and e.last_report is distinct from $6::jsonb
-      )
-      select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
-             u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced",
-             u.has_attempts as "hasAttempts"
-        from updated u join endpoints e on e.id = u.endpoint_id`,
-    values: [
-      beat.endpointQueueId,
-      beat.incarnation,
-      beat.periodS,
-      beat.isActive,
-      beat.workers,
-      JSON.stringify(beat.report),
-      beat.lateMs ?? 0,
-    ],
+    text: recordStatement(''),
+    values: valuesOf([beat]),
   });
   return rows[0];
 }
+
+function valuesOf(beats: readonly Heartbeat[]): unknown[][] {
+  return [
+    beats.map((beat) => beat.endpointQueueId),
+    beats.map((beat) => beat.incarnation),
+    beats.map((beat) => beat.periodS),
+    beats.map((beat) => beat.isActive),
+    beats.map((beat) => beat.workers),
+    beats.map((beat) => JSON.stringify(beat.report)),
+    beats.map((beat) => beat.lateMs ?? 0),
+  ];
+}
+
+/**
+ * Locks endpoints before their queues, as registration and deletion do, and an endpoint only for a report that says something new: a
+ * lock costs as much as a change. A user endpoint has no endpoint row to lock. Our agent registers each incarnation; a user endpoint
+ * of a stock agent does not.
+ */
+const recordStatement = (whenLocked: '' | 'skip locked'): string => `
+  with given as (
+    select * from unnest($1::uuid[], $2::text[], $3::double precision[], $4::boolean[], $5::integer[], $6::jsonb[], $7::double precision[])
+      as given (id, incarnation, period_s, is_active, workers, report, late_ms)
+  ), endpoint as (
+    select e.id from endpoints e join given on given.id = e.id where e.last_report is distinct from given.report
+     order by e.id for no key update of e ${whenLocked}
+  ), old as (
+    select q.id, q.is_online, q.incarnation from endpoint_queues q
+     where q.id = any ($1) and (select count(*) from endpoint) >= 0 order by q.id for no key update of q ${whenLocked}
+  ), updated as (
+    update endpoint_queues q set
+        is_online = given.is_active,
+        last_heartbeat_at = greatest(q.last_heartbeat_at, now() - given.late_ms * interval '1 millisecond'),
+        heartbeat_period_s = case when given.period_s > 0 then given.period_s else q.heartbeat_period_s end,
+        incarnation = coalesce(given.incarnation, q.incarnation),
+        incarnation_since = case when old.incarnation is distinct from coalesce(given.incarnation, q.incarnation) then now()
+                                 else q.incarnation_since end,
+        workers = coalesce(given.workers, q.workers),
+        changed_at = case when q.is_online <> given.is_active then now() else q.changed_at end
+      from old, given, ${WITHOUT_FLUSH}
+     where q.id = old.id and given.id = old.id
+       and exists (select 1 from endpoints e where e.id = q.endpoint_id and e.deleted_at is null)
+       and (q.owner_id is not null or old.incarnation is null or given.incarnation is null or old.incarnation = given.incarnation)
+    returning q.id, q.endpoint_id, q.is_online, q.changed_at, q.in_flight > 0 as has_attempts, old.is_online <> q.is_online as changed,
+              q.owner_id is not null and old.incarnation <> given.incarnation as is_replaced
+  ), reported as (
+    update endpoints e set last_report = given.report from updated u, endpoint locked, given
+     where e.id = u.endpoint_id and e.id = locked.id and given.id = locked.id
+  )
+  select u.id as "endpointQueueId", u.endpoint_id as "endpointId", e.name as "endpointName", u.is_online as "isOnline",
+         u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced", u.has_attempts as "hasAttempts"
+    from updated u join endpoints e on e.id = u.endpoint_id`;
 
 /** Whether any task waits at the queue. */
 export async function hasWaitingTasks(db: Database, endpointQueueId: string): Promise<boolean> {

@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Database } from '../platform/store/database';
+import { recordHeartbeat, recordHeartbeats, type Heartbeat, type RecordedHeartbeat } from '../platform/store/presence';
+
+/** Heartbeats of many endpoints, recorded by few statements. One that meets no others does not wait. */
+
+/** Between two statements. A heartbeat may wait so long: agents send one every few seconds. */
+const GAP_MS = 250;
+
+interface Waiting {
+  beat: Heartbeat;
+  settle(outcome: Promise<RecordedHeartbeat | undefined>): void;
+}
+
+/** Undefined for a heartbeat that does not count, or that a later one has overtaken. */
+export type RecordHeartbeat = (beat: Heartbeat) => Promise<RecordedHeartbeat | undefined>;
+
+export function createHeartbeatBatches(db: Database): RecordHeartbeat {
+  /** By queue. */
+  const waiting = new Map<string, Waiting>();
+  let lastMs = 0;
+  let isWriting = false;
+
+  async function write(): Promise<void> {
+    if (isWriting) return;
+    isWriting = true;
+    while (waiting.size > 0) {
+      await delay(lastMs + GAP_MS - performance.now());
+      lastMs = performance.now();
+      const batch = [...waiting.values()];
+      waiting.clear();
+      // A report that the store refuses, or a queue that somebody has locked, concerns nobody else.
+      const recorded = await recordHeartbeats(
+        db,
+        batch.map(({ beat }) => beat),
+      ).catch(() => undefined);
+      for (const { beat, settle } of batch) {
+        const outcome = recorded?.get(beat.endpointQueueId);
+        settle(outcome ? Promise.resolve(outcome) : recordHeartbeat(db, beat));
+      }
+    }
+    isWriting = false;
+  }
+
+  return (beat) => {
+    const before = waiting.get(beat.endpointQueueId);
+    waiting.delete(beat.endpointQueueId);
+    if (before && before.beat.isActive === beat.isActive && before.beat.incarnation === beat.incarnation) {
+      before.settle(Promise.resolve(undefined));
+    } else if (before) {
+      const first = recordHeartbeat(db, before.beat);
+      before.settle(first);
+      return first.catch(() => undefined).then(() => recordHeartbeat(db, beat)); // its own receiver reports the failure
+    }
+    return new Promise((settle) => {
+      waiting.set(beat.endpointQueueId, { beat, settle });
+      void write();
+    });
+  };
+}
