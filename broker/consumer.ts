@@ -32,6 +32,8 @@ export interface ConsumerOptions {
   /** Bodies of unacknowledged messages, about: the consumer asks for fewer messages while they are large. Default: no limit. */
   prefetchBytes?: number;
   exclusive?: boolean;
+  /** Of consumers of one queue, those with the highest priority get the messages, until they hold as many as they may. Default: 0. */
+  priority?: number;
   /** `pause` and `close` wait for the returned promise, which must not reject. */
   onMessage: (message: ReceivedMessage) => void | Promise<void>;
   /** The channel closed (a consumer timeout, a deleted queue). The consumer opens another one. */
@@ -108,7 +110,7 @@ export class Consumer {
         this.#receive(received(message, acknowledgements, () => this.#channel === channel, onSettled));
         this.#resize(channel);
       },
-      { exclusive: this.options.exclusive ?? false },
+      { exclusive: this.options.exclusive ?? false, priority: this.options.priority },
     );
     if (this.#channel !== channel) return;
     this.#tag = consumerTag;
