@@ -7,6 +7,8 @@ import { recordHeartbeat, recordHeartbeats, type Heartbeat, type RecordedHeartbe
 
 /** Between two statements. A heartbeat may wait so long: agents send one every few seconds. */
 const GAP_MS = 250;
+/** A larger report is recorded by itself: the reports of a hundred agents must not become one huge statement. */
+const MAX_REPORT_CHARS = 64 * 1024;
 
 interface Waiting {
   beat: Heartbeat;
@@ -53,6 +55,7 @@ export function createHeartbeatBatches(db: Database): RecordHeartbeat {
       before.settle(first);
       return first.catch(() => undefined).then(() => recordHeartbeat(db, beat)); // its own receiver reports the failure
     }
+    if (JSON.stringify(beat.report).length > MAX_REPORT_CHARS) return recordHeartbeat(db, beat);
     return new Promise((settle) => {
       waiting.set(beat.endpointQueueId, { beat, settle });
       void write();

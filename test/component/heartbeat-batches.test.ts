@@ -81,6 +81,19 @@ test('a report that the store refuses fails alone', async () => {
   ]);
 });
 
+test('a large report is written by itself', async () => {
+  const [large, small] = [await newQueue(), await newQueue()];
+  const query = jest.spyOn(postgres.db, 'query');
+  try {
+    const record = createHeartbeatBatches(postgres.db);
+    const outcomes = await Promise.all([record(beatOf(large, { report: { text: 'x'.repeat(100_000) } })), record(beatOf(small))]);
+    expect(outcomes.map((outcome) => outcome?.endpointQueueId)).toEqual([large, small]);
+    expect(query).toHaveBeenCalledTimes(2);
+  } finally {
+    query.mockRestore();
+  }
+});
+
 test('of several heartbeats that wait, the latest one counts; a last one and that of the next start both count, in order', async () => {
   const queue = await newQueue();
   const record = createHeartbeatBatches(postgres.db);
