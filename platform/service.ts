@@ -20,6 +20,8 @@ export interface Service {
 
 const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
+/** What a process holds that stands still goes to another one after two to three of these. */
+const HEARTBEAT_S = 5;
 
 /** Connects to all engines, waits for those that are still starting, and migrates the store. */
 export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
@@ -32,6 +34,7 @@ export async function connectService(name: string, config: Config, log: Logger, 
     name,
     log,
     address: () => Promise.resolve({ url: config.AMQP_URL }),
+    heartbeatS: HEARTBEAT_S,
     onBlocked: (isBlocked) => brokerBlocked.set(isBlocked ? 1 : 0),
   });
   broker.onSetup(declareService);
