@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type ChannelModel } from 'amqplib';
 
 import { KeptChannel, withChannelOf, type BrokerChannel } from './channel';
+import { closeQuietly } from './close-quietly';
 import { coalesceWrites } from './coalesce-writes';
 import { Consumer, type ConsumerOptions } from './consumer';
 import type { BrokerLog } from './log';
@@ -217,7 +218,7 @@ export class Broker {
       for (const part of this.#others) await part.attach(control.model);
     } catch (error) {
       this.#detachAll();
-      await disconnect(session);
+      void disconnect(session); // a broker that hangs must not delay the next attempt
       throw error;
     }
     if (this.#isClosed()) {
@@ -275,8 +276,7 @@ export class Broker {
 }
 
 async function disconnect({ control, publishing }: Session): Promise<void> {
-  // A connection that is gone is closed.
-  await Promise.all([control.close().catch(() => undefined), publishing?.close().catch(() => undefined)]);
+  await Promise.all([closeQuietly(control), publishing && closeQuietly(publishing)]);
 }
 
 /** The socket of a connection; amqplib does not name it in its types. */

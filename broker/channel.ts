@@ -1,5 +1,7 @@
 import type { Channel, ChannelModel } from 'amqplib';
 
+import { closeQuietly } from './close-quietly';
+
 /** Declarations and questions to the broker. Each call rejects with a {@link BrokerRefusal} where the broker refuses it. */
 export interface BrokerChannel {
   declareQueue(name: string, options: QueueOptions): Promise<QueueState>;
@@ -62,7 +64,7 @@ export async function withChannelOf<T>(model: ChannelModel, use: (channel: Broke
   try {
     return await use(wrap(channel));
   } finally {
-    await channel.close().catch(() => undefined); // the broker closes a channel whose request it refuses
+    await closeQuietly(channel); // the broker closes a channel whose request it refuses
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 
 import { Acknowledgements } from './acknowledgements';
+import { closeQuietly } from './close-quietly';
 import type { BrokerLog } from './log';
 import { ReceiveWindow } from './receive-window';
 
@@ -32,7 +33,7 @@ export interface ConsumerOptions {
   /** Bodies of unacknowledged messages, about: the consumer asks for fewer messages while they are large. Default: no limit. */
   prefetchBytes?: number;
   exclusive?: boolean;
-  /** Of consumers of one queue, those with the highest priority get the messages, until they hold as many as they may. Default: 0. */
+  /** The consumers of a queue with the highest priority get all messages until they hold as many as they may. Default: 0. */
   priority?: number;
   /** `pause` and `close` wait for the returned promise, which must not reject. */
   onMessage: (message: ReceivedMessage) => void | Promise<void>;
@@ -98,7 +99,7 @@ export class Consumer {
       (message) => {
         // null: the broker cancelled the consumer because the queue was deleted or moved; 'close' opens another channel
         if (!message) {
-          void channel.close().catch(() => undefined);
+          void closeQuietly(channel);
           return;
         }
         window?.received(message.content.length);
@@ -196,7 +197,7 @@ export class Consumer {
     this.#acknowledgements?.flush();
     this.#channel = undefined;
     this.#tag = undefined;
-    await channel?.close().catch(() => undefined); // a lost channel is closed
+    if (channel) await closeQuietly(channel);
   }
 
   #queueName(): string {

@@ -1,5 +1,7 @@
 import type { ChannelModel, ConfirmChannel, Message } from 'amqplib';
 
+import { closeQuietly } from './close-quietly';
+
 /**
  * A publish settles when the broker confirms it, when no queue takes it, when the channel goes, or at its deadline. There
  * is no queue for resending: the caller decides whether to publish again.
@@ -124,7 +126,7 @@ export class Publisher {
     this.#channel = undefined;
     if (!channel) return;
     if (!this.#isBlocked) await channel.waitForConfirms().catch(() => undefined); // each publish reports its own outcome
-    await channel.close().catch(() => undefined); // a lost channel is closed
+    await closeQuietly(channel);
     this.detach();
   }
 
