@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { ApiError } from '../client';
 import type { AgentRegistration, RegisterAgent } from '../contracts/http/v1';
 
@@ -85,12 +87,5 @@ export class Registrar {
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (ms <= 0 || signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => undefined); // aborted
 }
