@@ -1,9 +1,9 @@
 import type { ClaimedTask } from '../platform/store/claims';
 
 /**
- * What this process has just accepted, for the first step of its workflow. The workflow starts while the bodies are still being
- * stored; its first step waits here until they are durable, and takes the tasks that the accept has claimed from memory. In any
- * other process, and after a crash, the step reads the store instead.
+ * Submissions that this process has just accepted, for the first step of their workflows. A workflow starts while the bodies are
+ * still being stored. Its first step waits here until they are durable, and gets the claimed tasks from memory. In any other
+ * process, and after a crash, the step reads the store instead.
  */
 
 /** What became of the insert. `unknown`: it failed, and may have been done all the same. */

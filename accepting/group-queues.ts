@@ -2,7 +2,7 @@ import type { Broker } from '../broker';
 import { RetryableError } from '../contracts/errors';
 import { groupQueueName } from '../contracts/names';
 
-/** The result queues of task groups. One exists before its submitter is told so, and expires by policy. */
+/** The result queues of task groups. A queue exists before the response to its submitter, and expires when nobody uses it. */
 export interface GroupQueues {
   ensure(ownerId: string, groupId: string): Promise<void>;
 }

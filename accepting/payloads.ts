@@ -22,7 +22,7 @@ export function requirePacked(text: string, maxChars: number, what: string): voi
   if (chars > maxChars) {
     throw new TerminalError(
       'PAYLOAD_TOO_LARGE',
-      `${what} has ${chars} serialized characters, the limit is ${maxChars}; pass the result of an earlier call by reference, or a path or URL that the endpoint can read`,
+      `${what} has ${chars} serialized characters, but the limit is ${maxChars}; pass the result of an earlier call by reference, or a path or URL that the endpoint can read`,
     );
   }
 }

@@ -50,7 +50,7 @@ export function createPlacement(
       if (canonical.length > MAX_CONFIG_CHARS) {
         throw new TerminalError(
           'PAYLOAD_TOO_LARGE',
-          `user_endpoint_config has ${canonical.length} characters, the limit is ${MAX_CONFIG_CHARS}; put less in it`,
+          `user_endpoint_config has ${canonical.length} characters, but the limit is ${MAX_CONFIG_CHARS}; put less in it`,
         );
       }
       const runtimeJson = canonicalJson(runtime ?? {});

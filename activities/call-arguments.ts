@@ -12,9 +12,9 @@ import { readReferable, savePipelineFunction } from '../platform/store/pipelines
 import type { ActivityDeps } from './deps';
 
 /**
- * From the arguments of a pipeline to bodies of tasks. Without references they are plain JSON. With references the task runs a
- * small function of ours, which decodes the referenced buffers on the endpoint and calls the author's function with the values;
- * nothing on the way decodes them.
+ * Turns the arguments of pipeline calls into task bodies. Arguments without references become plain JSON. With references, the
+ * task runs a small function of ours, which decodes the referenced buffers on the endpoint and calls the author's function with
+ * the values; nothing on the way decodes them.
  */
 
 export interface CallArguments {
@@ -77,7 +77,7 @@ export async function packCalls(
   if (missing !== undefined) {
     throw new TerminalError(
       'TASK_NOT_FOUND',
-      `the referenced result of task ${missing} no longer exists, or it belongs to another identity; call the function that made it again`,
+      `the referenced result of task ${missing} no longer exists, or it belongs to another identity; repeat the call that produced it`,
     );
   }
   const [functionId, code] = await Promise.all([applyFunction(deps, identity), codeOf(deps, target.functionId)]);
@@ -95,7 +95,7 @@ function requireFit(chars: number, limit: number): void {
   if (chars <= limit) return;
   throw new TerminalError(
     'PAYLOAD_TOO_LARGE',
-    `the arguments of a call have ${chars} serialized characters, the limit of this endpoint is ${limit}; pass large data by reference to an agent of funcX on Temporal`,
+    `the arguments of a call have ${chars} serialized characters, but the limit of this endpoint is ${limit}; pass the result of an earlier call by reference, or a path or URL that the endpoint can read`,
   );
 }
 
@@ -119,7 +119,7 @@ function takeReferences(args: unknown[], kwargs: Record<string, unknown>): Taken
     if (REFERENCE_KEY in value) {
       const parsed = referenceSchema.safeParse(value);
       if (!parsed.success)
-        throw new TerminalError('INVALID_REQUEST', `an argument with the key ${REFERENCE_KEY} is no reference`);
+        throw new TerminalError('INVALID_REQUEST', `an argument with the key ${REFERENCE_KEY} is not a valid reference`);
       const known = sources.indexOf(parsed.data.taskId);
       return { $funcx_buffer: known >= 0 ? known : sources.push(parsed.data.taskId) - 1 };
     }

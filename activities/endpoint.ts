@@ -16,12 +16,12 @@ const SMALL_CLAIM_PAUSE_MS = 10;
 const BLOCKED_POLL_INTERVAL_MS = 500;
 /** A smaller claim is a small one. */
 const MIN_BATCH = 100;
-/** Empty claims at a window with room before the pump checks whether any task waits; 50 ms each. */
+/** After this many empty claims in a row, the pump checks before CHECK_MS whether any task still waits. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
 /**
- * A pump leaves a window that stays full for longer: its heartbeats cost more than the start of the next one. The presence
- * sweep asks for that when a place is free.
+ * A pump ends when its window has been full for this long: its heartbeats cost more than the start of the next pump. The presence
+ * sweep requests the next pump when a place is free.
  */
 const PARK_AFTER_MS = 3_000;
 
@@ -57,7 +57,7 @@ async function runPump(
   let dispatched = 0;
   let emptyClaims = 0;
   let checkedAt = 0;
-  // After a heartbeat that came too late, another attempt goes on where the one before was.
+  // A repeated attempt continues the earlier attempt, so it may park at its first empty claim.
   let parkTriedAt = info.attempt > 1 ? 0 : Date.now();
   let claim = 0;
 

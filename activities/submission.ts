@@ -21,8 +21,8 @@ import { withHeartbeats } from './heartbeats';
 import { dispatchClaim } from './publish-tasks';
 
 /**
- * A workflow starts while its submission is stored, perhaps by a process that is slow: a younger one may still arrive. Longer than
- * the store makes an insert wait and run.
+ * A workflow starts while its submission is being stored, perhaps by a slow process. A submission younger than this may still
+ * arrive in the store. Must exceed the time that the store lets an insert wait and run.
  */
 const STORED_WITHIN_MS = 30_000;
 /** An older submission was stored, and its rows were removed since. */
@@ -31,7 +31,7 @@ const REMOVED_AFTER_MS = 600_000;
 /** The process that accepted the submission died before it was stored, or the store refused it: the workflow completes. */
 const NEVER_STORED: SubmissionProgress = { open: 0, counts: {}, endpointOnline: false, endpointSinceMs: 0, failures: [] };
 
-/** A workflow of which nothing is in the store, and nothing arrives there, must end, not try again. */
+/** Ends the workflow, instead of retrying, when its submission is not in the store and can no longer arrive there. */
 async function unlessGone(submissionId: string, read: Promise<SubmissionProgress>): Promise<SubmissionProgress> {
   try {
     return await read;
@@ -77,7 +77,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     const isRepeated = attempt > 1 || !isLocal;
     const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
     const isFirst = claimId === firstClaimOf(submissionId);
-    // Elsewhere, and in a later try, the insert may be under way: a claim would find nothing, and nobody would claim again.
+    // In another process or a later attempt, the insert may still run: a claim would find nothing, and nothing would repeat it.
     const isStored = fresh ? fresh.kind === 'stored' : !isFirst || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
     if (!isStored) {
       if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {

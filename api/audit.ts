@@ -34,9 +34,9 @@ export interface Refusal {
 }
 
 const FLUSH_MS = 1_000;
-/** Entries in memory, from which refusals are dropped, so that a flood of them costs no memory. A warning gives their number. */
+/** With this many entries in memory, more refusals are dropped, so that a flood costs no memory. A warning gives the number. */
 const MAX_WAITING = 2_000;
-/** Entries in memory at most: changes are kept until then. */
+/** With this many entries in memory, changes are dropped too. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
 const REFUSED = new Set([400, 401, 403, 404, 409, 413, 415, 422, 423, 429]);

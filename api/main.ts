@@ -158,7 +158,9 @@ async function main(): Promise<void> {
   });
   await resultsSocket.listen();
   log.info({ host: config.API_HOST, port: config.API_PORT, wsPort: config.WS_PORT }, 'ready');
-  void announceServing(readiness).catch((error: unknown) => log.error({ err: error }, 'the supervisor was not told'));
+  void announceServing(readiness).catch((error: unknown) =>
+    log.error({ err: error }, 'could not report to the supervisor that this process is ready'),
+  );
 
   const stopDelayMs = config.FUNCX_STOP_DELAY_S * 1_000;
   const steps: Parameters<typeof onStopSignal>[1] = [
@@ -196,7 +198,7 @@ async function main(): Promise<void> {
   onStopSignal(log, steps, stopDelayMs);
 }
 
-/** A replica under our supervisor shares its port with its successor, and whoever presses Ctrl+C waits for nothing. */
+/** False for a replica, which shares its port with its successor, and after Ctrl+C, which must stop the process without delay. */
 function hasBalancer(signal: 'SIGTERM' | 'SIGINT'): boolean {
   return signal === 'SIGTERM' && !isReplica();
 }

@@ -138,7 +138,7 @@ async function finish(flows: FlowsClient, started: RunDocument, options: WaitOpt
   });
   const signal = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1_000);
   const over = await followRun(flows, id, createRunView(), signal);
-  if (!isOver(over)) throw new UserError(`No end within ${options.timeout} s. ${goesOn}`);
+  if (!isOver(over)) throw new UserError(`The run did not end within ${options.timeout} s. ${goesOn}`);
   if (options.json === true) printJson(over);
   else if (over.status === 'SUCCEEDED') print(JSON.stringify(over.details.output ?? null, null, 2));
   else process.stderr.write(`${failureOf(over)}\n`);

@@ -85,7 +85,8 @@ export async function startAgent(
   name: string,
   options: StartOptions,
 ): Promise<{ agent: LocalAgent; isNew: boolean }> {
-  if (!isName(name)) throw new UserError(`"${name}" is no name for an endpoint: use letters, digits, dot, underscore and dash.`);
+  if (!isName(name))
+    throw new UserError(`"${name}" is not a valid endpoint name: use letters, digits, dot, underscore and dash.`);
   makeFolders(layout);
   const present = findLocalAgent(layout, name);
   if (present?.isSystems === true && present.pid === null)

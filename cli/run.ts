@@ -118,7 +118,7 @@ async function tellWhyItWaits(client: Client, taskId: string, endpointId: string
   try {
     const [{ state }, { status }] = await Promise.all([client.task(taskId), client.endpointStatus(endpointId)]);
     if (isEndState(state)) return;
-    const reason = status === 'offline' ? 'its endpoint is offline, and it runs when that is back' : `it is ${state}`;
+    const reason = status === 'offline' ? 'its endpoint is offline; the task runs when the endpoint is back' : `it is ${state}`;
     process.stderr.write(`Task ${taskId} has no answer yet: ${reason}.\n`);
   } catch (error) {
     // The wait itself reports what lasts.

@@ -160,7 +160,7 @@ function limitsOf(values: z.infer<typeof configSchema>): WorkerLimits | undefine
 function requireSandbox(user: Confinement['user'], env: NodeJS.ProcessEnv): void {
   if (process.getuid?.() === 0 && user === undefined) {
     throw new Error(
-      'FUNCX_ISOLATE=1 does not hold root: set FUNCX_WORKER_USER to uid:gid of a user that runs function code, or start the agent as an ordinary user.',
+      'FUNCX_ISOLATE=1 cannot confine root: set FUNCX_WORKER_USER to uid:gid of a user that runs function code, or start the agent as an ordinary user.',
     );
   }
   const { status } = spawnSync('bwrap', ['--ro-bind', '/', '/', '--unshare-pid', '--proc', '/proc', 'true'], {

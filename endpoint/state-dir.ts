@@ -56,7 +56,7 @@ export class StateDir {
     return new StateDir(dir);
   }
 
-  /** The endpoint that this directory was registered as, if it was. */
+  /** The ID of the registered endpoint; undefined before the first registration. Throws if `endpoint.json` is damaged. */
   get endpointId(): string | undefined {
     const text = readIfThere(path.join(this.dir, 'endpoint.json'));
     if (text === undefined) return undefined;
@@ -148,7 +148,7 @@ function breakStaleLock(dir: string, file: string): void {
     const owner = parsed.data;
     if (isAlive(owner, dir)) throw new DirectoryInUseError(dir, owner.pid, owner.hostname);
   }
-  // Of two that find it stale, the second must not remove the first one's new lock: move it away and look what it was.
+  // Two agents may find the lock stale. The second must not remove the new lock of the first: it moves the file, then checks it.
   const moved = `${file}.stale-${randomUUID()}`;
   try {
     fs.renameSync(file, moved);

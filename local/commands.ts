@@ -122,7 +122,7 @@ async function runStatus(dataDir: string, asJson: boolean): Promise<void> {
     return;
   }
   if (services.every(({ pid, external }) => pid === null && !external)) {
-    process.stdout.write(`Nothing of ${dataDir} is running; start it with "npm run up".\n`);
+    process.stdout.write(`The system in ${dataDir} is not running; start it with "npm run up".\n`);
     return;
   }
   for (const { name, pid, port, healthy, external, blocked } of services) {

@@ -18,7 +18,7 @@ const READY_MS = 120_000;
 export async function restart(dataDir: string, service: ReplicatedService): Promise<void> {
   const layout = layoutOf(dataDir);
   if (livingSupervisor(layout) === undefined)
-    throw new UserError(`Nothing of ${dataDir} is running; start it with "npm run up".`);
+    throw new UserError(`The system in ${dataDir} is not running; start it with "npm run up".`);
   const read = (): ServiceState[] =>
     (readState(layout)?.services ?? []).filter(({ name }) => name === service || name.startsWith(`${service}-`));
   for (const { name, pid } of read()) {

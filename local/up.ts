@@ -19,7 +19,7 @@ import type { UpOptions } from './setup/options';
 const FOLLOW_MS = 50;
 const GIVE_UP_MS = 90_000;
 const HOLD_MS = 60_000;
-/** The exit code that shells report after Ctrl-C: the start was given up and nothing runs. */
+/** The exit code that shells report after Ctrl-C: the start was cancelled and nothing runs. */
 const INTERRUPTED = 130;
 const OPEN_TEMPORAL =
   'Every user of this machine can use this Temporal server: it has no login. On a shared host, start with --shared-host.';
@@ -119,7 +119,7 @@ export async function upDetached(options: UpOptions, args: string[]): Promise<vo
         reader.copyTo(process.stdout);
         // The supervisor exits with 0, and says so, if another one was faster.
         if (exitCode !== undefined && exitCode !== 0)
-          throw new UserError(asked.isAsked() ? 'The start was given up.' : 'The system did not start; the reason is above.');
+          throw new UserError(asked.isAsked() ? 'The start was cancelled.' : 'The system did not start; the reason is above.');
         child.unref();
         return;
       }
@@ -186,7 +186,7 @@ export async function down(dataDir: string): Promise<void> {
     await waitUntilGone([supervisor], GIVE_UP_MS);
   }
   const left = await new ProcessRegistry(layout).stopLeftBehind(say);
-  if (supervisor === undefined && left.length === 0) say(`Nothing of ${layout.dataDir} is running.`);
+  if (supervisor === undefined && left.length === 0) say(`The system in ${layout.dataDir} is not running.`);
   else say('funcX is down.');
   const agents = listRunningAgents(layout);
   if (agents.length === 0) return;

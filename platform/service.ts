@@ -20,7 +20,7 @@ export interface Service {
 
 const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
-/** What a process holds that stands still goes to another one after two to three of these. */
+/** AMQP heartbeat. If a process hangs, RabbitMQ hands its messages to another process after two to three of these periods. */
 const HEARTBEAT_S = 5;
 
 /** Connects to all engines, waits for those that are still starting, and migrates the store. */

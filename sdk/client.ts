@@ -471,7 +471,7 @@ export class Client {
     const parsed = schema.safeParse(await this.request(request));
     if (parsed.success) return parsed.data;
     throw new ConnectionError(
-      `The answer to ${request.method} ${request.path} is not understood; are client and service of the same release?`,
+      `The client does not understand the answer to ${request.method} ${request.path}; install the same release as the service.`,
       { cause: parsed.error },
     );
   }

@@ -63,7 +63,7 @@ export class Executor {
 
   constructor(options: ExecutorOptions) {
     if (!isUuid(options.endpointId.toLowerCase())) {
-      throw new TerminalError('INVALID_REQUEST', `"${options.endpointId}" is no endpoint id; see "funcx endpoint list".`);
+      throw new TerminalError('INVALID_REQUEST', `"${options.endpointId}" is not an endpoint ID; see "funcx endpoint list".`);
     }
     wirePolicy(options); // throws here rather than at the first call
     this.#options = options;

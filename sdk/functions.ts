@@ -99,7 +99,7 @@ export function functionFile(path: string, name?: string): FunctionSource {
     case '.sh':
       return shell(readSource(path).replaceAll('\r\n', '\n'), named); // a shell takes the \r for a part of the word
     default:
-      throw new TerminalError('INVALID_REQUEST', `${path} is of no known language; functions are .py, .js, .cjs or .sh files.`);
+      throw new TerminalError('INVALID_REQUEST', `The file type of ${path} is not supported; use a .py, .js, .cjs or .sh file.`);
   }
 }
 
@@ -129,7 +129,7 @@ function textOf(fn: AnyFunction): string {
   if (isExpression(object)) return `Object.values(${object})[0]`;
   throw new TerminalError(
     'INVALID_REQUEST',
-    `The source of ${fn.name || 'the function'} does not stand by itself; send its text instead.`,
+    `The source of ${fn.name || 'the function'} is not valid JavaScript on its own; pass the source as text instead.`,
   );
 }
 

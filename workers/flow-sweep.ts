@@ -26,7 +26,7 @@ export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: Fl
         if ((await flowStarts.start(input)) && isCancelled) await flowStarts.cancel(input.runId);
       }
     } catch (error) {
-      log.warn({ err: error }, 'flow runs could not be started by the sweep; it runs again');
+      log.warn({ err: error }, 'the sweep could not start flow runs; the next sweep tries again');
     }
   }
 

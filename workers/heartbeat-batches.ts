@@ -3,9 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/store/database';
 import { recordHeartbeat, recordHeartbeats, type Heartbeat, type RecordedHeartbeat } from '../platform/store/presence';
 
-/** Heartbeats of many endpoints, recorded by few statements. One that meets no others does not wait. */
+/** Records the heartbeats of many endpoints with few statements. A heartbeat that arrives alone is recorded without delay. */
 
-/** Between two statements. A heartbeat may wait so long: agents send one every few seconds. */
+/** Between two statements. A heartbeat may wait for this time: agents send one every few seconds. */
 const GAP_MS = 250;
 /** A larger report is recorded by itself: the reports of a hundred agents must not become one huge statement. */
 const MAX_REPORT_CHARS = 64 * 1024;
@@ -32,7 +32,7 @@ export function createHeartbeatBatches(db: Database): RecordHeartbeat {
       lastMs = performance.now();
       const batch = [...waiting.values()];
       waiting.clear();
-      // A report that the store refuses, or a queue that somebody has locked, concerns nobody else.
+      // A report that the store refuses, or a locked queue, must not delay the heartbeats of other endpoints.
       const recorded = await recordHeartbeats(
         db,
         batch.map(({ beat }) => beat),

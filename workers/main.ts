@@ -171,7 +171,7 @@ async function main(): Promise<void> {
   );
   log.info({ port: config.HEALTH_PORT }, 'ready');
   void announceServing(readiness).catch((error: unknown) =>
-    log.error({ err: error }, 'the supervisor could not be told that this process is ready to serve'),
+    log.error({ err: error }, 'could not report to the supervisor that this process is ready'),
   );
 
   onStopSignal(log, [

@@ -95,7 +95,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
       // A person has reset the workflow, or the sweep has started it again: another run goes on.
       if ((await deps.temporal.stateOfSubmission(ended.workflowId)) === 'running') continue;
       for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { firstId: submissionId })) {
-        deps.log.warn({ submissionId: id, status }, 'a submission lost its workflow; its open tasks are ended');
+        deps.log.warn({ submissionId: id, status }, 'the workflow of a submission ended early; cancelling its open tasks');
         const text = `The workflow of the submission ended as ${status.toLowerCase()} before the task had an answer.`;
         await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), { state: 'cancelled', code: 'Cancelled', text });
         await setSubmissionState(deps.db, id, 'cancelled');
@@ -111,7 +111,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
       const cause = `The workflow of the run ended as ${status.toLowerCase()} before the run had an end; resume the run to go on.`;
       const end = { code: FLOW_CODE.failed, description: cause, details: { error: FLOW_ERROR.runtime, cause } };
       if (await endOpenRun(deps.db, { runId, generation }, end))
-        deps.log.warn({ runId, status }, 'a flow run lost its workflow; the run is failed');
+        deps.log.warn({ runId, status }, 'the workflow of a flow run ended early; the run was marked as failed');
     }
     endedSince.flowRuns = from - VISIBILITY_LAG_MS;
   }

@@ -21,7 +21,7 @@ import type { ResultsInHand } from './results-in-hand';
 import { repeat } from './repeat';
 
 /**
- * Heartbeats become presence: written to the store each time, signalled to the endpoint's workflow on transitions only.
+ * Heartbeats become presence: recorded in the store in batches, signalled to the endpoint's workflow on transitions only.
  * A queue whose heartbeats stop is marked offline by a sweep that any number of processes may run.
  */
 
@@ -38,7 +38,7 @@ const MAX_LATE_MS = 2_000;
 const STEADY_MS = 15_000;
 /** A bound on the signals that a returning Temporal gets. */
 const SIGNALS_PER_SWEEP = 50;
-/** Of heartbeats. What is more than Temporal takes at once would fail together; the sweep signals the rest. */
+/** Signals that heartbeats send at the same time, at most. More would overload Temporal and fail; the sweep sends the others. */
 const MAX_HEARTBEAT_SIGNALS = 20;
 /** A younger change is most likely being signalled. */
 const SIGNAL_GRACE_MS = 5_000;
@@ -170,7 +170,7 @@ export async function startPresenceLoop(
           await deps.temporal.signalWaiting(input);
           continue;
         }
-        deps.log.warn({ endpointQueueId }, 'the workflow of an endpoint is stuck; it starts again');
+        deps.log.warn({ endpointQueueId }, 'the workflow of an endpoint is stuck; restarting the workflow');
         const sinceMs = changedAt?.getTime() ?? Date.now();
         await deps.temporal.restartEndpoint(input, { isOnline: true, sinceMs, hasWaiting: true });
       } catch (error) {

@@ -40,8 +40,8 @@ interface Waiting {
 }
 
 /**
- * Differs between processes: of several, one gets all results until it holds PREFETCH messages, and then the others help. Each of
- * them would make batches of its own, and twice as many batches cost a quarter more for each task.
+ * Random, so that one of several processes gets all results until its receive window is full; only then do the others help. With
+ * equal priorities, each process makes batches of its own, and twice as many batches cost a quarter more for each task.
  */
 const PRIORITY = randomInt(1, 2 ** 20);
 

@@ -99,7 +99,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
     const { id, workflowId } = submission;
     try {
       if ((overdueRuns.get(id) ?? 0) >= MAX_NUDGE_GAP_RUNS && (await deps.temporal.workflowTaskOf(workflowId)) === 'stuck') {
-        deps.log.warn({ submissionId: id }, 'the workflow of a submission is stuck; it starts again');
+        deps.log.warn({ submissionId: id }, 'the workflow of a submission is stuck; restarting the workflow');
         await deps.temporal.startSubmission(submission, { instead: true });
         return;
       }
@@ -108,7 +108,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
         case 'running':
           return;
         case 'missing':
-          deps.log.warn({ submissionId: id }, 'the workflow of a submission is missing; it starts again');
+          deps.log.warn({ submissionId: id }, 'the workflow of a submission is missing; starting the workflow again');
           await deps.temporal.startSubmission(submission);
           return;
         case 'terminated':

@@ -22,7 +22,7 @@ export function describeEndpoint(endpoint: ShownEndpoint, nowMs: number): string
   if (endpoint.isGone) return `**${name}** was deleted. Its open tasks failed with EndpointDeleted.`;
   const presence = endpoint.isOnline ? 'online' : 'offline';
   return [
-    `**${name}** is **${presence}** since ${showTime(endpoint.sinceMs, nowMs)}`,
+    `**${name}** has been **${presence}** since ${showTime(endpoint.sinceMs, nowMs)}`,
     '',
     ...linesOf(endpoint, nowMs).map((line) => `- ${line}`),
     '',
@@ -41,9 +41,9 @@ function linesOf({ endpointName, isOnline, isPumping, queue }: ShownEndpoint, no
   const tasks =
     waiting >= MAX_SHOWN_TASKS ? `More than ${waiting} tasks wait` : waiting === 1 ? '1 task waits' : `${waiting} tasks wait`;
   const oldest = oldestMs === null ? '' : `, the oldest since ${showTime(oldestMs, nowMs)}`;
-  const whose = ownerNames.map(escapeMarkdown).join(', ') + (owners > ownerNames.length ? ' and others' : '');
+  const shownOwners = ownerNames.map(escapeMarkdown).join(', ') + (owners > ownerNames.length ? ' and others' : '');
   return [
-    `**${tasks}** for its agent${oldest}. Whose: ${whose}.`,
+    `**${tasks}** for its agent${oldest}. Owners: ${shownOwners}.`,
     start,
     `To see what waits: \`funcx submission list --endpoint ${endpointName} --open\`. To give it up: \`funcx cancel submission ID\`.`,
   ];

@@ -11,7 +11,7 @@ export const stepsQuery = defineQuery<readonly ShownState[]>(FLOW_QUERY.steps);
 
 type Carried = NonNullable<FlowLineInput['carried']>;
 
-/** Ends as failed or cancelled when the run does; its outcome is in the store before. */
+/** Fails, or ends as cancelled, when the run does. The outcome of the run is stored before the workflow ends. */
 export async function flowRun(input: FlowRunInput, carried?: Carried): Promise<FlowRunSummary> {
   const { runId, generation, title } = input;
   const line: FlowLineInput = { version: 1, runId, line: '', generation, title, carried };

@@ -33,7 +33,7 @@ const patience = {
   summary: 'an engine is away; repeated until it answers',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
 } as const;
-// A process that is killed meanwhile costs this time.
+// If the process that runs a step is killed, the step is retried after this timeout.
 const { releaseDueTasks, observe, finish } = proxySteps<SubmissionActivities>({ ...patience, startToCloseTimeout: '20 seconds' });
 /** Waits for the confirm of the message broker. */
 const { dispatch } = proxySteps<SubmissionActivities>({
@@ -187,7 +187,7 @@ class SubmissionRun {
     const look = Date.now() + this.#pollMs;
     if (this.input.deadlineMs <= look) this.#setDeadline();
     // A running timer is kept: an early poll costs less than two events for each nudge.
-    else if (!this.#look.isSet) this.#look.set(look, `next look at the tasks, ${showTime(look, Date.now())}`);
+    else if (!this.#look.isSet) this.#look.set(look, `next poll of the tasks, ${showTime(look, Date.now())}`);
     await condition(() => this.#isNudged);
     if (this.input.deadlineMs > look && !this.#look.isSet) {
       this.#pollMs = Math.min(this.#pollMs * 2, LONGEST_POLL_MS);

@@ -4,8 +4,8 @@ import { authorizeQuerySchema } from '../../contracts/http/login';
 import type { LoginFields } from './login-page';
 
 /**
- * The `state` of a login at the identity provider: the request of the waiting program, signed, good for ten minutes and only
- * in the browser that began the login. Nothing is stored, so requests of strangers take no room.
+ * The `state` of a login at the identity provider: the signed request of the waiting program, valid for ten minutes and only in
+ * the browser that began the login. Nothing is stored, so requests from strangers use no memory.
  */
 export interface LoginStates {
   seal(fields: LoginFields, ticket: string): string;

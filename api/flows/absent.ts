@@ -11,7 +11,7 @@ import { flowsRoute } from './flows-route';
 const anyQuery = z.looseObject({ per_page: z.coerce.number().int().min(1).max(100).default(20) });
 
 const none = (kind: string, id: string | undefined): never => {
-  throw new FlowsError('NOT_FOUND', `There is no ${kind} with the id ${(id ?? '').slice(0, 100)}; this service has none.`);
+  throw new FlowsError('NOT_FOUND', `The ${kind} ${(id ?? '').slice(0, 100)} does not exist: this service has no ${kind}s.`);
 };
 
 export const absentRoutes = (): Route[] => [

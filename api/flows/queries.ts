@@ -58,5 +58,5 @@ export function readPeriod(text: string | undefined, field: string): [Date | und
 export function readLogMarker(marker: string | undefined): number | undefined {
   if (marker === undefined) return undefined;
   if (/^\d{1,9}$/.test(marker)) return Number(marker);
-  throw new TerminalError('INVALID_REQUEST', 'the marker is not one of this log; start again without a marker');
+  throw new TerminalError('INVALID_REQUEST', 'the marker is not valid for this log; repeat the request without a marker');
 }

@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
 
-/** A process that stops answers on a connection once more: a client that keeps its connection would hold up the end. */
+/** Closes each connection with its next response once the process is stopping: a kept-alive connection would delay the stop. */
 export const closeAtStop = (stopping: AbortSignal): RequestHandler =>
   function closeConnection(_req, res, next) {
     if (stopping.aborted) res.setHeader('connection', 'close');

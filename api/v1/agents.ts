@@ -62,7 +62,7 @@ function registrant(identity: Identity, id: string, wanted: Registration): Ident
     throw new TerminalError('FORBIDDEN', `this identity may only serve endpoint ${agentOf.endpointId}, not ${id}`);
   }
   if ((wanted.public === true && !agentOf.mayBePublic) || wanted.group) {
-    throw new TerminalError('FORBIDDEN', `the agent of endpoint ${id} may not share it; its owner starts an agent that does`);
+    throw new TerminalError('FORBIDDEN', `the agent may not share endpoint ${id}; only an agent that the owner starts may`);
   }
   return { id: agentOf.ownerId, name: identity.name, isAdmin: false, groups: new Set() };
 }

@@ -116,7 +116,7 @@ function requireUnshared(wanted: Wanted, row: EndpointRow): EndpointRow {
   if (wanted.public === undefined && wanted.group === undefined) return row;
   throw new TerminalError(
     'CONFLICT',
-    `endpoint ${row.id} exists, and who may submit stays as it is; leave out the sharing, or invite an agent under another name`,
+    `endpoint ${row.id} exists, and an invitation cannot share it; leave out public and group, or invite an agent under another name`,
   );
 }
 

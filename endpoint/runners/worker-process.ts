@@ -140,7 +140,7 @@ export class WorkerProcess {
       try {
         for (const frame of this.#reader.push(chunk)) this.#onFrame(frame);
       } catch (error) {
-        options.log.warn({ reason: String(error) }, `the ${options.title} wrote something that is no frame; it is replaced`);
+        options.log.warn({ reason: String(error) }, `the ${options.title} sent invalid output and is replaced`);
         this.stop(0);
       }
     });

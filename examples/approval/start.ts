@@ -4,7 +4,7 @@ import { FuncXPlugin } from '@funcx-temporal/sdk/temporal';
 
 import type { publishAfterApproval } from './workflows';
 
-/** `node start.js CLUSTER LAPTOP` starts the pipeline and prints its id; `decide.js` lets it go on. */
+/** `node start.js CLUSTER LAPTOP` starts the pipeline and prints its workflow ID, for `decide.js` to approve or reject. */
 async function main(): Promise<void> {
   const [cluster = 'local', laptop = cluster] = process.argv.slice(2);
   const connection = await Connection.connect({ address: process.env.TEMPORAL_ADDRESS ?? 'localhost:7233' });

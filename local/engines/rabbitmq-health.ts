@@ -1,10 +1,10 @@
 import { askManagement } from './rabbitmq-management';
 
 /**
- * What keeps a node from serving although it runs. A disk that was full ends the processes of the virtual host or of the quorum
- * queues (seen with 3.10): the node's connections stay open and its health checks pass, but nothing is consumed or confirmed. A
- * restart starts the processes again, except that of a queue whose log the full disk has damaged (`corrupt_log`). Such a queue can
- * only be deleted; the store repeats what it held.
+ * Finds faults that keep a running node from serving. A full disk can end the processes of the virtual host or of quorum queues
+ * (seen with 3.10): connections stay open and health checks pass, but nothing is consumed or confirmed. A restart starts these
+ * processes again, except the process of a queue whose log the full disk damaged (`corrupt_log`). Such a queue can only be
+ * deleted; the service then dispatches the affected tasks again.
  */
 
 /** The list of all queues costs more than one of them. */

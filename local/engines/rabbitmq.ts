@@ -24,7 +24,7 @@ export const VHOST = 'funcx';
 const IMAGE = 'rabbitmq:4.1-management';
 const READY_MS = 90_000;
 const STOP_MS = 40_000;
-/** RabbitMQ's default is 128 MiB, and 16 MiB from version 4 on. A body of 10 MiB characters may have 42 MB in a message. */
+/** RabbitMQ's default is 128 MiB, and 16 MiB from version 4 on. A body of 10 Mi characters may need 42 MB in a message. */
 export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Must exceed the longest walltime: RabbitMQ closes a channel (406) if a message stays unacknowledged for longer. */
 const CONSUMER_TIMEOUT_MS = 31 * 24 * 3600 * 1000;
@@ -122,7 +122,7 @@ class Folders {
 
 /** Only keys that both 3.10 and 4.x know: one unknown key stops the boot. */
 function configuration(layout: Layout, ports: Ports, tls: TlsFiles, isContainer: boolean): string {
-  const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // of a container, Docker publishes the port on loopback only
+  const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // Docker publishes the ports of a container on loopback only
   return `# written by "funcx up" at every start
 listeners.tcp.1 = ${host}:${ports.amqp}
 listeners.ssl.1 = ${host}:${ports.amqps}

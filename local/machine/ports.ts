@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { readJson, writeJson } from './files';
 
 const HIGHEST_PORT = 65_535;
-/** No operating system gives these to outgoing connections, which would take a chosen port before its server listens. */
+/** By default, Linux and macOS give outgoing connections higher ports, so none takes a chosen port before its server listens. */
 const QUIET_PORTS = [16_000, 32_000] as const;
 const QUIET_TRIES = 100;
 const CONNECT_MS = 500;
@@ -19,7 +19,7 @@ export const DEFAULT_PORTS = {
   amqps: 5671,
   management: 15672,
   postgres: 5433,
-  /** 0: any free port. Only our own processes use these four. */
+  /** 0: any free port. Only our own processes use these three. */
   erlangDistribution: 0,
   epmd: 0,
   workersHealth: 0,

@@ -59,7 +59,7 @@ export function initialState(layout: Layout, ports: Ports, externals: Externals,
   };
 }
 
-/** Environment of `api` and `workers`. platform/config reads exactly these variables. */
+/** Environment of `api` and `workers`, added to the inherited environment; platform/config reads both. */
 export function serviceVariables(
   layout: Layout,
   state: SystemState,
@@ -90,7 +90,7 @@ export function serviceVariables(
   };
 }
 
-/** What a shell says about TLS and keys is for the server that it names, not for the system's own. */
+/** TLS settings and API keys from the shell apply only to an external Temporal server, not to the system's own server. */
 function temporalSecurity({ temporal_access: access }: SystemState, externals: Externals): Record<string, string> {
   if (access !== null) return clientVariables(access);
   const given = Object.entries(process.env).filter(([name, value]) => TEMPORAL_SECURITY.test(name) && value !== undefined);

@@ -31,7 +31,7 @@ export interface Externals {
   managementUrl?: string;
 }
 
-/** `ownTemporal`: the address of this system's own Temporal server. `funcx env` exports it, so it names no external one. */
+/** `ownTemporal`: address of this system's own Temporal server. `funcx env` exports it; it does not mean an external server. */
 export function readExternals(env: NodeJS.ProcessEnv = process.env, ownTemporal?: string): Externals {
   const read = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
   const [amqpUrl, managementUrl] = [read('AMQP_URL'), read('AMQP_MANAGEMENT_URL')];

@@ -82,7 +82,7 @@ export class Supervisor {
 
   async stop(): Promise<void> {
     this.#isStopAsked = true;
-    this.#abort.abort(new UserError('The start was given up.'));
+    this.#abort.abort(new UserError('The start was cancelled.'));
     await this.#starting;
     if (this.#state?.phase === 'stopped' || this.#state?.phase === 'failed') return;
     this.#setPhase('stopping');
@@ -185,9 +185,9 @@ export class Supervisor {
 
   async #useExternal(name: ServiceName, variable: string, where: string, check: () => Promise<boolean>): Promise<void> {
     try {
-      if (!(await check())) throw new Error('it refused');
+      if (!(await check())) throw new Error('check its address and its credentials');
     } catch (cause) {
-      throw new UserError(`${name} at ${where} (${variable}) does not answer: ${messageOf(cause)}.`, { cause });
+      throw new UserError(`${name} at ${where} (${variable}) cannot be used: ${messageOf(cause)}.`, { cause });
     }
     this.#say(`using the external ${name} at ${where} (${variable})`);
   }

@@ -16,7 +16,7 @@ const LOCK_TIMEOUT = '3s';
 /** `unique nulls not distinct` needs it. */
 const MIN_SERVER_VERSION = 15;
 
-/** The database cannot be used by this version of the service, however often one tries. */
+/** Thrown when this version of the service cannot use the database; retrying cannot help. */
 export class UnsupportedDatabaseError extends Error {
   constructor(message: string) {
     super(message);

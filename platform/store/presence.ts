@@ -34,8 +34,8 @@ export interface RecordedHeartbeat extends PresenceChange {
 }
 
 /**
- * Records heartbeats of different endpoint queues, those of queues that nobody has locked. The others are missing in what it returns,
- * by queue, and so are those that do not count.
+ * Records one heartbeat for each of several endpoint queues; skips queues that another transaction has locked. The result, by
+ * queue, has no entry for a skipped queue or for a heartbeat that does not count.
  */
 export async function recordHeartbeats(db: Database, beats: readonly Heartbeat[]): Promise<Map<string, RecordedHeartbeat>> {
   const recorded = await db.query<RecordedHeartbeat>({

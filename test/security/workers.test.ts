@@ -269,7 +269,7 @@ describe('with --isolate', () => {
 
   test('an agent of root without another user for functions does not start', () => {
     const env = { FUNCX_API_URL: 'http://x', FUNCX_CLIENT_ID: 'a', FUNCX_CLIENT_SECRET: 'b', FUNCX_ENDPOINT_DIR: dir };
-    if (isRoot) expect(() => readConfig({ ...env, FUNCX_ISOLATE: '1' })).toThrow('does not hold root: set FUNCX_WORKER_USER');
+    if (isRoot) expect(() => readConfig({ ...env, FUNCX_ISOLATE: '1' })).toThrow('cannot confine root: set FUNCX_WORKER_USER');
     const bare = { ...env, FUNCX_ISOLATE: '1', FUNCX_WORKER_USER: '65534:65534', PATH: '/nonexistent' };
     expect(() => readConfig(bare)).toThrow('FUNCX_ISOLATE=1 needs bubblewrap');
   });

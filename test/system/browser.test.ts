@@ -93,7 +93,7 @@ browserTest(
     const text = await readDetails('the details of what waits', scenario.waiting, [
       /calibrate x2 on laptop for admin/,
       /2 tasks: 2 waiting/,
-      new RegExp(`2 tasks wait because laptop is offline since ${TIME}`),
+      new RegExp(`2 tasks wait because laptop has been offline since ${TIME}`),
       /start it on its machine \( ?funcx endpoint start laptop ?\)/,
       new RegExp(`The deadline is ${TIME}`),
       /To stop it: Request Cancellation on this page/,
@@ -102,7 +102,7 @@ browserTest(
     expect(text).toContain('RUNNING');
     await screenshot('temporal-details');
     await openDetails(scenario.waiting, 'timeline');
-    await ui.untilText('the timers', [new RegExp(`deadline ${TIME}`), new RegExp(`next look at the tasks, ${TIME}`)]);
+    await ui.untilText('the timers', [new RegExp(`deadline ${TIME}`), new RegExp(`next poll of the tasks, ${TIME}`)]);
     await readDetails('the details of another owner', scenario.waitingOfAna, [
       /simulate on laptop for ana/,
       /1 task waits because laptop is offline/,
@@ -145,8 +145,8 @@ browserTest(
   'the pages of endpoints say what waits there and whose it is, and the page of a pipeline says what each of its calls does',
   async () => {
     await readDetails('the details of an offline endpoint', endpointWorkflowId(scenario.laptop.id), [
-      new RegExp(`laptop is offline since ${TIME}`),
-      new RegExp(`tasks wait for its agent, the oldest since ${TIME}\\. Whose: admin \\(\\d+\\), ana \\(1\\)`),
+      new RegExp(`laptop has been offline since ${TIME}`),
+      new RegExp(`tasks wait for its agent, the oldest since ${TIME}\\. Owners: admin \\(\\d+\\), ana \\(1\\)`),
       /start its agent on its machine: ?funcx endpoint start laptop/,
     ]);
     await readDetails('the details of a deleted endpoint itself', endpointWorkflowId(scenario.oldLaptop.id), [

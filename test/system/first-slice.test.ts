@@ -124,7 +124,7 @@ describe('the command line and an endpoint whose agent is stopped', () => {
       'it says why it waits',
       () => /Task (\S+) has no answer yet: (.*)\n/.exec(running.stderr()) ?? undefined,
     );
-    expect(told[2]).toBe('its endpoint is offline, and it runs when that is back.');
+    expect(told[2]).toBe('its endpoint is offline; the task runs when the endpoint is back.');
     expect(running.stdout()).toBe('');
     expect((await new Http().task(told[1] ?? '')).status).toBe('waiting-for-ep');
     await agent.start();

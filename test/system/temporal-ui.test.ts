@@ -92,7 +92,7 @@ describe('a submission in the Temporal UI', () => {
     expect(await (await handleOf(first)).query(QUERY.tasks)).toEqual({ waiting: 3 });
     const summaries = await timerSummaries(first);
     expect(summaries.length).toBeGreaterThan(0);
-    for (const summary of summaries) expect(summary).toMatch(/^(deadline|next look at the tasks,) \d+ [A-Z][a-z]+ [\d: ]+UTC$/);
+    for (const summary of summaries) expect(summary).toMatch(/^(deadline|next poll of the tasks,) \d+ [A-Z][a-z]+ [\d: ]+UTC$/);
 
     // Running: two workers, so two run at a time; the failing one is the third.
     await agent.start();
@@ -160,7 +160,7 @@ describe('an endpoint in the Temporal UI', () => {
     });
     expect(Math.abs(Date.now() - presence.sinceMs)).toBeLessThan(10 * 60_000);
     const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
-    expect(currentDetails).toContain(`**${agent.name}** is **online** since `);
+    expect(currentDetails).toContain(`**${agent.name}** has been **online** since `);
   });
 
   test('that is offline counts what waits there and whose it is, and one that was deleted says so', async () => {
@@ -176,8 +176,8 @@ describe('an endpoint in the Temporal UI', () => {
       const text = await details();
       return text.includes('**2 tasks wait** for its agent, the oldest since') ? text : undefined;
     });
-    expect(waiting).toContain('Whose: admin (2).');
-    expect(waiting).toContain(`**${other.name}** is **offline** since `);
+    expect(waiting).toContain('Owners: admin (2).');
+    expect(waiting).toContain(`**${other.name}** has been **offline** since `);
     await http.ok('DELETE', `/v2/endpoints/${other.id}`);
     expect(await http.answer(taskIds[0]!)).toMatchObject({ error_code: 'EndpointDeleted' });
     await until('its workflow is closed', async () => (await handle.describe()).status.name === 'COMPLETED');

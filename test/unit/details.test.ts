@@ -128,8 +128,8 @@ describe('the details of an endpoint', () => {
 
   test('that is offline say what waits, whose, since when, and how to bring it back', () => {
     const text = shown({ queue: { ...queue, waiting: 6, owners: 2, ownerNames: ['ann (5)', 'bob (1)'] } });
-    expect(text).toContain('**laptop** is **offline** since 10 Dec 11:02 UTC');
-    expect(text).toContain('**6 tasks wait** for its agent, the oldest since 10 Dec 11:02 UTC. Whose: ann (5), bob (1).');
+    expect(text).toContain('**laptop** has been **offline** since 10 Dec 11:02 UTC');
+    expect(text).toContain('**6 tasks wait** for its agent, the oldest since 10 Dec 11:02 UTC. Owners: ann (5), bob (1).');
     expect(text).toContain('`funcx endpoint start laptop`');
     expect(text).toContain('`funcx submission list --endpoint laptop --open`');
   });
