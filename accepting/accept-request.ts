@@ -1,35 +1,35 @@
 import type { Policy } from '../contracts/policy';
 import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 
-/** What every wire hands to accept, and what it gets back. */
+/** The request and the response of accept, which every wire uses. */
 
 export interface AcceptRequest {
   owner: { id: string; name: string };
   /** Already checked for access. */
   endpoint: { id: string; name: string };
   endpointQueueId: string;
-  /** Absent: made. Unknown: created. Of another owner: FORBIDDEN. */
+  /** Absent or unknown: a new group is created. A group of another owner: FORBIDDEN. */
   taskGroupId?: string;
-  /** The result queue of the group exists before the answer. */
+  /** True: the result queue of the group is declared before the response. */
   createQueue: boolean;
   calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
   policy: Policy;
   resourceSpecification?: Record<string, unknown>;
   resultSerializers?: string[];
   traceparent?: string;
-  /** The same key and hash get the same answer; another hash is a CONFLICT. */
+  /** The same key and hash get the same response; another hash is a CONFLICT. */
   idempotency?: { key: string; bodyHash: Buffer };
-  /** The caller, itself a workflow, starts the workflows of the submissions; the sweep does when it dies before. */
+  /** True: the caller, itself a workflow, starts the workflows of the submissions. If the caller ends first, the sweep does. */
   startsItself?: boolean;
-  /** Kept with the bodies until the answer is written out, so that a repeat without a key is known. */
+  /** Stored with the bodies until the response is written, so that a repeat without an idempotency key is recognized. */
   unanswered?: UnansweredRequest;
 }
 
-/** A body that is completed with results of earlier tasks when it is sent. */
+/** A body into which results of earlier tasks are inserted when it is dispatched. */
 export interface ReferringPayload {
   text: string;
   sources: readonly string[];
-  /** Of the complete body. */
+  /** Size of the complete body. */
   bytes: number;
 }
 

@@ -22,8 +22,8 @@ import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
 /**
- * Accept, shared by every wire: bodies in one statement, then the workflow, then the answer. What is durable is accepted:
- * when Temporal does not take the start, the caller still gets its ids, and the sweep of `workers` starts the workflow.
+ * Accept, shared by every wire: stores the bodies and starts the workflow, then returns the response. A stored submission is
+ * accepted: if Temporal does not take the start, the caller still gets its IDs, and the sweep of `workers` starts the workflow.
  */
 
 export type Accept = (request: AcceptRequest) => Promise<Accepted>;
@@ -35,7 +35,7 @@ export interface AcceptDeps {
   temporal: Temporal;
   groupQueues: GroupQueues;
   quotas: Quotas;
-  /** Where the process also runs the first step of the workflows that it starts. */
+  /** Set in a process that also runs the first step of the workflows that it starts. */
   fresh?: FreshSubmissions;
 }
 
@@ -65,7 +65,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     let isStored = false;
     try {
       endGroup = await deps.quotas.reserveTaskGroup(owner.id, taskGroupId);
-      // Declare the queue first: nothing is stored when the broker is away.
+      // Declare the queue first, so that nothing is stored while the broker is unavailable.
       if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
       const accepted = await (mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending));
       isStored = true;
@@ -76,7 +76,10 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   };
 
-  /** The room that a request takes until it is in the store; it may wait in its lane. Returns the function that gives it back. */
+  /**
+   * Reserves room for a request until it is stored; the request may wait in its lane. Returns the function that ends the
+   * reservation.
+   */
   async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<() => void> {
     const releaseTasks = await limit.reserve(ownerId, tasks);
     try {
@@ -91,7 +94,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   }
 
-  /** A request that is accepted by itself. */
+  /** Accepts a request alone. */
   async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
@@ -122,7 +125,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     return accepted;
   }
 
-  /** The insert and the start at the same time: the first step of the workflow waits for the insert. */
+  /** Inserts and starts at the same time: the first step of the workflow waits for the insert. */
   async function commitWhileStarting(
     fresh: FreshSubmissions,
     {
@@ -159,7 +162,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     deps.quotas.addBytes(request.owner.id, bytes);
   }
 
-  /** Requests of one lane: one statement, and one workflow for all. Returns what each one is answered, in order. */
+  /** Accepts requests of one lane with one statement and one workflow. Returns the outcome of each request, in order. */
   async function commitTogether(pending: readonly Pending[]): Promise<(() => Accepted)[]> {
     const [only, another] = pending;
     if (!only) return [];
@@ -176,7 +179,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       request.createQueue,
     );
     const inserted = await insert.catch((error: unknown) => {
-      // The store refuses something in one of them, which must not fail the others.
+      // The store refuses the data of one request, which must not fail the others: accept each request alone.
       if (isAboutData(error)) return undefined;
       throw error;
     });
@@ -201,7 +204,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
   }
 
-  /** Its key was used before. */
+  /** The response to a request whose idempotency key was used before. */
   async function answerAgain(request: AcceptRequest): Promise<Accepted> {
     const { idempotency, owner } = request;
     const earlier = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
@@ -237,7 +240,10 @@ function sizeOf({ calls }: AcceptRequest): { tasks: number; bytes: number } {
   return { tasks, bytes };
 }
 
-/** Requests that start their workflows themselves, or that make several submissions, are accepted alone. */
+/**
+ * False for requests that are accepted alone: they name no task group, start their workflows themselves, have no tasks or too
+ * many, or refer to results.
+ */
 function mayShare(config: Config, { request, tasks }: Pending): boolean {
   return (
     request.taskGroupId !== undefined &&
@@ -256,7 +262,7 @@ function laneOf({ request, taskGroupId }: Pending): string {
 }
 
 function foreignGroup(taskGroupId: string): TerminalError {
-  return new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to somebody else. Use a group id of your own.`, {
+  return new TerminalError('FORBIDDEN', `Task group ${taskGroupId} belongs to another identity. Use a group ID of your own.`, {
     subject: { kind: 'task group', ids: [taskGroupId] },
   });
 }
@@ -283,11 +289,11 @@ function startOf(request: AcceptRequest, submission: NewSubmission): SubmissionS
   };
 }
 
-/** True when the workflow runs. Otherwise the sweep starts it: "already started" is success there. */
+/** True if the workflow was started, now or by an earlier call. Otherwise the sweep starts it. */
 async function start(deps: AcceptDeps, submission: SubmissionStart): Promise<boolean> {
   try {
     const { wasEager } = await deps.temporal.startSubmission(submission);
-    // Its first step runs elsewhere, most likely, and bodies must not pile up here.
+    // The first step most likely runs in another process, so drop the bodies that this process keeps for it.
     if (!wasEager) void deps.fresh?.take(submission.id);
     workflowStarts.inc({ eager: String(wasEager) });
     return true;

@@ -6,21 +6,21 @@ import { readFunctionCodes } from '../platform/store/function-codes';
 import type { InsertOutcome, NewSubmission } from '../platform/store/submissions';
 import type { FreshOutcome } from './fresh-submissions';
 
-/** A small submission is claimed for dispatch by the statement that inserts it, where its endpoint has room. */
+/** The statement that inserts a small submission also claims its tasks for dispatch, if the window has room for them. */
 
-/** More tasks are claimed by their workflow, in turn with those of other owners. */
+/** The workflow of a larger submission claims its tasks, in turn with tasks of other owners. */
 const MAX_TASKS = 32;
 
-/** Small bodies: they stay in memory until they are published. */
+/** True for few tasks with small bodies: the bodies stay in memory until they are published. */
 export function mayClaim(config: Config, { tasks }: NewSubmission): boolean {
   const limit = Math.min(config.FUNCX_INLINE_BODY_BYTES, 64 * 1024);
   return tasks.length <= MAX_TASKS && tasks.every(({ payload, referring }) => !referring && payload.length <= limit);
 }
 
-/** The claim of a workflow's first step: a step that finds nothing in memory gets the tasks of this claim from the store. */
+/** The ID of the claim of a workflow's first step. A step that finds nothing in memory reads this claim from the store. */
 export const firstClaimOf = (submissionId: string): string => `${submissionId}/0`;
 
-/** What the first step of the workflow needs to know of the insert. Never rejects. */
+/** What the first step of the workflow needs to know about the insert. Never rejects. */
 export async function freshOutcome(
   db: Database,
   submission: NewSubmission,

@@ -6,19 +6,19 @@ import type { ClaimedTask } from '../platform/store/claims';
  * process, and after a crash, the step reads the store instead.
  */
 
-/** What became of the insert. `unknown`: it failed, and may have been done all the same. */
+/** The outcome of the insert. `unknown`: the insert failed, but its rows may be stored. */
 export type FreshOutcome = { kind: 'stored'; claimed: ClaimedTask[] } | { kind: 'refused' } | { kind: 'unknown' };
 
 export interface FreshSubmissions {
-  /** Call before the start of the workflow. */
+  /** Call before starting the workflow. */
   add(submissionId: string, insert: Promise<FreshOutcome>): void;
-  /** The outcome of the insert, once; undefined where this process did not accept the submission. */
+  /** Returns the outcome of the insert, once. Undefined if this process did not accept the submission. */
   take(submissionId: string): Promise<FreshOutcome> | undefined;
-  /** False while tasks can't be published: claimed tasks would only take places at their endpoint. */
+  /** False while tasks cannot be published: claimed tasks would only occupy places in their window. */
   mayClaim(): boolean;
 }
 
-/** A workflow that did not start here by then takes its first step elsewhere. */
+/** A workflow that has not started in this process by then takes its first step in another one. */
 const KEEP_MS = 20_000;
 
 export function createFreshSubmissions(mayPublish: () => boolean): FreshSubmissions {

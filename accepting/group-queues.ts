@@ -7,14 +7,14 @@ export interface GroupQueues {
   ensure(ownerId: string, groupId: string): Promise<void>;
 }
 
-/** Declaring again within this time is not needed: the expiry is longer by far. */
+/** A queue is not declared again within this time: its expiry is much longer. */
 const REMEMBER_MS = 600_000;
 const MAX_REMEMBERED = 20_000;
 
 export async function createGroupQueues(broker: Broker, expiryS: number): Promise<GroupQueues> {
   const known = new Map<string, number>();
   const channel = await broker.keepChannel();
-  // The broker may have come back without its data.
+  // After a reconnect, the broker may have lost its queues.
   broker.onSetup(async () => known.clear());
 
   return {

@@ -1,36 +1,36 @@
 import { TerminalError } from '../contracts/errors';
 
 /**
- * Limits what one owner has of something, such as open tasks or stored bytes, so that one script in a loop does not fill the
+ * Limits how much of something one owner has, such as open tasks or stored bytes, so that a script in a loop does not fill the
  * store for everybody. A replica reuses the count of the store for a few seconds, as long as it has accepted less than its
- * share of the remaining room: several replicas accept at the same time, and together they must not exceed the limit. What is
- * on its way into the store is reserved: the count does not have it yet.
+ * share of the remaining room: several replicas accept at the same time, and together they must not exceed the limit. Room is
+ * reserved for items that are not stored yet, because the count does not include them.
  */
 export interface OwnerLimit {
   /**
-   * Reserves room for `more`, or throws LIMIT_EXCEEDED. Call the returned function when they are in the store or given up.
-   * Close to the limit, it waits for the reservations before it, because only then the count is exact.
+   * Reserves room for `more` items, or throws LIMIT_EXCEEDED. Call the returned function when the items are stored or given up.
+   * Close to the limit, a reservation waits until earlier reservations end, because the count is exact only then.
    */
   reserve(ownerId: string, more: number): Promise<() => void>;
-  /** They were accepted. Call before the reservation ends. */
+  /** Adds accepted items to the count. Call before the reservation ends. */
   add(ownerId: string, count: number): void;
 }
 
 const REFRESH_MS = 5_000;
 /**
- * A replica accepts 1/8 of the remaining room at most before it reads the count again. With more replicas than 8 the limit may
+ * A replica accepts at most 1/8 of the remaining room before it reads the count again. With more than 8 replicas, the limit may
  * be exceeded.
  */
 const ASSUMED_REPLICAS = 8;
 const RETRY_AFTER_S = 10;
-/** Requests that come between are counted first; after so many tries, the owner is at the limit. */
+/** Each attempt first counts the requests that came in between. After this many attempts, the owner counts as at the limit. */
 const MAX_TRIES = 100;
-/** Owners that are remembered; the oldest are asked for again. */
+/** Owners whose count is kept; the counts that were read first are dropped first. */
 const MAX_OWNERS = 10_000;
 
 interface Entry {
   used: number;
-  /** What this replica accepted since it read `used`. */
+  /** What this replica has accepted since it read `used`. */
   accepted: number;
   readAtMs: number;
 }
@@ -38,14 +38,14 @@ interface Entry {
 export function createOwnerLimit(
   limit: number,
   countUsed: (ownerId: string) => Promise<number>,
-  /** `refusalMessage`: the message of a refusal; the default one speaks of open tasks. `refreshMs`: how long a count is reused. */
+  /** `refusalMessage`: the message of a refusal; the default is about open tasks. `refreshMs`: how long a count is reused. */
   { refusalMessage, refreshMs = REFRESH_MS }: { refusalMessage?: (used: number) => string; refreshMs?: number } = {},
 ): OwnerLimit {
   const known = new Map<string, Entry>();
 
   async function read(ownerId: string): Promise<Entry> {
     const entry = { used: await countUsed(ownerId), accepted: 0, readAtMs: Date.now() };
-    known.delete(ownerId); // to the end of the map, which is in the order of reading
+    known.delete(ownerId); // moves it to the end of the map, which is in the order of reading
     known.set(ownerId, entry);
     for (const [oldest] of known) {
       if (known.size <= MAX_OWNERS) break;
@@ -54,7 +54,7 @@ export function createOwnerLimit(
     return entry;
   }
 
-  /** Reservations by owner, with the promises of their ends. */
+  /** Reserved amounts by owner. Each key is a promise that resolves when its reservation ends. */
   const reserved = new Map<string, Map<Promise<void>, number>>();
 
   const reservedOf = (ownerId: string): number =>

@@ -1,10 +1,10 @@
 import { TerminalError } from '../contracts/errors';
 
-/** Cheap checks of packed text. What is inside is opaque to the service. */
+/** Cheap checks of packed text, whose content is opaque to the service. */
 
 const PACKED_START = /^[0-9]{1,10}\n/;
 
-/** In Node since 20; the compiler's library for es2022 does not know it. */
+/** Node has this method since version 20; the type library of es2022 does not declare it. */
 type WellFormedString = string & { isWellFormed(): boolean };
 
 /** Throws 422 when the text is not in the format of packed buffers, 413 when it has more than `maxChars` code points. */
@@ -15,7 +15,7 @@ export function requirePacked(text: string, maxChars: number, what: string): voi
   if (text.includes('\0') || !(text as WellFormedString).isWellFormed()) {
     throw new TerminalError('INVALID_REQUEST', `${what} contains a NUL or an unpaired surrogate; encode it as base64 or JSON`);
   }
-  // A text never has more code points than UTF-16 units, so most need no count.
+  // A text never has more code points than UTF-16 units, so most texts need no count.
   if (text.length <= maxChars) return;
   let chars = 0;
   for (const _ of text) chars++;

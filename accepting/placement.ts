@@ -6,11 +6,11 @@ import type { Database } from '../platform/store/database';
 import type { Quotas } from './quotas';
 import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endpoints';
 
-/** Which user endpoint of a stock core endpoint takes a submission: one per submitter and canonical configuration. */
+/** Chooses the user endpoint of a stock core endpoint for a submission: one per submitter and canonical configuration. */
 
 /**
- * Configuration and runtime travel with credentials and certificates through one pipe of the stock agent. It holds 60 kB, and
- * a character may take several bytes.
+ * The stock agent passes configuration and runtime, with credentials and certificates, through one pipe of 60 kB. A character
+ * may take several bytes.
  */
 const MAX_CONFIG_CHARS = 24_000;
 const MAX_RUNTIME_CHARS = 8_000;
@@ -24,13 +24,13 @@ export interface PlacedRequest {
 }
 
 export interface Placement {
-  /** The endpoint queue of the user endpoint. */
+  /** Returns the ID of the user endpoint's endpoint queue, which it creates if needed. */
   place(request: PlacedRequest): Promise<string>;
-  /** Asks for the start of the user endpoint and does not wait. A failure loses nothing: its tasks wait in the store. */
+  /** Requests the start of the user endpoint without waiting. A failure loses nothing: the tasks wait in the store. */
   wake(endpointQueueId: string): void;
 }
 
-/** Asks for the start of a user endpoint. */
+/** Requests the start of user endpoints. */
 export interface UserEndpointStarter {
   wake(endpointQueueId: string): Promise<void>;
 }
@@ -41,7 +41,7 @@ export function createPlacement(
   quotas: Pick<Quotas, 'requireRoomForUserEndpoint'>,
   log: Logger,
 ): Placement {
-  /** From key to endpoint queue id, with the runtime that was stored last. */
+  /** Endpoint queue IDs by key, each with the runtime that was stored last. */
   const known = new Map<string, { id: string; runtime: string }>();
 
   return {
@@ -54,7 +54,7 @@ export function createPlacement(
         );
       }
       const runtimeJson = canonicalJson(runtime ?? {});
-      // It only describes the submitter's Python: a submission must not fail for it.
+      // The runtime only describes the submitter's Python, so it must not fail a submission.
       const storedRuntime = runtimeJson.length > MAX_RUNTIME_CHARS ? '{}' : runtimeJson;
       const configHash = createHash('sha256').update(canonical).digest('hex');
       const key = `${endpointId}/${ownerId}/${configHash}`;
@@ -76,15 +76,15 @@ export function createPlacement(
     },
 
     wake(endpointQueueId) {
-      // What fails here is done within seconds by the process that maintains user endpoints.
+      // After a failure, the process that maintains user endpoints requests the start again within seconds.
       userEndpoints.wake(endpointQueueId).catch((error: unknown) => {
-        log.warn({ err: error, endpointQueueId }, 'a user endpoint could not be told to start; it is tried again');
+        log.warn({ err: error, endpointQueueId }, 'could not request the start of a user endpoint; trying again');
       });
     },
   };
 }
 
-/** JSON with sorted keys: two configurations that say the same are the same. */
+/** JSON with sorted keys, so that equal configurations have equal text. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) =>
     inner !== null && typeof inner === 'object' && !Array.isArray(inner)

@@ -4,27 +4,30 @@ import type { Database } from '../platform/store/database';
 import { countOf, hasCode, isOpenGroup, type QuotaName } from '../platform/store/quotas';
 import { createOwnerLimit, type OwnerLimit } from './owner-limit';
 
-/** How much of everything one owner may have, so that nobody fills the service for everybody. */
+/** How much of everything one owner may have, so that no owner fills the service for everybody. */
 export interface Quotas {
-  /** Throws LIMIT_EXCEEDED when one more would be too many. */
+  /** Throws LIMIT_EXCEEDED when one more endpoint would exceed the limit. */
   requireRoomForEndpoint(ownerId: string): Promise<void>;
   requireRoomForUserEndpoint(ownerId: string): Promise<void>;
   /** Code that the owner has already registered is always allowed. */
   requireRoomForFunction(ownerId: string, code: Buffer): Promise<void>;
   /**
-   * Reserves room for a task group, or throws LIMIT_EXCEEDED; a group with open tasks is always allowed. Call the returned function
-   * when its tasks are stored (true) or refused.
+   * Reserves room for a task group, or throws LIMIT_EXCEEDED; a group with open tasks is always allowed. Call the returned
+   * function when its tasks are stored (true) or refused (false).
    */
   reserveTaskGroup(ownerId: string, groupId: string): Promise<(isStored: boolean) => void>;
   /**
    * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored or given up. Results
-   * count when they are stored, and are never refused.
+   * count once they are stored, and are never refused.
    */
   reserveBytes(ownerId: string, bytes: number): Promise<() => void>;
   addBytes(ownerId: string, bytes: number): void;
-  /** A connection to the results WebSocket of this process. Returns the function that ends it. */
+  /**
+   * Counts a connection to the results WebSocket of this process, or throws LIMIT_EXCEEDED. Call the returned function when the
+   * connection closes.
+   */
   enterSocket(ownerId: string): () => void;
-  /** Limit and present use of each quota. */
+  /** Limit and current usage of each quota. */
   usage(ownerId: string): Promise<{ name: QuotaName | 'result_sockets'; used: number; limit: number }[]>;
 }
 
@@ -37,17 +40,17 @@ const NAMES = [
   'stored_bytes',
   'api_tokens',
 ] as const satisfies QuotaName[];
-/** The count reads every submission of the owner. */
+/** Longer than the default, because the count reads every submission of the owner. */
 const REFRESH_BYTES_MS = 60_000;
 const SOCKET_RETRY_AFTER_S = 10;
-/** Task groups that this process remembers. One that is forgotten counts again, so that the store is asked sooner. */
+/** Task groups that this process remembers. A forgotten group counts again, so the process reads the store's count sooner. */
 const MAX_KNOWN_GROUPS = 10_000;
 
-/** Those that this module refuses; open tasks and API tokens are refused where they are made. */
+/** The quotas that this module enforces. Those of open tasks and API tokens are enforced where they are created. */
 type RefusedHere = Exclude<QuotaName, 'open_tasks' | 'api_tokens'>;
 
 const ADVICE: Record<RefusedHere, string> = {
-  open_groups: 'task groups with open tasks. Wait until some have their answers, or submit to a group that you have',
+  open_groups: 'task groups with open tasks. Wait until some have their answers, or submit to an existing group',
   functions: 'functions. Delete those that you no longer need, with "funcx function delete"',
   endpoints: 'endpoints. Delete those that you no longer need, with "funcx endpoint delete"',
   user_endpoints: 'user endpoint configurations. Use fewer different values of user_endpoint_config',
@@ -74,7 +77,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
   const bytes = make('stored_bytes', REFRESH_BYTES_MS);
   const sockets = new Map<string, number>();
   const knownGroups = new Set<string>();
-  /** One reservation for all requests that are the first of their group at the same time. */
+  /** Requests of a new group that arrive at the same time share one reservation. */
   const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
   const [groups, functions, endpoints, userEndpoints] = [
     make('open_groups'),
@@ -83,7 +86,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
     make('user_endpoints'),
   ];
 
-  /** Over the limit, only what is there already may be used again. */
+  /** Throws when the limit would be exceeded, unless `isThere` says that the object exists already. */
   async function require(quota: OwnerLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
     try {
       const release = await quota.reserve(ownerId, more);

@@ -1,12 +1,12 @@
 import { TerminalError } from '../contracts/errors';
 
-/** Which serialized forms the released agents of funcX 1.0 can read. Whatever else is sent there would only fail late. */
+/** Which serialized forms the released agents of funcX 1.0 can read. Refused here, because other forms would fail only later. */
 
-/** Data by dill; code by dill (01), as source text (02, 03, 04), and several of these in one (10). */
+/** 00: data by dill. 01: code by dill. 02, 03 and 04: code as source text. 10: several of these forms in one buffer. */
 const READABLE = new Set(['00', '01', '02', '03', '04', '10']);
-/** Their dill is 0.3.5.1. What a later one made of code, it cannot load; as text it is the same in all. */
+/** Code by dill. The agents have dill 0.3.5.1, which cannot load code of a later dill. Source text is the same in each. */
 const BY_DILL = new Set(['01', '10']);
-/** Tried: of Globus Compute, 2.0.0 has the dill of funcX 1.0, and 2.30.1 and all later ones another. */
+/** Found by testing: Globus Compute 2.0.0 has the dill of funcX 1.0; 2.30.1 and all later versions have another. */
 const FIRST_WITH_OTHER_DILL = { major: 2, minor: 30 };
 const PACKED_START = /^[0-9]+\n(..)\n/;
 
@@ -19,7 +19,10 @@ export function requireReadableData(start: string, what: string, endpointId: str
   if (!READABLE.has(identifier)) throw unreadable(`${what} is serialized as "${identifier}"`, endpointId);
 }
 
-/** `start`: the first characters of packed code. `sdkVersion`: of Globus Compute, as it said so at registration. */
+/**
+ * `start`: the first characters of packed code. `sdkVersion`: the version of the Globus Compute SDK that registered the code, if
+ * the SDK sent it.
+ */
 export function requireReadableCode(start: string, sdkVersion: string | null, what: string, endpointId: string): void {
   requireReadableData(start, what, endpointId);
   if (BY_DILL.has(identifierOf(start)) && sdkVersion !== null && hasOtherDill(sdkVersion)) {

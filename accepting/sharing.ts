@@ -1,10 +1,10 @@
 /**
- * Group commit. A start of a workflow costs Temporal 20 to 30 ms of CPU, so requests with equal options that arrive while
- * another one is being accepted wait for it, and are then accepted together. A request that meets no other is accepted
- * without a wait.
+ * Group commit. The start of a workflow costs Temporal 20 to 30 ms of CPU. So requests with equal options that arrive while
+ * another such request is being accepted wait for it, and are then accepted together. A request that meets no other request
+ * does not wait.
  */
 
-/** What is accepted together has at most so many tasks, and so many bytes of bodies. */
+/** The most tasks, and the most bytes of bodies, that are accepted together. */
 export const MAX_SHARED_TASKS = 2_000;
 const MAX_SHARED_BYTES = 8 * 1024 * 1024;
 
@@ -23,12 +23,12 @@ interface Waiting<Item, Outcome> {
 
 /**
  * Returns a function that accepts an item, alone or with others of the same lane. `commit` returns an outcome for each item,
- * in order; its error is the error of each.
+ * in order. If it rejects, every item rejects with its error.
  */
 export function createSharing<Item extends Shareable, Outcome>(
   commit: (items: readonly Item[]) => Promise<readonly (() => Outcome)[]>,
 ): (lane: string, item: Item) => Promise<Outcome> {
-  /** The requests that wait in a lane. A lane exists while a commit is under way there. */
+  /** The requests that wait, by lane. A lane exists while one of its commits runs. */
   const lanes = new Map<string, Waiting<Item, Outcome>[]>();
 
   async function run(batch: readonly Waiting<Item, Outcome>[]): Promise<void> {
@@ -59,12 +59,12 @@ export function createSharing<Item extends Shareable, Outcome>(
       const entry = { item, resolve, reject };
       const waiting = lanes.get(lane);
       if (waiting) waiting.push(entry);
-      else void work(lane, entry); // rejects the entries and never itself
+      else void work(lane, entry); // never rejects: an error rejects the entries
     });
   };
 }
 
-/** Removes the next batch: the first item and those after it that fit, in order. */
+/** Removes the next batch: the first item and the following items that fit, in order. */
 function takeBatch<Item extends Shareable, Outcome>(waiting: Waiting<Item, Outcome>[]): Waiting<Item, Outcome>[] {
   const keys = new Set<string>();
   let [tasks, bytes, n] = [0, 0, 0];

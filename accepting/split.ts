@@ -7,7 +7,7 @@ import type { Config } from '../platform/config';
 import type { NewSubmission } from '../platform/store/submissions';
 import type { Accepted, AcceptRequest } from './accept-request';
 
-/** Requests as submissions with IDs, before they are stored. */
+/** Turns requests into submissions with IDs, before they are stored. */
 
 /** Splits a request into submissions of bounded size and gives every task its ID. */
 export function split(
@@ -49,7 +49,7 @@ export interface SharedPart {
   accepted: Accepted;
 }
 
-/** One submission for each request, with IDs that follow each other and one workflow. */
+/** Makes one submission of each request. The submissions have consecutive IDs and share one workflow. */
 export function splitTogether(config: Config, pending: readonly { request: AcceptRequest; taskGroupId: string }[]): SharedPart[] {
   const now = Date.now();
   const ids = makeSharedIds(now, randomBytes(ID_RANDOM_BYTES), pending.length);

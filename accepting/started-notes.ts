@@ -5,13 +5,13 @@ import { markStarted } from '../platform/store/submissions';
 
 type Started = Pick<SubmissionStart, 'id' | 'lastId'>;
 
-/** Notes in the store that workflows were started: many by one statement, and none while its call is on its way. */
+/** Records in the store that workflows were started: many workflows in one statement, which no request waits for. */
 export interface StartedNotes {
-  /** The sweep skips submissions with a note. Without it, the sweep starts the workflow once more, which does nothing. */
+  /** The sweep skips submissions with this record. Without it, the sweep starts the workflow again, which has no effect. */
   add(started: readonly Started[]): void;
 }
 
-/** The sweep looks at submissions that are older than 3 s. */
+/** Must be less than 3 s: the sweep reads submissions that are older. */
 const DELAY_MS = 500;
 
 export function createStartedNotes(db: Database, log: Logger): StartedNotes {
@@ -25,7 +25,7 @@ export function createStartedNotes(db: Database, log: Logger): StartedNotes {
     } catch (error) {
       log.debug(
         { err: error, submissions: batch.length },
-        'could not note that workflows started; the sweep starts them once more',
+        'could not record that workflows started; the sweep will start them again',
       );
     }
   }

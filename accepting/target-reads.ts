@@ -8,8 +8,8 @@ interface Asked {
 }
 
 /**
- * Reads the endpoint of a request with the request's functions; undefined for an unknown endpoint. In a burst of requests, one
- * read serves all that ask for the same; it starts after the last of them arrived, so that none misses a change before it.
+ * Reads the endpoint and the functions of a request; undefined for an unknown endpoint. In a burst of requests, one read serves
+ * all requests for the same objects. It starts after the last of them arrived, so that no request misses an earlier change.
  */
 export type ReadTarget = (endpointId: string, functionIds: readonly string[]) => Promise<SubmitTarget | undefined>;
 

@@ -7,12 +7,12 @@ import type { SubmitTarget } from '../platform/store/endpoints';
 import { requireReadableCode, requireReadableData } from './readable';
 import type { PlacedRequest, Placement } from './placement';
 
-/** What every way to submit checks before it calls `accept`. */
+/** The checks that every way to submit makes before it calls `accept`. */
 
-/** Our key within a resource specification: the only place that the stock clients leave us. */
+/** Our key in a resource specification, the only place where stock clients can set options of this service. */
 const OUR_KEY = 'funcx';
 
-/** Takes our part out of a resource specification; undefined where nothing is left for the endpoint. */
+/** Takes our part out of a resource specification. The specification is undefined if nothing is left for the endpoint. */
 export function splitSpecification(given: Record<string, unknown> | null | undefined): {
   specification: Record<string, unknown> | undefined;
   policy: Policy;
@@ -32,12 +32,12 @@ export function splitSpecification(given: Record<string, unknown> | null | undef
 }
 
 export interface CheckedTarget {
-  /** The functions' own policies under the request's. */
+  /** The policies of the functions, overridden by the policy of the request. */
   policy: Policy;
   functionName: (id: string) => string;
 }
 
-/** May the identity send these functions there? Throws what it is to be told. */
+/** Checks that the identity may submit calls of these functions to the target. Throws the error for the caller. */
 export function checkTarget(
   identity: Identity,
   target: SubmitTarget,
@@ -64,7 +64,7 @@ export function checkTarget(
     if (target.allowedFunctions && !target.allowedFunctions.includes(id)) {
       throw new TerminalError(
         'FORBIDDEN',
-        `function ${id} is not permitted on endpoint ${target.id}; its owner allows only some`,
+        `function ${id} is not permitted on endpoint ${target.id}; its owner allows only certain functions`,
         { subject: { kind: 'permission', ids: [id, target.id] } },
       );
     }
@@ -77,7 +77,10 @@ export function checkTarget(
   };
 }
 
-/** The endpoint queue of a target: its own, or that of the submitter's user endpoint, which is told to start after accept. */
+/**
+ * Returns the endpoint queue of a target: its own, or the queue of the submitter's user endpoint. Call `wake` after accept, so
+ * that the user endpoint starts.
+ */
 export async function placeTasks(
   placement: Placement,
   target: SubmitTarget,
@@ -94,13 +97,13 @@ export async function placeTasks(
   }
 }
 
-/** Throws where the endpoint's agent can't read how the arguments are serialized. */
+/** Throws if the endpoint's agent cannot read the arguments as they are serialized. */
 export function checkPayloads(target: SubmitTarget, payloads: readonly string[]): void {
   if (target.kind !== 'funcx-1.0') return;
   payloads.forEach((payload, index) => requireReadableData(payload.slice(0, 16), `the payload of task ${index + 1}`, target.id));
 }
 
-/** Throws for a resource specification that the endpoint would ignore: its tasks would run with other resources than asked for. */
+/** Throws for a resource specification that the endpoint would ignore: tasks would run with other resources than requested. */
 export function checkSpecification(target: SubmitTarget, specification: Record<string, unknown> | undefined): void {
   if (specification === undefined || target.kind === 'globus') return;
   throw new TerminalError(

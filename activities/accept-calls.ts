@@ -16,7 +16,7 @@ import { completeStart, packCalls, type CallArguments, type PackedCalls } from '
 import { RESULT_SERIALIZERS } from './call-results';
 import type { ActivityDeps } from './deps';
 
-/** Accepts calls of one function on one endpoint for a workflow that starts the submissions itself. */
+/** Accepts calls of one function on one endpoint. The calling workflow starts the submissions. */
 
 export interface AcceptingDeps {
   accept: Accept;
@@ -24,9 +24,9 @@ export interface AcceptingDeps {
 }
 
 export interface WantedCalls {
-  /** Id, name, or name@version. */
+  /** ID, name, or name@version. */
   function: string;
-  /** Id or name. */
+  /** ID or name. */
   endpoint: string;
   calls: readonly CallArguments[];
   policy: Policy;
@@ -35,7 +35,7 @@ export interface WantedCalls {
   userEndpointConfig?: Record<string, unknown>;
 }
 
-/** Checked, packed, and not yet stored. */
+/** Calls that are checked and packed, but not yet stored. */
 export interface PreparedCalls {
   identity: Identity;
   target: SubmitTarget;
@@ -46,11 +46,11 @@ export interface PreparedCalls {
 }
 
 export interface CallAccepting {
-  /** Throws what the author must change. */
+  /** Checks and packs the calls. Throws an error that says what the author must change. */
   prepare(identity: Identity, wanted: WantedCalls): Promise<PreparedCalls>;
-  /** The same key is the same calls. */
+  /** Stores the calls. Idempotent: repeating a key returns the submissions of the first call. */
   accept(prepared: PreparedCalls, requestKey: string): Promise<AcceptedSubmissions>;
-  /** What a map of no calls is. */
+  /** The result of `accept` for a map without calls. */
   acceptNone(prepared: PreparedCalls): AcceptedSubmissions;
 }
 
@@ -130,7 +130,7 @@ async function resolveFunction({ db }: ActivityDeps, identity: Identity, wanted:
   if (id === undefined) {
     throw new TerminalError(
       'FUNCTION_NOT_FOUND',
-      `${identity.name} sees no function ${wanted}; register it, or list it in the plugin`,
+      `no function ${wanted} is visible to ${identity.name}; register it, or list it in the plugin`,
     );
   }
   return id;
@@ -141,7 +141,7 @@ async function resolveEndpoint({ db }: ActivityDeps, identity: Identity, wanted:
   const ids = await findEndpointIds(db, identity, wanted);
   const [id] = ids;
   if (id === undefined)
-    throw new TerminalError('ENDPOINT_NOT_FOUND', `${identity.name} sees no endpoint named ${wanted}; check the name`);
+    throw new TerminalError('ENDPOINT_NOT_FOUND', `no endpoint named ${wanted} is visible to ${identity.name}; check the name`);
   if (ids.length > 1) {
     throw new TerminalError('INVALID_REQUEST', `${ids.length} endpoints are named ${wanted}; give the id: ${ids.join(', ')}`);
   }

@@ -12,9 +12,9 @@ import { readReferable, savePipelineFunction } from '../platform/store/pipelines
 import type { ActivityDeps } from './deps';
 
 /**
- * Turns the arguments of pipeline calls into task bodies. Arguments without references become plain JSON. With references, the
- * task runs a small function of ours, which decodes the referenced buffers on the endpoint and calls the author's function with
- * the values; nothing on the way decodes them.
+ * Turns the arguments of pipeline calls into task bodies. Arguments without references become plain JSON. For arguments with
+ * references, the task runs a small function of ours on the endpoint. The function decodes the referenced buffers and calls the
+ * author's function with the values; no process of the service decodes them.
  */
 
 export interface CallArguments {
@@ -23,7 +23,7 @@ export interface CallArguments {
 }
 
 export interface PackedCalls {
-  /** What the tasks run: the author's function, or ours around it. */
+  /** The function that the tasks run: the author's, or ours that wraps it. */
   functionId: string;
   payloads: (string | ReferringPayload)[];
 }
@@ -55,7 +55,7 @@ const APPLY = {
 `,
 } as const;
 
-/** Agents of ours fetch large bodies over HTTP; more than this would not fit a worker's memory in any sensible way. */
+/** Our agents fetch large bodies over HTTP. A larger body would need too much memory in a worker. */
 const MAX_AGENT_BYTES = 512 * 1024 * 1024;
 
 export async function packCalls(
@@ -85,7 +85,7 @@ export async function packCalls(
     const text = `${stringifyJsonText([code, part.args, part.kwargs]).slice(0, -1)},[`;
     const bytes = part.sources.reduce((sum, id) => sum + (bytesOf.get(id) ?? 0), text.length);
     requireFit(bytes, target.isAgent ? Math.max(maxChars, MAX_AGENT_BYTES) : maxChars);
-    // A call without references among others that have some: its list of buffers stays empty.
+    // Other calls have references and this call has none: its list of buffers stays empty.
     return part.sources.length > 0 ? { text, sources: part.sources, bytes } : complete(text);
   });
   return { functionId, payloads };
@@ -99,7 +99,7 @@ function requireFit(chars: number, limit: number): void {
   );
 }
 
-/** How a body begins once its references were put in. */
+/** The start of a body whose references have been inserted. */
 export const completeStart = (bytes: number): string => `${bytes}\n${BUFFER.json}\n`;
 
 const complete = (text: string): string => packBuffer(BUFFER.json, `${text}]]`) + packBuffer(BUFFER.json, '{}');
@@ -110,7 +110,7 @@ interface Taken {
   sources: string[];
 }
 
-/** Replaces each reference by the number of its buffer; the same reference twice is one buffer. */
+/** Replaces each reference by the index of its buffer. Equal references share one buffer. */
 function takeReferences(args: unknown[], kwargs: Record<string, unknown>): Taken {
   const sources: string[] = [];
   const replace = (value: unknown): unknown => {
@@ -135,7 +135,7 @@ async function applyFunction({ db }: ActivityDeps, identity: Identity): Promise<
   return saved.id;
 }
 
-/** The author's function as one buffer, which Python can deserialize. */
+/** The author's function as one buffer that Python can deserialize. */
 async function codeOf({ db }: ActivityDeps, functionId: string): Promise<string> {
   const fn = await findFunction(db, functionId);
   if (!fn) throw new TerminalError('FUNCTION_NOT_FOUND', `function ${functionId} was deleted; register it again`);

@@ -21,9 +21,9 @@ import type { ActivityDeps } from './deps';
 import { missedNudges } from './missed-nudges';
 
 /**
- * Completion: store the result (the first one of a task is its answer), deliver the answer (mark it after the confirm), nudge
- * the submission. The caller acknowledges the broker last. A crash repeats every step: unless the answer of a redelivered
- * result is marked delivered, it is delivered again from the stored bytes.
+ * Completion: store the result (the first result of a task is its answer), deliver the answer (mark it after the confirm), nudge
+ * the submission. The caller acknowledges the message last, so every step is repeated after a crash. When the broker redelivers a
+ * result whose answer is not marked as delivered, the answer is delivered again from the stored bytes.
  */
 
 /** A result message as it came from an agent. */
@@ -36,11 +36,11 @@ export interface ReceivedResult {
   /** True when the agent uploaded the body over HTTP. */
   isStored: boolean;
   exitCode: number | undefined;
-  /** Calls a second that the agent could run; undefined from agents that do not tell. */
+  /** Calls per second that the agent could run; undefined if the agent does not report it. */
   capacity: number | undefined;
 }
 
-/** Failures that say that the attempt was lost, not that the function failed. */
+/** Codes of failures that report a lost attempt, not a failure of the function. */
 const LOSS_CODES: ReadonlySet<string> = new Set(['WorkerLost', 'AgentLost']);
 const MAX_CONCURRENT_NUDGES = 32;
 
@@ -65,7 +65,7 @@ export async function storeResults(deps: ActivityDeps, results: readonly Receive
       : new Map<string, RetryFacts>();
   const answers = await Promise.all(results.map((result) => toAnswer(deps, result, facts.get(result.data.task_id))));
   const stage = await store(deps, answers);
-  // Not earlier: after a crash before the store, the body is needed again.
+  // Remove the uploads only now: after a crash before the store, their bodies are needed again.
   const uploaded = results.flatMap(({ data, isStored, endpointQueueId }, index) =>
     isStored ? [{ taskId: data.task_id, attempt: answers[index]?.attempt ?? 1, endpointQueueId }] : [],
   );
@@ -106,8 +106,8 @@ export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise
 }
 
 /**
- * Publishes answers to the queues of their task groups. Each one settles by itself: an answer whose queue refuses it is not
- * marked as delivered, and the sweep delivers it later. Returns the ids of those.
+ * Publishes answers to the queues of their task groups, independently of each other. An answer whose publish fails is not marked
+ * as delivered, and the sweep delivers it later. Returns the task IDs of the answers that failed.
  */
 export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<string[]> {
   if (deliveries.length === 0) return [];
@@ -126,7 +126,7 @@ export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[
     }),
   );
   if (failed.length > 0) {
-    deps.log.warn({ err: lastError, answers: failed.length }, 'the message broker did not take answers; the sweep delivers them');
+    deps.log.warn({ err: lastError, answers: failed.length }, 'the broker did not accept answers; the sweep delivers them');
   }
   if (delivered.length > 0) await markDelivered(deps.db, delivered);
   return failed;
@@ -146,7 +146,10 @@ async function publishAnswer(deps: ActivityDeps, { taskId, ownerId, taskGroupId,
   }
 }
 
-/** Each workflow with one of its submissions. A nudge that Temporal does not take is left to the sweep: results must not be received again because of it. */
+/**
+ * Nudges workflows, each given with one of its submissions. A failed nudge is left to the sweep, because it must not cause the
+ * broker to redeliver the results.
+ */
 async function nudgeAll(deps: ActivityDeps, workflows: readonly (readonly [string, string])[]): Promise<void> {
   for (let at = 0; at < workflows.length; at += MAX_CONCURRENT_NUDGES) {
     const batch = workflows.slice(at, at + MAX_CONCURRENT_NUDGES);
@@ -156,7 +159,7 @@ async function nudgeAll(deps: ActivityDeps, workflows: readonly (readonly [strin
           if (!(await deps.temporal.nudge(workflowId))) missedNudges.add(id);
         } catch (error) {
           missedNudges.add(id);
-          deps.log.debug({ err: error, submissionId: id }, 'Temporal did not take a nudge; the sweep repeats it');
+          deps.log.debug({ err: error, submissionId: id }, 'Temporal did not accept a nudge; the sweep repeats it');
         }
       }),
     );
@@ -177,7 +180,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const code = data.error_details.code;
   if (LOSS_CODES.has(code)) return { ...base, ...lossOf(deps, facts, result.body) };
   const failure = { code, exception: raisedException(data.details, data.data), exitCode: result.exitCode };
-  // Lost attempts do not count as the user's attempts.
+  // Lost attempts do not count against the user's attempts.
   const usersAttempt = Math.max(1, Math.min(attempt, facts?.attempt ?? attempt) - (facts?.losses ?? 0));
   const retryMs = retryDelayMs(facts?.policy ?? {}, usersAttempt, failure);
   return {
@@ -188,7 +191,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   };
 }
 
-/** A lost worker spends one of the service's own retries; the user's are for failures of the function. */
+/** A lost attempt uses one of the service's own retries. The user's retries are for failures of the function. */
 function lossOf(
   deps: ActivityDeps,
   facts: RetryFacts | undefined,
@@ -200,7 +203,7 @@ function lossOf(
 
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
-/** Undefined when nothing was uploaded. */
+/** The outcome of an attempt whose value was uploaded over HTTP; undefined if no upload exists. */
 async function outcomeOfUpload(
   deps: ActivityDeps,
   data: ResultData,
@@ -210,18 +213,18 @@ async function outcomeOfUpload(
   const bytes = await sizeOfUpload(deps.db, data.task_id, attempt);
   if (bytes === undefined) return undefined;
   const frame = openFrame(data);
-  // An answer without a queue is never a message: only the store's limit counts.
+  // Without a queue, the answer is never sent as a message, so the message limit does not apply.
   const refusal = hasQueue ? tooLarge(deps, data.task_id, frame.length + bytes + 2) : undefined;
   return refusal ?? { state: 'succeeded', frame };
 }
 
-/** A result message up to its value, which the store puts behind it: a large value does not pass through this process. */
+/** A result message up to its value. The store appends the value, so a large value does not pass through this process. */
 function openFrame({ data: _value, ...rest }: ResultData): Uint8Array {
   const whole = encodeFrame({ message_type: 'result', data: { ...rest, data: '' } });
   return whole.subarray(0, whole.length - '""}}'.length);
 }
 
-/** Stock agents do not check the limit. */
+/** Enforces the size limits, because stock agents do not check them. */
 function limited(deps: ActivityDeps, result: ReceivedResult): Outcome {
   const limit = deps.config.FUNCX_MAX_BODY_CHARS;
   if (result.data.data.length <= limit) {
@@ -231,7 +234,7 @@ function limited(deps: ActivityDeps, result: ReceivedResult): Outcome {
   return { state: 'failed', frame: errorFrame(result.data.task_id, 'MaxResultSizeExceeded', text) };
 }
 
-/** A larger message closes the channel, and with it fails the other publishes. */
+/** A failure if the message exceeds the broker's limit. The broker would close the channel and fail all pending publishes. */
 function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | undefined {
   const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
   if (bytes <= limit) return undefined;
@@ -239,7 +242,7 @@ function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | 
   return { state: 'failed', frame: errorFrame(taskId, 'MaxResultSizeExceeded', text) };
 }
 
-/** A failure that the service itself gives as the answer. */
+/** The message of a failure that the service itself produces as an answer. */
 export function errorFrame(taskId: string, code: string, text: string): Uint8Array {
   return encodeFrame({
     message_type: 'result',
@@ -247,12 +250,13 @@ export function errorFrame(taskId: string, code: string, text: string): Uint8Arr
   });
 }
 
-/** Tasks that one statement ends. */
+/** Maximum number of tasks that one statement ends. */
 const END_BATCH_LIMIT = 1_000;
 
 /**
- * Ends open tasks without a result of their own: cancelled, expired, lost. Tells the agent to stop what it holds. With
- * `onlyThisAttempt`, a task whose listed attempt is not its latest any more is left alone.
+ * Ends open tasks without a result of their own: cancelled, expired or lost tasks. Sends the agent a cancel command for the
+ * attempts that it holds. With `onlyThisAttempt`, skips tasks whose listed attempt is no longer the latest. Returns the number of
+ * ended tasks.
  */
 export async function endTasks(
   deps: ActivityDeps,
@@ -287,27 +291,27 @@ export async function endTasks(
   return ended;
 }
 
-/** Answers everything that is open at a deleted endpoint. May be done again. */
+/** Ends all open tasks of a deleted endpoint. Idempotent. */
 export async function endTasksOfEndpoint(deps: ActivityDeps, endpointId: string): Promise<void> {
   const text = `Endpoint ${endpointId} was deleted while the task was open. Submit it to another endpoint.`;
   for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { endpointId })) {
     const reason = { state: 'failed', code: 'EndpointDeleted', text } as const;
     await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
   }
-  // Their workflows end and say that the endpoint was deleted.
+  // The workflows of the endpoint queues then end and show that the endpoint was deleted.
   for (const endpointQueueId of await listQueueIds(deps.db, endpointId)) {
     await deps.temporal
       .signalChanged(endpointQueueId)
-      .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'a deleted endpoint still shows its workflow'));
+      .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'could not signal a deleted endpoint queue'));
   }
 }
 
-/** A stock agent has no such command; its late result is a duplicate and is dropped. */
+/** Sends a cancel command. Stock agents do not know the command; their late results are dropped as duplicates. */
 async function tellAgent(deps: ActivityDeps, endpointQueueId: string, attempts: readonly string[]): Promise<void> {
   const command = { command: 'cancel', tasks: attempts };
   await deps.publisher
     .publish('', commandQueueName(endpointQueueId), Buffer.from(JSON.stringify(command)), { contentType: 'application/json' })
     .catch((error: unknown) =>
-      deps.log.warn({ err: error, queue: tasksQueueName(endpointQueueId) }, 'could not tell the agent to stop'),
+      deps.log.warn({ err: error, queue: tasksQueueName(endpointQueueId) }, 'could not send the cancel command to the agent'),
     );
 }

@@ -5,14 +5,14 @@ import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Temporal } from '../platform/temporal';
 
-/** What every activity of the service works with. */
+/** Dependencies of every activity of the service. */
 export interface ActivityDeps {
   config: Config;
   log: Logger;
   db: Database;
   publisher: Publisher;
   temporal: Temporal;
-  /** What the process itself accepts; absent where it accepts nothing. */
+  /** Submissions that this process accepted; absent in a process that accepts none. */
   fresh?: FreshSubmissions;
   /** Called with an endpoint queue when places in its window become free. Set only in a process that runs pumps. */
   onPlacesFreed?: (endpointQueueId: string) => void;

@@ -10,18 +10,18 @@ import { withHeartbeats } from './heartbeats';
 import { dispatchClaim } from './publish-tasks';
 
 const CHECK_MS = 2_000;
-/** After a small claim: a claim costs as much as the messages of many tasks. */
+/** Pause after a small claim, so that the next claim finds more tasks: a claim costs as much as many messages. */
 const SMALL_CLAIM_PAUSE_MS = 10;
-/** While the message broker accepts no messages. */
+/** Poll interval while the message broker accepts no messages. */
 const BLOCKED_POLL_INTERVAL_MS = 500;
-/** A smaller claim is a small one. */
+/** A claim with fewer tasks counts as small. */
 const MIN_BATCH = 100;
 /** After this many empty claims in a row, the pump checks before CHECK_MS whether any task still waits. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
 /**
- * A pump ends when its window has been full for this long: its heartbeats cost more than the start of the next pump. The presence
- * sweep requests the next pump when a place is free.
+ * A pump ends when its window has been full for this long: its heartbeats would cost more than the start of the next pump. The
+ * presence sweep requests the next pump when a place is free.
  */
 const PARK_AFTER_MS = 3_000;
 
@@ -52,12 +52,12 @@ async function runPump(
   places: PlaceWait,
   { info, cancellationSignal }: Context,
 ): Promise<PumpOutcome> {
-  // Each try uses new claim ids. The store remembers the latest one until the pump ends well.
+  // Each attempt of this activity uses new claim ids. The store keeps the latest claim id until the pump ends normally.
   const claimPrefix = `pump/${info.workflowExecution?.runId ?? ''}/${info.activityId}/${info.attempt}`;
   let dispatched = 0;
   let emptyClaims = 0;
   let checkedAt = 0;
-  // A repeated attempt continues the earlier attempt, so it may park at its first empty claim.
+  // A retry continues the earlier attempt of the activity, so the pump may park at its first empty claim.
   let parkTriedAt = info.attempt > 1 ? 0 : Date.now();
   let claim = 0;
 
@@ -67,7 +67,7 @@ async function runPump(
     return !(await keepPumping(deps.db, endpointQueueId));
   }
 
-  // First: a pump that died after its claim left tasks that count as dispatched and that nobody published.
+  // First publish what a dead pump claimed: its tasks count as dispatched, and nothing else would publish them.
   const unfinished = await findUnfinishedClaim(deps.db, endpointQueueId);
   if (unfinished !== undefined) {
     dispatched += (await dispatchClaim(deps, endpointQueueId, unfinished, { isRepeated: true })).length;
@@ -96,7 +96,7 @@ async function runPump(
       await places.next(CHECK_MS, cancellationSignal);
     }
   }
-  throw cancellationSignal.reason instanceof Error ? cancellationSignal.reason : new Error('the worker shuts down');
+  throw cancellationSignal.reason instanceof Error ? cancellationSignal.reason : new Error('the worker is shutting down');
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -37,7 +37,7 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
           resourceSpecification,
           userEndpointConfig,
         };
-        // All of them are checked before the first is stored.
+        // Check all groups before the first one is stored.
         const prepared = await Promise.all(
           groupTasks(tasks).map((group) =>
             calls.prepare(identity, {
@@ -64,7 +64,7 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
 
     async endCancelled({ runId }) {
       const description = 'This Flow Instance was canceled by the user';
-      // A run that ended while its cancellation was on the way has its end.
+      // A run that ended before its cancellation arrived keeps its end.
       await endOpenRun(db, { runId }, { code: FLOW_CODE.canceled, description, details: { details: {} } });
     },
   };

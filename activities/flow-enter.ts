@@ -9,7 +9,7 @@ import { attempt, pendingOf, type LineStep } from './flow-line-step';
 import type { Pending } from './flow-pending';
 import { finishHello } from './flow-resolve';
 
-/** Enters states: those that compute end at once, the others need the workflow. */
+/** Enters states. States that only compute end immediately; all others need the workflow. */
 
 export function enterNext(step: LineStep): void {
   const { name, state } = step.state();
@@ -25,7 +25,7 @@ export function enterNext(step: LineStep): void {
 
 function enterState(step: LineStep, name: string, state: State, nowMs: number): void {
   const entered = enter(state, step.scope(), nowMs, step.allowedUrls);
-  // Before the log is written: a body that is wrong is the state's failure.
+  // Check the body before the log is written: an invalid body is a failure of the state.
   if (entered.kind === 'action' && entered.provider.startsWith('compute')) readComputeBody(entered.provider, entered.body);
   if (entered.kind !== 'failed') step.log.entered(name, state.Type, entered.input, nowMs, linesOf(entered));
   switch (entered.kind) {

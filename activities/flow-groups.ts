@@ -1,15 +1,15 @@
 import type { ComputeTask } from '../flows/compute';
 
-/** Tasks of an action that go into the same submissions: those of one function on one endpoint. */
+/** Tasks of an action that go into the same submissions, because they call the same function on the same endpoint. */
 export interface TaskGroup {
   endpoint: string;
   function: string;
   tasks: ComputeTask[];
-  /** Where each of them stands in the action. */
+  /** The position of each task in the action. */
   places: number[];
 }
 
-/** The same order for the same tasks. */
+/** Deterministic: equal tasks give equal groups in the same order. */
 export function groupTasks(tasks: readonly ComputeTask[]): TaskGroup[] {
   const groups = new Map<string, TaskGroup>();
   tasks.forEach((task, place) => {

@@ -12,14 +12,14 @@ import type { Pending } from './flow-pending';
 
 /**
  * Actions at other action providers: `POST <url>/run`, then `GET <url>/<action id>/status` until the action has ended, then
- * `POST <url>/<action id>/release`. Each poll is one attempt of the activity, and the server schedules the next one: an action
- * of any length costs no worker and no history. The provider's answer is stored after each request, so that another worker
- * continues the same action.
+ * `POST <url>/<action id>/release`. Each poll is one attempt of the activity, and the Temporal server schedules the next attempt.
+ * So a long action occupies no worker and adds no events to the history. The provider's answer is stored after each request, so
+ * that any worker can continue the action.
  */
 
 export type FlowHttpActivities = Pick<FlowActivities, 'runHttpAction' | 'stopHttpAction'>;
 
-/** The server gives the attempt of a dead worker to another one after the heartbeat timeout of the workflow. */
+/** After the heartbeat timeout that the workflow sets, Temporal gives the attempt of a dead worker to another worker. */
 const HEARTBEAT_EVERY_MS = 2_000;
 const FIRST_POLL_MS = 1_000;
 const MAX_POLL_MS = 60_000;
@@ -40,7 +40,7 @@ export function createFlowHttpActivities({ db, outgoing }: { db: Database; outgo
     return { url: pending.url, pending };
   }
 
-  /** One poll. Undefined while the action continues. */
+  /** Sends one request: the start or a poll. Returns undefined while the action continues. */
   async function poll(input: LineRef & { position: number }, { url, pending }: HttpAction): Promise<FlowEvent | undefined> {
     let status = pending.status;
     if (!status) {
@@ -55,7 +55,7 @@ export function createFlowHttpActivities({ db, outgoing }: { db: Database; outgo
     return { kind: 'answered', isTimedOut: false };
   }
 
-  /** Cancel and release are requests without a consequence for the run; a provider may not offer them. */
+  /** Sends cancel or release, and ignores failures: they do not affect the run, and a provider may not support them. */
   async function tell(address: string, what: 'cancel' | 'release'): Promise<void> {
     await outgoing.send({ method: 'POST', url: `${address}/${what}`, body: {} }).catch(() => undefined);
   }
@@ -126,7 +126,7 @@ const hasEnded = ({ status }: JsonObject): boolean => status === 'SUCCEEDED' || 
 
 const addressOf = (url: string, { action_id: id }: JsonObject): string => `${url}/${encodeURIComponent(id as string)}`;
 
-/** Throws for an answer that is not the status of an action. */
+/** The status of an action. Throws if the answer is not one. */
 function readStatus({ status: code, body, text }: OutgoingAnswer, url: string): JsonObject {
   if (code >= 500 || code === TOO_MANY_REQUESTS) throw new Error(`${url} answered ${code}: ${text}`);
   if (code >= 400) throw new OutgoingRefused(`${url} refused the action with ${code}: ${text}`);
@@ -139,7 +139,7 @@ function readStatus({ status: code, body, text }: OutgoingAnswer, url: string): 
   return status as JsonObject;
 }
 
-/** Without recursion: the nesting of a body is bounded, and this does not rely on it. */
+/** Whether the value contains a reference. Avoids recursion, so it does not rely on a limit for the nesting of a body. */
 function holdsReference(value: Json | undefined): boolean {
   const todo: unknown[] = [value];
   while (todo.length > 0) {

@@ -10,12 +10,12 @@ import { FlowLog } from './flow-log';
 import type { Pending } from './flow-pending';
 import type { Run } from './flow-runs';
 
-/** One step of one line while it is made: the row, and what the states of the step change and write. */
+/** One step of one line while it runs: the row of the line, and what the states of the step change and write. */
 
 const MAX_SHOWN = 10;
 const MAX_CAUSE_CHARS = 1_000;
 
-/** What the workflow does next. */
+/** What the workflow must do next. */
 type Told =
   | { kind: 'more' }
   | { kind: 'wait'; untilMs: number; summary: string }
@@ -24,7 +24,7 @@ type Told =
   | { kind: 'succeeded'; entered: number }
   | { kind: 'failed'; error: string; cause: string };
 
-/** Changes the row. */
+/** Collects the effects of one step. Changes `row` in place. */
 export class LineStep {
   readonly log: FlowLog;
   readonly newLines: Parameters<typeof insertLines>[2][number][] = [];
@@ -81,7 +81,7 @@ export class LineStep {
     this.told = { kind: 'succeeded', entered: this.row.entered };
   }
 
-  /** A mistake in a state: tried again, caught, or the end of the line. */
+  /** Handles a failure in a state: the state is retried, the failure is caught, or the line ends. */
   fail(name: string, state: State, failure: FlowError, nowMs: number): void {
     const pending = this.row.pending as Pending | null;
     const cause = failure.cause_ as Json;
@@ -111,7 +111,7 @@ export class LineStep {
     const cause = failure.cause_ as Json;
     this.row.status = 'failed';
     this.row.error = { Error: failure.error, Cause: cause };
-    // Kept for a resume: the state, what it was given, and lines that have ended well.
+    // For a resume, the row keeps the state, its data, and the inner lines that have succeeded.
     this.log.failed(name, state.Type, failure.error, cause, nowMs);
     this.log.ended(name, failure.error, cause, failure.message, this.data, nowMs);
     this.show(name, state, 'failed', nowMs);
@@ -131,11 +131,11 @@ export class LineStep {
 
 export const pendingOf = (pending: Pending): Pending => pending;
 
-/** For the history of the workflow, which holds no values: what an action returned is in the log of the run. */
+/** The cause for the history of the workflow. The history holds no values; the log of the run has what an action returned. */
 const sentenceOf = (cause: unknown): string =>
   typeof cause === 'string' ? cause.slice(0, MAX_CAUSE_CHARS) : 'the log of the run has the status of the action';
 
-/** A mistake of the author; what has to be loaded first, and mistakes of ours, go on. */
+/** Runs `work` and returns the author's mistake, if any. Rethrows other errors: `NeedsReference` and bugs of ours. */
 export function attempt(work: () => void): FlowError | undefined {
   try {
     work();

@@ -14,14 +14,14 @@ import { readActionResult, type ComputeOutcome } from './flow-results';
 import { createRuns, type Run } from './flow-runs';
 
 /**
- * Steps of a run. Everything that a state computes happens here, in one transaction with what it writes: so no value enters
- * Temporal's history, another version of the language never breaks a replay, and a step that is asked for again is answered
- * from its row.
+ * Steps of a run. Everything that a state computes happens here, in one transaction with what it writes. So no value enters
+ * Temporal's history, a change of the flow language never breaks a replay, and a repeated request for a step is answered from the
+ * row of the line.
  */
 
 export type FlowLineActivities = Pick<FlowActivities, 'openLine' | 'openLines' | 'advance'>;
 
-/** One activity runs states for this long, or this many of them. */
+/** One activity runs at most this many states, for at most this long. */
 const MAX_STATES_A_STEP = 250;
 const MAX_STEP_MS = 1_000;
 
@@ -51,7 +51,7 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
           throw new Error(`line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`);
         if (row.status === 'succeeded') return { position: row.position, shown: [], kind: 'succeeded', entered: row.entered };
         if (row.generation >= generation) return (row.step ?? more(row)) as FlowStep;
-        // A run that is resumed enters the state in which it ended once more; lines that have ended well stay ended.
+        // A resumed run enters the state in which it ended again. Lines that have succeeded stay ended.
         const pending = row.pending as Pending | null;
         const goesOn = pending?.kind === 'map' || pending?.kind === 'parallel';
         const kept = goesOn ? (row.step as FlowStep) : undefined;
@@ -90,7 +90,7 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
               throw new Error(
                 `line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`,
               );
-            if (row.position > position) return row.step as FlowStep; // an answer that got lost
+            if (row.position > position) return row.step as FlowStep; // repeats a step whose answer was lost
             const step = new LineStep(run, row, loaded, allowedUrls);
             await takeStep(step, event, outcome, (prefix) => listLines(client, runId, prefix));
             const next = step.finish();
@@ -114,7 +114,7 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
   }
 }
 
-/** What cannot be loaded fails the state that looks into it. */
+/** Results loaded for a step. A result that cannot be loaded fails the state that reads it. */
 class LoadedResults extends Map<string, Json> {
   readonly #failures = new Map<string, FlowError>();
 
@@ -136,7 +136,7 @@ class LoadedResults extends Map<string, Json> {
 
 const more = (row: LineRow): FlowStep => ({ position: row.position, shown: [], kind: 'more' });
 
-/** What became of the last step, then states until the workflow is needed. */
+/** Applies the event of the previous step, then runs states until the workflow is needed. */
 async function takeStep(
   step: LineStep,
   event: FlowEvent,

@@ -4,10 +4,13 @@ import { isJsonObject, measure, type Json, type JsonObject } from '../flows/valu
 import type { RunUpdate } from '../platform/store/flow-run-progress';
 import { storableText } from '../platform/store/storable';
 
-/** What one step writes for people: entries of the log, and the details of the run. Hides what is private, and stays bounded. */
+/** What one step writes for people: log entries and the details of the run. Hides private values and limits their size. */
 
 const MAX_CHARS = 64_000;
-/** A line that entered so many states logs little of each, and then nothing but its actions. */
+/**
+ * A line that has entered more than MANY_STATES states logs at most FEW_CHARS of each value. After TOO_MANY_STATES states, it no
+ * longer logs its `Pass`, `Choice` and `ExpressionEval` states.
+ */
 const MANY_STATES = 5_000;
 const FEW_CHARS = 500;
 const TOO_MANY_STATES = 100_000;
@@ -24,7 +27,7 @@ export class FlowLog {
     private readonly scope: readonly string[] = [],
   ) {}
 
-  /** `lines`: of a `Map` or `Parallel` state. */
+  /** `lines`: number of lines of a `Map` or `Parallel` state. */
   entered(name: string, type: string, input: Json, nowMs: number, lines?: number): void {
     this.#add(nowMs, `${type}Started`, `State ${name} of type ${type} started`, {
       state_name: name,
@@ -52,7 +55,7 @@ export class FlowLog {
     });
   }
 
-  /** What the run shows while one of its states goes on; lines inside it leave that to the run. */
+  /** Sets what the run shows while one of its states is active. `update` ignores it for inner lines. */
   active(name: string, description: string, statuses: Record<string, unknown>[]): void {
     this.#details = { code: FLOW_CODE.active, description, state_name: name, action_statuses: statuses };
   }
@@ -104,12 +107,12 @@ export class FlowLog {
   }
 }
 
-/** The states around a line, with the number of its item or branch: `["Fan[3]", "Both[0]"]`. */
+/** The states that enclose a line, each with the number of the item or branch, such as `["Fan[3]", "Both[0]"]`. */
 function withinOf(line: string, scope: readonly string[]): string[] {
   return line.split('/').map((part, at) => `${scope[2 * at] ?? ''}[${part.split('.').at(-1) ?? ''}]`);
 }
 
-/** The value, or as much of it as fits: its large parts become a note of their size. */
+/** The value, or as much of it as fits. Parts that are too large are replaced by a note with their size. */
 function bounded(value: Json, maxChars: number): Json {
   if (measure(value).size <= maxChars) return value;
   const note = (size: number): JsonObject => ({ $funcx: 'omitted', size });

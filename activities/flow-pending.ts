@@ -1,20 +1,20 @@
 import type { Entered } from '../flows/machine';
 import type { Json, JsonObject } from '../flows/values';
 
-/** What a state was entered with, until it ends. */
+/** What is known about the state that a line is in, until the state ends. */
 export interface Pending {
   kind: Entered['kind'] | 'hello' | 'retry';
   startedMs: number;
-  /** Of an action, as it is sent. */
+  /** The body of an action, as it is sent. */
   body?: Json;
   provider?: string;
   url?: string;
-  /** Of an action over HTTP: what its provider said last. */
+  /** The latest status that the provider of an action over HTTP returned. */
   status?: JsonObject;
   actionId?: string;
   prefix?: string;
   count?: number;
   tolerated?: number;
-  /** Tries that each retrier allowed. */
+  /** Number of retries so far, by retrier. */
   retries?: Record<string, number>;
 }

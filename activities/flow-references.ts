@@ -4,7 +4,7 @@ import type { Json } from '../flows/values';
 import type { Database } from '../platform/store/database';
 import { readReferable, readOutcomeText } from '../platform/store/pipelines';
 
-/** Results that rest in the store, for expressions, paths and choices that look into them. */
+/** Loads results that are in the store, for expressions, paths and choices that read them. */
 
 const MAX_LOADED_BYTES = 128 * 1024 * 1024;
 
@@ -21,7 +21,7 @@ export function createReferences(db: Database): { load(ownerId: string, taskId: 
       if (bytes > MAX_LOADED_BYTES) {
         throw new FlowError(
           FLOW_ERROR.dataLimit,
-          `the result of task ${taskId} has ${bytes} bytes, too many to look into; use a function`,
+          `the result of task ${taskId} has ${bytes} bytes, too many to read in an expression; use a function`,
         );
       }
       const text = await readOutcomeText(db, taskId);

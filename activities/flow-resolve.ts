@@ -9,11 +9,11 @@ import { attempt, type LineStep } from './flow-line-step';
 import type { Pending } from './flow-pending';
 import type { ComputeOutcome } from './flow-results';
 
-/** Applies what became of the state that a line is in: a timer, an action, lines that have ended. */
+/** Applies the outcome of the state that a line is in: a timer that fired, an action that ended, or lines that have ended. */
 
 type ReadLines = (prefix: string) => ReturnType<typeof listLines>;
 
-/** The state that was entered has its end. */
+/** Ends the pending state of the line with the event. */
 export async function resolve(
   step: LineStep,
   event: FlowEvent,
@@ -29,7 +29,7 @@ export async function resolve(
       case 'wait':
         return step.move(name, state, { data: step.data, next: state.End === true ? undefined : state.Next }, nowMs, 'done');
       case 'retry':
-        // Entered once more, with what was counted.
+        // The state is entered again; `pending` keeps its retry counts.
         return undefined;
       case 'map':
       case 'parallel':

@@ -3,7 +3,7 @@ import type { Json, JsonObject } from '../flows/values';
 import type { Database } from '../platform/store/database';
 import { readRunStart } from '../platform/store/flow-run-inputs';
 
-/** What does not change while a run goes on: its definition, its body, whom it belongs to. Read once by each process. */
+/** What does not change during a run: its definition, input and owner. Each process reads a run once. */
 
 export interface Run {
   runId: string;
@@ -40,7 +40,7 @@ export function createRuns(db: Database): Runs {
         ownerId: start.ownerId,
         creator,
         title: start.title,
-        definition: start.definition as Definition, // validated when the flow was made
+        definition: start.definition as Definition, // validated when the flow was created
         input: start.input as Json,
         context: {
           flow_id: start.flowId,

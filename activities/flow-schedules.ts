@@ -9,7 +9,7 @@ import { findSchedule } from '../platform/store/schedules';
 import type { Temporal } from '../platform/temporal';
 import { derivedId } from './derived-id';
 
-/** One time of a schedule. */
+/** Starts the run for one occurrence of a schedule. */
 
 export interface ScheduleDeps {
   db: Database;

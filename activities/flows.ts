@@ -8,7 +8,7 @@ import { createFlowActionActivities } from './flow-actions';
 import { createFlowHttpActivities } from './flow-http';
 import { createFlowLineActivities } from './flow-lines';
 
-/** What the workflows of runs of flows do. */
+/** The activities of the workflows of flow runs. */
 export function createFlowActivities(deps: ActivityDeps & AcceptingDeps): FlowActivities {
   const { noteStarted, observeCall } = createCallActivities(deps);
   const outgoing = createOutgoingHttp(listedNetworks(deps.config.FUNCX_FLOWS_HTTP_ALLOW));

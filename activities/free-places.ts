@@ -1,32 +1,32 @@
 import { randomUUID } from 'node:crypto';
 
 /**
- * Wakes the pumps of this process when a place in the window of their queue becomes free. An answer that this process stores
- * wakes them itself. The processes tell each other at which queues a pump waits, and which places they have freed: so nothing
- * is sent while no pump waits elsewhere. A slow poll finds what was not told.
+ * Wakes the pumps of this process when a place in the window of their queue becomes free. When this process stores an answer, it
+ * wakes its own pumps directly. The processes notify each other for which queues a pump waits and where places became free, so a
+ * process sends nothing while no other process has a waiting pump. A slow poll covers lost messages.
  */
 
-/** While the processes do not hear each other, and once when a pump begins to wait: a place may have just been freed. */
+/** While no messages arrive, and once when a pump starts to wait, because a place may have been freed just before. */
 const POLL_MS = 50;
 const SLOW_POLL_MS = 1_000;
-/** A waiting pump says so again after this time. */
+/** A waiting pump is announced again after this time. */
 const ANNOUNCE_MS = 1_000;
-/** For how long others believe it. */
+/** How long other processes rely on an announcement. */
 const BELIEVED_MS = 3_000;
-/** What is sent within this time is one message. */
+/** Everything to be sent within this time goes into one message. */
 const GATHER_MS = 3;
-/** PostgreSQL takes 8,000 bytes. */
+/** PostgreSQL limits a notification to 8,000 bytes. */
 const MAX_IDS_PER_MESSAGE = 200;
 
 interface Waiter {
   isNoted: boolean;
   wake: (() => void) | undefined;
-  /** Other processes have just been told that it waits, and may have freed a place before. */
+  /** The wait was announced only now; another process may have freed a place just before without sending a message. */
   isNew: boolean;
 }
 
 export interface PlaceWait {
-  /** Forgets what was noted. Call before a claim, so that places that are freed meanwhile count. */
+  /** Clears earlier notes. Call before a claim, so that `next` returns immediately if a place becomes free during the claim. */
   reset(): void;
   /** Resolves when a place may be free, after `maxMs`, or when `signal` is aborted. */
   next(maxMs: number, signal: AbortSignal): Promise<void>;
@@ -34,15 +34,15 @@ export interface PlaceWait {
 }
 
 export interface FreePlaces {
-  /** Attempts of this queue ended: wakes the pumps of this process, and of others that wait. */
+  /** Call when attempts of this queue ended. Wakes the pumps of this process and the waiting pumps of other processes. */
   note(endpointQueueId: string): void;
   open(endpointQueueId: string): PlaceWait;
-  /** A message of another process, or of this one. */
+  /** Call with each message, whether another process or this one sent it. */
   receive(payload: string): void;
 }
 
 export interface FreePlacesDeps {
-  /** Returns those of the given queues that have room in their windows. */
+  /** Returns the given queues that have room in their windows. */
   listQueuesWithRoom: (endpointQueueIds: readonly string[]) => Promise<readonly string[]>;
   /** Sends a message to the other processes. */
   send: (payload: string) => void;
@@ -57,7 +57,7 @@ export function createFreePlaces({ listQueuesWithRoom, send, isListening, onErro
   const self = randomUUID();
   const waiters = new Map<string, Set<Waiter>>();
   const announcedAtMs = new Map<string, number>();
-  /** Until when pumps of other processes wait at a queue. */
+  /** By queue: until when this process assumes that a pump of another process waits. */
   const awaitedUntilMs = new Map<string, number>();
   const outgoing: Record<Kind, Set<string>> = { waits: new Set(), free: new Set() };
   let sending: NodeJS.Timeout | undefined;
@@ -84,7 +84,7 @@ export function createFreePlaces({ listQueuesWithRoom, send, isListening, onErro
     }, GATHER_MS);
   }
 
-  /** Returns true when the others did not believe it before. */
+  /** Announces that a pump waits, at most every ANNOUNCE_MS. Returns true if no earlier announcement is still relied on. */
   function announce(endpointQueueId: string): boolean {
     const agoMs = Date.now() - (announcedAtMs.get(endpointQueueId) ?? -Infinity);
     if (agoMs < ANNOUNCE_MS) return false;
@@ -99,7 +99,7 @@ export function createFreePlaces({ listQueuesWithRoom, send, isListening, onErro
       return sleepers.length > 0 ? [[queueId, sleepers] as [string, Waiter[]]] : [];
     });
 
-  /** Runs only while somebody waits. */
+  /** Schedules a poll. Polling continues only while a pump waits. */
   function pollSoon(isFast: boolean): void {
     if (polling && (polling.isFast || !isFast)) return;
     clearTimeout(polling?.timer);

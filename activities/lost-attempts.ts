@@ -5,8 +5,8 @@ import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
 /**
- * Requeues attempts that no agent holds any more. A task that was lost more often than the service retries fails instead;
- * `describeLoss` gives the text of that failure for a number of losses.
+ * Requeues attempts that no agent holds any more. A task that was lost too often fails instead; `describeLoss` returns the text
+ * of this failure for a number of losses.
  */
 export async function requeueLostAttempts(
   deps: ActivityDeps,

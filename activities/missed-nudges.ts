@@ -1,12 +1,12 @@
-/** More than these are dropped: the submissions read the store by themselves within an hour. */
+/** Further nudges are dropped: every submission reads the store within an hour without a nudge. */
 const LIMIT = 100_000;
 
 const submissionIds = new Set<string>();
 
 /**
  * Submissions that this process could not nudge, because Temporal was unreachable or their workflow is not running. The sweep
- * nudges them again. The list is lost when the process ends; the sweep then finds in the store the submissions whose tasks are all
- * answered.
+ * nudges them again. The list is lost when the process ends. The sweep also finds submissions whose tasks are all answered in the
+ * store.
  */
 export const missedNudges = {
   add(submissionId: string): void {

@@ -8,50 +8,51 @@ import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
-/** Claim and publish: the only way in which tasks reach the broker. */
+/** Claims and publishes tasks. Tasks reach the broker in no other way. */
 
-/** Tasks of one claim at most. */
+/** Maximum number of tasks in one claim. */
 const CLAIM_TASKS = 500;
-/** Bodies of one claim at most; the first task is always taken. */
+/** Maximum size of the bodies in one claim; the first task is always taken. */
 const CLAIM_BYTES = 32 * 1024 * 1024;
 
-/** Tasks of one message at most, for an agent that reads batches. The format allows 64; more than 32 hardly save anything. */
+/** Maximum number of tasks in one message, for agents that read batches. The format allows 64; more than 32 save little. */
 const MAX_TASKS_PER_BATCH = 32;
 /**
- * A batch holds the work of this time at most, by the measured rate. The agent acknowledges a batch with its last task, and
- * after a crash of the agent the whole batch runs again; slow tasks therefore travel alone.
+ * A batch holds at most the work of this time, by the measured rate. The agent acknowledges a batch after its last task, and
+ * after a crash of the agent the whole batch runs again. Slow tasks are therefore sent alone.
  */
 const BATCH_SPAN_S = 0.05;
 
-/** Smaller code travels with each task: a token and a look-up cost as much. */
+/** Smaller code is sent with each task, because a token and a lookup cost as much. */
 const MIN_BYTES_BY_HASH = 16 * 1024;
 
 /**
- * When publishing took longer, Temporal may have given the activity up (its heartbeat timeout is 1.5 s) and run it again. The
- * claim is then settled, so that the repeated run publishes nothing twice.
+ * If publishing takes longer, the claim is settled: Temporal may have timed out the activity (its heartbeat timeout is 1.5 s) and
+ * started a retry, which must not publish the tasks again.
  */
 const SETTLE_AFTER_MS = 5_000;
 
 /**
- * A broker that stands still confirms late what it has in its socket. Publishing again would be a second message, and stock agents
- * run both. A connection on which nothing comes for so long is closed by its heartbeats.
+ * A broker that hangs and recovers still confirms the messages in its socket. Publishing them again would create duplicates, and
+ * stock agents run both. AMQP heartbeats close a connection that is silent for this long.
  */
 const CONFIRM_DEADLINE_MS = 60_000;
 
 export interface DispatchOptions {
   /** An earlier run of the same activity, perhaps in another process, may have published tasks of this claim. */
   isRepeated: boolean;
-  /** The accept, which may be another process's, may have claimed the tasks already. */
+  /** The accept, in this or another process, may have claimed the tasks already. */
   mayBeClaimed?: boolean;
-  /** The tasks of the claim, where the accept has claimed them in this process; empty where it has not. */
+  /** The tasks of the claim, if the accept claimed them in this process; otherwise empty. */
   claimed?: readonly ClaimedTask[];
 }
 
 /**
  * Claims waiting tasks of a queue, publishes them and returns the IDs of all claimed tasks. A task whose reference no longer
  * exists or whose message is too large ends instead of being published; its ID is returned too.
- * While the message broker is blocked or away, nothing is claimed, and a repeated claim rejects. When it throws, the claimed tasks stay
- * dispatched; calling it again with the same claim id publishes those that have no answer.
+ *
+ * While the message broker is blocked or unavailable, nothing is claimed, and a repeated claim rejects. If this function throws,
+ * the claimed tasks stay dispatched; a call with the same claim id publishes the tasks that are still dispatched.
  */
 export async function dispatchClaim(
   deps: ActivityDeps,
@@ -59,10 +60,10 @@ export async function dispatchClaim(
   claimId: string,
   { isRepeated, mayBeClaimed = false, claimed = [] }: DispatchOptions,
 ): Promise<string[]> {
-  // The tasks of an existing claim are dispatched already, and nobody else would publish them: so it throws, and Temporal repeats
-  // it until the broker takes messages. A process learns that the broker is blocked only after its first publish; only a
-  // repetition must know that before it publishes, so that no message is written twice.
-  const isReady = deps.publisher.isReady || claimed.length > 0; // what was claimed here waits here until the broker takes it
+  // The tasks of an existing claim are dispatched already, and nothing else would publish them. So this function throws, and
+  // Temporal retries the activity until the broker accepts messages. A process learns that the broker is blocked only after its
+  // first publish. Only a repeated claim must know before it publishes, so that no message is written twice.
+  const isReady = deps.publisher.isReady || claimed.length > 0; // tasks claimed in this process wait here for the broker
   if (isRepeated || (mayBeClaimed && !isReady)) await deps.publisher.requireFlowing();
   else if (!isReady) return [];
   const tasks =
@@ -100,7 +101,7 @@ export async function dispatchClaim(
   return ids;
 }
 
-/** A referenced result no longer exists: trying again cannot help. */
+/** Ends a task whose referenced result no longer exists: a retry cannot help. */
 async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, source: string): Promise<void> {
   await endTasks(deps, endpointQueueId, [{ id: task.id, attempt: task.attempt }], {
     state: 'failed',
@@ -111,7 +112,7 @@ async function endIncomplete(deps: ActivityDeps, endpointQueueId: string, task: 
   });
 }
 
-/** Every publish of it would fail and close the channel for the other tasks. */
+/** Ends a task whose message is too large: every publish would fail and close the channel for the other tasks. */
 async function endTooLarge(deps: ActivityDeps, endpointQueueId: string, task: ClaimedTask, bytes: number): Promise<void> {
   const limit = deps.config.FUNCX_MAX_MESSAGE_BYTES;
   const text = `The message of the task has ${bytes} bytes; the message broker takes ${limit}. Pass the result of an earlier call by reference, or a path or URL that the endpoint can read.`;

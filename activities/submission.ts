@@ -21,14 +21,14 @@ import { withHeartbeats } from './heartbeats';
 import { dispatchClaim } from './publish-tasks';
 
 /**
- * A workflow starts while its submission is being stored, perhaps by a slow process. A submission younger than this may still
- * arrive in the store. Must exceed the time that the store lets an insert wait and run.
+ * A workflow may start before its submission is stored. A submission younger than this may still arrive in the store. Must exceed
+ * the time that the store lets an insert wait and run.
  */
 const STORED_WITHIN_MS = 30_000;
-/** An older submission was stored, and its rows were removed since. */
+/** If an older submission is missing, it was stored and its rows have been removed since. */
 const REMOVED_AFTER_MS = 600_000;
 
-/** The process that accepted the submission died before it was stored, or the store refused it: the workflow completes. */
+/** The accepting process died before it stored the submission, or the store refused the submission: the workflow completes. */
 const NEVER_STORED: SubmissionProgress = { open: 0, counts: {}, endpointOnline: false, endpointSinceMs: 0, failures: [] };
 
 /** Ends the workflow, instead of retrying, when its submission is not in the store and can no longer arrive there. */
@@ -43,16 +43,16 @@ async function unlessGone(submissionId: string, read: Promise<SubmissionProgress
   }
 }
 
-/** The workflow of an offline endpoint shows what waits; it counts at most so often. */
+/** The workflow of an offline endpoint shows how many tasks wait. It is signalled to count them at most this often. */
 const SHOW_INTERVAL_MS = 10_000;
-/** Submissions come in groups: one signal shows several. */
+/** Submissions often arrive together; after this delay, one signal covers several of them. */
 const SHOW_DELAY_MS = 2_000;
 const MAX_REMEMBERED = 10_000;
 
 export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivities {
   const shownAt = new Map<string, number>();
 
-  /** Has the endpoint's workflow count what waits. A signal that is lost only delays what people see. */
+  /** Signals the endpoint's workflow to count the waiting tasks. A lost signal only delays what people see. */
   function showWaiting(endpointQueueId: string): void {
     if (Date.now() - (shownAt.get(endpointQueueId) ?? 0) < SHOW_INTERVAL_MS) return;
     if (shownAt.size >= MAX_REMEMBERED) shownAt.clear();
@@ -60,7 +60,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     const timer = setTimeout(() => {
       deps.temporal
         .signalChanged(endpointQueueId)
-        .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'an endpoint does not show what waits'));
+        .catch((error: unknown) => deps.log.debug({ err: error, endpointQueueId }, 'could not signal an endpoint workflow'));
     }, SHOW_DELAY_MS);
     timer.unref();
   }
@@ -77,7 +77,7 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
     const isRepeated = attempt > 1 || !isLocal;
     const fresh = isRepeated ? undefined : await deps.fresh?.take(submissionId);
     const isFirst = claimId === firstClaimOf(submissionId);
-    // In another process or a later attempt, the insert may still run: a claim would find nothing, and nothing would repeat it.
+    // In another process or a later attempt, the insert may still run. A claim would find no tasks, and nothing would repeat it.
     const isStored = fresh ? fresh.kind === 'stored' : !isFirst || (await hasSubmission(deps.db, submissionId, lastSubmissionId));
     if (!isStored) {
       if (fresh?.kind !== 'refused' && Date.now() - idTimeMs(submissionId) < STORED_WITHIN_MS) {

@@ -18,9 +18,9 @@ import type { ActivityDeps } from './deps';
 import { requeueLostAttempts } from './lost-attempts';
 
 /**
- * User endpoints of stock core endpoints (globus-compute-endpoint 4.19: `endpoint/core_endpoint.py`). A command starts one when
- * tasks wait for it. A stock agent does not say which tasks it holds: when its process vanishes or is replaced, all its open
- * tasks count as lost and are dispatched again.
+ * User endpoints of stock core endpoints (globus-compute-endpoint 4.19: `endpoint/core_endpoint.py`). A command starts a user
+ * endpoint when tasks wait for it. A stock agent does not report which tasks it holds: when its process vanishes or is replaced,
+ * all its attempts in flight count as lost and are dispatched again.
  */
 
 export interface UserEndpointDeps extends ActivityDeps {
@@ -31,34 +31,34 @@ export interface UserEndpointDeps extends ActivityDeps {
 }
 
 export interface UserEndpoints {
-  /** Sends a start command if the core endpoint is online and none was sent a moment ago. */
+  /** Sends a start command if the core endpoint is online and no command was sent a moment ago. */
   wake(endpointQueueId: string): Promise<void>;
-  /** A start failed: its open tasks fail with the endpoint's text, unless the reason is temporary. */
+  /** Call when a start failed. Tasks that wait or are in flight fail with the endpoint's text, unless the reason is temporary. */
   onStartFailure(endpointQueueId: string, text: string): Promise<void>;
-  /** The user endpoint reports: it starts again. */
+  /** Call when the user endpoint came online. */
   onAlive(endpointQueueId: string): Promise<void>;
-  /** Another process of the user endpoint reports: the tasks of the earlier one are lost. */
+  /** Call when another process of the user endpoint reports: the attempts of the earlier process are lost. */
   onReplaced(endpointQueueId: string): Promise<void>;
-  /** Requeues what vanished user endpoints held, and starts those for which tasks wait. Safe in several processes. */
+  /** Requeues attempts of vanished user endpoints and starts user endpoints for which tasks wait. Safe in several processes. */
   maintain(): Promise<void>;
 }
 
 /**
- * A command keeps a running user endpoint from its idle end, for 30 s. A user endpoint that does not run gets the command
- * again sooner: the one before may have reached a process that was just ending.
+ * A command postpones the idle shutdown of a running user endpoint by 30 s. A user endpoint that does not run gets the next
+ * command sooner: the previous command may have reached a process that was just ending.
  */
 const WAKE_PAUSE_S = { online: 5, offline: 2 };
-/** A start takes seconds, and more on a busy machine. */
+/** A start takes seconds, and longer on a busy machine. */
 const RETRY_PAUSE_S = { online: 5, offline: 10 };
 /** Results of a process that ended may still arrive. */
 const GONE_S = 2;
-/** While results wait to be stored, some may come from that process: it gets this much longer. */
+/** While results wait to be stored, some may be from that process, so it gets this much time. */
 const GONE_LONG_S = 20;
 const BATCH_LIMIT = 1_000;
 /** The largest window. */
 const MAX_IN_HAND = 50_000;
 
-/** After a kill the pid file counts as alive for three heartbeat periods (cli.py of the stock endpoint). */
+/** After a kill, the stock endpoint treats its pid file as alive for three heartbeat periods (its cli.py). */
 const STILL_RUNNING = /Another instance of this endpoint is running/;
 const STILL_RUNNING_AGAIN_S = 3;
 const STILL_RUNNING_LONGEST_S = 600;
@@ -78,7 +78,7 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
 
   /** Requeues the tasks that the user endpoint held. */
   async function recover(endpointQueueId: string, why: string): Promise<void> {
-    // Empty the queue first: a task that is dispatched after this read stays on the queue.
+    // Empty the queue before reading: a task that is dispatched after the read then stays on the queue.
     await deps.queues.emptyTasks(endpointQueueId);
     const inHand = await listInHand(deps.db, endpointQueueId, MAX_IN_HAND);
     await requeueLostAttempts(deps, endpointQueueId, inHand, {
@@ -114,14 +114,14 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
     async maintain() {
       for (const { id, goneS } of await listGoneWithTasks(deps.db, GONE_S)) {
         if (goneS < GONE_LONG_S && !(await deps.queues.hasNoResults())) continue;
-        await recover(id, 'a user endpoint is gone that held tasks');
+        await recover(id, 'a user endpoint that held tasks is gone');
       }
       for (const id of await listWaitingUserEndpoints(deps.db)) await wake(id, RETRY_PAUSE_S);
     },
   };
 }
 
-/** Section 9 of the protocol document. */
+/** See section 9 of the protocol document. */
 function startCommand(facts: StartFacts, login: { name: string; url: string }): object {
   const { endpointQueueId, endpointId, ownerId, ownerName } = facts;
   const named = describeName(ownerName);
@@ -147,7 +147,7 @@ function startCommand(facts: StartFacts, login: { name: string; url: string }): 
     ],
     args: [],
     kwargs: {
-      // Stable: the next process with this name sends the results that the one before could not send.
+      // A stable name: the next process with this name sends the results that the previous process could not send.
       name: `uep.${endpointId}.${endpointQueueId}`,
       user_opts: facts.config,
       user_runtime: facts.runtime,

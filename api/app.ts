@@ -26,7 +26,7 @@ import { serviceRoutes } from './service-routes';
 import { allowTemporalUi } from './v1/codec';
 import { v1Routes } from './v1/routes';
 
-/** The identity of requests on open routes: owns nothing and has no permissions. */
+/** The identity on open routes and on routes with an attempt token. It owns nothing and has no permissions. */
 const NOBODY: Identity = { id: '', name: 'nobody', isAdmin: false, groups: new Set() };
 /** Limits count characters; UTF-8 needs at most four bytes for one. */
 const BYTES_PER_CHARACTER = 4;
@@ -55,7 +55,7 @@ export function createApp(deps: ApiDeps): Express {
     'attempt-token': [], // The token is for one attempt; `authorize` of the route checks it.
     user: [authenticate(deps.identities), refuseAgents()],
     agent: [authenticate(deps.identities)],
-    admin: [authenticate(deps.identities), requireAdmin()], // of an API token, one with the scope `admin`
+    admin: [authenticate(deps.identities), requireAdmin()], // an API token also needs the scope `admin`
   };
   const limits: BodyLimits = {
     requestBytes: deps.config.FUNCX_MAX_REQUEST_BYTES,

@@ -13,13 +13,13 @@ import type { RouteDescription } from './route';
 
 /**
  * The audit log: who did what to which object, from where, allowed or refused. Each entry is one line of the process's log
- * and one row of the store, without bodies, queries and secrets. Accepted submissions are not repeated here: the store keeps
- * each with its owner.
+ * and one row of the store, without bodies, queries or secrets. Accepted submissions are not recorded here: the store keeps
+ * each submission with its owner.
  */
 export interface Audit {
   /** Records the outcome of requests of this route. */
   watch(route: RouteDescription): RequestHandler;
-  /** Records a refusal that is not the response to a request, such as one on an open connection. */
+  /** Records a refusal that is not the response to a request, such as a refusal on an open connection. */
   refuse(refusal: Refusal): void;
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -34,13 +34,13 @@ export interface Refusal {
 }
 
 const FLUSH_MS = 1_000;
-/** With this many entries in memory, more refusals are dropped, so that a flood costs no memory. A warning gives the number. */
+/** With this many entries in memory, further refusals are dropped, so that a flood uses no memory. A warning says how many. */
 const MAX_WAITING = 2_000;
 /** With this many entries in memory, changes are dropped too. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
 const REFUSED = new Set([400, 401, 403, 404, 409, 413, 415, 422, 423, 429]);
-/** Too many to keep, and harmless when they are allowed. */
+/** Routes whose allowed requests are not recorded: they are frequent and harmless. */
 const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
 
 export function createAudit(db: Database, log: Logger, days: number): Audit {
@@ -102,7 +102,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
         const objects = Object.fromEntries(
           Object.entries(req.params).map(([name, value]) => [name, String(value).slice(0, 200)]),
         );
-        const address = req.socket.remoteAddress ?? null; // known only while the caller is there
+        const address = req.socket.remoteAddress ?? null; // known only while the connection is open
         const record = (): void => {
           const isRefused = REFUSED.has(res.statusCode);
           const isChange = method !== 'get' && access !== 'attempt-token' && !FREQUENT.has(path) && res.statusCode < 300;
@@ -122,7 +122,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
             request_id: requestIdOf(res),
           });
         };
-        // Not the event 'finish', which never comes when the caller has left: a change must not escape the log that way.
+        // Do not wait for the event 'finish', which never comes if the caller disconnects: the log would miss the change.
         const end = res.end;
         res.end = function endRecorded(...args: unknown[]) {
           res.end = end;

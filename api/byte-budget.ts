@@ -1,13 +1,13 @@
-/** Bounds the bytes that the process holds for some purpose. Who does not fit waits, in the order of arrival. */
+/** Bounds the bytes that the process holds for some purpose. Requests that do not fit wait, in the order of arrival. */
 export class ByteBudget {
   #held = 0;
-  /** In order: large amounts are not overtaken for ever by small ones. */
+  /** First in, first out: small amounts must not delay a large amount forever. */
   readonly #queue: { bytes: number; admit: () => void }[] = [];
 
   constructor(private readonly limitBytes: number) {}
 
   /**
-   * Calls `onAdmitted(release)`, at once or later; `release` gives the bytes back. An amount above the limit is admitted when
+   * Calls `onAdmitted(release)`, immediately or later; `release` gives the bytes back. An amount above the limit is admitted when
    * nothing else is held. Returns a function that withdraws the request if it still waits.
    */
   request(bytes: number, onAdmitted: (release: () => void) => void): () => void {
@@ -48,7 +48,7 @@ export class ByteBudget {
 }
 
 /**
- * Resolves with the function that gives the bytes back; with undefined when they were not free in time, or when `signal` was
+ * Resolves with the function that gives the bytes back, or with undefined if the bytes were not free in time or `signal` was
  * aborted first.
  */
 export async function takeWithin(

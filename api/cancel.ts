@@ -11,7 +11,8 @@ const MAX_CONCURRENT_CANCELS = 32;
 /**
  * Cancels tasks. Single tasks end in the store, which resolves a race with a result. A whole submission is cancelled as a
  * workflow, as by the button in the Temporal UI; the workflow then ends its tasks. A submission that shares its workflow ends
- * in the store, because the others go on; only a task group cancels the shared workflow, which belongs to it as a whole.
+ * in the store, because the other submissions continue. Cancelling a task group cancels the shared workflow, because all its
+ * submissions belong to the group.
  */
 export function createCancel(deps: ActivityDeps): Cancel {
   return async function cancel(target) {
@@ -26,7 +27,7 @@ export function createCancel(deps: ActivityDeps): Cancel {
     const open = await listOpenSubmissions(deps.db, target);
     const isOne = 'submissionId' in target;
     const cancelled = new Map<string, Promise<boolean>>();
-    /** False when no workflow runs: it has not started yet or was terminated. */
+    /** False when the workflow does not run: it has not started yet or was terminated. */
     const cancelWorkflow = (workflowId: string): Promise<boolean> => {
       const started = cancelled.get(workflowId) ?? deps.temporal.cancelSubmission(workflowId);
       cancelled.set(workflowId, started);
@@ -36,7 +37,7 @@ export function createCancel(deps: ActivityDeps): Cancel {
       if (!(isOne && isShared) && (await cancelWorkflow(workflowId))) return;
       const reason = { state: 'cancelled', code: 'Cancelled', text: 'The submission was cancelled.' } as const;
       const ended = await endTasks(deps, endpointQueueId, await listOpenTasks(deps.db, id), reason);
-      // Its workflow ends with the last of the others.
+      // The shared workflow ends only with its other submissions, so set the state here.
       if (isShared && ended > 0) await setSubmissionState(deps.db, id, 'cancelled');
     });
     return { cancelled: open.reduce((sum, submission) => sum + submission.open, 0) };

@@ -6,11 +6,11 @@ import { findFunction, type FunctionRow } from '../platform/store/functions';
 import { findGroup } from '../platform/store/groups';
 
 /**
- * Functions that find an object and check access to it, or throw the error for the caller. What the caller cannot see gets the
- * error of what does not exist, word for word.
+ * Functions that find an object and check access to it, or throw the error for the caller. An object that is hidden from the
+ * caller gets the same error, word for word, as an object that does not exist.
  *
- * Routes under `/v1` name `view` as the first action: then an ID of somebody else gets 404. The wires of released clients
- * answer 403 to `use`.
+ * Routes under `/v1` check `view` first, so that the ID of a hidden object gets 404. On the wires of released clients, `use` of a
+ * hidden object gets 403.
  */
 
 export async function requireFunction(
@@ -55,7 +55,7 @@ export function checkEndpoint(
   return row;
 }
 
-/** Throws while an agent may not register: somebody stopped it remotely, or it was cut off. */
+/** Throws while the endpoint's agent may not register: it was stopped remotely, or cut off. */
 export function requireUnlocked({ id, lockedUntil }: Pick<EndpointRow, 'id' | 'lockedUntil'>): void {
   const lockedForS = ((lockedUntil?.getTime() ?? 0) - Date.now()) / 1_000;
   if (lockedForS <= 0) return;
@@ -89,7 +89,7 @@ export const unknownContainer = (id: string): TerminalError =>
 
 /**
  * To share something with a group, the identity must own the group or be a member. `deny`: the error for a group of others;
- * under `/v1`, the one for a group that does not exist.
+ * under `/v1`, the same error as for a group that does not exist.
  */
 export async function requireGroup(
   db: Database,

@@ -44,11 +44,11 @@ export interface ApiDeps {
   requeue: Requeue;
   flowStarts: Pick<FlowStarts, 'start' | 'cancel'>;
   schedules: Schedules;
-  /** The latest run of a workflow in Temporal; undefined when that is not known now. */
+  /** The ID of the latest run of a workflow in Temporal; undefined if Temporal does not know it or does not respond. */
   latestRunOf: (workflowId: string) => Promise<string | undefined>;
   /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;
-  /** What decrypts payloads of Temporal's histories; empty where they are not encrypted. */
+  /** The codecs that decrypt payloads of Temporal histories; empty if payloads are not encrypted. */
   payloadCodecs: readonly PayloadCodec[];
   /** PEM of the broker's private certificate authority, if it has one. */
   brokerAuthority: string | undefined;

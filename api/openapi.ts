@@ -96,7 +96,7 @@ function operation(one: RouteDescription): Json {
   };
 }
 
-/** Such as `getV3EndpointsIdSubmit`. Generated clients depend on it, so it derives from method and path only. */
+/** Operation name, such as `postV3EndpointsIdSubmit`. Generated clients use it, so it derives from method and path only. */
 function operationId({ method, path }: RouteDescription): string {
   const words = path.split(/[^A-Za-z0-9]+/).filter((word) => word !== '');
   return method + words.map((word) => word[0]?.toUpperCase() + word.slice(1)).join('');

@@ -31,8 +31,8 @@ export interface Repeats {
   /** The record that is stored with the bodies of a request until the response is written. */
   entry(bodyHash: Buffer): UnansweredRequest;
   /**
-   * Runs the statement that stores the request with its record. It may have stored them even when it fails, because the store was
-   * lost before it said so: then a repeat gets the response that the first request would have had.
+   * Runs the statement that stores the request with its record. A statement that fails may have stored both, if the connection to
+   * the store was lost before its response. Then a repeat gets the response that the first request would have got.
    */
   store<T>(entry: UnansweredRequest | undefined, of: { ownerId: string; endpointId: string }, work: () => Promise<T>): Promise<T>;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
@@ -46,7 +46,7 @@ export interface Repeats {
   ): Promise<void>;
   /** Makes the unanswered requests of an earlier process at this address available to repeats. Call after listening. */
   takeOver(listener: string): Promise<void>;
-  /** Ends the renewals of the lease. Call when all responses are written. */
+  /** Stops renewing the lease. Call when all responses are written. */
   close(): void;
 }
 
@@ -54,7 +54,7 @@ const LEASE_RENEWAL_MS = 1_000;
 const POLL_INTERVAL_MS = 200;
 /** Renewing the lease waits no longer than this for requests in doubt. */
 const SETTLE_MS = 1_000;
-/** Requests in doubt, at most: a store that is away for long makes one of each submit. */
+/** The most requests in doubt. While the store is unavailable, every submit becomes one. */
 const MAX_IN_DOUBT = 10_000;
 const FORGET_TRIES = 60;
 const FORGET_RETRY_MS = 1_000;
@@ -80,7 +80,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
-  /** By id. Requests whose statement failed, until the store has said what became of them. */
+  /** Requests whose statement failed, by ID, until the store shows whether they are stored. */
   const inDoubt = new Map<string, InDoubt>();
 
   async function settle(requests: readonly InDoubt[]): Promise<void> {
@@ -94,13 +94,13 @@ export function createRepeats(db: Database, log: Logger): Repeats {
   let removals = 0;
   let renewals: NodeJS.Timeout | undefined;
   let isRenewing = false;
-  /** Never twice at the same time; a failed renewal is followed by the next. */
+  /** Never runs twice at the same time. After a failure, the next interval renews the lease. */
   function renew(): void {
     if (isRenewing) return;
     isRenewing = true;
-    // Another process that waits for this lease goes on when it is renewed, so it must see first what is in doubt here.
+    // Settle first: another process that waits for this lease continues once it is renewed, and must then see these requests.
     const settled = settle([...inDoubt.values()]).catch((error: unknown) =>
-      log.warn({ err: error, requests: inDoubt.size }, 'it is not known yet which of the requests that failed are stored'),
+      log.warn({ err: error, requests: inDoubt.size }, 'could not check which failed requests are stored; trying again'),
     );
     Promise.race([settled, delay(SETTLE_MS, undefined, { ref: false })])
       .then(() => renewLease(db, process))
@@ -108,7 +108,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       .finally(() => (isRenewing = false));
   }
 
-  /** The work is durable: a store that fails now must not turn its response into an error, which clients would repeat. */
+  /** Never throws. The work is durable, so its response must not become an error, which would make clients repeat the request. */
   async function forget(entryId: string, triesLeft = FORGET_TRIES): Promise<void> {
     try {
       await forgetAnswered(entryId);
@@ -127,7 +127,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       try {
         return await work();
       } catch (error) {
-        // A refusal is certain.
+        // After a refusal, it is certain that nothing was stored.
         if (entry && !(error instanceof TerminalError) && inDoubt.size < MAX_IN_DOUBT)
           inDoubt.set(entry.id, { ...entry, ownerId, endpointId });
         throw error;
@@ -149,7 +149,8 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     },
 
     async takeLost<T>(ownerId: string, bodyHash: Buffer) {
-      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined; // The hash covers the path, so the same route wrote it.
+      // The hash covers the path, so the same route wrote the response.
+      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined;
     },
 
     async beforeAnswer(res, entry, request) {
@@ -157,9 +158,9 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       const isSentNow = removals < MAX_UNDER_WAY;
       removals++;
       const removed = forget(entry.id).finally(() => removals--);
-      // The removal and the response leave together. Between them a process could die with the record removed and the response
-      // not written, and the repeat would run the work again. A removal that has to queue is waited for: a response that is written
-      // long before it could make an equal, new request look like a repeat.
+      // Remove the record and send the response at the same time. After a removal that came first, the process could die before
+      // it writes the response, and the repeat would run the work again. Wait only for a removal that has to queue: until the
+      // record is removed, an equal new request could look like a repeat.
       if (!isSentNow) await removed;
       const loseLate = (): Promise<void> => removed.then(() => lose(entry, request));
       if (res.closed || res.destroyed) return loseLate();

@@ -65,7 +65,7 @@ function executionOf({ task_statuses: statuses, details }: ResultData): Pick<Tas
   };
 }
 
-/** The state of a task without its bodies: what an administrator sees of others. */
+/** The state of a task without its bodies, as administrators see tasks of others. */
 export function withoutBodies({
   result: _result,
   exception: _exception,
@@ -132,7 +132,7 @@ export function groupResult(row: GroupResultRow): GroupResult {
   };
 }
 
-/** What a function printed may have 64 KB; with many results it is asked for task by task. */
+/** The output that a function printed may have 64 KB. Lists of results omit it; clients read it task by task. */
 function withoutOutput({ output: _output, ...details }: Record<string, unknown>): Record<string, unknown> {
   return details;
 }

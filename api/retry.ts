@@ -14,15 +14,15 @@ import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
 import { idempotencyOf } from './submit-headers';
 
-/** Submits tasks again that ended without a value: the same functions, arguments and endpoint, as new submissions. */
+/** Submits tasks that ended without a value again, with the same functions, arguments and endpoint, as new submissions. */
 
 type Deps = Pick<ApiDeps, 'db' | 'accept' | 'placement'>;
 
-/** Tasks of one new submission, at most. */
+/** The most tasks in one new submission. */
 const BATCH_LIMIT = 1_000;
 
 /**
- * The new submissions are in a task group of their own. A repeat with the same `Idempotency-Key` submits nothing twice.
+ * The new submissions are in one new task group. A repeat with the same `Idempotency-Key` submits nothing twice.
  * Throws what a submit of these tasks would throw: the endpoint or a function may have been deleted since.
  */
 export async function retryTasks(
@@ -46,7 +46,7 @@ export async function retryTasks(
         taskGroupId: taskGroupId ?? randomUUID(),
         ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}`.slice(-200) } } : {}),
       });
-      taskGroupId = accepted.taskGroupId; // of the first request, where this one repeats it
+      taskGroupId = accepted.taskGroupId; // the group of the first request, if this request is a repeat
       tasks += bodies.length;
       const ids = new Set(Object.values(accepted.tasks).flat().map(submissionIdOf));
       submissions.push(...ids);

@@ -2,9 +2,11 @@ import type { Identity, TokenOfIdentity } from '../platform/access';
 import type { Identities } from '../platform/identities';
 import type { Logger } from '../platform/log';
 
-/** Ends the open streams of identities and API tokens that were revoked or expired, also where another process revoked them. */
+/** Ends the open streams of identities and tokens that were revoked or expired, even if another process revoked them. */
 export interface RevocationWatch {
-  /** Calls `end` once the identity, or its token if the token can end streams, is revoked. Returns the function that stops watching. */
+  /**
+   * Calls `end` once the identity is revoked, or its token is revoked or has expired. Returns the function that stops watching.
+   */
   watch(identity: Pick<Identity, 'id' | 'token'>, end: () => void): () => void;
   close(): void;
 }
@@ -26,7 +28,7 @@ export function createRevocationWatch(
 
   async function poll(): Promise<void> {
     try {
-      const open = [...streams]; // those that begin during the query are for the next time
+      const open = [...streams]; // a stream that begins during the query is checked the next time
       const [rows, valid] = await Promise.all([
         identities.findMany([...new Set(open.map(({ id }) => id))]),
         identities.findTokens([...new Set(open.flatMap(({ token }) => token?.id ?? []))]),

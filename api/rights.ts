@@ -5,13 +5,13 @@ import type { TokenScope } from '../contracts/http/tokens';
 import { identityOf } from './middleware/authenticate';
 import type { RouteDescription } from './route';
 
-/** Which scope of an API token each route needs. `none`: no API token will do; the caller must be logged in. */
+/** Which scope of an API token each route needs. `none`: API tokens are refused; the caller must log in. */
 export type NeededScope = TokenScope | 'none';
 
-/** The first that matches counts. What is not listed needs `read` for GET, and else `admin`. */
+/** The first rule that matches counts. Other routes need `read` for GET, unless they are for administrators, and else `admin`. */
 const RULES: readonly { methods: readonly string[]; path: RegExp; scope: NeededScope }[] = [
   { methods: ['post', 'delete', 'get'], path: /^\/v1\/tokens/, scope: 'none' },
-  // What outlives a token: the identity of an invited agent, and the broker credentials of a Globus Compute endpoint.
+  // Credentials that outlive a token: the identity of an invited agent, and the broker credentials of a Globus Compute endpoint.
   { methods: ['post'], path: /^\/v1\/invitations$/, scope: 'none' },
   { methods: ['post', 'put'], path: /^\/v3\/endpoints(\/:id)?$/, scope: 'none' },
   { methods: ['get', 'post'], path: /^\/v2\/(batch_status|get_containers)$/, scope: 'read' },

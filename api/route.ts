@@ -11,8 +11,8 @@ import { COMPUTE_RESOURCE_SERVER } from './auth/scopes';
 export type Method = 'get' | 'post' | 'put' | 'delete';
 
 /**
- * `open`: no token. `user`: any identity but those of agents. `agent`: any identity. `admin`: administrators.
- * `body`: the signed token of one attempt.
+ * `open`: no token. `user`: any identity except those of agents. `agent`: any identity. `admin`: administrators.
+ * `attempt-token`: the signed token of one attempt.
  */
 export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'attempt-token';
 
@@ -26,7 +26,7 @@ export type BodySize = 'small' | 'large' | 'submit';
 export type RequestHead = Pick<RouteRequest<unknown, unknown>, 'params' | 'query' | 'req'>;
 
 export interface RouteRequest<Body, Query> {
-  /** The caller; an identity without permissions if the route is `open` or `body`. */
+  /** The caller; an identity without permissions if the route is `open` or takes an attempt token. */
   identity: Identity;
   /** Path parameters; use {@link idParameter} for IDs. */
   params: Record<string, string>;
@@ -55,9 +55,9 @@ export interface RouteDescription {
   status: number;
   /** Content type of a successful response. */
   contentType: string;
-  /** Codes to document in addition to those that every route can return. */
+  /** Codes to document in addition to the codes that every route can return. */
   errors: readonly ErrorCode[];
-  /** Whose errors have a shape of their own. */
+  /** Set for routes whose errors have the format of Globus Flows. */
   wire?: 'flows';
 }
 
@@ -134,7 +134,7 @@ function describe(error: z.ZodError, part: string): string {
 
 type Issue = z.core.$ZodIssue;
 
-/** Replaces a union's issue by the issues of the alternative that matches best; the union itself only says that none matches. */
+/** Replaces the issue of a union, which only says that nothing matches, by the issues of the alternative that matches best. */
 function withoutUnions(issue: Issue): Issue[] {
   if (issue.code !== 'invalid_union') return [issue];
   const [best] = [...issue.errors].sort((a, b) => deepest(b) - deepest(a) || a.length - b.length);

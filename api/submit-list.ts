@@ -39,7 +39,7 @@ interface PlacedCall {
 /** Tasks by function ID. */
 type Calls = Map<string, PlacedCall[]>;
 
-/** Write the response right after it. */
+/** Write the response right after this function resolves. */
 export async function acceptList(
   deps: ApiDeps,
   { identity, req, res }: { identity: Identity; req: Request; res: Response },
@@ -121,7 +121,7 @@ export async function acceptList(
   return { taskGroupId, outcomes };
 }
 
-/** Recognizes a repeat of the request, for each endpoint of the list; without a hash it does nothing. */
+/** Recognizes a repeat of the request, separately for each endpoint of the list. Without a hash, it does nothing. */
 function guardOf(
   { repeats }: ApiDeps,
   { id: ownerId }: Identity,

@@ -10,22 +10,22 @@ import { taskDocument } from './results';
 import { ANSWERED } from './route';
 
 /**
- * Answers the question for many tasks at once. Clients expect every task that they asked for in one answer, however large
- * its result is: a large answer is read from the store page by page, and written as fast as the client reads.
+ * Returns the states of many tasks. Clients expect all the tasks of a request in one response, however large the results are:
+ * a large response is read from the store page by page, and written as fast as the client reads.
  */
 
-/** Results of one page; the first one is always taken. */
+/** Bytes of results in one page. A larger result has a page of its own. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const PAGE_TASKS = 5_000;
-/** A page exists as message, as document and as bytes for the socket. */
+/** In memory, a page exists several times: as frames, as documents, as JSON and as bytes for the socket. */
 const COPIES = 4;
-/** Pages of all requests. */
+/** Bytes of the pages of all requests. */
 const LIMIT_BYTES = 128 * 1024 * 1024;
-/** An answer of this size needs no page. */
+/** A response of this size needs no pages. */
 const SMALL_BYTES = 256 * 1024;
 /** Released clients give up after 15 to 20 s of refusals, so a request waits that long before it is refused. */
 const MAX_WAIT_MS = 20_000;
-/** For a client that reads nothing. */
+/** How long a client may read nothing. */
 const MAX_STALL_MS = 60_000;
 const RETRY_AFTER_S = 5;
 
@@ -33,7 +33,7 @@ interface BatchRequest {
   ownerId: string;
   taskIds: readonly string[];
   res: Response;
-  /** The document of a task that does not exist. Default: it is left out. */
+  /** The document of a task that does not exist. Default: the task is omitted. */
   unknown?: (taskId: string) => object;
 }
 
@@ -66,12 +66,12 @@ export function createTaskBatches(
     res.once('close', abort);
     let separator = '{"response":"batch","results":{';
     for (const page of pages) {
-      // Once the answer has begun it can only be cut, so its later pages wait for as long as the client does.
+      // A response that has begun can only be cut off, so its later pages may wait longer than the first one.
       const waitMs = res.headersSent ? MAX_STALL_MS : maxWaitMs;
       const release = await takeWithin(budget, bytesOf(page) * COPIES, waitMs, closed.signal);
       if (closed.signal.aborted) break;
       if (!release) {
-        throw new RetryableError('The service holds too many large answers. Repeat this request in a few seconds.', {
+        throw new RetryableError('The service holds too many large responses. Repeat this request in a few seconds.', {
           retryAfterS: RETRY_AFTER_S,
         });
       }
@@ -101,11 +101,11 @@ async function readDocuments(db: Database, tasks: readonly TaskSize[]): Promise<
   return tasks.map((task) => [task.id, taskDocument({ ...task, frame: frames.get(task.id) ?? null })]);
 }
 
-/** Until the socket took everything; a client that reads nothing for too long loses its connection. */
+/** Resolves when the socket has taken everything. A client that reads nothing for too long loses its connection. */
 async function drained(res: Response, closed: AbortSignal): Promise<void> {
   if (!res.writableNeedDrain) return;
   const timer = setTimeout(() => res.destroy(), MAX_STALL_MS);
-  await once(res, 'drain', { signal: closed }).catch(() => undefined); // closed: the caller looks at the signal
+  await once(res, 'drain', { signal: closed }).catch(() => undefined); // closed: the caller checks the signal
   clearTimeout(timer);
 }
 

@@ -15,7 +15,7 @@ export async function listTaskPage(
 ): Promise<z.input<typeof taskListSchema>> {
   const rows = await listTasks(db, of, { states: state ?? [], limit, after });
   const last = rows.at(-1);
-  // A page may be shorter than its limit, because it is bounded in bytes as well. Only an empty page is surely the last one.
+  // A page may be shorter than its limit, because it is bounded in bytes as well. Only an empty page is certainly the last one.
   const isLast =
     last === undefined ||
     (rows.length < limit && (await listTasks(db, of, { states: state ?? [], after: last.id, limit: 1 })).length === 0);

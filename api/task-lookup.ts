@@ -8,7 +8,7 @@ import { findTask, findTaskGroup, type TaskGroupRow, type TaskRow } from '../pla
 
 /**
  * Functions that find a task, a submission or a task group for an action of the caller, or throw the error for the caller.
- * What the caller may not see gets the same error as what does not exist.
+ * An object that the caller may not see gets the same error as an object that does not exist.
  */
 
 const DAY_MS = 86_400_000;

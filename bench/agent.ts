@@ -7,7 +7,7 @@ import type { BenchClient } from './bench-client';
 import { REPOSITORY, type MeasuredSystem } from './system';
 import { until } from './until';
 
-/** A further agent on this machine, with an endpoint of its own that is deleted in the end. */
+/** A further agent on this machine. It has its own endpoint, which `remove` deletes. */
 export class BenchAgent {
   readonly #dir: string;
   #process: ChildProcess | undefined;

@@ -32,7 +32,7 @@ export type PartName = keyof typeof PARTS;
 export interface AllOptions {
   parts: readonly PartName[];
   isQuick: boolean;
-  /** For the results; made if it does not exist. */
+  /** Folder for the results; created if it does not exist. */
   folder: string;
 }
 
@@ -52,7 +52,7 @@ export async function all(system: MeasuredSystem, { parts, isQuick, folder }: Al
     try {
       measures.push(...(await PARTS[name]({ system, scale, say })));
     } catch (error) {
-      // The other parts are measured all the same.
+      // A failure of one part does not stop the other parts.
       failures[name] = error instanceof Error ? error.message : String(error);
       say(`failed: ${failures[name]}`);
     }
@@ -72,7 +72,7 @@ export async function all(system: MeasuredSystem, { parts, isQuick, folder }: Al
   if (failed.length > 0) throw new Error(`These parts failed. ${failed.join(' ')}`);
 }
 
-/** What the figures depend on. */
+/** The versions and settings that the figures depend on. */
 function configurationOf({ origin }: MeasuredSystem, isQuick: boolean): Record<string, string> {
   const requirements = readFileSync(join(__dirname, 'peers', 'requirements.txt'), 'utf8');
   const versionOf = (name: string): string => new RegExp(`^${name}==(.*)$`, 'm').exec(requirements)?.[1] ?? 'unknown';

@@ -39,7 +39,7 @@ export class BenchClient {
     private readonly credentials: Credentials,
   ) {}
 
-  /** With a task group of its own. The default identity is the system's administrator. */
+  /** Connects a client with its own task group. The default identity is the system's administrator. */
   static async connect(system: MeasuredSystem, credentials: Credentials = system.credentials): Promise<BenchClient> {
     const client = new BenchClient(system, credentials);
     await client.#authenticate();
@@ -70,7 +70,7 @@ export class BenchClient {
     return (accepted.tasks[functionId] ?? []).map((id) => this.#resultOf(id));
   }
 
-  /** Creates an identity. Only administrators may. */
+  /** Creates an identity. Only an administrator can do this. */
   async createIdentity(name: string): Promise<Credentials> {
     const made = (await this.#json('POST', '/v1/identities', { name, is_admin: false })) as {
       client_id: string;
@@ -87,7 +87,7 @@ export class BenchClient {
     await this.#send('DELETE', `/v2/endpoints/${endpointId}`, undefined);
   }
 
-  /** Reads counters of the API's metrics by line, such as `funcx_workflow_starts_total{eager="true"}`. */
+  /** Reads the API's metrics. The keys are names with labels, such as `funcx_workflow_starts_total{eager="true"}`. */
   async metrics(): Promise<Map<string, number>> {
     const text = await this.#send('GET', '/metrics', undefined);
     const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));

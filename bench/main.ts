@@ -34,7 +34,7 @@ program
   .command('throughput')
   .description('tasks a second: large submissions, many submitters, one submitter')
   .option('--tasks <n>', 'tasks of a large submission', count, 1_000)
-  .option('--submitters <n>', 'submitters of 128 tasks at once', count, 50)
+  .option('--submitters <n>', 'concurrent submitters of 128 tasks each', count, 50)
   .option('--rounds <n>', 'submissions one after another', count, 5)
   .option('--data-dir <dir>', 'data folder of the system to measure')
   .option('--json', 'print one JSON object')

@@ -4,16 +4,16 @@ import { percentile, round } from './figures';
 
 export const OURS = 'this service';
 
-/** One figure, measured side by side: the contenders run in turn, so other load on the machine meets all of them. */
+/** One figure, measured side by side: the contenders run in turn, so other load on the machine affects all of them. */
 export interface Measure {
   part: string;
   what: string;
   unit: string;
   /** The figures of each contender, one for each round. */
   rounds: Record<string, number[]>;
-  /** The contender that the ratio compares with; absent where a figure stands by itself. */
+  /** The contender that the ratio compares with; absent if the measure has no ratio. */
   reference?: string;
-  /** The limit of the ratio, or of the figure where there is no ratio, with its direction. */
+  /** The limit of the ratio, or of the figure if there is no ratio. */
   target?: { atLeast: number } | { atMost: number };
 }
 
@@ -35,7 +35,7 @@ export function ratioOf({ rounds, reference }: Measure): Ratio | undefined {
   return { median: round(median(ratios), 2), low: round(Math.min(...ratios), 2), high: round(Math.max(...ratios), 2) };
 }
 
-/** Undefined where the measure has no target. */
+/** Undefined if the measure has no target. */
 export function isMet(measure: Measure): boolean | undefined {
   const { target } = measure;
   const value = ratioOf(measure)?.median ?? medianOf(measure, OURS);
@@ -48,7 +48,7 @@ export function medianOf({ rounds }: Measure, who: string): number | undefined {
   return values.length === 0 ? undefined : median(values);
 }
 
-/** Each contender returns its figure. They take turns for the given number of rounds. */
+/** Runs the contenders in turn for `count` rounds. Each contender returns its figure. */
 export async function inTurn(
   count: number,
   contenders: Record<string, () => Promise<number>>,

@@ -17,7 +17,7 @@ const SOURCES = join(__dirname, 'peers');
 const VHOST = 'funcx-bench';
 const START_MS = 60_000;
 
-/** What a peer is asked to do; the answer is the time that it took. */
+/** A request to a peer. The peer responds with the time that the work took. */
 export type PeerRequest =
   | { kind: 'submitters'; count: number; batches: number; tasks: number }
   | { kind: 'singles'; count: number; calls: number }
@@ -123,7 +123,7 @@ class RunningPeer implements Peer {
   }
 }
 
-/** Returns the Python of the environment with the pinned packages; the first run makes it. */
+/** Returns the Python of the environment with the pinned packages. Creates the environment at the first run. */
 function ensureEnvironment(say: (line: string) => void): string {
   const base = process.env.FUNCX_BASE_PYTHON ?? 'python3';
   const requirements = join(SOURCES, 'requirements.txt');
@@ -135,7 +135,7 @@ function ensureEnvironment(say: (line: string) => void): string {
   if (existsSync(complete)) return python;
   say('installing the peers; this takes a minute, once');
   rmSync(target, { recursive: true, force: true });
-  // In place: programs of an environment name their Python by its path.
+  // Created in place, because the programs of an environment contain the path of its Python.
   run(base, ['-m', 'venv', target]);
   run(python, ['-m', 'pip', 'install', '-q', '--no-input', '--disable-pip-version-check', '-r', requirements]);
   writeFileSync(complete, '');
@@ -148,7 +148,7 @@ function run(command: string, args: readonly string[]): string {
   return stdout;
 }
 
-/** A virtual host that exists for this run only, so that nothing of Celery stays on the broker. */
+/** Creates a virtual host for this run only, so that no queues or messages of Celery stay on the broker. */
 async function createVhost(system: MeasuredSystem): Promise<{ url: string; remove(): Promise<void> }> {
   const management = new URL(system.managementUrl);
   const user = decodeURIComponent(management.username);
@@ -160,7 +160,7 @@ async function createVhost(system: MeasuredSystem): Promise<{ url: string; remov
       throw new Error(`the broker refused ${method} ${path}: ${reply.status} ${await reply.text()}`);
     }
   };
-  await call('DELETE', `vhosts/${VHOST}`); // of a run that was killed
+  await call('DELETE', `vhosts/${VHOST}`); // left behind by a killed run
   await call('PUT', `vhosts/${VHOST}`);
   await call('PUT', `permissions/${VHOST}/${encodeURIComponent(user)}`, { configure: '.*', write: '.*', read: '.*' });
   const url = new URL(system.amqpUrl);

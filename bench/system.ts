@@ -18,16 +18,16 @@ export interface MeasuredSystem {
   temporalAddress: string;
   endpointId: string;
   endpointName: string;
-  /** Of the administrator. */
+  /** Credentials of the administrator. */
   credentials: Credentials;
-  /** Of the service itself, with all rights on the broker. */
+  /** URL with the credentials of the service, which have all rights on the broker. */
   amqpUrl: string;
   managementUrl: string;
   /** The environment of the local agent, for further agents. */
   agentEnv: Record<string, string>;
-  /** The processes of the system by name. They change when one is restarted. */
+  /** The process IDs of the system by name. An ID changes when its process is restarted. */
   processes(): Map<string, number>;
-  /** Shown beside the figures. */
+  /** Which system was measured; shown beside the figures. */
   origin: string;
   /** Stops the system if the benchmark started it. */
   close(): void;

@@ -20,7 +20,7 @@ export async function submitter(client: BenchClient, functionId: string, batches
   await Promise.all(results);
 }
 
-/** Several at the same time. */
+/** Runs several submitters at the same time. */
 export const submitters = (count: number, ...work: Parameters<typeof submitter>): Promise<unknown> =>
   Promise.all(Array.from({ length: count }, () => submitter(...work)));
 
@@ -44,7 +44,7 @@ export async function throughput(system: MeasuredSystem, options: ThroughputOpti
     print([
       ['system', `${system.origin}; ${machine()}; endpoint "${system.endpointName}"`],
       [`${rounds} submissions of ${tasks}`, `${large} tasks/s`],
-      [`${count} submitters of ${BATCH} at once`, `${many} tasks/s`],
+      [`${count} concurrent submitters of ${BATCH}`, `${many} tasks/s`],
       [`one submitter, ${rounds} of ${BATCH}`, `${one} tasks/s`],
     ]);
   } finally {

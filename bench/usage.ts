@@ -12,7 +12,7 @@ export interface Usage {
   cpuS: number;
 }
 
-/** By the name of the service. */
+/** Returns the usage of each process by its name. */
 export function usageOf(system: MeasuredSystem): Map<string, Usage> {
   return new Map([...system.processes()].map(([name, pid]) => [name, sum(treeOf(pid).map(readUsage))]));
 }

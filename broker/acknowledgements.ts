@@ -1,13 +1,13 @@
 import { IllegalOperationError, type Channel, type ConsumeMessage } from 'amqplib';
 
 /**
- * The messages of a channel that wait for their acknowledgement. One frame acknowledges everything up to a message, so the
- * acknowledgements of one turn of the event loop are sent together: for a quorum queue each frame is a command of its own.
+ * The unacknowledged messages of a channel. One frame can acknowledge all messages up to a given one, so the acknowledgements
+ * of one turn of the event loop are sent together: a quorum queue processes each frame as a separate command.
  *
- * A channel that is being closed accepts no acknowledgement. The broker then delivers its messages again.
+ * A channel that is being closed accepts no acknowledgement. The broker then redelivers its messages.
  */
 export class Acknowledgements {
-  /** In the order of their arrival; true once acknowledged. */
+  /** In order of arrival. The value is true once the message is acknowledged. */
   readonly #open = new Map<ConsumeMessage, boolean>();
   #turn: ConsumeMessage[] = [];
 
@@ -17,7 +17,7 @@ export class Acknowledgements {
     this.#open.set(message, false);
   }
 
-  /** A second acknowledgement of the same message does nothing. */
+  /** A second acknowledgement of the same message has no effect. */
   ack(message: ConsumeMessage): void {
     if (this.#open.get(message) !== false) return;
     this.#open.set(message, true);
@@ -28,13 +28,13 @@ export class Acknowledgements {
     if (this.#open.delete(message)) unlessClosing(() => this.channel.nack(message, false, requeue));
   }
 
-  /** Forgets every message, because the channel is gone. */
+  /** Forgets every message. Call it when the channel is lost. */
   drop(): void {
     this.#turn = [];
     this.#open.clear();
   }
 
-  /** Sends the acknowledgements of this turn. Call it also before the channel is closed. */
+  /** Sends the acknowledgements of this turn. Call it before closing the channel as well. */
   flush(): void {
     const turn = this.#turn;
     this.#turn = [];

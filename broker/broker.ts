@@ -11,15 +11,14 @@ import type { BrokerLog } from './log';
 import { Publisher } from './publisher';
 
 /**
- * The way to the message broker, which is connected again until its owner closes it. amqplib's own recovery keeps one
- * address; an agent must be able to register anew for each connection, so the loop is here.
+ * The connection to the message broker. It reconnects until its owner closes it. amqplib's own recovery always uses the same
+ * address, but an agent must register again before each connection, so this class has its own loop.
  *
- * There is one connection to consume and declare, and one to publish where somebody publishes: a broker that lacks memory
- * or disk stops reading from connections that publish, and acknowledgements must still reach it. Both are opened and lost
- * together.
+ * One connection consumes and declares. If there is a publisher, a second connection publishes: a broker that lacks memory or
+ * disk stops reading from connections that publish, and acknowledgements must still reach it. Both are opened and lost together.
  *
  * States: `idle` -start-> `connecting` -ok-> `connected` -lost-> `connecting` ...; `close()` from any state ends in `closed`.
- * Everything that lives on a connection is set up again by its own `attach`.
+ * On each new connection, the `attach` of every part sets the part up again.
  */
 
 export interface BrokerAddress {
@@ -29,24 +28,24 @@ export interface BrokerAddress {
 }
 
 export interface BrokerOptions {
-  /** Called before each connection; may register somewhere first. A rejection counts as a failed connection. */
+  /** Called before each connection; may register with the service first. A rejection counts as a failed connection. */
   address: () => Promise<BrokerAddress>;
   /** Shown in RabbitMQ's list of connections. */
   name: string;
   log: BrokerLog;
   /** AMQP heartbeat. Default 20 s. */
   heartbeatS?: number;
-  /** Longest pause between attempts to connect. Default 5 s. */
+  /** Maximum backoff between attempts to connect. Default 5 s. */
   maxBackoffMs?: number;
-  /** Called after each connection, when everything on it is set up. */
+  /** Called after each connection is open and set up. */
   onConnected?: () => void;
-  /** Called when the broker stops reading from publishers, and when it goes on. */
+  /** Called when the broker stops and resumes reading from publishers. */
   onBlocked?: (isBlocked: boolean) => void;
 }
 
 type State = 'idle' | 'connecting' | 'connected' | 'closed';
 
-/** A part that must be rebuilt on every connection. */
+/** A part that must be set up again on every connection. */
 interface Attached {
   attach(model: ChannelModel): Promise<void>;
   detach(): void;
@@ -57,13 +56,13 @@ interface Attached {
 interface Session {
   control: ChannelModel;
   publishing: ChannelModel | undefined;
-  /** Resolves when the first of them is gone. */
+  /** Resolves when either connection is lost. */
   lost: Promise<Error | undefined>;
 }
 
 const FIRST_BACKOFF_MS = 100;
 const CONNECT_DEADLINE_MS = 10_000;
-/** The failure of a request is known a moment before the loss of its connection. */
+/** A request on a lost connection fails slightly before the connection reports its loss. */
 const LOST_WITHIN_MS = 1_000;
 
 export class Broker {
@@ -83,33 +82,33 @@ export class Broker {
     return this.#state === 'connected';
   }
 
-  /** True while the broker does not read what is published, because it lacks memory or disk. */
+  /** True while the broker does not read from publishers, because it lacks memory or disk space. */
   get isBlocked(): boolean {
     return this.#isBlocked;
   }
 
-  /** Runs on every connection before anything publishes or consumes. */
+  /** Registers a setup that runs on every connection, before any publish or consume. */
   onSetup(setup: (channel: BrokerChannel) => Promise<void>): void {
     this.#setups.push(setup);
   }
 
-  /** A channel in confirm mode. Ask for it before `start`. */
+  /** Creates a publisher with a channel in confirm mode. Create the first publisher before `start`. */
   async publisher(): Promise<Publisher> {
     const publisher = new Publisher();
     this.#publishers.push(publisher);
     if (this.#session) {
-      if (!this.#session.publishing) throw new Error('ask for the publisher before the connection starts');
+      if (!this.#session.publishing) throw new Error('create the publisher before the connection starts');
       await publisher.attach(this.#session.publishing);
     }
     return publisher;
   }
 
-  /** Consumes until closed; rebuilt when its channel or the connection goes. */
+  /** Creates a consumer that consumes until closed. It opens another channel if its channel or the connection is lost. */
   async consume(options: ConsumerOptions): Promise<Consumer> {
     return this.#add(new Consumer(options, this.options.log));
   }
 
-  /** A channel for declarations that is kept between calls. */
+  /** Creates a channel for declarations that stays open between calls. */
   async keepChannel(): Promise<KeptChannel> {
     return this.#add(new KeptChannel());
   }
@@ -121,22 +120,22 @@ export class Broker {
     try {
       await part.attach(session.control);
     } catch (error) {
-      // On a lost connection: the next one attaches it, like all others.
+      // If the connection is lost, the next connection attaches the part.
       const isLost = await Promise.race([session.lost.then(() => true), sleep(LOST_WITHIN_MS, false, { ref: false })]);
       if (!isLost) throw error;
     }
     return part;
   }
 
-  /** Runs `use` on a channel of its own. */
+  /** Runs `use` on a separate channel, which is closed afterwards. */
   async withChannel<T>(use: (channel: BrokerChannel) => Promise<T>): Promise<T> {
     if (!this.#session) throw new Error('the message broker is not connected');
     return withChannelOf(this.#session.control, use);
   }
 
-  /** Resolves at the first connection; rejects only when closed before. */
+  /** Resolves when connected for the first time. Rejects only if closed before that. */
   async start(): Promise<void> {
-    if (this.#state !== 'idle') throw new Error(`a broker connection starts once; it is ${this.#state}`);
+    if (this.#state !== 'idle') throw new Error(`a broker connection can start only once; it is ${this.#state}`);
     this.#state = 'connecting';
     this.#loop = this.#run();
     await this.whenConnected();
@@ -153,12 +152,12 @@ export class Broker {
     return this.#state === 'closed';
   }
 
-  /** Drops the present connection, if any, so that the next one asks for a new address. */
+  /** Drops the current connection, if any. The next connection requests a new address. */
   reconnect(): void {
     if (this.#session) void disconnect(this.#session);
   }
 
-  /** Stops consumers, lets publishers flush, closes the connections. */
+  /** Stops the consumers, waits for the confirms of the publishers, and closes the connections. */
   async close(): Promise<void> {
     const session = this.#session;
     for (const part of [...this.#others, ...this.#publishers]) await part.close();
@@ -218,7 +217,7 @@ export class Broker {
       for (const part of this.#others) await part.attach(control.model);
     } catch (error) {
       this.#detachAll();
-      void disconnect(session); // a broker that hangs must not delay the next attempt
+      void disconnect(session); // not awaited: a broker that hangs must not delay the next attempt
       throw error;
     }
     if (this.#isClosed()) {
@@ -234,7 +233,7 @@ export class Broker {
     const address = new URL(url);
     address.searchParams.set('heartbeat', String(this.options.heartbeatS ?? 20));
     const model = await connect(address.toString(), {
-      noDelay: true, // Nagle's algorithm costs 40 ms a round trip
+      noDelay: true, // Nagle's algorithm costs 40 ms per round trip
       timeout: CONNECT_DEADLINE_MS,
       servername: address.hostname,
       ...(ca === undefined ? {} : { ca: [ca] }),
@@ -259,7 +258,7 @@ export class Broker {
     const { name, log } = this.options;
     if (isBlocked)
       log.warn({ broker: name, reason }, 'the message broker is blocked: it accepts no messages until its alarm ends');
-    else log.info({ broker: name }, 'the message broker is not blocked any more');
+    else log.info({ broker: name }, 'the message broker is no longer blocked');
     this.options.onBlocked?.(isBlocked);
   }
 
@@ -279,7 +278,7 @@ async function disconnect({ control, publishing }: Session): Promise<void> {
   await Promise.all([closeQuietly(control), publishing && closeQuietly(publishing)]);
 }
 
-/** The socket of a connection; amqplib does not name it in its types. */
+/** Returns the socket of a connection, which the types of amqplib lack. */
 function streamOf(model: ChannelModel): Writable {
   return (model.connection as unknown as { stream: Writable }).stream;
 }

@@ -2,10 +2,10 @@ import type { Channel, ChannelModel } from 'amqplib';
 
 import { closeQuietly } from './close-quietly';
 
-/** Declarations and questions to the broker. Each call rejects with a {@link BrokerRefusal} where the broker refuses it. */
+/** Declarations and queries. Each call rejects with a {@link BrokerRefusal} if the broker refuses it. */
 export interface BrokerChannel {
   declareQueue(name: string, options: QueueOptions): Promise<QueueState>;
-  /** Rejects when the queue does not exist ({@link BrokerRefusal.isMissing}) or cannot be reached. */
+  /** Rejects if the queue does not exist ({@link BrokerRefusal.isMissing}) or cannot be reached. */
   checkQueue(name: string): Promise<QueueState>;
   deleteQueue(name: string): Promise<void>;
   /** Removes the messages that no consumer has received. */
@@ -15,13 +15,13 @@ export interface BrokerChannel {
 }
 
 export interface QueueOptions {
-  /** Replicated, on disk. Default: a classic queue. */
+  /** A quorum queue: replicated, on disk. Default: a classic queue. */
   isQuorum?: boolean;
   /** Messages are removed after this time. */
   messageTtlMs?: number;
-  /** The queue is removed when nobody used it for this time. */
+  /** The queue is removed after it was unused for this time. */
   expiresMs?: number;
-  /** Where rejected messages go. */
+  /** Queue that receives rejected messages. */
   deadLetterQueue?: string;
 }
 
@@ -32,14 +32,14 @@ export interface QueueState {
 }
 
 /**
- * True when the queue certainly holds no message that is ready. RabbitMQ reports a quorum queue whose leader does not answer
- * within 250 ms with 0 messages and 0 consumers (`rabbit_quorum_queue:stat`), so such a report says nothing.
+ * True if the queue certainly holds no message that is ready. If the leader of a quorum queue does not answer within 250 ms,
+ * RabbitMQ reports 0 messages and 0 consumers (`rabbit_quorum_queue:stat`), so such a report proves nothing.
  */
 export function isSurelyEmpty({ messageCount, consumerCount }: QueueState): boolean {
   return messageCount === 0 && consumerCount > 0;
 }
 
-/** The broker refused a declaration or a question; `code` is the AMQP reply code. */
+/** Thrown when the broker refuses a request; `code` is the AMQP reply code. */
 export class BrokerRefusal extends Error {
   constructor(
     readonly code: number,
@@ -50,8 +50,8 @@ export class BrokerRefusal extends Error {
   }
 
   /**
-   * True when there is no such queue. RabbitMQ uses the same code 404 for a queue that it cannot reach: one that crashed, or
-   * whose node is down (`rabbit_amqqueue`, "has crashed and failed to restart", "is down or inaccessible").
+   * True if the queue does not exist. RabbitMQ also sends code 404 for a queue that it cannot reach, because the queue crashed or
+   * its node is down (`rabbit_amqqueue`, "has crashed and failed to restart", "is down or inaccessible").
    */
   get isMissing(): boolean {
     return this.code === 404 && this.message.includes('no queue');
@@ -64,11 +64,11 @@ export async function withChannelOf<T>(model: ChannelModel, use: (channel: Broke
   try {
     return await use(wrap(channel));
   } finally {
-    await closeQuietly(channel); // the broker closes a channel whose request it refuses
+    await closeQuietly(channel); // quietly: the broker closes a channel when it refuses a request
   }
 }
 
-/** A channel that is opened when it is needed and kept for further calls on the same connection. */
+/** A channel that is opened at the first call on a connection and kept for further calls. */
 export class KeptChannel {
   #model: ChannelModel | undefined;
   #channel: Promise<BrokerChannel> | undefined;
@@ -106,7 +106,7 @@ export class KeptChannel {
 
 async function openQuietly(model: ChannelModel, onClose: () => void = () => undefined): Promise<Channel> {
   const channel = await model.createChannel();
-  channel.on('error', () => undefined); // the refused call rejects as well
+  channel.on('error', () => undefined); // the refused call rejects with the same error
   channel.on('close', onClose);
   return channel;
 }
@@ -122,7 +122,7 @@ function wrap(channel: Channel): BrokerChannel {
   };
 }
 
-/** The broker compares these with those of an existing queue: the same options must give the same arguments in every release. */
+/** The broker compares the arguments with an existing queue, so equal options must give equal arguments in every release. */
 function argumentsOf({ isQuorum, messageTtlMs, expiresMs, deadLetterQueue }: QueueOptions): {
   messageTtl?: number;
   expires?: number;

@@ -1,8 +1,8 @@
 import type { Channel, ChannelModel } from 'amqplib';
 
 /**
- * Closes a channel or a connection that may be lost already. `close()` of amqplib never settles if the connection is lost before
- * the broker confirms the close; only the event follows.
+ * Closes a channel or a connection that may already be lost. If the connection is lost before the broker confirms the close,
+ * `close()` of amqplib never settles, but the 'close' event is emitted.
  */
 export async function closeQuietly(part: Channel | ChannelModel): Promise<void> {
   const closed = new Promise<void>((resolve) => part.once('close', () => resolve()));

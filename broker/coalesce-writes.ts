@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
 
 /**
- * amqplib writes every frame by itself; without Nagle's algorithm each one is a system call here, and a packet and a wake-up
- * at the broker. This gathers what is written in one turn of the event loop into one write; nothing waits for longer.
+ * Combines the writes of one turn of the event loop into one write. amqplib writes each frame separately; without Nagle's
+ * algorithm, each write costs a system call here, and a packet and a wake-up at the broker. No write waits longer than the turn.
  */
 export function coalesceWrites(stream: Writable): void {
   const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;

@@ -5,46 +5,46 @@ import { closeQuietly } from './close-quietly';
 import type { BrokerLog } from './log';
 import { ReceiveWindow } from './receive-window';
 
-/** What the messages of one batch share: the broker's message is settled when each of them is. */
+/** Shared by the messages of one batch. The broker's message is settled when each message of the batch is settled. */
 export interface ReceivedBatch {
   readonly size: number;
-  /** Messages that are not acknowledged yet. */
+  /** Messages that are neither acknowledged nor rejected yet. */
   readonly open: number;
 }
 
-/** A message that a consumer received. Whoever makes its effect durable acknowledges it. */
+/** A message that a consumer received. Acknowledge it only after its effect is durable. */
 export interface ReceivedMessage {
   readonly body: Buffer;
   readonly routingKey: string;
   readonly headers: Record<string, unknown>;
-  /** Present if the message came in a batch, see `splitBatch`. */
+  /** Present if the message came in a batch; see `splitBatch`. */
   readonly batch?: ReceivedBatch;
-  /** Does nothing when the channel of the message is gone: the broker delivers the message again. */
+  /** Has no effect if the channel of the message is lost: the broker redelivers the message. */
   ack(): void;
-  /** Rejects the message: back to its queue, or to the dead letters. */
+  /** Rejects the message: with `requeue`, back to its queue; else to the dead letters. */
   nack(requeue: boolean): void;
 }
 
 export interface ConsumerOptions {
-  /** A function is called at each connection. */
+  /** A function is called each time the consumer starts to consume. */
   queue: string | (() => string);
-  /** Unacknowledged messages at most. */
+  /** Maximum number of unacknowledged messages. */
   prefetch: number;
-  /** Bodies of unacknowledged messages, about: the consumer asks for fewer messages while they are large. Default: no limit. */
+  /** Approximate limit for the bodies of unacknowledged messages: large messages lower the prefetch. Default: no limit. */
   prefetchBytes?: number;
   exclusive?: boolean;
-  /** The consumers of a queue with the highest priority get all messages until they hold as many as they may. Default: 0. */
+  /** The queue's consumers with the highest priority get all messages until their prefetch is used up. Default: 0. */
   priority?: number;
   /** `pause` and `close` wait for the returned promise, which must not reject. */
   onMessage: (message: ReceivedMessage) => void | Promise<void>;
-  /** The channel closed (a consumer timeout, a deleted queue). The consumer opens another one. */
+  /** Called when the channel closed (connection lost, consumer timeout, queue deleted). The consumer opens another channel. */
   onInterrupted?: () => void;
 }
 
 const REBUILD_BACKOFF_MS = 500;
-/** The consumer asks anew when it wants at least this many times as many messages, or as few. */
+/** The consumer changes its prefetch only if the wanted prefetch is larger or smaller by at least this factor. */
 const RESIZE_FACTOR = 2;
-/** Without messages for this long, the window starts anew. */
+/** After this time without a message, the window starts small again. */
 const PAUSE_MS = 1_000;
 
 export class Consumer {
@@ -54,11 +54,11 @@ export class Consumer {
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
   #isPaused = false;
-  /** Undefined when only the number of messages is limited. */
+  /** Undefined if only the number of messages is limited. */
   #window: ReceiveWindow | undefined;
-  /** What the broker was asked for; 0 while the window is full. */
+  /** The current prefetch; 0 while the window is full. */
   #asked = 0;
-  /** The window asks anew, one request after another. */
+  /** The change of the prefetch that is under way; changes run one after another. */
   #resizing: Promise<void> | undefined;
   #receivedAt = 0;
   #pauseTimer: NodeJS.Timeout | undefined;
@@ -69,7 +69,7 @@ export class Consumer {
     private readonly log: BrokerLog,
   ) {}
 
-  /** False while nothing is consumed; health checks report it. A consumer that holds as much as it may is healthy. */
+  /** False while nothing is consumed; health checks report this. A consumer with a full window counts as consuming. */
   get isConsuming(): boolean {
     return this.#tag !== undefined || (this.#window !== undefined && this.#channel !== undefined && !this.#isPaused);
   }
@@ -83,7 +83,7 @@ export class Consumer {
     this.#acknowledgements = new Acknowledgements(channel);
     this.#channel = channel;
     const { prefetch, prefetchBytes } = this.options;
-    // What an earlier channel delivered will be delivered again.
+    // A new window: the broker redelivers what an earlier channel delivered.
     this.#window = prefetchBytes === undefined ? undefined : new ReceiveWindow({ messages: prefetch, bytes: prefetchBytes });
     await this.#consume(channel, this.#window?.messages ?? prefetch);
   }
@@ -93,7 +93,7 @@ export class Consumer {
     const window = this.#window;
     if (!acknowledgements) return;
     this.#asked = messages;
-    await channel.prefetch(messages); // for consumers that start from now on
+    await channel.prefetch(messages); // applies to consumers that start after this call
     const { consumerTag } = await channel.consume(
       this.#queueName(),
       (message) => {
@@ -118,22 +118,22 @@ export class Consumer {
     this.#resize(channel);
   }
 
-  /** Asks for more or fewer messages, where the window says so. */
+  /** Changes the prefetch if the window requires it. */
   #resize(channel: Channel): void {
     if (this.#resizing || this.#channel !== channel || this.#isPaused || this.#isClosed) return;
-    // The broker has not confirmed the present consumer yet: it has no tag to cancel it by.
+    // The broker has not confirmed the current consumer yet, so there is no tag to cancel it.
     if (this.#asked > 0 && this.#tag === undefined) return;
     const wanted = this.#wanted();
     if (wanted === this.#asked) return;
     this.#resizing = this.#askFor(channel, wanted)
-      .catch(() => undefined) // the channel is gone; the next one starts with a window of its own
+      .catch(() => undefined) // the channel is lost; the next one starts with a new window
       .finally(() => {
         this.#resizing = undefined;
         this.#resize(channel);
       });
   }
 
-  /** Looks once a second, not at each message. */
+  /** Detects a pause with one timer, which costs less than a timer per message. */
   #watchForPause(channel: Channel, window: ReceiveWindow): void {
     this.#receivedAt = performance.now();
     this.#pauseTimer ??= setInterval(() => {
@@ -157,7 +157,7 @@ export class Consumer {
     return isFarOff || window.messages === this.options.prefetch ? window.messages : this.#asked;
   }
 
-  /** A consumer keeps the prefetch that it started with, so another one takes its place. */
+  /** Replaces the consumer, because a consumer keeps the prefetch that it started with. */
   async #askFor(channel: Channel, messages: number): Promise<void> {
     const tag = this.#tag;
     this.#tag = undefined;
@@ -177,8 +177,8 @@ export class Consumer {
   }
 
   /**
-   * Receives no more messages, also after a reconnect, and waits for those in hand. Their acknowledgements are accepted
-   * until `close`.
+   * Receives no more messages, not even after a reconnect, and waits until the received messages are handled. They can be
+   * acknowledged until `close`.
    */
   async pause(): Promise<void> {
     this.#isPaused = true;
@@ -218,7 +218,7 @@ export class Consumer {
     if (this.#channel !== channel || this.#isClosed) return;
     this.detach();
     this.#timer = setTimeout(() => {
-      // Fails on a lost connection; the next connection attaches.
+      // On a lost connection this fails, and the next connection attaches.
       this.attach(model).catch(() => {
         if (this.#channel) this.#onChannelClosed(model, this.#channel);
       });
@@ -226,7 +226,7 @@ export class Consumer {
   }
 }
 
-/** `onSettled` is called once, when the message is acknowledged or rejected on its channel. */
+/** Calls `onSettled` once, when the message is acknowledged or rejected on its channel. */
 function received(
   message: ConsumeMessage,
   acknowledgements: Acknowledgements,

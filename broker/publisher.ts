@@ -3,11 +3,11 @@ import type { ChannelModel, ConfirmChannel, Message } from 'amqplib';
 import { closeQuietly } from './close-quietly';
 
 /**
- * A publish settles when the broker confirms it, when no queue takes it, when the channel goes, or at its deadline. There
- * is no queue for resending: the caller decides whether to publish again.
+ * A publish settles when the broker confirms it, when no queue accepts it, when the channel is lost, or at its deadline. Nothing
+ * is resent: the caller decides whether to publish again.
  *
- * The broker stops reading from publishers while it lacks memory or disk ("blocked"). What was written before that stays in
- * the socket and is processed later, so a second write would be a second message.
+ * While the broker lacks memory or disk space, it does not read from publishers ("blocked"). Messages that were already written
+ * stay in the socket and are processed later, so writing a message again would publish it twice.
  */
 
 export class PublishError extends Error {
@@ -21,25 +21,25 @@ export class PublishError extends Error {
 }
 
 export interface PublishOptions {
-  /** Milliseconds until the publish counts as failed. Default 10,000. */
+  /** Time until the publish fails, in milliseconds. Default 10,000. */
   deadlineMs?: number;
-  /** True: while the broker is blocked, the publish waits for its turn or for its confirm, without a deadline. Default: it fails. */
+  /** True: while the broker is blocked, the publish waits without a deadline. Default: it fails with `blocked`. */
   waitsWhileBlocked?: boolean;
   messageId?: string;
-  /** While the first write with this key is unconfirmed, publishing again joins that write instead of writing twice. */
+  /** A publish with the key of an unconfirmed write waits for that write instead of writing the message twice. */
   writeKey?: string;
-  /** A message that no queue takes fails with `returned`. Needs a `messageId`. */
+  /** A message that no queue accepts fails with `returned`. Needs a `messageId`. */
   mandatory?: boolean;
   headers?: Record<string, unknown>;
   contentType?: string;
   /** Unix seconds. */
   timestamp?: number;
   userId?: string;
-  /** False: the message may be lost when the broker restarts. Default true. */
+  /** False: a restart of the broker may lose the message. Default true. */
   isPersistent?: boolean;
 }
 
-/** What was written and not confirmed yet. */
+/** A message that was written but is not confirmed yet. */
 interface Write {
   messageId: string | undefined;
   settled: Promise<void>;
@@ -58,17 +58,17 @@ export class Publisher {
   #flowing: Promise<void> = Promise.resolve();
   #resume: () => void = () => undefined;
 
-  /** True while the broker does not read what this process publishes. */
+  /** True while the broker does not read from publishers. */
   get isBlocked(): boolean {
     return this.#isBlocked;
   }
 
-  /** True while the broker is connected and takes messages, as far as this process knows. */
+  /** True while the broker is connected and, as far as this process knows, accepts messages. */
   get isReady(): boolean {
     return this.#channel !== undefined && !this.#isBlocked;
   }
 
-  /** Rejects with a {@link PublishError}. A blocked broker gets nothing new: the error is `blocked`. */
+  /** Rejects with a {@link PublishError}. While the broker is blocked, nothing new is written: the reason is `blocked`. */
   async publish(exchange: string, key: string, body: Uint8Array, options: PublishOptions = {}): Promise<void> {
     const earlierWrite = (): Write | undefined =>
       options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);
@@ -79,13 +79,13 @@ export class Publisher {
   }
 
   /**
-   * Rejects with `blocked` when the broker does not confirm soon. The broker tells a connection that it is blocked only
-   * after that connection published; call this before publishing again what another process may have published.
+   * Rejects with `blocked` if the broker does not soon confirm a probe. The broker notifies a connection that it is blocked only
+   * after the connection published. Call this before republishing messages that another process may have published.
    */
   async requireFlowing(): Promise<void> {
     if (this.#isBlocked) throw blocked();
     try {
-      // No queue has this name: the broker drops the message and confirms it.
+      // No queue has this name, so the broker drops the message and confirms it.
       await this.publish('', 'funcx.probe', Buffer.alloc(0), { deadlineMs: PROBE_MS, isPersistent: false });
     } catch (error) {
       if (error instanceof PublishError && error.reason === 'timeout') throw blocked();
@@ -93,7 +93,7 @@ export class Publisher {
     }
   }
 
-  /** The connection's own news. */
+  /** Called by the connection when the broker blocks or unblocks it. */
   setBlocked(isBlocked: boolean): void {
     if (isBlocked === this.#isBlocked) return;
     this.#isBlocked = isBlocked;
@@ -108,7 +108,7 @@ export class Publisher {
     channel.on('close', () => {
       if (this.#channel !== channel) return;
       this.detach();
-      // The broker may have closed the channel alone. On a lost connection this fails, and the next connection attaches.
+      // The broker may have closed only the channel. On a lost connection this fails, and the next connection attaches.
       void this.attach(model).catch(() => undefined);
     });
     this.#channel = channel;
@@ -144,7 +144,7 @@ export class Publisher {
         else resolve();
       };
     });
-    settled.catch(() => undefined); // a caller whose deadline passed does not listen any more
+    settled.catch(() => undefined); // a caller whose deadline passed no longer awaits it
     const write: Write = { messageId: options.messageId, settled, settle };
     this.#writes.add(write);
     if (writeKey !== undefined) this.#byKey.set(writeKey, write);
@@ -180,7 +180,7 @@ export class Publisher {
     const messageId: unknown = message.properties.messageId;
     for (const write of [...this.#writes]) {
       if (write.messageId !== undefined && write.messageId === messageId) {
-        write.settle(new PublishError('returned', `no queue takes messages for ${message.fields.routingKey}`));
+        write.settle(new PublishError('returned', `no queue accepts messages for ${message.fields.routingKey}`));
       }
     }
   }

@@ -1,12 +1,12 @@
 /**
- * Decides how many messages a consumer asks for, so that what it holds stays within a number of bytes. AMQP counts messages
- * only: the window starts small, grows while messages are small, and rests while the consumer holds too much. After a pause it
- * starts small again: what arrives next may have another size, and the broker sends a whole window of it at once.
+ * Decides the prefetch of a consumer, so that the messages it holds stay within a number of bytes. AMQP counts only messages:
+ * the window starts small, grows while messages are small, and is full while the consumer holds too many bytes. After a pause the
+ * window starts small again: the next messages may be larger, and the broker sends a whole window of them without waiting.
  */
 
 /** The first window, before the size of any message is known. */
 const FIRST_MESSAGES = 64;
-/** The estimate of a message's size falls by this factor with each smaller message. */
+/** Each smaller message multiplies the estimated message size by this factor. */
 const DECAY = 0.98;
 
 export interface WindowLimits {
@@ -16,7 +16,7 @@ export interface WindowLimits {
 
 export class ReceiveWindow {
   #heldBytes = 0;
-  /** Of a large message: high at once, and lower only after many small messages. */
+  /** Estimated size of a large message: rises immediately, falls only after many small messages. */
   #largeBytes: number;
 
   constructor(private readonly limits: WindowLimits) {
@@ -28,7 +28,7 @@ export class ReceiveWindow {
     this.#largeBytes = Math.max(bytes, this.#largeBytes * DECAY, 1);
   }
 
-  /** Nothing was received for a while. */
+  /** Call it after a pause without messages. */
   startAnew(): void {
     this.#largeBytes = Math.max(this.#largeBytes, this.limits.bytes / FIRST_MESSAGES);
   }
@@ -37,12 +37,12 @@ export class ReceiveWindow {
     this.#heldBytes -= bytes;
   }
 
-  /** Messages to ask for. */
+  /** The prefetch to use. */
   get messages(): number {
     return Math.max(1, Math.min(this.limits.messages, Math.floor(this.limits.bytes / this.#largeBytes)));
   }
 
-  /** The consumer should receive no more until `hasRoom`. */
+  /** True if the consumer should receive no more messages until `hasRoom`. */
   get isFull(): boolean {
     return this.#heldBytes >= this.limits.bytes;
   }

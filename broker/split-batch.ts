@@ -3,9 +3,9 @@ import { decodeBatch, isBatch } from '../contracts/batches';
 import type { ReceivedMessage } from './consumer';
 
 /**
- * The messages of a batch, or the message itself. Each is acknowledged by itself; the broker's message is acknowledged with
- * the last of them. If one is rejected, the whole batch goes to the dead letters, after the others were acknowledged. If one
- * is requeued, the whole batch is requeued without waiting: the receiver recognises what it has or had.
+ * Returns the messages of a batch, or the message itself. Each message is settled separately; the broker's message is settled
+ * with the last one. If a message is rejected, the whole batch goes to the dead letters once all others are settled. If a message
+ * is requeued, the whole batch is requeued immediately: the receiver recognizes messages that it already received.
  *
  * Throws a `SyntaxError` for a malformed batch.
  */

@@ -11,13 +11,13 @@ import { ensureEnvironment, onPath, type EnvironmentContext } from '../local/pro
 import { agentRequirements, ensureAgentPython, lockedAgentPackages } from '../local/setup/agent-folder';
 import { readState } from '../local/setup/state';
 
-/** What `endpoint start` was told about an agent of this machine, and remembers: its Python, and folders for tasks. */
+/** The options of `endpoint start` that are remembered for an agent of this machine: its Python, and folders for tasks. */
 
 export type PythonChoice =
   | { kind: 'path'; path: string }
-  /** An environment of ours with the packages of this file. */
+  /** An environment that is created with the packages of this file. */
   | { kind: 'requirements'; file: string }
-  /** An environment of ours for this endpoint alone, to which its user adds packages. */
+  /** An environment that is created for this endpoint only, to which its user adds packages. */
   | { kind: 'venv' };
 
 export interface AgentSettings {
@@ -25,7 +25,7 @@ export interface AgentSettings {
   taskDirectories?: boolean;
 }
 
-/** Options of one start; undefined is as before. */
+/** Options of one start. An undefined option keeps the remembered setting. */
 export interface SettingOptions {
   /** A path, or `default` for the environment that agents have without any option. */
   python?: string;
@@ -48,7 +48,7 @@ export function rememberSettings(dir: string, settings: AgentSettings): void {
   writeJson(settingsFile(dir), settings);
 }
 
-/** The remembered settings with what this start says. */
+/** Returns the remembered settings, changed by the options of this start. */
 export function settingsWith(known: AgentSettings, options: SettingOptions): AgentSettings {
   const given = [options.python, options.requirements, options.venv].filter((option) => option !== undefined);
   if (given.length > 1) throw new UserError('Give one of --python, --requirements and --venv.');
@@ -63,14 +63,14 @@ function choiceOf({ python, requirements, venv }: SettingOptions): PythonChoice 
   return python === undefined || python === 'default' ? undefined : { kind: 'path', path: pathOf(python) };
 }
 
-/** A program, by its path or its name, or the folder of an environment. */
+/** Returns the path of a Python that is given as a path, as a name on the PATH, or as the folder of an environment. */
 function pathOf(given: string): string {
   const path = given.includes('/') ? resolve(given) : (onPath(given) ?? resolve(given));
   if (!existsSync(path)) throw new UserError(`There is no Python ${given}; give the path of a program or of an environment.`);
   return statSync(path).isDirectory() ? join(path, 'bin', 'python') : path;
 }
 
-/** The Python that functions of this endpoint run with; environments of ours are made when they are missing. */
+/** Returns the Python that runs the functions of this endpoint. Creates its environment if that is missing. */
 export async function findAgentPython(layout: Layout, name: string, choice: PythonChoice | undefined): Promise<AgentPython> {
   switch (choice?.kind) {
     case 'path':
@@ -103,7 +103,10 @@ const withPip = (path: string): AgentPython => ({
   advice: `${path} -m pip install PACKAGE, then start the endpoint again`,
 });
 
-/** With what workers need, so that pip refuses a file that contradicts it. The hash makes another environment of a file that changed. */
+/**
+ * Adds the packages that workers need, so that pip refuses a file that conflicts with them. Because of the hash, a file that has
+ * changed gets a new environment.
+ */
 function requirementsOf(file: string): string {
   try {
     const hash = createHash('sha256').update(readFileSync(file)).digest('hex');
@@ -113,7 +116,7 @@ function requirementsOf(file: string): string {
   }
 }
 
-/** Throws for a Python that cannot run functions, with what to do. */
+/** Throws a {@link UserError} that says what to do if this Python cannot run functions. */
 function checked(path: string): string {
   const reason = whyUnusable(path, agentRequirements());
   if (reason !== undefined) throw new UserError(reason);

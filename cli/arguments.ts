@@ -7,7 +7,7 @@ import { isUuid } from '../contracts/ids';
 import { parseExactly } from '../contracts/json-text';
 import { UserError } from '../local/machine/user-error';
 
-/** Parsers of arguments; what they throw is a wrong command line. */
+/** Parsers of command-line arguments. An `InvalidArgumentError` means a wrong command line. */
 
 export function parseId(text: string): string {
   const id = text.toLowerCase();
@@ -15,7 +15,7 @@ export function parseId(text: string): string {
   return id;
 }
 
-/** An id, its first characters, or a task as `<submission>/<index>`. */
+/** Accepts an id, its first characters, or a task as `<submission>/<index>`. */
 export function parseIdStart(text: string): string {
   const id = text.toLowerCase();
   if (/^[0-9a-f]{4}[0-9a-f-]{0,32}(\/[1-9]\d{0,5})?$/.test(id)) return id;
@@ -35,7 +35,7 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
-/** Numbers that JavaScript would change stay as they are written: they are passed on, not computed with. */
+/** Keeps numbers that JavaScript cannot represent as they are written, because the CLI only forwards them. */
 export function parseJsonArray(text: string): unknown[] {
   const value = parseJson(text);
   if (!Array.isArray(value)) throw new InvalidArgumentError('give a JSON array, such as [1, "two"].');
@@ -50,7 +50,7 @@ export function parseJsonObject(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** JSON, or `@` and the name of a file with JSON. */
+/** Parses JSON text, or the JSON in a file that is given as `@` and its name. */
 function parseJson(text: string): unknown {
   const json = text.startsWith('@') ? readText(text.slice(1)) : text;
   try {
@@ -69,7 +69,7 @@ function readText(file: string): string {
   }
 }
 
-/** A secret from standard input, so that it is in no list of processes and no history of a shell. */
+/** Reads a secret from standard input, so that it appears neither in a list of processes nor in the history of a shell. */
 export function readSecret(): string {
   const secret = readFileSync(0, 'utf8').trim();
   if (secret === '')
@@ -79,7 +79,7 @@ export function readSecret(): string {
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
-/** A time such as `30s`, `10m`, `2h` or `1d`, in seconds. */
+/** Parses a time such as `30s`, `10m`, `2h` or `1d`. Returns seconds. */
 export function parseDuration(text: string): number {
   const [, count = '', unit = ''] = /^([1-9]\d{0,7})([smhd])$/.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('give a number and a unit, such as 30s, 10m, 2h or 1d.');

@@ -4,7 +4,7 @@ import { print } from './output';
 
 import type { Command } from 'commander';
 
-/** `completion`: what shells evaluate, and the hidden command that they ask for candidates. */
+/** `completion`: the script that a shell evaluates, and the hidden command that the script calls for candidates. */
 
 const COMPLETE = '__complete';
 
@@ -28,7 +28,7 @@ const SHELLS = Object.keys(SCRIPTS);
 export function addCompletionCommands(program: Command): void {
   program
     .command('completion')
-    .description('print what makes a shell complete commands and options')
+    .description('print the script that makes a shell complete commands and options')
     .argument('<shell>', SHELLS.join(', '), parseShell)
     .addHelpText(
       'after',
@@ -52,7 +52,7 @@ function parseShell(text: string): string {
   return text;
 }
 
-/** The words that may stand in place of the last one, which is begun or empty. */
+/** Returns the candidates for the last word, which may be empty or incomplete. */
 export function candidatesFor(program: Command, words: readonly string[]): string[] {
   const begun = words.at(-1) ?? '';
   let command = program;

@@ -10,13 +10,13 @@ import { UserError } from '../local/machine/user-error';
 import type { Command } from 'commander';
 
 /**
- * A forwarder on the client's own machine: the stock SDK's address is fixed at http://localhost:5000, and here it is
- * answered by a service elsewhere, over TLS. Tokens leave the machine encrypted or not at all.
+ * A forwarder on the client's own machine. The stock SDK always uses the address http://localhost:5000. The forwarder listens
+ * there and forwards requests to a service elsewhere, over TLS. Tokens leave the machine unencrypted only with --insecure-http.
  */
 
 const DEFAULT_PORT = 5_000;
 const HOST = '127.0.0.1';
-/** Of one connection (RFC 9110, section 7.6.1), so not passed on. */
+/** Headers that are about one connection (RFC 9110, section 7.6.1), so they are not forwarded. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 
 interface ConnectOptions {
@@ -83,12 +83,12 @@ function readAuthority(file: string | undefined): string | undefined {
 
 export interface Forwarder {
   server: Server;
-  /** One request of our own. */
+  /** Sends one GET request of its own. Resolves to the status. */
   ask(path: string): Promise<number>;
   close(): void;
 }
 
-/** Passes every request on to the service, streaming both bodies. */
+/** Forwards every request to the service and streams both bodies. */
 export function createForwarder(target: URL, authority: string | undefined): Forwarder {
   const agent = new Agent({
     keepAlive: true,
@@ -110,7 +110,7 @@ export function createForwarder(target: URL, authority: string | undefined): For
       answer.on('error', () => outgoing.destroy());
     });
     upstream.on('error', (error) => refuse(outgoing, target, error));
-    // A client that goes away takes its request with it: the service then knows that nobody read the answer.
+    // When a client disconnects, its request is aborted as well, so that the service knows that nobody read the answer.
     outgoing.on('close', () => upstream.destroy());
     incoming.pipe(upstream);
   });
@@ -136,7 +136,7 @@ export function createForwarder(target: URL, authority: string | undefined): For
   };
 }
 
-/** A client that has us as its proxy names the whole address. */
+/** A client that uses the forwarder as its HTTP proxy sends the whole URL in place of the path. */
 const pathOf = (incoming: IncomingMessage): string => {
   const path = (incoming.url ?? '/').replace(/^https?:\/\/[^/?#]*/i, '');
   return path.startsWith('/') ? path : `/${path}`;
@@ -150,7 +150,7 @@ function passedOn(message: IncomingMessage): Record<string, string | string[]> {
   );
 }
 
-/** 502 with our error fields: the clients repeat it, and show the words when they give up. */
+/** Responds with 502 and the error fields of the service: the clients retry, and show the message when they give up. */
 function refuse(outgoing: ServerResponse, target: URL, error: Error): void {
   if (outgoing.headersSent || outgoing.destroyed) {
     outgoing.destroy();

@@ -28,7 +28,7 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
     GLOBUS_SDK_ENVIRONMENT: 'local',
     GLOBUS_SDK_SERVICE_URL_AUTH: `${apiUrl}/`,
     GLOBUS_SDK_SERVICE_URL_FLOWS: `${apiUrl}/`,
-    // After an error the CLI makes a Search client, and fails where it has no address for that.
+    // After an error, the Globus CLI creates a Search client, and fails if it has no address for that client.
     GLOBUS_SDK_SERVICE_URL_SEARCH: `${apiUrl}/`,
     GLOBUS_CLI_CLIENT_ID: clientId,
     GLOBUS_CLI_CLIENT_SECRET: clientSecret,
@@ -43,7 +43,7 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
   'funcx-1.0': ({ apiUrl, clientId, clientSecret }) => ({
     FUNCX_SDK_ENVIRONMENT: 'local',
     GLOBUS_SDK_SERVICE_URL_AUTH: `${apiUrl}/`,
-    // Otherwise `search_function` shows its token to a service of somebody else.
+    // Otherwise, `search_function` sends its token to somebody else's service.
     GLOBUS_SDK_SERVICE_URL_SEARCH: `${apiUrl}/`,
     FUNCX_SDK_CLIENT_ID: clientId,
     FUNCX_SDK_CLIENT_SECRET: clientSecret,
@@ -51,8 +51,8 @@ const CLIENTS: Record<string, (connection: Connection) => Record<string, string>
 };
 
 /**
- * The Globus Compute SDK always asks http://localhost:5000. On another port, the API also works as an HTTP proxy for that
- * address; without the proxy, the SDK would silently reach another system.
+ * The Globus Compute SDK always sends its requests to http://localhost:5000. On another port, the API also works as an HTTP proxy
+ * for that address; without the proxy, the SDK would silently reach another system.
  */
 function proxyOf(apiUrl: string): Record<string, string> {
   const { port, protocol } = new URL(apiUrl);
@@ -106,13 +106,13 @@ function printEnvironment(options: EnvOptions): void {
   const { apiUrl, wsUrl } = connection;
   if (options.client === 'funcx-1.0' && new URL(apiUrl).port !== String(DEFAULT_PORTS.api)) {
     process.stdout.write(
-      `# These clients always ask http://localhost:${DEFAULT_PORTS.api}; for this system say ` +
+      `# These clients always use http://localhost:${DEFAULT_PORTS.api}; for this system, write ` +
         `FuncXClient(funcx_service_address="${apiUrl}/v2", results_ws_uri="${wsUrl ?? ''}/v2")\n`,
     );
   }
 }
 
-/** As a shell has it for a command that does not exist, and for one that a signal ended. */
+/** Exit codes as in a shell: for a command that does not exist, and the base for a command that a signal ended. */
 const NOT_FOUND = 127;
 const SIGNALLED = 128;
 const FORWARDED = ['SIGTERM', 'SIGHUP'] as const;
@@ -121,7 +121,7 @@ async function execute(command: string, args: readonly string[], options: EnvOpt
   const { variables } = readVariables(options);
   const child = spawn(command, args, { stdio: 'inherit', env: { ...process.env, ...variables } });
   const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
-  // Ctrl-C reaches every process of the terminal, the command too: its end decides.
+  // Ctrl-C reaches every process of the terminal, so the command gets it as well. This process waits until the command ends.
   const ignore = (): void => undefined;
   for (const signal of FORWARDED) process.on(signal, forward);
   process.on('SIGINT', ignore);

@@ -9,17 +9,17 @@ import { schemaProblems } from '../flows/input-schema';
 import { UserError } from '../local/machine/user-error';
 
 /**
- * A flow in a file, YAML or JSON: a definition alone, or an object with `definition` and what else `POST /flows` takes.
- * Every mistake has its line and column.
+ * A flow in a YAML or JSON file: a definition alone, or an object with `definition` and other fields of `POST /flows`. Every
+ * problem has its line and column.
  */
 
 export interface FlowFile {
   title: string;
-  /** As for `POST /flows`, without title, definition and input schema. */
+  /** Other fields for `POST /flows`: all except the title, the definition and the input schema. */
   extra: Record<string, unknown>;
   definition: unknown;
   inputSchema: unknown;
-  /** One line each, with `file:line:column`; empty for a good file. */
+  /** One line each, with `file:line:column`; empty for a valid file. */
   problems: string[];
   notPortable: string[];
 }
@@ -28,7 +28,7 @@ const ANY_INPUT = { type: 'object', additionalProperties: true };
 
 export function readFlowFile(path: string): FlowFile {
   const counter = new LineCounter();
-  // JSON is YAML, so that one parser gives places for both.
+  // JSON is valid YAML, so one parser gives line and column for both.
   const document = parseDocument(readText(path), { lineCounter: counter, prettyErrors: false, uniqueKeys: true });
   const at = (offset: number): string => {
     const { line, col } = counter.linePos(offset);
@@ -74,7 +74,7 @@ interface Mistake {
   msg: string;
 }
 
-/** What `POST /flows` refuses beside the definition and the content of the schema. */
+/** Fields that `POST /flows` would refuse, apart from the definition and the input schema, which have their own checks. */
 function fieldMistakes(fields: Record<string, unknown>): Mistake[] {
   const issues = createFlowSchema.safeParse(fields).error?.issues ?? [];
   return issues.flatMap((issue): Mistake[] => {
@@ -94,7 +94,7 @@ export function readText(path: string): string {
   }
 }
 
-/** Of the innermost part of the path that is there. */
+/** Returns the offset of the innermost part of the path that exists in the document. */
 function offsetOf(document: Document, loc: Place): number {
   for (let length = loc.length; length >= 0; length--) {
     const part = loc.slice(0, length);

@@ -60,7 +60,7 @@ function edgesOf(from: string, state: State): Edge[] {
   ];
 }
 
-/** By distance from the start; states that nothing leads to come last. */
+/** Rows of states by their distance from the start. Unreachable states come last. */
 function rowsOf(start: string, names: readonly string[], edges: readonly Edge[]): string[][] {
   const depth = new Map<string, number>(names.includes(start) ? [[start, 0]] : []);
   for (const name of depth.keys()) {

@@ -19,15 +19,15 @@ export function addFlowCommands(program: Command): void {
     .action((file: string, options: CommonOptions) => validate(file, options));
   addCommonOptions(command.command('deploy').description('create the flow of a file, or update your flow with its title'))
     .argument('<file>')
-    .option('--title <title>', 'in place of the title in the file, or of its name')
+    .option('--title <title>', 'title of the flow (default: the title in the file, or the name of the file)')
     .option('--flow <id>', 'update this flow', parseId)
     .action((file: string, options: DeployOptions) => withFlows(options, (flows) => deploy(flows, file, options)));
   addCommonOptions(command.command('run').description('start a run and show its steps until its end'))
     .argument('<flow>', 'id or title')
-    .option('--input <json|@file>', 'the input: JSON, or @ and a YAML or JSON file', '{}')
-    .option('--label <text>', 'how the run is listed')
+    .option('--input <json|@file>', 'the input: JSON, or @ and a JSON file', '{}')
+    .option('--label <text>', 'label of the run in lists')
     .option('--detach', 'print the id of the run and return')
-    .option('--timeout <seconds>', 'stop waiting after this time; the run goes on', parsePositive)
+    .option('--timeout <seconds>', 'stop waiting after this time; the run continues', parsePositive)
     .action((flow: string, options: RunOptions) => withFlows(options, (flows) => run(flows, flow, options)));
   addCommonOptions(command.command('list').description('list flows, or runs'))
     .option('--runs', 'list the newest runs instead')
@@ -40,10 +40,10 @@ export function addFlowCommands(program: Command): void {
   addCommonOptions(command.command('cancel').description('cancel a run and what it has running'))
     .argument('<run>', 'its id', parseId)
     .action((id: string, options: CommonOptions) => withFlows(options, (flows) => cancel(flows, id, options)));
-  addCommonOptions(command.command('resume').description('go on with a failed run from the step that failed'))
+  addCommonOptions(command.command('resume').description('continue a failed run from the step that failed'))
     .argument('<run>', 'its id', parseId)
     .option('--detach', 'return when it runs')
-    .option('--timeout <seconds>', 'stop waiting after this time; the run goes on', parsePositive)
+    .option('--timeout <seconds>', 'stop waiting after this time; the run continues', parsePositive)
     .action((id: string, options: WaitOptions) => withFlows(options, (flows) => resume(flows, id, options)));
 }
 
@@ -64,14 +64,14 @@ interface ListOptions extends CommonOptions {
   flow?: string;
 }
 
-/** As shells have it for a program that was ended by Ctrl-C. */
+/** The exit code that shells report for a program that Ctrl-C ended. */
 const INTERRUPTED = 130;
 
 function validate(file: string, options: CommonOptions): void {
   const { problems, notPortable } = readFlowFile(file);
   if (options.json === true) printJson({ valid: problems.length === 0, problems, not_portable: notPortable });
   else if (problems.length === 0) {
-    print(`${file} is a good flow.`);
+    print(`${file} is a valid flow.`);
     for (const line of notPortable) print(`${line} (not portable to the hosted service)`);
   } else process.stderr.write(`${problems.join('\n')}\n`);
   if (problems.length > 0) process.exitCode = 1;
@@ -109,7 +109,7 @@ async function run(flows: FlowsClient, nameOrId: string, options: RunOptions): P
   await finish(flows, started, options);
 }
 
-/** JSON, or `@` and a file. */
+/** Reads the input of a flow: JSON text, or `@` and the name of a JSON file. */
 export function readInput(text: string): Record<string, unknown> {
   const isFile = text.startsWith('@');
   let value: unknown;
@@ -131,7 +131,7 @@ async function resume(flows: FlowsClient, id: string, options: WaitOptions): Pro
 async function finish(flows: FlowsClient, started: RunDocument, options: WaitOptions): Promise<void> {
   const id = started.run_id;
   if (options.detach === true) return options.json === true ? printJson(started) : print(id);
-  const goesOn = `Run ${id} goes on: "funcx flow show ${id}" shows it, "funcx flow cancel ${id}" ends it.`;
+  const goesOn = `Run ${id} continues: "funcx flow show ${id}" shows it, "funcx flow cancel ${id}" cancels it.`;
   process.once('SIGINT', () => {
     process.stderr.write(`\n${goesOn}\n`);
     process.exit(INTERRUPTED);
@@ -151,7 +151,7 @@ function failureOf({ run_id: id, details }: RunDocument): string {
   const why = [error, cause]
     .filter((part) => part !== undefined && part !== null)
     .map((part) => (typeof part === 'string' ? part : JSON.stringify(part)));
-  return `Run ${id} ended with ${String(code)}${where}: ${String(description)}${why.length > 0 ? `\n${why.join(': ')}` : ''}\n"funcx flow resume ${id}" goes on from there.`;
+  return `Run ${id} ended with ${String(code)}${where}: ${String(description)}${why.length > 0 ? `\n${why.join(': ')}` : ''}\n"funcx flow resume ${id}" continues from there.`;
 }
 
 async function list(flows: FlowsClient, options: ListOptions): Promise<void> {
@@ -182,7 +182,7 @@ async function show(flows: FlowsClient, id: string, options: CommonOptions & { s
   }
   if (options.json === true) return printJson('run' in found ? found.run : found.flow);
   if ('flow' in found) return showFlow(found.flow);
-  const stop = AbortSignal.abort(); // one look
+  const stop = AbortSignal.abort(); // read the run once
   await followRun(flows, found.run.run_id, (run, steps) => print(drawRun(run, steps, Date.now()).join('\n')), stop);
   if (found.run.status === 'FAILED') print(failureOf(found.run));
 }

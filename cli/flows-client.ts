@@ -6,7 +6,7 @@ import { UserError } from '../local/machine/user-error';
 
 import { clientOptions } from './connection';
 
-/** The Flows routes as the commands use them. Each flow has a scope of its own for starting it. */
+/** A client of the Flows routes that the commands use. Each flow has its own scope for starting it. */
 
 export type { FlowDocument, RunDocument };
 
@@ -71,7 +71,7 @@ export class FlowsClient {
     return all;
   }
 
-  /** By id or title; an own flow before those of others. */
+  /** Finds a flow by its id or title. Prefers the caller's own flows. */
   async findFlow(nameOrId: string): Promise<FlowDocument> {
     if (isUuid(nameOrId.toLowerCase()))
       return (await this.#http(FLOWS_SCOPE).request({ method: 'GET', path: `/flows/${nameOrId.toLowerCase()}` })) as FlowDocument;
@@ -79,7 +79,7 @@ export class FlowsClient {
     const own = named.filter(({ user_role }) => user_role === 'flow_owner');
     const found = own.length > 0 ? own : named;
     const [flow] = found;
-    if (!flow) throw new UserError(`You see no flow with the title "${nameOrId}"; "funcx flow list" shows those there are.`);
+    if (!flow) throw new UserError(`You see no flow with the title "${nameOrId}"; "funcx flow list" shows all that you see.`);
     if (found.length > 1)
       throw new UserError(`${found.length} flows have this title; give the id: ${found.map(({ id }) => id).join(', ')}.`);
     return flow;

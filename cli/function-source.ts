@@ -8,9 +8,9 @@ import { functionFile, python } from '../sdk/index';
 import type { FunctionSource } from '../sdk/index';
 
 /**
- * Checks a Python file and says which functions its top level defines, in an `if` or a `try` too. The whole text is sent:
- * its imports, constants and helpers run on the endpoint before the function does, but for `if __name__ == "__main__"`.
- * Python reads the file, so that the encoding that it declares holds.
+ * Checks a Python file and finds the functions that its top level defines, also inside an `if` or a `try`. The whole text is
+ * sent: its imports, constants and helpers run on the endpoint before the function does, except code under
+ * `if __name__ == "__main__"`. Python reads the file, so the encoding that the file declares is used.
  */
 const CHECK = `
 import ast, json, sys, tokenize, unicodedata
@@ -48,7 +48,7 @@ print(json.dumps({'name': name, 'source': text}))
 `;
 const MAX_SOURCE_BYTES = 64 * 1024 * 1024;
 
-/** Reads `FILE[:NAME]`, by the file's extension; throws a {@link UserError} that says what is not right about it. */
+/** Reads `FILE[:NAME]`, by the file's extension; throws a {@link UserError} that says what is wrong with it. */
 export function readFunction(reference: string): FunctionSource {
   const match = /^(.+?)(?::([\p{ID_Start}$_][\p{ID_Continue}$]*))?$/u.exec(reference);
   const [, file = '', name] = match ?? [];

@@ -28,8 +28,8 @@ export function addFunctionCommands(program: Command): void {
     .option('--description <text>', 'what it does')
     .option('--public', 'let everybody call it')
     .option('--group <name|id>', 'let the members of this group call it')
-    .option('--retries <attempts>', 'tries in all when it fails', parseCount)
-    .option('--walltime <seconds>', 'run time of one try', parsePositive)
+    .option('--retries <attempts>', 'attempts in all when it fails', parseCount)
+    .option('--walltime <seconds>', 'run time limit of one attempt', parsePositive)
     .action((reference: string, options: RegisterOptions) => register(reference, options));
   addCommonOptions(command.command('list').description('list your functions, newest first'))
     .option('--name <name>', 'only those of this name')
@@ -83,7 +83,7 @@ async function show(name: string, options: CommonOptions): Promise<void> {
   print(`\n${sourceOf(fn.function_code)}`);
 }
 
-/** The source within the packed code; a sentence where the code is serialized. */
+/** Returns the source within the packed code, or a sentence if the code is serialized. */
 function sourceOf(packed: string): string {
   const [buffer] = unpackBuffers(packed);
   const isSource = SOURCES.some((identifier) => identifier === buffer?.identifier);

@@ -13,11 +13,11 @@ interface CreateOptions extends CommonOptions {
 /** `group`: identities that functions and endpoints are shared with. */
 export function addGroupCommands(program: Command): void {
   const group = program.command('group').description('groups of identities, to share functions and endpoints with');
-  addCommonOptions(group.command('create').description('make a group; you are its owner'))
+  addCommonOptions(group.command('create').description('create a group; you are its owner'))
     .argument('<name>')
     .option('--provider-group <group>', 'the users in this group of the identity provider are members')
     .action((name: string, options: CreateOptions) =>
-      change(options, `Made group ${name}.`, (client) => client.createGroup(name, { providerGroup: options.providerGroup })),
+      change(options, `Created group ${name}.`, (client) => client.createGroup(name, { providerGroup: options.providerGroup })),
     );
   addCommonOptions(group.command('add').description('add an identity to a group'))
     .argument('<group>', 'name or id')

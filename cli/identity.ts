@@ -12,13 +12,13 @@ interface CreateOptions extends CommonOptions {
   admin?: boolean;
 }
 
-/** `identity` and `group`: who may use the service, and with whom things are shared. */
+/** `identity`: who may use the service. */
 export function addIdentityCommands(program: Command): void {
   const identity = program.command('identity').description('who may use the service (for administrators)');
-  addCommonOptions(identity.command('create').description('make an identity; its secret is shown once'))
+  addCommonOptions(identity.command('create').description('create an identity; its secret is shown once'))
     .argument('<name>')
-    .option('--client-id <uuid>', 'the id to give it; made otherwise', parseId)
-    .option('--secret-stdin', 'read its secret from standard input; made otherwise')
+    .option('--client-id <uuid>', 'the id of the identity (default: a new one)', parseId)
+    .option('--secret-stdin', 'read its secret from standard input (default: a new secret)')
     .option('--admin', 'let it manage identities and endpoints of others')
     .action((name: string, options: CreateOptions) => create(name, options));
   addCommonOptions(identity.command('list').description('list all identities')).action((options: CommonOptions) => list(options));
@@ -48,7 +48,7 @@ async function list(options: CommonOptions): Promise<void> {
   const identities = await withClient(options, (client) => client.identities());
   if (options.json === true) return printJson({ identities });
   printTable(
-    ['NAME', 'ID', 'ROLE', 'FROM', 'MADE', 'REVOKED'],
+    ['NAME', 'ID', 'ROLE', 'FROM', 'CREATED', 'REVOKED'],
     identities.map((row) => [
       row.name,
       row.client_id,

@@ -21,9 +21,9 @@ interface InviteOptions extends CommonOptions {
   apiUrl?: string;
 }
 
-/** `endpoint invite`: lets an agent on another machine serve an endpoint, without a secret that is copied by hand. */
+/** `endpoint invite`: lets an agent on another machine serve an endpoint without the secret of an identity. */
 export function addInviteCommand(endpoint: Command): void {
-  addCommonOptions(endpoint.command('invite').description('make a one-time code with which an agent elsewhere serves it'))
+  addCommonOptions(endpoint.command('invite').description('create a one-time code for an agent on another machine'))
     .argument('<name|id>', 'your endpoint, or the name of a new one')
     .option('--expires <time>', 'how long the code works, such as 30m, 12h or 7d (default: 1h)', parseDuration)
     .option('--public', 'let everybody submit to it, if it is new')
@@ -59,7 +59,7 @@ async function invite(wanted: string, options: InviteOptions): Promise<void> {
   for (const note of notes) print(`Note: ${note}`);
 }
 
-/** The private authority of the service's certificate: the agent then trusts no other. */
+/** Returns the private authority of the service's certificate, if there is one. The agent then trusts no other. */
 function authorityOf({ caFile }: Connection, apiUrl: string): string | undefined {
   return apiUrl.startsWith('https:') && caFile !== null && existsSync(caFile) ? readFileSync(caFile, 'utf8') : undefined;
 }

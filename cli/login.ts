@@ -18,7 +18,7 @@ import type { CommonOptions } from './output';
 /** `login` and `logout`: tokens of the service's OpenID Connect provider by the device flow (RFC 8628). */
 
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
-/** Seconds between two questions, if the provider does not say; RFC 8628, section 3.2. */
+/** Seconds between two polls, if the provider does not say (RFC 8628, section 3.2). */
 const DEFAULT_INTERVAL_S = 5;
 const SLOWER_BY_S = 5;
 
@@ -51,7 +51,7 @@ async function login(service: string | undefined, options: CommonOptions): Promi
     const provider = loginOptionsSchema.parse(await http.request({ method: 'GET', path: '/v1/login' }));
     const tokens = await askUser(provider);
     token = tokens.access_token;
-    // Only what the service accepts is kept.
+    // The login is saved only if the service accepts the token.
     const user = userSchema.parse(await http.request({ method: 'GET', path: '/v2/oauth2/userinfo' }));
     const { issuer, client_id, token_endpoint, parameters } = provider;
     saveLogin({ api_url: apiUrl, ca_file: caFile, issuer, client_id, token_endpoint, parameters }, tokens);
@@ -68,7 +68,7 @@ function serviceOf(service: string | undefined, dataDir: string): { apiUrl: stri
   return { apiUrl: address.replace(/\/+$/, ''), caFile: process.env.FUNCX_CA || null };
 }
 
-/** Shows the code, and waits until the user has entered it. Goes to standard error: standard output is for programs. */
+/** Shows the code on standard error, because standard output is for programs. Waits until the user has entered the code. */
 async function askUser(provider: LoginOptions): Promise<z.output<typeof tokensSchema>> {
   const { client_id, scope, parameters } = provider;
   const begun = await askProvider(provider.device_authorization_endpoint, { client_id, scope, ...parameters });

@@ -3,18 +3,18 @@ import { UserError } from '../local/machine/user-error';
 
 import type { Client, TasksOf } from '../sdk/index';
 
-/** What a person means by a name, an id or the first characters of an id. */
+/** Finds the id that a person means by a name, an id or the first characters of an id. */
 
 interface Named {
   id: string;
   name: string;
 }
 
-/** Fewer characters are more likely a name. */
+/** A shorter text is more likely a name. */
 const ID_START = /^[0-9a-f]{4}[0-9a-f-]{0,32}$/i;
 const MAX_NAMES = 20;
 
-/** The id of an endpoint: your own, else one that is shared with you. Of several with this name, your newest. */
+/** Finds the id of an endpoint: your newest endpoint with this name, else an endpoint that is shared with you. */
 export async function findEndpoint(client: Client, wanted: string): Promise<string> {
   if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
   const toNamed = ({ uuid, name }: { uuid: string; name: string }): Named => ({ id: uuid, name });
@@ -25,20 +25,20 @@ export async function findEndpoint(client: Client, wanted: string): Promise<stri
   return theOne('endpoint', wanted, all);
 }
 
-/** The id of one of your functions; of several with this name, the newest. */
+/** Finds the id of your newest function with this name. */
 export async function findFunction(client: Client, wanted: string): Promise<string> {
   if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
   const own = (await client.functions()).map(({ function_uuid: id, function_name: name }) => ({ id, name }));
   return newest(wanted, own) ?? theOne('function', wanted, own);
 }
 
-/** The id of a group of identities that you own or are in. */
+/** Finds the id of a group of identities that you own or are a member of. */
 export async function findGroup(client: Client, wanted: string): Promise<string> {
   if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
   return theOne('group', wanted, await client.groups());
 }
 
-/** The id of a submission. */
+/** Finds the id of a submission by its first characters. */
 export async function findSubmission(client: Client, wanted: string): Promise<string> {
   const id = wanted.toLowerCase();
   if (isUuid(id)) return id;
@@ -46,7 +46,7 @@ export async function findSubmission(client: Client, wanted: string): Promise<st
   return theOnly('submission', wanted, found);
 }
 
-/** The id of a task: whole, `<submission>/<index>`, or a submission of one task. */
+/** Finds the id of a task. Accepts the whole id, `<submission>/<index>`, or a submission of one task. */
 export async function findTask(client: Client, wanted: string): Promise<string> {
   const id = wanted.toLowerCase();
   if (isUuid(id) && !isSubmissionId(id)) return id;
@@ -62,7 +62,7 @@ export async function findTask(client: Client, wanted: string): Promise<string> 
   );
 }
 
-/** A submission, a task group or a task by its id; submissions and task groups also by the start of their id. */
+/** Finds a submission, a task group or a task by its id, submissions and task groups also by the start of the id. */
 export async function findWork(client: Client, wanted: string): Promise<TasksOf | { taskId: string }> {
   const id = wanted.toLowerCase();
   if (id.includes('/')) return { taskId: await findTask(client, id) };
@@ -85,7 +85,7 @@ function theOnly(kind: string, wanted: string, ids: readonly string[]): string {
   return first;
 }
 
-/** The first of this name in a list that starts with the newest. */
+/** Returns the first entry with this name. The list starts with the newest entry. */
 const newest = (wanted: string, candidates: readonly Named[]): string | undefined =>
   candidates.find(({ name }) => name === wanted)?.id;
 

@@ -14,11 +14,11 @@ import type { CallRequest, Client, TaskState } from '../sdk/index';
 
 /** `run --map FILE`: one call for each argument set of a file. */
 
-/** Calls of one request. */
+/** Calls in one request. */
 const BATCH_LIMIT = 500;
 
 /**
- * The argument sets of a file, `-` for standard input: a JSON array, or one JSON value a line. An array is positional
+ * The argument sets of a file, `-` for standard input: a JSON array, or one JSON value per line. An array is positional
  * arguments, an object keyword arguments, and any other value is the only argument.
  */
 export function readArgumentSets(file: string): Pick<CallRequest, 'args' | 'kwargs'>[] {
@@ -29,7 +29,7 @@ export function readArgumentSets(file: string): Pick<CallRequest, 'args' | 'kwar
     throw new UserError(`The file ${file} cannot be read: ${ensureError(cause).message}.`, { cause });
   }
   const sets = readSets(text, file);
-  if (sets.length === 0) throw new UserError(`${file} has no argument set; give one a line, such as [1, 2].`);
+  if (sets.length === 0) throw new UserError(`${file} has no argument set; give one per line, such as [1, 2].`);
   return sets.map((set) => {
     if (Array.isArray(set)) return { args: set as unknown[] };
     return typeof set === 'object' && set !== null && set.constructor === Object
@@ -41,7 +41,7 @@ export function readArgumentSets(file: string): Pick<CallRequest, 'args' | 'kwar
 function readSets(text: string, file: string): unknown[] {
   const lines = text.split('\n').map((line, index) => ({ line: line.trim(), number: index + 1 }));
   const filled = lines.filter(({ line }) => line !== '');
-  // A whole array of sets begins with "[" and does not end on its first line, or holds arrays or objects.
+  // The text is one array of sets if it is an array that has several lines, or that contains arrays or objects.
   const whole = tryParse(text);
   if (Array.isArray(whole) && (filled.length > 1 || whole.some((one) => typeof one === 'object' && one !== null))) return whole;
   return filled.map(({ line, number }) => {
@@ -57,11 +57,11 @@ function tryParse(text: string): unknown {
   try {
     return parseExactly(text);
   } catch {
-    return undefined; // one value a line, then
+    return undefined; // then the text has one value per line
   }
 }
 
-/** Prints the values in the order of the sets, and ends with 1 when a call failed. */
+/** Prints the values in the order of the sets. Sets the exit code to 1 if a call failed. */
 export async function runMap(
   client: Client,
   { endpointId, functionId, sets }: { endpointId: string; functionId: string; sets: Pick<CallRequest, 'args' | 'kwargs'>[] },
@@ -78,7 +78,7 @@ export async function runMap(
   const group = taskGroupId ?? '';
   process.once('SIGINT', () => {
     process.stderr.write(
-      `\nThe tasks go on: "funcx watch ${group}" shows their progress, "funcx cancel group ${group}" ends them.\n`,
+      `\nThe tasks continue: "funcx watch ${group}" shows their progress, "funcx cancel group ${group}" cancels them.\n`,
     );
     process.exit(130);
   });

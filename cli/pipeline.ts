@@ -9,7 +9,7 @@ interface RegisterOptions extends CommonOptions {
   namespace: string;
 }
 
-/** `pipeline`: whom the calls of pipelines act as. */
+/** `pipeline`: sets the identity that the calls of pipelines act as. */
 export function addPipelineCommands(program: Command): void {
   const command = program.command('pipeline').description('pipelines: workflows of your own that call functions');
   addCommonOptions(command.command('register').description('let the calls of workflows on a Temporal task queue act as you'))

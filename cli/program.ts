@@ -33,14 +33,14 @@ export function createProgram(): Command {
   const program = new Command('funcx')
     .description('funcX on Temporal: run functions on endpoints')
     .version(readVersion(), '--version', 'print the version')
-    // "task" has options, and so has "task list".
+    // Both "task" and "task list" have options.
     .enablePositionalOptions()
     .showHelpAfterError('(add --help for more)')
     .addHelpText(
       'after',
       `
 Commands talk to the service that FUNCX_API_URL, FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET name (or FUNCX_TOKEN in place of the
-last two), else to the one of "funcx login", else to the system in the data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
+last two), else to the service of "funcx login", else to the system in the data folder, as its administrator. Exit codes: 0 done, 1 failed, 2 wrong command line.`,
     );
   addLocalCommands(program);
   addEnvCommands(program);

@@ -1,13 +1,13 @@
 import { print } from './output';
 
-/** Shows how far work is: a bar in a terminal, lines in a log, JSON for programs. */
+/** Shows the progress of work: a bar in a terminal, lines in a log, JSON for programs. */
 
 export interface Progress {
   total: number;
   done: number;
-  /** Of those done: failed, cancelled or expired. */
+  /** How many of the tasks that are done failed, were cancelled or expired. */
   failed: number;
-  /** Answers a second, lately. */
+  /** Answers per second in the last seconds. */
   rate: number;
   /** Why nothing happens, such as `waiting for laptop, offline since 14:02`. */
   note?: string;
@@ -16,13 +16,13 @@ export interface Progress {
 export type OnProgress = (progress: Progress, isLast: boolean) => void;
 
 const BAR_WIDTH = 30;
-/** The rate is that of answers within this time. */
+/** The rate covers answers within this time. */
 const RATE_WINDOW_MS = 5_000;
 const SHOW_EVERY_MS = 200;
-/** Where lines cannot be overwritten. */
+/** The same in a log, where lines cannot be overwritten. */
 const LOG_EVERY_MS = 2_000;
 
-/** Measures answers a second. What was there at the first count says nothing of the rate. */
+/** Measures answers per second. Answers before the first call are not included. */
 export function createMeter(): (done: number, nowMs: number) => number {
   const counts: { atMs: number; done: number }[] = [];
   return (done, nowMs) => {
@@ -55,7 +55,7 @@ export function barOf({ total, done, failed, rate, note }: Progress): string {
   ].join('  ');
 }
 
-/** Writes to standard output, or where values go there, to standard error. */
+/** Writes to standard output, or to standard error if values are written to standard output. */
 export function createBar(output: NodeJS.WriteStream = process.stdout): OnProgress {
   const isTerminal = output.isTTY;
   let shownMs = 0;
@@ -68,7 +68,7 @@ export function createBar(output: NodeJS.WriteStream = process.stdout): OnProgre
     if (!isLast && !isTerminal && line === shown) return;
     shownMs = now;
     shown = line;
-    // Back to the start of the line, and the rest of it is cleared.
+    // Return to the start of the line and clear it.
     output.write(`${isTerminal ? '\r\x1b[K' : ''}${line}${isTerminal && !isLast ? '' : '\n'}`);
   };
 }

@@ -27,8 +27,8 @@ export function addRetryCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-The same function, arguments and endpoint, as new submissions in a task group of their own. What the tasks did before they
-failed is done again.
+Submits the same functions, arguments and endpoint again, as new submissions in a new task group. What the tasks did before
+they failed is done again.
 
 Examples:
   funcx submission list --failed

@@ -17,10 +17,10 @@ import type { Command } from 'commander';
 import type { Client, TaskState } from '../sdk/index';
 import type { CommonOptions } from './output';
 
-/** A person waits that long without asking why. */
+/** If there is no answer after this time, the command says why. */
 const TELL_AFTER_MS = 2_000;
 const LONG_POLL_S = 20;
-/** As shells have it for a program that was ended by Ctrl-C. */
+/** The exit code that shells report for a program that Ctrl-C ended. */
 const INTERRUPTED = 130;
 
 interface RunOptions extends CommonOptions {
@@ -38,12 +38,12 @@ export function addRunCommand(program: Command): void {
     .requiredOption('--endpoint <name|id>', 'where to run it')
     .option('--args <json|@file>', 'positional arguments, a JSON array', parseJsonArray, [])
     .option('--kwargs <json|@file>', 'keyword arguments, a JSON object', parseJsonObject, {})
-    .option('--map <file>', 'one call for each argument set of this file, a JSON value a line; "-" reads standard input')
+    .option('--map <file>', 'one call for each argument set of this file, one JSON value per line; "-" reads standard input')
     .option('--output <file>', 'write the value to this file: text and bytes as they are, else JSON, else a pickle')
-    .option('--timeout <seconds>', 'stop waiting after this time; the task goes on', parsePositive)
+    .option('--timeout <seconds>', 'stop waiting after this time; the task continues', parsePositive)
     .addHelpText(
       'after',
-      '\nThe whole file is sent; what it guards with __name__ == "__main__" does not run. A Python value that is not JSON is' +
+      '\nThe whole file is sent; code under __name__ == "__main__" does not run. A Python value that is not JSON is' +
         ' shown by its repr. What the function prints is printed here when it ends.\nWith --json: {"task_id", "value"} or {"task_id", "exception"}; numbers are as the function wrote' +
         ' them, NaN too. The exit code is 1 when the function failed.\n\nExamples:\n  funcx run examples/hello.py --endpoint local --args \'["Ada"]\'\n' +
         '  printf \'["Ada"]\\n["Grace"]\\n\' | funcx run examples/hello.py --endpoint local --map -',
@@ -111,7 +111,7 @@ function showFailure(task: TaskState, asJson: boolean): void {
 }
 
 const goesOn = (taskId: string): string =>
-  `Task ${taskId} goes on: "funcx task ${taskId} --wait 60" shows its answer, "funcx cancel task ${taskId}" ends it.`;
+  `Task ${taskId} continues: "funcx task ${taskId} --wait 60" shows its answer, "funcx cancel task ${taskId}" cancels it.`;
 
 /** One line on standard error for a person who wonders why nothing happens. */
 async function tellWhyItWaits(client: Client, taskId: string, endpointId: string): Promise<void> {
@@ -121,7 +121,7 @@ async function tellWhyItWaits(client: Client, taskId: string, endpointId: string
     const reason = status === 'offline' ? 'its endpoint is offline; the task runs when the endpoint is back' : `it is ${state}`;
     process.stderr.write(`Task ${taskId} has no answer yet: ${reason}.\n`);
   } catch (error) {
-    // The wait itself reports what lasts.
+    // If the error lasts, the wait itself reports it.
     if (!(error instanceof FuncXError)) throw error;
   }
 }

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { readJson, writeJson } from '../local/machine/files';
 import { UserError } from '../local/machine/user-error';
 
-/** The login that `funcx login` keeps in a file that only its user can read, and its access token, renewed where needed. */
+/** The login that `funcx login` saves in a file that only its user can read. Its access token is renewed when necessary. */
 
 const savedLoginSchema = z.object({
   api_url: z.string(),
@@ -30,7 +30,7 @@ export const tokensSchema = z.object({
   expires_in: z.number().default(300),
 });
 
-/** Renewed this long before its end, so that it does not end on the way. */
+/** The token is renewed this long before it expires, so that it does not expire during a request. */
 const RENEW_EARLY_MS = 30_000;
 const TIMEOUT_MS = 30_000;
 
@@ -56,14 +56,14 @@ export function saveLogin(
   return saved;
 }
 
-/** False if there was none. */
+/** Deletes the saved login. Returns false if there was none. */
 export function forgetLogin(): boolean {
   const had = readLogin() !== undefined;
   rmSync(loginFile(), { force: true });
   return had;
 }
 
-/** A valid access token. Throws UserError when the user must log in again. */
+/** Returns a valid access token. Throws UserError when the user must log in again. */
 export async function tokenOfLogin(): Promise<string> {
   const login = readLogin();
   if (!login) throw new UserError('You are not logged in any more; run "funcx login".');
@@ -82,7 +82,7 @@ async function renew(login: SavedLogin): Promise<string> {
   };
   const { ok, body } = await askProvider(login.token_endpoint, form);
   const tokens = tokensSchema.safeParse(body);
-  // Another command may have used the refresh token, which is often valid once.
+  // Another command may have used the refresh token meanwhile. Such a token is often valid only once.
   const present = readLogin();
   if (present && present.access_token !== login.access_token) return present.access_token;
   if (!ok || !tokens.success) throw new UserError(again);

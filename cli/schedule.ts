@@ -16,10 +16,10 @@ import type { Command } from 'commander';
 import type { HttpRequest } from '../client';
 import type { CommonOptions } from './output';
 
-/** `schedule`: runs of flows and calls of functions at times. */
+/** `schedule`: runs of flows and calls of functions at certain times. */
 export function addScheduleCommands(program: Command): void {
-  const command = program.command('schedule').description('run flows and call functions at times');
-  addCommonOptions(command.command('create').description('make a schedule for a flow, or for a function and an endpoint'))
+  const command = program.command('schedule').description('run flows and call functions at certain times');
+  addCommonOptions(command.command('create').description('create a schedule for a flow, or for a function and an endpoint'))
     .argument('<name>')
     .option('--flow <id|title>', 'the flow to run')
     .option('--input <json|@file>', 'the input of the flow', '{}')
@@ -29,28 +29,28 @@ export function addScheduleCommands(program: Command): void {
     .option('--kwargs <json>', 'keyword arguments of the function, a JSON object', parseJsonObject, {})
     .option('--cron <expression...>', 'when: five fields as in crontab, such as "0 6 * * 1-5"')
     .option('--every <duration>', 'when: such as 30s, 10m, 2h, 1d', parseDuration)
-    .option('--time-zone <name>', 'of the cron expressions', 'UTC')
-    .option('--overlap <policy>', `while the run before goes on: ${OVERLAP_POLICIES.join(', ')}`, 'skip')
-    .option('--paused', 'do not begin yet')
+    .option('--time-zone <name>', 'time zone of the cron expressions', 'UTC')
+    .option('--overlap <policy>', `what to do while the previous run continues: ${OVERLAP_POLICIES.join(', ')}`, 'skip')
+    .option('--paused', 'create it paused')
     .action((name: string, options: CreateOptions) => create(name, options));
   addCommonOptions(command.command('list').description('list your schedules and when each is due next')).action(
     (options: CommonOptions) => list(options),
   );
   addCommonOptions(command.command('pause').description('pause a schedule'))
     .argument('<name|id>')
-    .option('--resume', 'let it go on')
+    .option('--resume', 'resume it instead')
     .action((name: string, options: CommonOptions & { resume?: boolean }) =>
       change(
         name,
         options,
         { path: 'pause', body: { paused: options.resume !== true } },
-        options.resume === true ? 'goes on' : 'is paused',
+        options.resume === true ? 'is resumed' : 'is paused',
       ),
     );
   addCommonOptions(command.command('trigger').description('start a run now'))
     .argument('<name|id>')
     .action((name: string, options: CommonOptions) => change(name, options, { path: 'trigger' }, 'starts a run'));
-  addCommonOptions(command.command('delete').description('delete a schedule; its runs go on and stay'))
+  addCommonOptions(command.command('delete').description('delete a schedule; its runs continue and are kept'))
     .argument('<name|id>')
     .action((name: string, options: CommonOptions) => change(name, options, {}, 'is deleted'));
 }

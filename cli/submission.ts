@@ -28,9 +28,9 @@ function parseState(text: string): SubmissionState {
   return state;
 }
 
-/** `submission`: what was accepted together, one Temporal workflow each. */
+/** `submission`: tasks that were accepted together. Each submission is one Temporal workflow. */
 export function addSubmissionCommands(program: Command): void {
-  const command = program.command('submission').description('what was submitted together: one Temporal workflow each');
+  const command = program.command('submission').description('tasks that were submitted together: one Temporal workflow each');
   addCommonOptions(command.command('list').description('list your submissions, newest first'))
     .option('--endpoint <name|id>', 'only those for this endpoint')
     .option('--group <id>', 'only those of this task group')
@@ -73,7 +73,7 @@ type Ended = Pick<SubmissionSummary, 'state' | 'failed' | 'expired' | 'cancelled
 
 const failuresOf = ({ failed, expired }: Ended): number => failed + expired;
 
-/** The state, and beside it what did not end well: `done, 6 failed`. */
+/** The state with the numbers of failed and cancelled tasks: `done, 6 failed`. */
 function stateOf(row: Ended): string {
   const failed = failuresOf(row);
   return [

@@ -48,7 +48,7 @@ async function list(options: ListOptions): Promise<void> {
   if (options.json === true) return printJson({ tasks });
   if (tasks.length === 0) return print('There are no such tasks.');
   printTable(
-    ['ID', 'STATE', 'TRY', 'FUNCTION', 'ENDPOINT', 'TOOK', 'ANSWERED', 'WHY'],
+    ['ID', 'STATE', 'ATTEMPT', 'FUNCTION', 'ENDPOINT', 'TOOK', 'ANSWERED', 'WHY'],
     tasks.map((task) => [
       task.task_id,
       task.state,

@@ -9,7 +9,7 @@ import type { Command } from 'commander';
 import type { TaskState } from '../sdk/index';
 import type { CommonOptions } from './output';
 
-/** What a function printed, as our agent sends it with the answer: at most 64 KB, the middle cut out. */
+/** What a function printed, as our agent sends it with the result: at most 64 KB, with the middle cut out. */
 export interface TaskOutput {
   stdout: string;
   stderr: string;
@@ -20,7 +20,7 @@ export function outputOf({ details }: TaskState): TaskOutput | undefined {
   return typeof stdout === 'string' && typeof stderr === 'string' ? { stdout, stderr } : undefined;
 }
 
-/** Each stream to its own; a last line without an end gets one, because other text follows. */
+/** Writes each stream to the same stream here. Adds a missing newline at the end, because other text follows. */
 export function printOutput(output: TaskOutput | undefined): void {
   if (output === undefined) return;
   const ended = (text: string): string => (text === '' || text.endsWith('\n') ? text : `${text}\n`);
@@ -43,11 +43,11 @@ async function logs(id: string, options: CommonOptions): Promise<void> {
   const why =
     task.completion_t === undefined
       ? `is ${task.state}; what it prints comes with its answer`
-      : 'printed nothing, or its agent does not tell';
+      : 'printed nothing, or its agent does not send output';
   process.stderr.write(`Task ${id} ${why}.\n`);
 }
 
-/** A command that succeeded has its output as its value. */
+/** The value of a shell command that succeeded contains its output. */
 function outputInValue({ result }: TaskState): TaskOutput | undefined {
   if (result === undefined) return undefined;
   const { identifier, body } = splitBuffer(result);

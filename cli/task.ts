@@ -18,7 +18,7 @@ const LONG_POLL_S = 20;
 
 /** `task` and `cancel`. */
 export function addTaskCommands(program: Command): void {
-  // Options behind "list" are those of "list".
+  // Options after "list" belong to "list".
   const task = program
     .command('task')
     .description('show the state of a task, with its result or traceback')
@@ -69,7 +69,7 @@ async function showTask(wanted: string, options: TaskOptions): Promise<void> {
     ['dispatched', time(task.dispatched_at, 'not yet')],
     ...(task.ran_ms === undefined ? [] : [['ran for', showDuration(task.ran_ms)] as const]),
     ['answered', time(task.answered_at, 'not yet')],
-    ...(task.next_attempt_at === null ? [] : [['next try', showTime(task.next_attempt_at)] as const]),
+    ...(task.next_attempt_at === null ? [] : [['next attempt', showTime(task.next_attempt_at)] as const]),
     ...(task.last_error === null ? [] : [['after', task.last_error] as const]),
     ['submission', task.submission_id],
     ['task group', task.task_group_id],

@@ -23,16 +23,16 @@ const DEFAULT_S = 30 * 86_400;
 
 /** `token`: API tokens, which programs use in place of the secret of an identity. */
 export function addTokenCommands(program: Command): void {
-  const token = program.command('token').description('API tokens: for programs, with a name, scopes and an end');
-  addCommonOptions(token.command('create').description('make a token; it is shown once'))
-    .argument('<name>', 'tells your tokens apart')
+  const token = program.command('token').description('API tokens: for programs, with a name, scopes and an expiry time');
+  addCommonOptions(token.command('create').description('create a token; it is shown once'))
+    .argument('<name>', 'name of the token, to tell your tokens apart')
     .requiredOption('--scope <scopes>', `what it may be used for, separated by commas: ${TOKEN_SCOPES.join(', ')}`, parseScopes)
     .option('--expires <time>', 'when it ends, such as 12h or 90d (default: 30d)', parseDuration, DEFAULT_S)
     .action((name: string, options: CreateOptions) => create(name, options));
   addCommonOptions(token.command('list').description('list your tokens'))
     .option('--identity <name|id>', 'of another identity, for administrators')
     .action((options: OwnerOptions) => list(options));
-  addCommonOptions(token.command('revoke').description('end a token now'))
+  addCommonOptions(token.command('revoke').description('revoke a token now'))
     .argument('<name|id>')
     .option('--identity <name|id>', 'of another identity, for administrators')
     .action((name: string, options: OwnerOptions) => revoke(name, options));
@@ -61,7 +61,7 @@ async function list(options: OwnerOptions): Promise<void> {
   const tokens = await withClient(options, (client) => client.tokens(options.identity));
   if (options.json === true) return printJson({ tokens });
   printTable(
-    ['NAME', 'ID', 'SCOPES', 'MADE', 'EXPIRES', 'LAST USED'],
+    ['NAME', 'ID', 'SCOPES', 'CREATED', 'EXPIRES', 'LAST USED'],
     tokens.map((row) => [
       row.name,
       row.token_id,

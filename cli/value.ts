@@ -8,8 +8,8 @@ import { UserError } from '../local/machine/user-error';
 import type { TaskState } from '../sdk/index';
 
 /**
- * The value of a task for people. JSON is shown with its numbers as they were written; a Python value that is not JSON by
- * what our agent says of it. Nothing is unpickled here: that would run code of the result.
+ * Shows the value of a task to people. JSON keeps its numbers as they were written. For a Python value that is not JSON, the
+ * class and the repr that our agent sends are shown. Nothing is unpickled here, because that would run code of the result.
  */
 
 export interface ShownValue {
@@ -17,7 +17,7 @@ export interface ShownValue {
   text: string;
   /** JSON text, for programs. A value that is not JSON is `{identifier, data}`, its serialized form. */
   json: string;
-  /** Of a value that is not JSON: its class and its repr, where the agent told. */
+  /** For a value that is not JSON: its class and its repr, if the agent sent them. */
   look?: { type?: string; repr?: string };
 }
 
@@ -37,7 +37,7 @@ export function showValue(result: string, details: TaskState['details']): ShownV
   };
 }
 
-/** One line for a person who sees a value that is not JSON. */
+/** Returns one line that explains a value that is not JSON. */
 export function noteOf({ look }: ShownValue): string | undefined {
   if (look === undefined) return undefined;
   const shown = look.repr === undefined ? '' : ', shown by its repr';
@@ -85,7 +85,7 @@ function contentOf(result: string, details: TaskState['details']): [bytes: Buffe
 
 const OP = { protocol: 0x80, frame: 0x95, memoize: 0x94, shortBytes: 0x43, bytes: 0x42, longBytes: 0x8e, stop: 0x2e } as const;
 
-/** What a pickle of one `bytes` object holds; undefined for every other pickle. */
+/** Returns the content of a pickle of one `bytes` object; undefined for any other pickle. */
 export function pickledBytes(pickle: Buffer): Buffer | undefined {
   let found: Buffer | undefined;
   const take = (start: number, length: number): number => {

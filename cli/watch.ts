@@ -13,11 +13,11 @@ import type { Command } from 'commander';
 import type { Client, SubmissionSummary, TasksOf } from '../sdk/index';
 import type { CommonOptions } from './output';
 
-/** `watch`: the progress of a task group, of a submission, or of everything of yours that is open, to its end. */
+/** `watch`: shows the progress of a task group, of a submission, or of all your open submissions, until they end. */
 
 const WAIT_S = 5;
 const POLL_MS = 500;
-/** Nothing happened for this long: look why. */
+/** If there is no new answer for this long, the command says why. */
 const QUIET_MS = 3_000;
 const MAX_FAILURES = 10;
 const MAX_SUBMISSIONS = 1_000;
@@ -52,7 +52,7 @@ async function watch(client: Client, id: string | undefined, asJson: boolean): P
   if (!asJson) await printFailures(client, found);
 }
 
-/** Calls `onProgress` with every change; the last call says that it is the last. */
+/** Calls `onProgress` after each poll. The last call has `isLast`. */
 export async function watchGroup(client: Client, group: string, onProgress: OnProgress): Promise<void> {
   const progress: Progress = { total: (await client.groupTaskIds(group)).length, done: 0, failed: 0, rate: 0 };
   const meter = createMeter();
@@ -74,7 +74,7 @@ export async function watchGroup(client: Client, group: string, onProgress: OnPr
   }
 }
 
-/** Returns how they ended. */
+/** Returns the submissions as they ended. */
 async function watchSubmissions(
   client: Client,
   open: readonly SubmissionSummary[],
@@ -100,7 +100,7 @@ async function watchSubmissions(
   }
 }
 
-/** Reads those again that are open; one request for many. */
+/** Reads the open submissions again, many with one request. */
 async function refresh(client: Client, rows: readonly SubmissionSummary[]): Promise<SubmissionSummary[]> {
   const open = rows.filter(({ open: left }) => left > 0);
   if (open.length === 1) {
@@ -120,7 +120,7 @@ async function whyQuiet(client: Client, of: { taskGroupId: string }): Promise<st
   return noteOf(client, await client.submissions({ ...of, open: true, limit: 20 }));
 }
 
-/** What the work waits for: endpoints that are offline come first. */
+/** Says what the work waits for. Offline endpoints come first. */
 async function noteOf(client: Client, rows: readonly SubmissionSummary[]): Promise<string | undefined> {
   const ids = [...new Set(rows.filter(({ open }) => open > 0).map(({ endpoint_id: id }) => id))].slice(0, 3);
   const states = await Promise.all(ids.map((id) => client.endpointState(id)));
@@ -136,7 +136,7 @@ async function noteOf(client: Client, rows: readonly SubmissionSummary[]): Promi
 
 const DAY_MS = 86_400_000;
 
-/** `14:02` of today; the whole time otherwise. */
+/** `14:02` for a time in the last 12 hours, otherwise the date and the time. */
 function timeOf(iso: string): string {
   const shown = showTime(iso);
   return Date.now() - Date.parse(iso) < DAY_MS / 2 ? shown.slice(11, 16) : shown;

@@ -5,35 +5,35 @@ import { z } from 'zod';
 import { TerminalError } from '../contracts/errors';
 
 /**
- * What an enrolment code holds: where the service is, for which endpoint, the secret, and the authority that signed the
- * service's certificate where it is a private one. So the agent trusts no other service.
+ * The contents of an enrolment code: the address of the service, the endpoint, the secret, and the private certificate authority
+ * of the service, if it has one. With a private authority, the agent trusts no other service.
  */
 export interface EnrolmentCode {
   apiUrl: string;
   endpointId: string;
   name: string;
   secret: string;
-  /** PEM. */
+  /** Private certificate authority, as PEM text. */
   authority?: string;
 }
 
 const PREFIX = 'fxe1_';
 const fieldsSchema = z.tuple([z.url(), z.uuid(), z.string().min(1), z.string().min(1)]).rest(z.string());
 
-/** One word that survives copying from a terminal. */
+/** Encodes the code as one word, which survives copying from a terminal. */
 export function encodeEnrolmentCode({ apiUrl, endpointId, name, secret, authority }: EnrolmentCode): string {
   const certificates = authority === undefined ? [] : certificatesOf(authority);
   const fields = [apiUrl, endpointId, name, secret, ...certificates.map(({ raw }) => raw.toString('base64'))];
   return PREFIX + Buffer.from(JSON.stringify(fields)).toString('base64url');
 }
 
-/** Throws INVALID_REQUEST for a code that is not whole. */
+/** Throws INVALID_REQUEST for an incomplete code. */
 export function decodeEnrolmentCode(code: string): EnrolmentCode {
   const parsed = fieldsSchema.safeParse(parseOrUndefined(code.trim()));
   if (!parsed.success) {
     throw new TerminalError(
       'INVALID_REQUEST',
-      `this is not a whole enrolment code; copy all of it, from ${PREFIX} on, as "funcx endpoint invite" printed it`,
+      `the enrolment code is incomplete; copy all of it, starting with ${PREFIX}, as "funcx endpoint invite" printed it`,
     );
   }
   const [apiUrl, endpointId, name, secret, ...certificates] = parsed.data;
@@ -46,7 +46,7 @@ function parseOrUndefined(code: string): unknown {
   try {
     return JSON.parse(Buffer.from(code.slice(PREFIX.length), 'base64url').toString('utf8')) as unknown;
   } catch {
-    return undefined; // cut off while it was copied
+    return undefined; // cut off when it was copied
   }
 }
 

@@ -1,13 +1,13 @@
 import { FuncXError, RetryableError, type ErrorCode } from '../contracts/errors';
 
-/** Thrown when the service refused a request; `code` and `message` come from the service. */
+/** Thrown when the service refuses a request; `code` and `message` come from the service. */
 export class ApiError extends FuncXError {
   constructor(
     code: ErrorCode,
     message: string,
     /** HTTP status of the response. */
     readonly status: number,
-    /** Finds the reason in the service's log. */
+    /** Identifies the request in the service's log. */
     readonly requestId: string | undefined,
     options: { retryAfterS?: number } = {},
   ) {
@@ -20,5 +20,5 @@ export class ApiError extends FuncXError {
   }
 }
 
-/** Thrown when the service did not answer before the retries ran out. */
+/** Thrown when the service does not answer, after any retries, or when its response cannot be understood. */
 export class ConnectionError extends RetryableError {}

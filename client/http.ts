@@ -19,12 +19,12 @@ export interface HttpRequest {
   query?: Record<string, string | number | undefined>;
   /** Sent as JSON. */
   body?: unknown;
-  /** Sent as it is, in place of `body`; `headers` name its content type. */
+  /** Sent verbatim in place of `body`; set the content type in `headers`. */
   text?: string;
   headers?: Record<string, string>;
   /** Bearer token for this request, in place of the client's own access token. */
   token?: string;
-  /** True when sending the request twice does no harm. Default: true for every method but POST. */
+  /** True if sending the request twice is harmless. Default: true for every method except POST. */
   mayRepeat?: boolean;
   /** Default: the client's timeout. */
   timeoutMs?: number;
@@ -64,7 +64,7 @@ export class ServiceHttp {
     return text;
   }
 
-  /** Opens a response that has no end. Abort the signal to close it. A failed request is not retried. */
+  /** Opens a response that does not end. Abort the signal to close it. A failed request is not retried. */
   async stream(request: HttpRequest & { signal: AbortSignal }): Promise<http.IncomingMessage> {
     return this.#authorized(request, async (headers) => {
       const response = await this.#open(request, headers);
@@ -74,7 +74,7 @@ export class ServiceHttp {
     });
   }
 
-  /** Closes the connections, and with them the open requests. */
+  /** Closes the connections, which aborts open requests. */
   close(): void {
     this.#agent.destroy();
   }
@@ -88,7 +88,7 @@ export class ServiceHttp {
       } catch (error) {
         request.signal?.throwIfAborted();
         const pauseMs = pauseBeforeRetry(error, backoffMs);
-        // The service did not act on a request that it answered with 429, so every method may be sent again.
+        // The service does not process a request that it answers with 429, so any method may be sent again.
         const isSafe = mayRepeat || (error instanceof ApiError && error.status === 429);
         if (pauseMs === undefined || !isSafe || Date.now() + pauseMs > deadlineMs) throw error;
         await sleep(pauseMs, undefined, { signal: request.signal });
@@ -104,7 +104,7 @@ export class ServiceHttp {
       return await withToken(token);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401) throw error;
-      // The token expired or was revoked: get a new one, once. Another request may have done so already.
+      // The token expired or was revoked: get a new token, once. Another request may already have replaced it.
       if (this.#token && (await this.#token.value.catch(() => undefined)) === token) this.#token = undefined;
       return withToken(await this.#accessToken(request.signal));
     }
@@ -113,7 +113,7 @@ export class ServiceHttp {
   async #accessToken(signal: AbortSignal | undefined): Promise<string> {
     if (this.#token && Date.now() < this.#token.untilMs) return this.#token.value;
     const fetched = this.#fetchToken(signal);
-    // Concurrent requests share one token request; a failed one is forgotten.
+    // Concurrent requests share one token request. A failed token request is forgotten.
     const entry = { value: fetched.then(({ value }) => value), untilMs: Infinity };
     entry.value.catch(() => undefined); // thrown below
     this.#token = entry;
@@ -128,7 +128,7 @@ export class ServiceHttp {
 
   async #fetchToken(signal: AbortSignal | undefined): Promise<{ value: string; untilMs: number }> {
     const { clientId, clientSecret, token: given, apiUrl, scope = COMPUTE_SCOPE } = this.options;
-    // Whoever gives a function keeps the token valid; asking costs nothing.
+    // A given token is never cached: a function that returns tokens keeps them valid itself.
     if (given !== undefined) return { value: typeof given === 'string' ? given : await given(), untilMs: Date.now() };
     const { text } = await this.#send(
       {
@@ -192,7 +192,7 @@ export class ServiceHttp {
     const { message } = ensureError(cause);
     const where = `${this.options.apiUrl} (${method} ${path})`;
     return new ConnectionError(
-      `The service at ${where} does not answer: ${message}. Check the address, and that the service runs.`,
+      `The service at ${where} does not answer: ${message}. Check the address and that the service is running.`,
       { cause },
     );
   }
@@ -215,12 +215,12 @@ function parseJson(text: string, apiUrl: string): unknown {
   }
 }
 
-/** Milliseconds, or undefined when a retry cannot help. */
+/** Returns milliseconds, or undefined if a retry cannot help. */
 function pauseBeforeRetry(error: unknown, backoffMs: number): number | undefined {
   const isTemporary = error instanceof ConnectionError || (error instanceof ApiError && error.isTemporary);
   if (!isTemporary) return undefined;
   const retryAfterMs = error instanceof ApiError ? (error.retryAfterS ?? 0) * 1000 : 0;
-  // Jitter: clients that were refused together must not come back together.
+  // Jitter: clients that were refused together must not retry together.
   return retryAfterMs + backoffMs * (0.5 + Math.random() / 2);
 }
 
@@ -245,10 +245,10 @@ function fieldsOf(text: string): Record<string, unknown> {
     const value: unknown = JSON.parse(text);
     if (typeof value !== 'object' || value === null) return {};
     const { error } = value as { error?: unknown };
-    // The Flows routes answer in the shape of Globus Flows.
+    // The routes for flows return errors in the format of Globus Flows.
     return typeof error === 'object' && error !== null ? flowsFieldsOf(error) : (value as Record<string, unknown>);
   } catch {
-    return {}; // not from the service: a proxy's page, for example
+    return {}; // not from the service: the page of a proxy, for example
   }
 }
 

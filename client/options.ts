@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { TerminalError } from '../contracts/errors';
 
-/** How to reach a service. Options that are not given come from the environment. */
+/** How to reach a service. Missing options come from the environment. */
 export interface ClientOptions {
   /** Address of the service, such as `http://localhost:5000`. Default: `FUNCX_API_URL`. */
   apiUrl?: string;
@@ -12,7 +12,7 @@ export interface ClientOptions {
   clientSecret?: string;
   /**
    * An access token in place of `clientId` and `clientSecret`: an API token, a token of the service's identity provider, or a
-   * function that returns a valid one. Default: `FUNCX_TOKEN`, unless `clientId` is given.
+   * function that returns a valid token. Default: `FUNCX_TOKEN`, unless `clientId` is given.
    */
   token?: string | (() => Promise<string>);
   /** A private certificate authority: PEM text, or the path of a PEM file. Default: the file `FUNCX_CA`, if set. */
@@ -22,11 +22,11 @@ export interface ClientOptions {
    * bigint. Default: `refuse`.
    */
   integers?: 'refuse' | 'bigint';
-  /** How long a request is retried when a retry is safe, in milliseconds. Default: 60,000. */
+  /** How long to retry a request that is safe to retry, in milliseconds. Default: 60,000. */
   retryForMs?: number;
   /** Timeout of one request, in milliseconds. Default: 60,000. */
   timeoutMs?: number;
-  /** What the access token is for. Default: every right of the compute service. */
+  /** Scope of the access token. Default: full access to the compute service. */
   scope?: string;
 }
 

@@ -5,9 +5,9 @@ import type { Payload, PayloadCodec } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
 
 /**
- * Encrypts what enters Temporal's histories: AES-256-GCM, in the format of Temporal's own samples for other languages
- * (`binary/encrypted`, the ID of the key in the metadata, a nonce of 12 bytes before the ciphertext and its tag). What was
- * recorded unencrypted is read as before.
+ * Encrypts the payloads in Temporal's histories with AES-256-GCM, in the format of Temporal's samples for other languages
+ * (`binary/encrypted`, the ID of the key in the metadata, a nonce of 12 bytes before the ciphertext and its tag). Unencrypted
+ * payloads are read unchanged.
  */
 
 const ENCODING = 'binary/encrypted';
@@ -20,7 +20,7 @@ const KEY_LINE = /^([A-Za-z0-9._-]{1,64})\s+([0-9a-fA-F]{64})$/;
 
 const { Payload: PayloadMessage } = temporal.api.common.v1;
 
-/** Keys by ID, in the order of the file. The first one encrypts, all decrypt. */
+/** Keys by ID, in the order of the file. The first key encrypts; all keys decrypt. */
 export type PayloadKeys = ReadonlyMap<string, Buffer>;
 
 /** Thrown when a payload cannot be decrypted. */
@@ -35,8 +35,8 @@ export class PayloadKeyError extends Error {
 }
 
 /**
- * Reads a key file: one key a line, an ID and 64 hex digits; empty lines and those that begin with # are left out. Throws an
- * Error that names the line, and never the key, when the file is not valid.
+ * Reads a key file. Each line has an ID and 64 hex digits; empty lines and lines that begin with # are ignored. If the file is
+ * not valid, throws an Error that names the line but never the key.
  */
 export function readPayloadKeys(file: string): PayloadKeys {
   const keys = new Map<string, Buffer>();
@@ -49,13 +49,13 @@ export function readPayloadKeys(file: string): PayloadKeys {
     if (keys.has(id)) throw new Error(`${where} has the ID "${id}" a second time; each key needs an ID of its own`);
     keys.set(id, Buffer.from(hex, 'hex'));
   }
-  if (keys.size === 0) throw new Error(`${file} has no key; add a line with an ID and what "openssl rand -hex 32" prints`);
+  if (keys.size === 0) throw new Error(`${file} has no key; add a line with an ID and the output of "openssl rand -hex 32"`);
   return keys;
 }
 
 export interface PayloadCodecOptions {
   keys: PayloadKeys;
-  /** Payloads that no key decrypts stay as they are. By default, reading one throws a {@link PayloadKeyError}. */
+  /** Keep payloads that no key decrypts unchanged. By default, reading such a payload throws a {@link PayloadKeyError}. */
   keepUnreadable?: boolean;
 }
 
@@ -86,7 +86,7 @@ export function createPayloadCodec({ keys, keepUnreadable = false }: PayloadCode
       const plain = [decipher.update(data.subarray(NONCE_BYTES, -TAG_BYTES)), decipher.final()];
       return PayloadMessage.decode(Buffer.concat(plain));
     } catch {
-      throw new PayloadKeyError(keyId, 'but the key with this ID in the key file is another one');
+      throw new PayloadKeyError(keyId, 'but the key file has a different key with this ID');
     }
   };
 
@@ -101,7 +101,7 @@ export function createPayloadCodec({ keys, keepUnreadable = false }: PayloadCode
 
   return {
     encode: (payloads) => Promise.resolve(payloads.map(encrypted)),
-    // async: what it throws becomes a rejection
+    // async, so that an error becomes a rejection
     decode: async (payloads) => payloads.map(readable),
   };
 }

@@ -20,14 +20,16 @@ export interface SubmissionRef {
 export interface SubmissionActivities {
   /** Publishes waiting tasks of the submission's endpoint queue, in the order that is fair to every owner. */
   dispatch(ref: SubmissionRef & { claimId: string; openBefore: number }): Promise<DispatchOutcome>;
-  /** Moves delayed tasks whose time has come back to waiting. */
-  /** `nowMs` is the workflow's time, Unix milliseconds; workflows of earlier releases send none. */
+  /**
+   * Moves delayed tasks that are due back to waiting. `nowMs` is the workflow's time in Unix milliseconds; workflows of earlier
+   * releases send none.
+   */
   releaseDueTasks(ref: SubmissionRef & { nowMs?: number }): Promise<number>;
   /** Reads the progress from the store and updates the submission's state there. */
   observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
   /** Ends every open task with this reason. */
   endOpenTasks(ref: SubmissionRef & { reason: EndReason }): Promise<number>;
-  /** Ends attempts that passed their walltime and that no agent stopped. */
+  /** Ends the tasks of attempts that exceeded their walltime and that no agent stopped. */
   endOverdueTasks(ref: SubmissionRef & { walltimeMs: number }): Promise<number>;
   finish(ref: SubmissionRef & { state: SubmissionState }): Promise<void>;
 }
@@ -41,9 +43,9 @@ export interface PumpOutcome {
 }
 
 export interface EndpointActivities {
-  /** Dispatches waiting tasks until none wait, the window stays full for long, or the endpoint is deleted. */
+  /** Dispatches waiting tasks until none wait, the window stays full for a while, or the endpoint is deleted. */
   pump(input: { taskQueueId: string }): Promise<PumpOutcome>;
-  /** What the queue has to do, for the Temporal UI. */
+  /** Reads the state of the endpoint queue, for the Temporal UI. */
   observeQueue(input: { taskQueueId: string }): Promise<QueueReport>;
 }
 

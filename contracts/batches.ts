@@ -3,14 +3,14 @@
  * {@link CAPABILITY.batches}. RabbitMQ's cost is per message.
  *
  * A batch is one byte 0x02, followed for each of its messages by two big-endian 32-bit lengths, the headers as UTF-8 JSON,
- * and the body. Headers and body are those that the message would have alone. Stock agents and submitters get no batches.
+ * and the body. Headers and body are the same as in a message of its own. Stock agents and submitters get no batches.
  */
 
 /** What an agent and the service can announce at registration. Both ignore names that they do not know. */
 export const CAPABILITY = {
   /** Reads batches. */
   batches: 'batches',
-  /** Keeps the code of functions by its hash, and fetches it when it lacks it. */
+  /** Keeps the code of functions by hash, and fetches code that it lacks. */
   codeByHash: 'code-by-hash',
 } as const;
 

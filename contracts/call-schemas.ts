@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { uuidSchema } from './http/v1';
 import { policySchema } from './policy';
 
-/** Schemas of the input of pipelines. The types are in `calls.ts`, because workflows cannot import zod. */
+/** Schemas for the input of calls by pipelines. The types are in `calls.ts`, because workflows cannot import zod. */
 
 const common = {
   function: z.string().min(1).max(700),
@@ -19,7 +19,7 @@ export const MAX_CALLS_OF_MAP = 20_000;
 
 const grouped = (count: number): string => count.toLocaleString('en');
 
-/** In many languages an optional field that is not set is null. */
+/** Many languages send null for an optional field that is not set. */
 const withoutNulls = (value: unknown): unknown =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
@@ -39,7 +39,7 @@ export const mapInputSchema = inputOf({
   args_list: z.array(z.array(z.unknown())).max(MAX_CALLS_OF_MAP, {
     error: ({ input }) =>
       `a map takes at most ${grouped(MAX_CALLS_OF_MAP)} lists of arguments and this one has ${grouped((input as unknown[]).length)}: ` +
-      'make several maps of it',
+      'split it into several maps',
   }),
   failure: z
     .union([z.enum(['fail_fast', 'collect_all']), z.strictObject({ tolerate_percent: z.number().min(0).max(100) })])
@@ -75,7 +75,7 @@ export const registerPipelineSchema = z.object({
 export const registeredPipelineSchema = z.object({
   task_queue: z.string(),
   namespace: z.string(),
-  /** Name of the identity as which the calls act. */
+  /** Name of the identity that the calls act as. */
   identity: z.string(),
   functions: z.array(z.object({ name: z.string(), version: z.string(), function_uuid: z.string() })),
 });

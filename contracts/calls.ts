@@ -3,7 +3,7 @@ import type { TaskState } from './states';
 
 /**
  * The interface for pipelines: two workflow types on one Temporal task queue, which a pipeline in any language starts as
- * child workflows. Input and output are JSON; field names are wire names. Workflows import this file, so zod must not.
+ * child workflows. Input and output are JSON; field names are wire names. Workflows import this file, so it must not import zod.
  */
 
 export const CALL_WORKFLOW = { call: 'funcxCall', map: 'funcxMap' } as const;
@@ -75,7 +75,7 @@ export interface PipelineRun {
   runId: string;
 }
 
-/** Second argument of a call that is not a child workflow of its pipeline. */
+/** The second argument of a call that is not a child workflow of its pipeline. */
 export interface CallOrigin {
   pipeline?: PipelineRun;
 }

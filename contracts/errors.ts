@@ -53,7 +53,7 @@ export const ERROR_CATALOGUE = {
 
 export type ErrorCode = keyof typeof ERROR_CATALOGUE;
 
-/** Codes of failed answers. All but the first come from the service or our agent, not from the function. */
+/** Codes of failed answers. All except the first come from the service or the agent, not from the function. */
 export const TASK_ERROR_CODES = {
   RemoteExecutionError: 'The function raised an exception; the text is its traceback.',
   MaxResultSizeExceeded: 'The result is larger than the limit.',

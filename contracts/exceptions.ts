@@ -1,6 +1,6 @@
 /**
  * Which exception a failed attempt raised: as data from our agent, or parsed from a traceback of any other agent.
- * Workflows use this file: no zod here.
+ * Workflows import this file, so it must not import zod.
  */
 
 /** The class of an exception and its bases, by the last part of their dotted names; most specific first. */
@@ -21,7 +21,7 @@ const CHAIN = new Set([
 const EXCEPTION_LINE =
   /^([\p{ID_Start}_][\p{ID_Continue}.]*(?:\.<locals>\.[\p{ID_Start}_][\p{ID_Continue}.]*)*)(?::(?:\s|$)|\s*$)/u;
 
-/** What a failed attempt raised, or undefined when neither the details nor the text say so. */
+/** What a failed attempt raised, or undefined if neither the details nor the text name it. */
 export function raisedException(details: unknown, text: string): RaisedException | undefined {
   const sent = classesOf(details);
   const [first] = sent;
@@ -30,7 +30,7 @@ export function raisedException(details: unknown, text: string): RaisedException
   return parsed === undefined ? undefined : { name: lastPart(parsed), classes: [parsed] };
 }
 
-/** True when `wanted` names the exception or one of its bases, by its dotted name or by the last part of it. */
+/** True when `wanted` names the exception or one of its bases, by its dotted name or the last part of that name. */
 export function isNamed(exception: RaisedException, wanted: string): boolean {
   return exception.classes.some((name) => name === wanted || lastPart(name) === wanted);
 }
@@ -62,7 +62,7 @@ function exceptionClass(text: string): string | undefined {
   return undefined;
 }
 
-/** The last traceback of the chain. One that is part of a message does not follow a line of {@link CHAIN}. */
+/** Where the last traceback of the chain begins. A traceback inside a message does not follow a line of {@link CHAIN}. */
 function lastTraceback(lines: readonly string[]): number | undefined {
   let found: number | undefined;
   lines.forEach((line, index) => {
@@ -73,7 +73,7 @@ function lastTraceback(lines: readonly string[]): number | undefined {
   return found;
 }
 
-/** The first line of a JavaScript stack; else the last line that names an exception, as command lines print it. */
+/** The class in the first line of a JavaScript stack; else in the last line that names an exception, as programs print it. */
 function classWithoutTraceback(lines: readonly string[]): string | undefined {
   if (lines.some((line) => /^ {4}at /.test(line))) return EXCEPTION_LINE.exec(lines[0] ?? '')?.[1];
   for (const line of [...lines].reverse()) {
@@ -87,7 +87,7 @@ const lastPart = (name: string): string => name.slice(name.lastIndexOf('.') + 1)
 
 const MAX_LINE_CHARS = 200;
 
-/** The last line of a traceback: the one that names the exception. At most 200 characters. */
+/** The last line of a traceback, which names the exception. At most 200 characters. */
 export function exceptionLineOf(text: string): string {
   return (text.trimEnd().split('\n').at(-1) ?? '').slice(0, MAX_LINE_CHARS);
 }

@@ -1,17 +1,17 @@
 import type { AcceptedSubmissions, CallActivities } from './activities';
 
 /**
- * What the workflow of a run and its activities tell each other: one step after another, each of them an answer to what became
- * of the last one. The workflow never sees a value of the run.
+ * The protocol between the workflow of a run and its activities. The workflow reports the outcome of a step as an event, and an
+ * activity returns the next step. The workflow never sees a value of the run.
  */
 
-/** The run itself has the line ''; items of a `Map` and branches of a `Parallel` are `<line>/<position>.<number>`. */
+/** The line of the run itself is ''. The lines of `Map` items and `Parallel` branches are `<line>/<position>.<number>`. */
 export interface LineRef {
   runId: string;
   line: string;
 }
 
-/** What became of the step before. */
+/** The outcome of the previous step. */
 export type FlowEvent =
   | { kind: 'go' }
   /** The time of a `wait` has come. */
@@ -19,12 +19,12 @@ export type FlowEvent =
   /** An action could not be started; the cause is a sentence. */
   | { kind: 'refused'; cause: string }
   | { kind: 'acted'; groups: { submissionIds: string[] }[]; taskGroupId: string; isTimedOut: boolean }
-  /** An action over HTTP has ended; its status rests in the store. */
+  /** An action over HTTP has ended; its status is in the store. */
   | { kind: 'answered'; isTimedOut: boolean }
   /** All lines of a `Map` or `Parallel` have ended, or enough of them failed. */
   | { kind: 'joined' };
 
-/** A state that was entered or left, for those who watch. */
+/** A state that was entered or left, for display. */
 export interface ShownState {
   name: string;
   type: string;
@@ -34,7 +34,7 @@ export interface ShownState {
 }
 
 export type FlowStep = {
-  /** Counts the steps of the line; the next event is for this one. */
+  /** The number of this step in its line. The next event names it. */
   position: number;
   shown: ShownState[];
 } & (
@@ -50,9 +50,9 @@ export type FlowStep = {
 export interface FlowLineInput extends LineRef {
   version: 1;
   generation: number;
-  /** Of the run, for people. */
+  /** The title of the flow, for display. */
   title: string;
-  /** After continue-as-new: the step that is to be done. */
+  /** Set after continue-as-new: the next step. */
   carried?: { step: FlowStep; shown: ShownState[] };
 }
 
@@ -72,18 +72,21 @@ export interface FlowMapInput {
 /** The submissions of an action, or the sentence that says why there are none. */
 export type AcceptedAction = { groups: AcceptedSubmissions[] } | { refused: string };
 
-/** What the workflows of runs ask of the service. */
+/** The activities that the workflows of runs call. */
 export interface FlowActivities extends Pick<CallActivities, 'noteStarted' | 'observeCall'> {
-  /** The step that a line begins, or after a resume goes on, with. */
+  /** Opens a line and returns its first step; after a resume, the step with which the line continues. */
   openLine(input: LineRef & { generation: number }): Promise<FlowStep>;
-  /** Opens lines and runs their first states; `running` lines need a workflow of their own. In the order of `lines`. */
+  /**
+   * Opens lines and runs their first states. Returns the outcomes in the order of `lines`; a `running` line needs a workflow of
+   * its own.
+   */
   openLines(input: { runId: string; lines: string[]; generation: number }): Promise<('succeeded' | 'failed' | 'running')[]>;
   advance(input: LineRef & { position: number; event: FlowEvent }): Promise<FlowStep>;
-  /** Checks and stores the tasks of the action that the line is in; the same step is accepted once. */
+  /** Checks and stores the tasks of the line's current action. The same step is accepted only once. */
   acceptAction(input: LineRef & { position: number }): Promise<AcceptedAction>;
   /**
-   * The action at another action provider, from its start to its end. One attempt is one poll; the event is `answered` or
-   * `refused`.
+   * Runs an action at another action provider, from its start to its end. Each attempt of the activity is one poll; the event is
+   * `answered` or `refused`.
    */
   runHttpAction(input: LineRef & { position: number; waitTimeS: number }): Promise<FlowEvent>;
   /** Cancels the action of the line at its provider and releases it, as far as the provider allows. */

@@ -1,8 +1,8 @@
 import { SEARCH_ATTRIBUTE } from './names';
 
 /**
- * What the API, the workflows and the store agree on about flows. Values of a run (its body, its state, results) stay in the
- * store: the workflow and its history carry ids, names of states and times only.
+ * What the API, the workflows and the store share about flows. Values of a run (its body, its state, results) stay in the
+ * store: the workflow and its history contain only IDs, names of states and times.
  */
 
 export const FLOW_WORKFLOW = { run: 'flowRun', line: 'flowLine', map: 'flowMap' } as const;
@@ -18,12 +18,12 @@ export const flowRunIdOfWorkflow = (workflowId: string): string | undefined => {
   return rest === undefined || rest.includes('/') ? undefined : rest;
 };
 
-/** What `flowRun` is started with. Definition and body are read from the store by the run's id. */
+/** The input of `flowRun`. Definition and body are read from the store by the ID of the run. */
 export interface FlowRunInput {
   version: 1;
   runId: string;
   flowId: string;
-  /** Title of the flow, as people read it. */
+  /** The title of the flow, for display. */
   title: string;
   ownerId: string;
   /** 0 for the first start; each resume adds one. */
@@ -46,7 +46,7 @@ export interface FlowRunSummary {
 export const FLOW_RUN_STATUSES = ['ACTIVE', 'INACTIVE', 'SUCCEEDED', 'FAILED'] as const;
 export type FlowRunStatus = (typeof FLOW_RUN_STATUSES)[number];
 
-/** Codes of `details` of a run and of entries of its log; those of states are `<Type>Started`, `<Type>Completed`, `<Type>Failed`. */
+/** Codes in the `details` and the log of a run. The codes of states are `<Type>Started`, `<Type>Completed` and `<Type>Failed`. */
 export const FLOW_CODE = {
   starting: 'FlowStarting',
   started: 'FlowStarted',
@@ -77,7 +77,7 @@ export const FLOW_ERROR = {
   noChoice: 'States.NoChoiceMatched',
   /** A value or the whole state is larger than a run may hold. */
   dataLimit: 'States.DataLimitExceeded',
-  /** A branch of a `Parallel` state failed, and gave no name. */
+  /** A branch of a `Parallel` state failed without the name of an error. */
   branch: 'States.BranchFailed',
   /** More items of a `Map` state failed than it tolerates. */
   tolerated: 'States.ExceedToleratedFailureThreshold',
@@ -87,24 +87,24 @@ export const FLOW_ERROR = {
 
 /** A mistake in a definition: where, and what to do. */
 export interface FlowProblem {
-  /** From the top of the definition: names and places, as in `["States", "A", "Next"]`. */
+  /** The path from the top of the definition, of names and indexes, such as `["States", "A", "Next"]`. */
   loc: (string | number)[];
   msg: string;
   /** A short stable word, such as `missing`, `extra_forbidden`, `type_error`, `value_error`, `expression_syntax`. */
   type: string;
-  /** A provider that is out of scope, or unknown; the API answers 409 when there is nothing else. */
+  /** A provider that is out of scope or unknown. The API responds with 409 if there is no other problem. */
   code?: 'SCOPE_RESOLUTION_FAILED';
 }
 
 export interface FlowAnalysis {
   problems: FlowProblem[];
-  /** By `RunAs`. */
+  /** The scopes that the definition needs, by `RunAs`. */
   scopes: { User: string[] };
   /** What the hosted service would refuse. */
   notPortable: { loc: (string | number)[]; msg: string }[];
 }
 
 export interface FlowRules {
-  /** URLs at which actions may be run over HTTP, beside those that the service runs itself; `https://host/*` allows all below. */
+  /** URLs of actions that may run over HTTP, besides those that the service runs itself. `https://host/*` allows all below. */
   allowedUrls?: readonly string[];
 }

@@ -25,7 +25,7 @@ export const taskDataSchema = z.object({
   task_id: uuid,
   /** Always null: stock agents require the field, and the service has no containers. */
   container_id: z.string().nullish(),
-  /** Packed code, arguments and keyword arguments. Empty if only `claim` is present; without the code if `code_hash` is. */
+  /** Packed code, arguments and keyword arguments. Empty if only `claim` is present; without code if `code_hash` is present. */
   task_buffer: z.string(),
   /** The wire name of the body reference: to code, arguments and keyword arguments. */
   claim: bodyReferenceSchema.optional(),
@@ -43,7 +43,7 @@ export const taskHeadersSchema = z.object({
   result_serializers: z.array(z.string()).optional(),
   'funcx-attempt': z.number().int().min(1).default(1),
   'funcx-walltime-ms': z.number().positive().optional(),
-  /** Whose task it is: `own` for the endpoint's owner, else an opaque key. Our agent serves each owner with own workers. */
+  /** Whose task it is: `own` for the endpoint's owner, else an opaque key. Our agent has separate workers for each owner. */
   'funcx-owner': z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,64}$/)
@@ -77,7 +77,7 @@ export const resultHeadersSchema = z.object({
   'funcx-stored': z.boolean().optional(),
   /** Exit code of a shell function that failed. */
   'funcx-exit-code': z.number().int().optional(),
-  /** Calls like the latest ones that all slots of the agent together could run in a second. */
+  /** How many calls like the latest ones all slots of the agent together could run in a second. */
   'funcx-capacity': z.number().min(0).optional(),
   traceparent: z.string().optional(),
 });
@@ -168,10 +168,13 @@ export const commandSchema = z.discriminatedUnion('command', [
 export type Command = z.infer<typeof commandSchema>;
 
 const LARGE_FRAME_BYTES = 1_000_000;
-/** In a large frame. Honest frames are large by their texts; millions of values would hold up the event loop for seconds. */
+/**
+ * The most values in a large frame. Honest frames are large because of their texts; millions of values would block the event
+ * loop for seconds.
+ */
 const MAX_VALUES = 200_000;
 
-/** Counts what opens or separates values outside of texts, without parsing. */
+/** Counts, without parsing, the characters outside texts that open or separate values. True for more than MAX_VALUES. */
 function hasManyValues(json: Uint8Array): boolean {
   let count = 0;
   let isText = false;

@@ -37,7 +37,7 @@ export function makeSubmissionId(nowMs: number, random: Uint8Array): string {
   return fromHex(value.toString(16).padStart(32, '0'));
 }
 
-/** Random bits that count the submissions which share a workflow: their IDs, and those of their tasks, follow each other. */
+/** The last random bits, which instead number the submissions that share a workflow, so that their IDs are consecutive. */
 const SHARED_BITS = 11;
 export const MAX_SHARED_SUBMISSIONS = 1 << SHARED_BITS;
 

@@ -1,8 +1,8 @@
 import { TerminalError } from './errors';
 
 /**
- * JSON text without silent loss. `JSON.parse` rounds large integers and knows no NaN, which Python writes into its JSON;
- * `JSON.stringify` drops or empties what it cannot hold. Text that nobody has to look into passes through verbatim instead.
+ * JSON text without silent loss. `JSON.parse` rounds large integers and refuses NaN, which Python writes into its JSON;
+ * `JSON.stringify` drops or empties values that JSON cannot hold. Text that no code has to read passes through verbatim.
  * Workflows use this file.
  */
 
@@ -39,7 +39,7 @@ export function isExactInJavaScript(text: string): boolean {
   if (!SUSPICIOUS.test(text)) return true;
   try {
     parseJsonText(text);
-    JSON.parse(text); // has no NaN
+    JSON.parse(text); // throws for NaN and Infinity
     return true;
   } catch {
     return false;
@@ -51,7 +51,7 @@ export class ExactNumber {
   constructor(readonly text: string) {}
 }
 
-/** Parses JSON; each number that JavaScript would not write back as it is becomes an {@link ExactNumber}. */
+/** Parses JSON. A number that JavaScript would not write back unchanged becomes an {@link ExactNumber}. */
 export function parseExactly(text: string): unknown {
   return new JsonReader(text, 'exact').read();
 }
@@ -126,7 +126,7 @@ class JsonReader {
   #string(): string {
     const token = this.#match(STRING);
     if (token === undefined) this.#fail();
-    return JSON.parse(token) as string; // escapes, and control characters that JSON forbids
+    return JSON.parse(token) as string; // decodes escapes; throws for control characters, which JSON forbids
   }
 
   #literalOrNumber(): unknown {
@@ -232,7 +232,7 @@ class JsonWriter {
 
 function writeNumber(value: number, place: string): string {
   if (!Number.isFinite(value)) return refuse(place, `is ${value}`);
-  // From 1e21 on JavaScript writes an exponent, so the reader sees a number that is not exact.
+  // From 1e21 on, JavaScript writes an exponent, which shows the reader that the number is not exact.
   if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21) {
     return refuse(place, `is an integer beyond 2^53 (${value}), which a JavaScript number does not hold exactly; pass a bigint`);
   }
@@ -255,7 +255,7 @@ const NOT_JSON = new Set([
 ]);
 
 function hasToJson(value: unknown): value is { toJSON(): unknown } {
-  // A Buffer's toJSON makes an object that no other language reads as bytes.
+  // A Buffer's toJSON returns an object that no other language reads as bytes.
   return (
     typeof value === 'object' &&
     value !== null &&

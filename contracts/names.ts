@@ -21,7 +21,7 @@ export const statusKey = (endpointQueueId: string): string => `${endpointQueueId
 /** The endpoint queue ID in a routing key made by {@link resultKey} or {@link statusKey}. */
 export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
-/** A submitter reads the queues `<prefix><task group ID>`. The owner is in the prefix because broker permissions match by name. */
+/** A submitter reads the queues `<prefix><task group ID>`. The prefix has the owner, because broker permissions match by name. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
 
@@ -32,9 +32,9 @@ export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
 const UUID_CHARS = 36;
-/** Characters after the submission ID. */
+/** Characters of the label after the submission ID. */
 const MAX_LABEL_CHARS = 60;
-/** Of the function's name within them: the endpoint's name follows. */
+/** Characters of the function's name in the label; the endpoint's name follows. */
 const MAX_FUNCTION_CHARS = 28;
 
 /**
@@ -50,7 +50,7 @@ export function makeSubmissionWorkflowId(
   return SUBMISSION_PREFIX + submissionId + label + plain(endpointName, MAX_LABEL_CHARS - label.length);
 }
 
-/** A name in the letters that need no quoting in an address or a shell. */
+/** A name in characters that need no quoting in a URL or a shell. */
 function plain(name: string, maxChars: number): string {
   const kept = name.replace(/[^A-Za-z0-9._-]+/g, '_').replace(/^_+|_+$/g, '');
   return (kept === '' ? 'unnamed' : kept).slice(0, maxChars);
@@ -65,7 +65,7 @@ export const endpointWorkflowId = (endpointQueueId: string): string => ENDPOINT_
 
 /**
  * Temporal search attributes. The service creates them at start. SQL visibility has room for 10 of type Keyword and 3 of type
- * Int in a namespace, so a server may refuse the last ones: submissions then run without them.
+ * Int in a namespace, so a server may refuse the last attributes: submissions then run without them.
  */
 export const SEARCH_ATTRIBUTE = {
   endpoint: 'FuncXEndpoint',
@@ -87,10 +87,10 @@ export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints:
 /** Header that says why a message was put on the dead-letter queue. */
 export const DEAD_LETTER_REASON_HEADER = 'funcx-reason';
 
-/** IPC message from a process to its supervisor: it listens, and every engine answers. */
+/** IPC message from a process to its supervisor: the process listens, and every engine responds. */
 export const SERVES = 'serves';
 
-/** IPC message from a stopping process to its supervisor: it serves until its successor does. */
+/** IPC message from a stopping process to its supervisor: the process keeps serving until its successor serves. */
 export const HANDS_OVER = 'hands over';
 
 /** IPC message from a supervisor to a process that hands over: the successor serves, or none will be started. */

@@ -55,7 +55,7 @@ export function packJsonArguments(args: readonly unknown[], kwargs: Readonly<Rec
   return packJsonTexts(stringifyJsonText(args, 'argument list'), stringifyJsonText(kwargs, 'keyword arguments'));
 }
 
-/** As {@link packJsonArguments}, from JSON text that passes through verbatim: an array, and an object. */
+/** Like {@link packJsonArguments}, but from JSON texts, an array and an object, which pass through verbatim. */
 export function packJsonTexts(args: string, kwargs = '{}'): string {
   return packBuffer(BUFFER.json, args) + packBuffer(BUFFER.json, kwargs);
 }

@@ -12,9 +12,9 @@ export const retriesSchema = z.strictObject({
   attempts: z.int().min(1).max(100),
   /** Delay before the second attempt; doubles for each further attempt, up to an hour. Default: 1. */
   backoff_s: z.number().min(0).max(3600).default(1),
-  /** Exceptions to retry: the class or one of its bases, by dotted name or by the last part of it. Default: all. */
+  /** Exceptions to retry: the class or one of its bases, by dotted name or the last part of that name. Default: all. */
   on: z.array(z.string().min(1).max(200)).max(50).optional(),
-  /** Exit codes of shell functions to retry. Default: all but 0. */
+  /** Exit codes of shell functions to retry. Default: all except 0. */
   exit_codes: z.array(z.int().min(1).max(255)).max(255).optional(),
 });
 export type Retries = z.infer<typeof retriesSchema>;

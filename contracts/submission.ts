@@ -27,7 +27,7 @@ export interface SubmissionInput {
   carried?: { dispatches: number };
 }
 
-/** What the store, or an accept that has just written it there, knows about a submission whose workflow is to start. */
+/** What the start of a submission's workflow needs to know: from the store, or from the accept that has just stored it. */
 export interface SubmissionStart {
   id: string;
   /** The last of the submissions that share the workflow; `id` is the first. Absent or null: one submission. */
@@ -86,7 +86,7 @@ export function workflowUrlOf(uiUrl: string, namespace: string, workflowId: stri
   return `${uiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
 }
 
-/** The page with the details that a workflow shows; it needs the id of a run. */
+/** The page with the current details of a workflow. Unlike the page of the workflow, it needs a run ID. */
 export const detailsUrlOf = (workflowUrl: string, runId: string): string => `${workflowUrl}/${runId}/user-metadata`;
 
 /** Temporal's visibility on PostgreSQL keeps keywords in VARCHAR(255) and refuses longer ones. */
@@ -94,7 +94,7 @@ const MAX_ATTRIBUTE_CHARS = 255;
 
 export type SubmissionAttribute = { name: string; type: 'KEYWORD'; value: string } | { name: string; type: 'INT'; value: number };
 
-/** The search attributes of a submission whose workflow starts, of those that the server knows. */
+/** The search attributes with which a submission's workflow starts. Omits attributes that the server does not know. */
 export function submissionAttributesOf(input: SubmissionInput, isKnown: (name: string) => boolean): SubmissionAttribute[] {
   const keyword = (name: string, value: string): SubmissionAttribute => ({
     name,
@@ -126,11 +126,11 @@ export interface FailureLine {
   text: string;
 }
 
-/** What an endpoint queue has to do, as people see it. */
+/** The state of an endpoint queue, as people see it. */
 export interface QueueState {
   /** Tasks on the broker or with the agent, of every submission. */
   inHand: number;
-  /** How many there may be. */
+  /** How many tasks may be in hand. */
   window: number;
   /** How many tasks the agent runs at the same time. */
   workers: number;
@@ -138,24 +138,24 @@ export interface QueueState {
   waiting: number;
   /** How many owners have waiting tasks. */
   owners: number;
-  /** Those with the most waiting tasks, each as `name (tasks)`. */
+  /** The owners with the most waiting tasks, each as `name (tasks)`. */
   ownerNames: string[];
-  /** When the oldest submission that waits was accepted; Unix milliseconds. Null when none waits. */
+  /** When the oldest waiting submission was accepted; Unix milliseconds. Null when none waits. */
   oldestMs: number | null;
 }
 
-/** Counting goes no further: a details page needs no exact number of a long queue. */
+/** Counting stops here: a details page needs no exact number for a long queue. */
 export const MAX_SHOWN_TASKS = 10_000;
 
 /** The state of a submission in the store, which the workflow reads after a nudge. */
 export interface SubmissionProgress {
   open: number;
   counts: Partial<Record<TaskState, number>>;
-  /** While tasks wait for an endpoint that is online. Absent in histories of earlier releases, as the fields below are. */
+  /** Set while tasks wait for an online endpoint. Absent in histories of earlier releases, like the optional fields below. */
   queue?: QueueState;
   /** The endpoint was deleted. */
   endpointDeleted?: boolean;
-  /** The failure after which the earliest delayed task is tried again, and the number of its next attempt. */
+  /** The failure after which the earliest delayed task is retried, and the number of its next attempt. */
   nextAttempt?: { number: number; error: string | null };
   /** Attempts that were lost with their agent and whose tasks are still open. */
   lost?: number;
@@ -199,11 +199,11 @@ export interface PresenceSignal {
   isOnline: boolean;
   /** Unix milliseconds. */
   sinceMs: number;
-  /** Tasks wait at the endpoint. Earlier releases do not say it; then they may. */
+  /** True if tasks wait at the endpoint. Absent in signals of earlier releases: tasks may wait. */
   hasWaiting?: boolean;
 }
 
-/** Why open tasks end without a result of their own. */
+/** Why open tasks end without a result. */
 export interface EndReason {
   state: Extract<EndState, 'failed' | 'cancelled' | 'expired'>;
   code: string;

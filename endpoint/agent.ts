@@ -31,37 +31,37 @@ import { ServiceClient } from './service-client';
 import { StateDir } from './state-dir';
 
 /**
- * The life of an agent.
+ * The life cycle of an agent.
  *
  * | phase | entered by | left by |
  * |---|---|---|
  * | running | `start` | `drain` -> draining; `end` -> ending |
- * | draining | a signal, the drain command | nothing runs, deadline, second signal -> ending |
+ * | draining | a signal, the drain command | nothing runs, deadline, second drain -> ending |
  * | ending | see above; a refused registration, the stop command | all closed -> ended |
  * | ended | | |
  *
- * Connected or not is the broker's state, not a phase: calls go on while the connection is away.
+ * Whether the broker is connected is not a phase: calls continue to run while the connection is lost.
  *
- * The agent takes tasks only while a worker can be started. Until the first one is ready, and again when none can be
- * started later, the service hears that the endpoint is offline, so that its tasks wait there.
+ * The agent takes tasks only while a worker can be started. Until the first worker is ready, and later while no worker can be
+ * started, the agent reports the endpoint as offline, so that its tasks wait in the service.
  */
 
 type Phase = 'running' | 'draining' | 'ending' | 'ended';
 
-/** Why the agent ended, for the process's exit. */
+/** How the agent ended, for the exit of the process. */
 export interface AgentEnd {
   exitCode: number;
-  /** Why, when the user did not ask for it. */
+  /** The reason, if the user did not stop the agent. */
   sentence?: string;
 }
 
 const MAX_BACKOFF_MS = 30_000;
 const COMMAND_PREFETCH = 20;
 const CONFIRM_PREFETCH = 32;
-/** How long results and the last heartbeat may take at the end. */
+/** Time limit for the last heartbeat, and for closing the broker connection, when the agent ends. */
 const GOODBYE_MS = 3_000;
 const STOP_GRACE_MS = 2_000;
-/** Pause before the next try to start a worker. */
+/** Pause before the next attempt to start a worker. */
 const START_RETRY_MS = 5_000;
 const STARTING = 'The first worker is starting.';
 
@@ -84,13 +84,13 @@ export class Agent {
   #heartbeat: Heartbeat | undefined;
   #intake: Intake | undefined;
   #ackTimer: NodeJS.Timeout | undefined;
-  /** Why no task is taken: no worker can be started. */
+  /** Why the agent takes no tasks: no worker is ready yet, or none can be started. */
   #problem: string | undefined = STARTING;
-  /** Aborted by a second drain: end without waiting. */
+  /** Aborted by a second drain, which ends the agent without waiting. */
   readonly #endNow = new AbortController();
   #resolveEnded: (end: AgentEnd) => void = () => undefined;
 
-  /** Throws `DirectoryInUseError` when another agent has the directory. */
+  /** Throws `DirectoryInUseError` if another agent uses the directory. */
   constructor(
     private readonly config: AgentConfig,
     private readonly log: AgentLog,
@@ -152,7 +152,7 @@ export class Agent {
     }));
   }
 
-  /** Starts the agent. `ended` resolves when it has ended. */
+  /** Starts the agent. Its end is reported by `ended`. */
   async start(): Promise<void> {
     await this.#folders.clean();
     this.#slots.warm('python');
@@ -178,21 +178,21 @@ export class Agent {
       codes: this.#codes,
       slots: this.#slots,
       registration,
-      // One running and one queued call a worker, and the results that wait for the broker's confirm; with less, workers
-      // idle meanwhile (measured with 2 workers: 4 -> 1,600 tasks/s, 16 -> 2,300, 64 -> 2,600).
       maxWalltimeMs: this.config.maxWalltimeMs,
+      // One running and one queued call per worker, and the results that wait for the broker's confirm. With a smaller prefetch,
+      // workers are idle until the confirm (measured with 2 workers: 4 -> 1,600 tasks/s, 16 -> 2,300, 64 -> 2,600).
       prefetch: 2 * this.config.workers + CONFIRM_PREFETCH,
       onCannotStart: (kind, reason) => this.#onCannotStart(kind, reason),
       log: this.log,
     });
     this.#startReporting(publisher);
     void this.#openWhenReady('python').catch((error: unknown) =>
-      this.log.error({ reason: String(error) }, 'cannot start to take tasks'),
+      this.log.error({ reason: String(error) }, 'cannot start taking tasks'),
     );
     this.#broker.start().catch((error: unknown) => this.log.debug({ reason: String(error) }, 'never connected'));
   }
 
-  /** Takes tasks once a worker is ready; until then the problem is in the agent's status. */
+  /** Waits until a worker is ready, then takes tasks. Until then, the agent's status and heartbeats report the problem. */
   async #openWhenReady(kind: FunctionKind): Promise<void> {
     for (;;) {
       const problem = await this.#slots.whyNotReady(kind);
@@ -210,7 +210,7 @@ export class Agent {
     this.log.error({ reason }, 'no worker can be started; the agent takes no tasks');
     this.#report(reason);
     void this.#openWhenReady(kind).catch((error: unknown) =>
-      this.log.error({ reason: String(error) }, 'cannot start to take tasks'),
+      this.log.error({ reason: String(error) }, 'cannot start taking tasks'),
     );
   }
 
@@ -220,7 +220,7 @@ export class Agent {
     this.#writeStatus();
   }
 
-  /** Takes no more tasks, waits for running calls up to the configured time, then ends. A second call ends without waiting. */
+  /** Takes no more tasks, waits for running calls up to the configured time, then ends. A second call ends the wait. */
   drain(why: string): void {
     if (this.#phase !== 'running') {
       this.#endNow.abort();
@@ -246,7 +246,7 @@ export class Agent {
     if (this.#phase === 'ending' || this.#phase === 'ended') return;
     this.#phase = 'ending';
     this.#close(sayGoodbye)
-      .catch((error: unknown) => this.log.error({ reason: String(error) }, 'the end was not clean'))
+      .catch((error: unknown) => this.log.error({ reason: String(error) }, 'the agent did not shut down cleanly'))
       .finally(() => {
         this.#phase = 'ended';
         this.log.info({ exitCode: end.exitCode }, 'the agent has ended');
@@ -287,7 +287,7 @@ export class Agent {
     const sweepMs = Math.min(1_000, Math.max(50, (this.config.ackWithinMs ?? 10_000) / 10));
     this.#ackTimer = setInterval(() => {
       const count = this.#attempts.acknowledgeOld(Date.now() - ackWithinMs());
-      if (count > 0) this.log.info({ count }, 'acknowledged long attempts early; heartbeats keep them');
+      if (count > 0) this.log.info({ count }, 'acknowledged old attempts early; from now on only heartbeats keep them');
     }, sweepMs);
   }
 
@@ -349,13 +349,13 @@ export class Agent {
         for (const name of command.tasks) this.#intake?.cancel(name.split('/', 1)[0] ?? name);
         break;
       case 'drain':
-        this.drain('the service asked for it');
+        this.drain('requested by the service');
         break;
       case 'stop':
-        // Agents of other incarnations read the same queue.
+        // Other incarnations of the agent read the same queue.
         if (command.incarnation !== undefined && command.incarnation !== this.incarnation) break;
         this.log.warn({ reason: command.reason }, 'the service ended this agent');
-        // Without a goodbye: another agent may speak for the endpoint already.
+        // Without a last heartbeat: another agent may already report for the endpoint.
         this.#end({ exitCode: 0, sentence: command.reason }, false);
         break;
       default:

@@ -5,20 +5,20 @@ import { attemptName } from '../contracts/frames';
 import type { Outcome } from './runners/runner';
 
 /**
- * What the agent holds. One attempt is:
+ * The attempts that the agent holds. The states of an attempt:
  *
  * | state | meaning | next |
  * |---|---|---|
- * | `queued` | delivered; its body is fetched, or it waits for a slot | running, answering (cancelled), gone (given back) |
+ * | `queued` | delivered; its body is being fetched, or it waits for a slot | running, answering (cancelled), gone (given back) |
  * | `running` | a slot runs it | answering, gone (the agent ends) |
  * | `answering` | its outcome is known; not yet confirmed by the broker | answered |
  * | answered | confirmed and acknowledged; only its number is remembered | |
  *
- * Beside the state, an attempt may have a delivery to acknowledge. It has none after an early acknowledgement; one of a
- * connection or channel that is gone does nothing when acknowledged, and a redelivery takes its place.
+ * Independently of its state, an attempt may have a delivery to acknowledge. After an early acknowledgement, it has none.
+ * Acknowledging a delivery whose channel is lost has no effect; a redelivery replaces that delivery.
  */
 
-/** The part of a broker's delivery that matters here. */
+/** The part of a received message that attempts need. */
 export interface AttemptDelivery {
   ack(): void;
   nack(requeue: boolean): void;
@@ -27,9 +27,9 @@ export interface AttemptDelivery {
 
 export interface Attempt {
   readonly taskId: string;
-  /** The newest number that was delivered: one run answers them all. */
+  /** The highest number that was delivered. One run answers all delivered numbers. */
   number: number;
-  /** Of the newest delivery: where a large result may be left can change. */
+  /** Headers of the newest delivery, because the upload path of a large result can change. */
   headers: TaskHeaders;
   state: 'queued' | 'running' | 'answering';
   delivery: AttemptDelivery | undefined;
@@ -41,15 +41,15 @@ export interface Attempt {
 const REMEMBERED = 10_000;
 
 export class Attempts {
-  /** Queued or running, by task. */
+  /** Queued or running attempts, by task. */
   readonly #open = new Map<string, Attempt>();
-  /** Not yet confirmed, by task. */
+  /** Attempts whose result is not confirmed yet, by task. */
   readonly #answering = new Map<string, Attempt>();
   /** Highest answered number, by task. */
   readonly #answered = new BoundedMap<number>(REMEMBERED);
   readonly #cancelled = new BoundedMap<true>(REMEMBERED);
 
-  /** Takes a delivery in. Returns a new attempt that must be run, or undefined when the delivery is dealt with. */
+  /** Handles a delivery. Returns a new attempt to run, or undefined if there is nothing to run. */
   receive(taskId: string, headers: TaskHeaders, delivery: AttemptDelivery, nowMs: number): Attempt | undefined {
     const number = headers['funcx-attempt'];
     const open = this.#open.get(taskId);
@@ -58,7 +58,8 @@ export class Attempts {
       return undefined;
     }
     const answering = this.#answering.get(taskId);
-    // A higher number after a failure is the user's retry and must run; after a success it can only be a lost answer.
+    // A higher number after a failure is the user's retry and must run. After a success, it only means that the service has not
+    // received the result.
     if (answering && (number <= answering.number || !answering.outcome?.error)) {
       adopt(answering, number, headers, delivery, nowMs);
       return undefined;
@@ -81,18 +82,18 @@ export class Attempts {
     return attempt;
   }
 
-  /** The attempt of a task that is queued or running. */
+  /** Returns the queued or running attempt of a task. */
   open(taskId: string): Attempt | undefined {
     return this.#open.get(taskId);
   }
 
   start(attempt: Attempt, nowMs: number): void {
-    if (attempt.state !== 'queued') throw new Error(`an attempt that is ${attempt.state} does not start`);
+    if (attempt.state !== 'queued') throw new Error(`an attempt that is ${attempt.state} cannot start`);
     attempt.state = 'running';
     attempt.startedAtMs = nowMs;
   }
 
-  /** The outcome is known. False when the attempt was given back meanwhile, or has its outcome. */
+  /** Records the outcome. Returns false if the attempt was given back or already has an outcome. */
   finish(attempt: Attempt, outcome: Outcome): boolean {
     if (this.#open.get(attempt.taskId) !== attempt) return false;
     this.#open.delete(attempt.taskId);
@@ -102,7 +103,7 @@ export class Attempts {
     return true;
   }
 
-  /** The broker has the result: now, and only now, the task may go. */
+  /** Acknowledges the task. Call it only after the broker confirmed the result. */
   answered(attempt: Attempt): void {
     if (attempt.state !== 'answering') throw new Error(`an attempt that is ${attempt.state} has no answer`);
     if (this.#answering.get(attempt.taskId) === attempt) this.#answering.delete(attempt.taskId);
@@ -111,7 +112,7 @@ export class Attempts {
     attempt.delivery = undefined;
   }
 
-  /** Remembers that a task was cancelled: its delivery may come after the command. */
+  /** Remembers that a task was cancelled, because its delivery may arrive after the command. */
   cancel(taskId: string): void {
     this.#cancelled.set(taskId, true);
   }
@@ -120,7 +121,7 @@ export class Attempts {
     return this.#cancelled.get(taskId) === true;
   }
 
-  /** Acknowledges what was delivered before `beforeMs`; heartbeats alone keep it from then on. */
+  /** Acknowledges attempts delivered before `beforeMs` and returns their number. From then on, only heartbeats keep them. */
   acknowledgeOld(beforeMs: number): number {
     let count = 0;
     for (const attempt of this.#held()) {
@@ -132,7 +133,7 @@ export class Attempts {
     return count;
   }
 
-  /** Gives attempts back to the queue, for another agent or a later start. Those acknowledged early are missed by the service. */
+  /** Requeues attempts, for another agent or a later start. The service detects early-acknowledged attempts as lost. */
   giveBack(which: (attempt: Attempt) => boolean): Attempt[] {
     const given = [...this.#open.values()].filter(which);
     for (const attempt of given) {
@@ -144,8 +145,8 @@ export class Attempts {
   }
 
   /**
-   * True if a task that came in the same batch has run. Requeuing the batch would run that task again, in another process,
-   * where nobody knows that it has run.
+   * True if a task of the same batch has started. Requeuing the batch would run that task again, possibly in another process,
+   * which does not know that the task has run.
    */
   isInStartedBatch({ delivery }: Attempt): boolean {
     const batch = delivery?.batch;
@@ -155,12 +156,12 @@ export class Attempts {
     return false;
   }
 
-  /** As heartbeats name them. */
+  /** Returns the names of all held attempts for heartbeats. */
   heldNames(): string[] {
     return [...this.#held()].map(nameOf);
   }
 
-  /** The names of those that a worker has run since before `beforeMs`. */
+  /** Returns the names of running attempts that started by `beforeMs`. Default: all running attempts. */
   runningNames(beforeMs = Infinity): string[] {
     const running: string[] = [];
     for (const attempt of this.#open.values()) {
@@ -183,20 +184,20 @@ export class Attempts {
 
 const nameOf = (attempt: Attempt): string => attemptName(attempt.taskId, attempt.number);
 
-/** Puts a redelivery, a repeated dispatch or a newer number in the place of what an attempt had. */
+/** Replaces the delivery of an attempt by a redelivery, a repeated dispatch or a delivery with a higher number. */
 function adopt(attempt: Attempt, number: number, headers: TaskHeaders, delivery: AttemptDelivery, nowMs: number): void {
   if (number < attempt.number) {
     delivery.ack(); // superseded
     return;
   }
-  attempt.delivery?.ack(); // of a repeated dispatch: one is enough; of a redelivery: does nothing
+  attempt.delivery?.ack(); // the old copy of a repeated dispatch is not needed; after a redelivery, this has no effect
   attempt.delivery = delivery;
   attempt.deliveredAtMs = nowMs;
   attempt.number = number;
   attempt.headers = headers;
 }
 
-/** Forgets its oldest entries. */
+/** A map that forgets its oldest entries. */
 class BoundedMap<V> {
   readonly #map = new Map<string, V>();
 

@@ -6,8 +6,8 @@ import type { BodyReference } from '../contracts/frames';
 import type { ServiceClient } from './service-client';
 
 /**
- * Fetches bodies that were too large for the broker, for as long as somebody wants them. A place is kept from the fetch until the
- * call starts, so that only a few large bodies wait in memory however many tasks were delivered.
+ * Fetches bodies that are too large for the broker, and retries for as long as they are wanted. A fetch occupies a place until
+ * the call starts, so that only a few large bodies are in memory, however many tasks were delivered.
  */
 
 const FIRST_BACKOFF_MS = 250;
@@ -15,7 +15,7 @@ const MAX_BACKOFF_MS = 15_000;
 
 export interface FetchedBody {
   text: string;
-  /** Gives the place back; must be called once, when the body's call starts or is given up. */
+  /** Frees the place. Must be called once, when the call starts or is withdrawn. */
   release(): void;
 }
 
@@ -29,7 +29,7 @@ export class Bodies {
     private readonly log: { warn(fields: object, text: string): void },
   ) {}
 
-  /** Undefined when `isWanted` turns false before the body is there. Throws an `ApiError` that no retry can mend. */
+  /** Returns undefined if `isWanted` becomes false before the body arrives. Throws an `ApiError` that a retry cannot fix. */
   async fetch(claim: BodyReference, isWanted: () => boolean): Promise<FetchedBody | undefined> {
     if (this.#taken >= this.places) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#taken++;
@@ -52,7 +52,7 @@ export class Bodies {
         if (error instanceof ApiError && !error.isTemporary) throw error;
         this.log.warn(
           { reason: String(error), path: claim.path, retryMs: backoffMs },
-          'a body could not be fetched; the agent tries again',
+          'a body could not be fetched; the agent retries',
         );
       }
       await sleep(backoffMs, undefined, { ref: false });
@@ -60,7 +60,7 @@ export class Bodies {
     return undefined;
   }
 
-  /** The place goes to who waits longest. */
+  /** Passes the place to the fetch that has waited longest. */
   #release(): void {
     const next = this.#waiting.shift();
     if (next) next();

@@ -10,7 +10,7 @@ import type { WorkerLimits } from './runners/limits';
 const MEBIBYTE = 2 ** 20;
 const PROBE_MS = 5_000;
 
-/** The agent's environment, read here only. */
+/** The environment variables of the agent. Only this file and the launcher in `installed/` read them. */
 
 const configSchema = z.object({
   FUNCX_API_URL: z.url().transform((url) => url.replace(/\/+$/, '')),
@@ -26,46 +26,46 @@ const configSchema = z.object({
     .string()
     .min(1)
     .transform((dir) => path.resolve(dir)),
-  /** The id that a first registration wishes for. */
+  /** The ID that the first registration requests. */
   FUNCX_ENDPOINT_ID: z.uuid().optional(),
   FUNCX_ENDPOINT_PUBLIC: z
     .enum(['0', '1', 'true', 'false'])
     .transform((text) => text === '1' || text === 'true')
     .optional(),
-  /** Id of a group of identities that may submit as well; `none` takes it back. */
+  /** ID of a group of identities that may also submit; `none` removes the group. */
   FUNCX_ENDPOINT_GROUP: z.union([z.uuid(), z.literal('none')]).optional(),
-  /** Ids, with commas between, of the only functions that it runs. */
+  /** IDs of the only functions that the endpoint runs, separated by commas. */
   FUNCX_ENDPOINT_FUNCTIONS: z
     .string()
     .transform((text) => text.split(',').map((id) => id.trim()))
     .pipe(z.array(z.uuid()))
     .optional(),
-  /** Its environment has the globus-compute-sdk. */
+  /** The Python for functions. Its environment must have the globus-compute-sdk. */
   FUNCX_PYTHON: z.string().min(1).default('python3'),
-  /** Said after a ModuleNotFoundError: how a package is added there. */
+  /** How to add a package, shown after a ModuleNotFoundError. */
   FUNCX_PACKAGE_ADVICE: z.string().optional(),
   FUNCX_WORKERS: z.coerce.number().int().min(1).max(4096).default(availableParallelism()),
-  /** Overrides what the service says. */
+  /** Overrides the value of the service. */
   FUNCX_ACK_WITHIN_MS: z.coerce.number().int().min(100).optional(),
   /** How long a drain waits for running calls. */
   FUNCX_DRAIN_MS: z.coerce.number().int().min(0).default(30_000),
-  /** Each Python call gets a directory of its own, as `run_in_sandbox` of the stock agent. */
+  /** 1: each Python call runs in its own directory, as with `run_in_sandbox` of the stock agent. */
   FUNCX_SANDBOX: z.enum(['0', '1']).default('0'),
-  /** `uid:gid` of the user that runs function code, where the agent is root; `same` is the agent's own user. */
+  /** `uid:gid` of the user that runs function code, if the agent is root; `same` is the agent's own user. */
   FUNCX_WORKER_USER: z
     .union([z.literal('same').transform(() => undefined), z.string().regex(/^\d+:\d+$/, 'uid:gid, as numbers')])
     .optional(),
-  /** Folders, with colons between, that function code must not see: it runs in a sandbox of bubblewrap then. */
+  /** Folders that function code must not see, separated by colons. If set, function code runs in a bubblewrap sandbox. */
   FUNCX_WORKER_HIDES: z.string().min(1).optional(),
-  /** Every worker has a sandbox of its own: no view of the processes and folders of other workers. Needs bubblewrap. */
+  /** 1: each worker runs in its own sandbox and cannot see the processes and folders of other workers. Needs bubblewrap. */
   FUNCX_ISOLATE: z.enum(['0', '1']).default('0'),
-  /** The longest a call may run, whatever its submitter asks for; seconds. */
+  /** Maximum run time of a call, regardless of its policy; seconds. */
   FUNCX_MAX_WALLTIME_S: z.coerce.number().positive().optional(),
-  /** Memory of one worker with its children; MB of 2^20 bytes. */
+  /** Memory limit of one worker with its children; MB of 2^20 bytes. Without control groups: of each process. */
   FUNCX_WORKER_MEMORY_MB: z.coerce.number().int().min(16).optional(),
-  /** Processes and threads of one worker; without control groups: of the user that runs function code. */
+  /** Limit of processes and threads of one worker. Without control groups: of the user that runs function code. */
   FUNCX_WORKER_PROCESSES: z.coerce.number().int().min(8).optional(),
-  /** Open files of one process. */
+  /** Limit of open files of one process. */
   FUNCX_WORKER_OPEN_FILES: z.coerce.number().int().min(128).optional(),
   /** The largest file that a function may write; MB of 2^20 bytes. */
   FUNCX_WORKER_FILE_MB: z.coerce.number().int().min(1).optional(),
@@ -80,26 +80,26 @@ export interface AgentConfig {
   name: string;
   dir: string;
   wishedId: string | undefined;
-  /** Who may submit, and what. What is undefined stays as the owner said before. */
+  /** Who may submit, and which functions. Undefined fields keep the value that the service has. */
   sharing: { isPublic?: boolean; groupId?: string | null; functionIds?: string[] };
   python: string;
   workers: number;
   ackWithinMs: number | undefined;
   drainMs: number;
   logLevel: string;
-  /** What user code inherits: everything but the agent's own secrets. */
+  /** Environment that user code inherits: everything except the agent's credentials. */
   workerEnv: NodeJS.ProcessEnv;
   confinement: Confinement;
-  /** The longest a call may run. */
+  /** Maximum run time of a call, regardless of its policy. */
   maxWalltimeMs: number | undefined;
 }
 
-/** Reads the environment; throws an error that names each variable that is wrong. */
+/** Reads the environment. Throws an error that names each invalid variable. */
 export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
-  // An empty variable is an absent one: compose files and shells make them.
+  // An empty variable counts as absent: compose files and shells set empty variables.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
   const parsed = configSchema.safeParse(given);
-  if (!parsed.success) throw new Error(`the agent's environment is not complete:\n${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) throw new Error(`the agent's environment is not valid:\n${z.prettifyError(parsed.error)}`);
   const values = parsed.data;
   const runDir = path.join(values.FUNCX_ENDPOINT_DIR, 'tasks');
   const user = parseUser(values.FUNCX_WORKER_USER);
@@ -127,7 +127,7 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
     logLevel: values.LOG_LEVEL,
     workerEnv: {
       ...workerEnv,
-      // The home of the agent's user is not the worker's to read.
+      // The user that runs function code must not use the home of the agent's user.
       ...(user === undefined ? {} : { HOME: runDir }),
       FUNCX_RUN_DIR: runDir,
       FUNCX_SANDBOX: values.FUNCX_SANDBOX,
@@ -156,7 +156,7 @@ function limitsOf(values: z.infer<typeof configSchema>): WorkerLimits | undefine
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
 }
 
-/** Throws a sentence where a sandbox would not keep function code in. */
+/** Throws an error that says what to do if a sandbox cannot confine function code. */
 function requireSandbox(user: Confinement['user'], env: NodeJS.ProcessEnv): void {
   if (process.getuid?.() === 0 && user === undefined) {
     throw new Error(

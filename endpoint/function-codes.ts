@@ -5,17 +5,17 @@ import type { TaskData } from '../contracts/frames';
 import type { Bodies, FetchedBody } from './bodies';
 
 /**
- * Keeps the code of functions by its hash, so that large code does not travel with each task. The first task whose code the
- * agent lacks fetches its whole body; tasks with the same code wait for it.
+ * Keeps the code of functions by hash, so that large code is not sent with each task. If the agent lacks the code of a task, it
+ * fetches the whole body; further tasks with the same code wait for that fetch.
  */
 
 const KEPT_BYTES = 64 * 1024 * 1024;
 
 export class FunctionCodes {
-  /** The least recently used goes first. */
+  /** By hash, in order of use: the least recently used code is dropped first. */
   readonly #codes = new Map<string, string>();
   #bytes = 0;
-  /** Resolves when a fetch has ended, well or not. */
+  /** By hash. Each promise resolves when the fetch has ended, whether it succeeded or failed. */
   readonly #fetches = new Map<string, Promise<void>>();
 
   constructor(
@@ -23,7 +23,7 @@ export class FunctionCodes {
     private readonly keptBytes = KEPT_BYTES,
   ) {}
 
-  /** The complete body of a task with a body reference; undefined, and errors, as {@link Bodies.fetch}. */
+  /** Returns the complete body of a task. Returns undefined, and throws, as {@link Bodies.fetch} does. */
   async bodyOf(
     { claim, code_hash: hash, task_buffer: payload }: TaskData,
     isWanted: () => boolean,

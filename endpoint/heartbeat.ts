@@ -9,28 +9,28 @@ import type { Attempts } from './attempts';
 import { version } from './package.json';
 
 /**
- * Reports that the agent is alive and which attempts it holds. The service relies on these reports, not on acknowledgements.
- * Between two periods another report is sent, at most once a second, when one more task has run for a while.
+ * Reports that the agent is alive and which attempts it holds. The service relies on these reports, not on acknowledgements. If
+ * the set of attempts that have run for a while changes within a period, an additional report is sent, at most once a second.
  */
 
 export interface HeartbeatOptions {
   publisher: Publisher;
   registration: () => AgentRegistration | undefined;
-  /** Whether a heartbeat can be sent: there is a connection, and the broker is not blocked. */
+  /** True if a heartbeat can be sent: the broker is connected and not blocked. */
   isConnected: () => boolean;
   attempts: Attempts;
   workers: () => { total: number; idle: number };
-  /** Why the agent takes no tasks; the endpoint is then offline. */
+  /** Why the agent takes no tasks; undefined if it takes tasks. With a problem, the endpoint is reported as offline. */
   problem: () => string | undefined;
   incarnation: string;
   log: { debug(fields: object, text: string): void };
-  /** Called once a period, connected or not. */
+  /** Called once per period, whether connected or not. */
   onTick: () => void;
 }
 
 const TICK_MS = 1_000;
 const DEFAULT_PERIOD_S = 5;
-/** A task that has run this long is reported before the period ends. */
+/** An attempt that has run for this long is reported before the period ends. */
 const NOTABLE_RUN_MS = 1_000;
 const DEADLINE_MS = 5_000;
 
@@ -62,7 +62,7 @@ export class Heartbeat {
       held: this.options.attempts.heldNames(),
       running: this.options.attempts.runningNames(),
     };
-    // Like the last heartbeat: what waits on the queue stays there, and nothing that still runs counts as lost.
+    // Reported as offline, like a last heartbeat: queued tasks stay on the queue, and held attempts do not count as lost.
     const report =
       problem === undefined ? state : { ...state, heartbeat_period: 0, active: false, problem: problem.slice(0, 2_000) };
     this.#publish(registration, report).catch((error: unknown) =>
@@ -70,7 +70,7 @@ export class Heartbeat {
     );
   }
 
-  /** Sends no more heartbeats. With `sayGoodbye`, a last one tells the service that the agent is offline. */
+  /** Stops the heartbeats. With `sayGoodbye`, sends a last heartbeat that reports the agent as offline. */
   async stop(sayGoodbye: boolean): Promise<void> {
     clearInterval(this.#timer);
     const registration = this.options.registration();
@@ -83,7 +83,7 @@ export class Heartbeat {
   #tick(): void {
     const periodMs = (this.options.registration()?.heartbeat_period_s ?? DEFAULT_PERIOD_S) * 1000;
     const nowMs = Date.now();
-    // Half a tick early rather than half a tick late.
+    // Rather half a tick early than half a tick late.
     if (nowMs - this.#sentMs >= periodMs - TICK_MS / 2 || this.#notable() !== this.#reported) this.beat();
     if (nowMs - this.#tickedMs >= periodMs - TICK_MS / 2) {
       this.#tickedMs = nowMs;
@@ -111,7 +111,7 @@ export class Heartbeat {
         task_statuses: {},
       },
     });
-    // Transient: an old heartbeat is worth nothing after a restart of the broker.
+    // Not persistent: an old heartbeat is useless after a restart of the broker.
     await this.options.publisher.publish(registration.status.exchange, registration.status.routing_key, frame, {
       isPersistent: false,
       deadlineMs: DEADLINE_MS,

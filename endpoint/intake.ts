@@ -17,9 +17,9 @@ import type { Slots } from './runners/slots';
  *
  * | state | entered by | left by |
  * |---|---|---|
- * | paused | begin; no worker can be started | `open` -> open; `close` -> closed |
+ * | paused | the start; no worker can be started | `open` -> open; `close` -> closed |
  * | open | `open` | no worker can be started -> paused; `close` -> closed |
- * | closed | `close`: the agent drains or ends | |
+ * | closed | `close`: the agent drains or stops | |
  */
 
 export interface IntakeOptions {
@@ -29,19 +29,19 @@ export interface IntakeOptions {
   codes: FunctionCodes;
   slots: Slots;
   registration: () => AgentRegistration;
-  /** The longest a call may run, whatever its submitter asks for. */
+  /** Maximum run time of a call, regardless of its policy. */
   maxWalltimeMs?: number;
   /**
-   * Unacknowledged messages at most. A message may be a batch of tasks; the service's window bounds the number of tasks, and
-   * a batch has bounded bytes.
+   * Maximum number of unacknowledged messages. A message may be a batch of tasks; the service's window limits the number of
+   * tasks, and the size of a batch is limited.
    */
   prefetch: number;
-  /** Called when no worker of a kind can be started; the intake is paused. */
+  /** Called when no worker of a kind can be started. The intake is then paused. */
   onCannotStart: (kind: FunctionKind, reason: string) => void;
   log: AgentLog;
 }
 
-/** How long a result after SIGINT waits: when the agent gets the signal too, the task is given back instead. */
+/** How long a result after SIGINT is held back. If the agent gets the signal as well, the task is given back instead. */
 const INTERRUPT_GRACE_MS = 1_000;
 
 export class Intake {
@@ -55,7 +55,7 @@ export class Intake {
     return this.#state === 'open';
   }
 
-  /** Starts to take tasks. */
+  /** Starts taking tasks. */
   async open(): Promise<void> {
     if (this.#state !== 'paused') return;
     this.#state = 'open';
@@ -68,8 +68,8 @@ export class Intake {
   }
 
   /**
-   * Takes no more tasks and gives back those that do not run yet. Tasks of a batch that has begun still run: a batch goes
-   * back as a whole, and those that have run would run again.
+   * Takes no more tasks and gives back the queued ones. Queued tasks of a batch of which a task has started still run: a batch
+   * can only be requeued as a whole, which would run the started tasks again.
    */
   async close(): Promise<void> {
     this.#state = 'closed';
@@ -78,7 +78,7 @@ export class Intake {
     this.#giveBackQueued((attempt) => !attempts.isInStartedBatch(attempt));
   }
 
-  /** Stops a task that waits or runs; remembers the cancellation of one that has not arrived yet. */
+  /** Stops a queued or running task. Remembers the cancellation of a task that has not arrived yet. */
   cancel(taskId: string): void {
     const { attempts, slots } = this.options;
     attempts.cancel(taskId);
@@ -92,7 +92,7 @@ export class Intake {
     this.#finish(attempt, failure('Cancelled', `Task ${taskId} was cancelled before it ran.`));
   }
 
-  /** Call after `close`. Resolves when nothing runs, or will run, and every result is confirmed. */
+  /** Call it after `close`. Resolves when no attempt is queued or running and every result is confirmed. */
   async whenIdle(): Promise<void> {
     if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
@@ -112,7 +112,7 @@ export class Intake {
     for (const delivery of deliveries) this.#receiveTask(delivery);
   }
 
-  /** To the dead letters: no agent can ever run it. */
+  /** Moves the message to the dead letters, because no agent can ever run it. */
   #reject(message: ReceivedMessage, error: unknown): void {
     this.options.log.error({ reason: String(error), bytes: message.body.length }, 'a task message is malformed');
     message.nack(false);
@@ -124,7 +124,7 @@ export class Intake {
     let data: TaskData;
     try {
       const frame = decodeFrame(delivery.body);
-      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame on the task queue`);
+      if (frame.message_type !== 'task') throw new SyntaxError(`a ${frame.message_type} frame in place of a task`);
       data = frame.data;
       attempt = attempts.receive(data.task_id, taskHeadersSchema.parse(delivery.headers), delivery, Date.now());
     } catch (error) {
@@ -155,7 +155,7 @@ export class Intake {
     const fetched = body;
     slots.add({
       taskId,
-      // A service of an earlier version does not say whose task it is.
+      // Earlier versions of the service do not send the owner of a task.
       owner: attempt.headers['funcx-owner'] ?? OWN,
       buffer: fetched.text,
       resultSerializers: attempt.headers.result_serializers,
@@ -178,7 +178,7 @@ export class Intake {
       return;
     }
     if (outcome.isInterrupted) {
-      // A signal to the whole process group of the agent, or to its control group, is not the function's own.
+      // A signal to the agent's whole process group or control group was not caused by the function.
       for (const endMs = Date.now() + INTERRUPT_GRACE_MS; this.#state !== 'closed' && Date.now() < endMs;) await sleep(20);
       if (this.#state === 'closed') return this.#giveBack(attempt);
     }
@@ -194,7 +194,7 @@ export class Intake {
   }
 
   async #stopConsuming(): Promise<void> {
-    await this.#consumer?.pause().catch(() => undefined); // not connected: nothing to pause
+    await this.#consumer?.pause().catch(() => undefined); // not connected, so there is nothing to pause
     this.#consumer = undefined;
   }
 
@@ -210,7 +210,7 @@ export class Intake {
 
   #finish(attempt: Attempt, outcome: Outcome): void {
     const { attempts, answers, log } = this.options;
-    if (!attempts.finish(attempt, outcome)) return; // given back when the agent ended
+    if (!attempts.finish(attempt, outcome)) return; // given back when the agent stopped
     if (outcome.isLost) log.warn({ task: attempt.taskId, reason: outcome.data }, 'a worker was lost');
     answers.send(attempt, outcome).then(
       (isConfirmed) => {
@@ -226,7 +226,7 @@ export class Intake {
     return queued + running + answering === 0;
   }
 
-  /** One task's unexpected error must not stop the others. */
+  /** Logs an unexpected error of one task, which must not stop the other tasks. */
   #onBug(error: unknown): void {
     this.options.log.error({ reason: error instanceof Error ? error.stack : String(error) }, 'unexpected error in the agent');
   }

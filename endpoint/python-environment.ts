@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 
-/** Which Python makes environments for functions, how, and what functions need in them. Shared with `local/` and `cli/`. */
+/** Finds a Python, creates environments for functions, and checks what functions need. Shared with `local/` and `cli/`. */
 
 const OLDEST_MINOR = 10;
 export const NO_PYTHON = `Python 3.${OLDEST_MINOR} or newer is needed, as python3 on the PATH.`;
@@ -12,7 +12,7 @@ export interface BasePython {
   version: string;
 }
 
-/** The first Python that is new enough: the preferred one, else one on the PATH. */
+/** Finds the first Python that is new enough: the preferred one, otherwise one on the PATH. */
 export function findPython(preferred?: string): BasePython | undefined {
   for (const name of [preferred, 'python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10']) {
     if (name === undefined) continue;
@@ -26,8 +26,8 @@ export function findPython(preferred?: string): BasePython | undefined {
 }
 
 /**
- * The commands that make a virtual environment in a folder and run pip in it once for each of `installs`; undefined where this
- * Python cannot.
+ * Returns the commands that create a virtual environment in a folder and run pip in it, once for each element of `installs`.
+ * Returns undefined if this Python cannot create environments.
  */
 export function environmentCommands(base: BasePython, folder: string, installs: string[][]): [string, string[]][] | undefined {
   const python = path.join(folder, 'bin', 'python');
@@ -43,7 +43,7 @@ export function environmentCommands(base: BasePython, folder: string, installs: 
   return [[base.path, ['-m', 'venv', '--without-pip', folder]], ...pip(base.path, '--python', python)];
 }
 
-/** Debian and Ubuntu ship this part of Python's standard library as a separate package. */
+/** Message for a Python without `venv`, which Debian and Ubuntu ship as a separate package. */
 export const noVenv = (base: BasePython): string =>
   `This Python (${base.path}) cannot create virtual environments; on Debian or Ubuntu run "apt-get install python3-venv".`;
 
@@ -57,10 +57,10 @@ import importlib.util, sys
 print(" ".join(name for name in ("dill", "globus_compute_sdk") if importlib.util.find_spec(name) is None))
 `;
 
-/** Why this Python cannot run functions, with what to do; undefined when it can. */
+/** Returns why this Python cannot run functions and what to do, or undefined if it can. */
 export function whyUnusable(python: string, requirements: string): string | undefined {
   const { status, stdout, stderr } = spawnSync(python, ['-c', CHECK], { encoding: 'utf8' });
-  if (status !== 0) return `${python} is no Python that runs: ${(stderr || 'it cannot be started').trim()}.`;
+  if (status !== 0) return `${python} is not a working Python: ${(stderr || 'it cannot be started').trim()}.`;
   const missing = stdout.trim();
   if (missing === '') return undefined;
   const lines = requirements.split('\n').filter((line) => /^[^#\s]/.test(line));

@@ -7,21 +7,21 @@ import type { ServiceClient } from './service-client';
 import type { StateDir } from './state-dir';
 
 /**
- * Registers before every broker connection, because each registration mints the credentials of one connection.
+ * Registers before every broker connection, because each registration creates the credentials of one connection.
  *
- * | the service says | before the first success | later |
+ * | response of the service | before the first success | later |
  * |---|---|---|
- * | 2xx | remembered | remembered |
- * | 401, 403, 409, 422 | the agent ends, with the service's sentence | tried again, slowly |
- * | 404 (deleted) | ends | ends |
- * | 423 (stopped remotely) | ends, as a success | ends, as a success |
- * | 429, 5xx, nothing | tried again, `Retry-After` honoured | the same |
+ * | 2xx | stored | stored |
+ * | 401, 403, 409, 422 | the agent ends, with the service's message | retries slowly |
+ * | 404 (deleted) | the agent ends | the agent ends |
+ * | 423 (stopped remotely) | the agent ends, with exit code 0 | the agent ends, with exit code 0 |
+ * | 408, 429, 5xx, none | retries, honours `Retry-After` | retries, honours `Retry-After` |
  */
 
-/** `EX_CONFIG`: a supervisor that starts the agent again unchanged gets the same answer. */
+/** `EX_CONFIG`: starting the agent again without a change ends in the same way. */
 export const EXIT_REFUSED = 78;
 
-/** The service wants no agent here. */
+/** Thrown when the service refuses the agent and retrying is useless. */
 export class RegistrationRefusedError extends Error {
   constructor(
     message: string,
@@ -35,7 +35,7 @@ export class RegistrationRefusedError extends Error {
 export interface RegistrarOptions {
   client: ServiceClient;
   state: StateDir;
-  /** Everything of the body but `replace`. */
+  /** The request body without `replace`. */
   body: Omit<RegisterAgent, 'replace'>;
   wishedId: string | undefined;
 }
@@ -52,12 +52,15 @@ export class Registrar {
     return this.#present;
   }
 
-  /** Registers once. A rejection after a pause means: try again. Throws {@link RegistrationRefusedError} when there is no use. */
+  /**
+   * Registers once. Throws {@link RegistrationRefusedError} if a retry is useless. After any other error, the caller may retry
+   * without waiting: a pause that the error requires has already passed.
+   */
   async register(): Promise<AgentRegistration> {
     const { client, state, body, wishedId } = this.options;
     const ownId = state.endpointId;
-    // An agent of this directory that did not say goodbye is dead (the lock is ours), though the service may not know yet.
-    // Only at the start: an agent that was replaced while it was cut off must not take the endpoint back.
+    // An earlier agent of this directory is dead, because this agent has the lock, but the service may not know that yet. Replace
+    // it only at the start: an agent that was replaced while it was disconnected must not take the endpoint back.
     const replace = this.#present === undefined && ownId !== undefined;
     try {
       const registration = await client.register({ ...body, replace }, ownId ?? wishedId);
@@ -74,7 +77,7 @@ export class Registrar {
     }
   }
 
-  /** Ends a pause that is under way. */
+  /** Ends a current pause. */
   close(): void {
     this.#aborted.abort();
   }

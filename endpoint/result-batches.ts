@@ -1,8 +1,8 @@
 import { MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, type BatchMessage } from '../contracts/batches';
 
 /**
- * Gathers results while the broker confirms earlier ones. A result that comes alone is published without waiting; others
- * wait until no publish is unconfirmed, for LINGER_MS at most, or until a batch is full.
+ * Collects results into batches while a publish is unconfirmed. If no publish is unconfirmed, a result is published immediately.
+ * Otherwise results wait until every publish is confirmed, until a batch is full, or for at most LINGER_MS.
  */
 
 export interface ResultMessage extends BatchMessage {
@@ -25,10 +25,10 @@ export class ResultBatches {
   #unconfirmed = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `publish` resolves at the broker's confirm. */
+  /** `publish` resolves when the broker confirms. */
   constructor(private readonly publish: (messages: readonly ResultMessage[]) => Promise<void>) {}
 
-  /** Resolves when the broker confirmed the result; rejects with the error of the publish. */
+  /** Resolves when the broker confirms the result; rejects with the error of the publish. */
   async send(message: ResultMessage): Promise<void> {
     const bytes = message.body.length;
     if (this.#bytes + bytes > MAX_BATCH_BYTES) this.#flush();

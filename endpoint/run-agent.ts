@@ -7,7 +7,7 @@ import { readConfig, type AgentConfig } from './config';
 import { EXIT_REFUSED } from './registration';
 import { DirectoryInUseError } from './state-dir';
 
-/** Runs the agent that this environment describes, in this process, until it ends: log, signals, exit code. */
+/** Runs the agent that this environment describes in this process, with log and signal handling. Exits when the agent ends. */
 export async function runAgent(env: NodeJS.ProcessEnv, adviceWhenRefused?: string): Promise<never> {
   let config: AgentConfig;
   try {

@@ -13,7 +13,7 @@ export interface ServiceClientOptions {
 
 const TIMEOUT_MS = 30_000;
 
-/** The requests that an agent sends: registration and large bodies. Nothing is retried here; each caller has its own backoff. */
+/** The HTTP requests of an agent: registration and large bodies. Requests are not retried; each caller has its own backoff. */
 export class ServiceClient {
   readonly #http: ServiceHttp;
 
@@ -21,7 +21,7 @@ export class ServiceClient {
     this.#http = new ServiceHttp({ ...options, ca: options.ca, integers: 'refuse', retryForMs: 0, timeoutMs: TIMEOUT_MS });
   }
 
-  /** Registers this process and returns fresh broker credentials. With an id, creates or takes over that endpoint. */
+  /** Registers this process and returns new broker credentials. With an ID, creates or takes over that endpoint. */
   async register(body: RegisterAgent, id?: string): Promise<AgentRegistration> {
     const answer = await this.#http.request({
       method: id ? 'PUT' : 'POST',
@@ -31,11 +31,11 @@ export class ServiceClient {
     const parsed = agentRegistrationSchema.safeParse(answer);
     if (parsed.success) return parsed.data;
     throw new Error(
-      `The agent does not understand the service's answer to its registration. Install the same release of agent and service. Details: ${z.prettifyError(parsed.error)}`,
+      `The agent does not understand the service's response to its registration. Install the same release of agent and service. Details: ${z.prettifyError(parsed.error)}`,
     );
   }
 
-  /** Fetches the body that a body reference names. */
+  /** Fetches the body of a body reference. */
   async fetchBody(path: string, token: string): Promise<string> {
     return this.#http.requestText({ method: 'GET', path, token });
   }

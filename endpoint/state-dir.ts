@@ -7,7 +7,7 @@ import { z } from 'zod';
 
 import { isUuid } from '../contracts/ids';
 
-/** The agent's directory: the endpoint's id, the agent's status, and a lock for one agent. */
+/** The agent's directory: the ID of the endpoint, the status of the agent, and a lock that admits one agent. */
 
 export type AgentPhase = 'connecting' | 'connected' | 'draining';
 
@@ -17,25 +17,25 @@ export interface AgentStatus {
   workers: number;
   pid: number;
   incarnation: string;
-  /** Why the agent takes no tasks. */
+  /** Why the agent takes no tasks. Absent if it takes tasks. */
   problem?: string;
-  /** True until the first worker is ready, or cannot be started. */
+  /** Present with `problem`. True until the first worker is ready, or cannot be started. */
   is_starting?: boolean;
   updated_ms: number;
 }
 
 const LOCK_FILE = 'agent.lock';
-/** An agent on another machine (a shared home, say) counts as alive while its status is younger. */
+/** An agent on another machine (for example, with a shared home) counts as alive while its status is younger than this. */
 const FOREIGN_STATUS_MS = 60_000;
 const MAX_LOG_BYTES = 10 * 1024 * 1024;
 
 const ownerSchema = z.object({ pid: z.number(), hostname: z.string(), started: z.string() });
 const identitySchema = z.object({ endpoint_id: z.string().refine(isUuid) });
 
-/** Another agent uses the directory. */
+/** Thrown when another agent uses the directory. */
 export class DirectoryInUseError extends Error {
   constructor(dir: string, pid: number, host: string) {
-    super(`Another agent (pid ${pid} on ${host}) uses ${dir}. Stop it first, or give this one a FUNCX_ENDPOINT_DIR of its own.`);
+    super(`Another agent (pid ${pid} on ${host}) uses ${dir}. Stop it first, or give this agent another FUNCX_ENDPOINT_DIR.`);
     this.name = 'DirectoryInUseError';
   }
 }
@@ -43,13 +43,16 @@ export class DirectoryInUseError extends Error {
 export class StateDir {
   private constructor(readonly dir: string) {}
 
-  /** Makes the directory, with a folder for the user that runs function code, and takes its lock; throws {@link DirectoryInUseError}. */
+  /**
+   * Creates the directory, with a folder `tasks` for the user that runs function code, and takes its lock. Throws
+   * {@link DirectoryInUseError} if another agent has the lock.
+   */
   static open(dir: string, workerUser?: { uid: number; gid: number }): StateDir {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
     const tasks = path.join(dir, 'tasks');
     fs.mkdirSync(tasks, { recursive: true });
     if (workerUser !== undefined) {
-      fs.chmodSync(dir, 0o711); // a way through; the files in it have modes of their own
+      fs.chmodSync(dir, 0o711); // only to pass through; the files in it have stricter modes
       fs.chownSync(tasks, workerUser.uid, workerUser.gid);
     }
     takeLock(dir);
@@ -73,7 +76,7 @@ export class StateDir {
     this.#replace('status.json', status);
   }
 
-  /** Opens the log of user code, for appending: {@link limitWorkerLog} relies on it. */
+  /** Opens the log of user code for appending, as {@link limitWorkerLog} requires. */
   openWorkerLog(): { fd: number; file: string } {
     const file = path.join(this.dir, 'workers.log');
     const log = { fd: fs.openSync(file, 'a+', 0o600), file };
@@ -82,8 +85,8 @@ export class StateDir {
   }
 
   /**
-   * Moves the end of a log that grew large to `workers.log.1` and empties the log. Workers hold its descriptor open, so the
-   * file stays in place; they go on writing at its new end. Lines that are written in between may be lost.
+   * Copies the end of a large log to `workers.log.1` and empties the log. Workers hold its descriptor open, so the file stays in
+   * place, and they continue to write at its new end. Lines that are written in between may be lost.
    */
   limitWorkerLog({ fd, file }: { fd: number; file: string }): void {
     const { size } = fs.fstatSync(fd);
@@ -99,7 +102,7 @@ export class StateDir {
     fs.rmSync(path.join(this.dir, LOCK_FILE), { force: true });
   }
 
-  /** Readers see the old content or the new, never a part. */
+  /** Replaces a file atomically: readers see the old content or the new content. */
   #replace(name: string, value: object): void {
     const file = path.join(this.dir, name);
     const draft = `${file}.${process.pid}.new`;
@@ -108,20 +111,20 @@ export class StateDir {
   }
 }
 
-/** The process of the agent that has this directory, if it lives on this machine. */
+/** Returns the process ID of the agent that has this directory, if it runs on this machine. */
 export function runningAgent(dir: string): number | undefined {
   const parsed = ownerSchema.safeParse(parseOrUndefined(readIfThere(path.join(dir, LOCK_FILE)) ?? ''));
   return parsed.success && parsed.data.hostname === hostname() && isAlive(parsed.data, dir) ? parsed.data.pid : undefined;
 }
 
-/** What the agent of this directory last wrote of itself. */
+/** Returns the last status that the agent of this directory wrote. */
 export function readAgentStatus(dir: string): AgentStatus | undefined {
   return parseOrUndefined(readIfThere(path.join(dir, 'status.json')) ?? '') as AgentStatus | undefined;
 }
 
 function takeLock(dir: string): void {
   const file = path.join(dir, LOCK_FILE);
-  // Written in full beside it, then linked: nobody ever reads half a lock.
+  // Write the lock to another file, then link it, so that nobody reads an incomplete lock.
   const draft = `${file}.${randomUUID()}`;
   fs.writeFileSync(draft, JSON.stringify({ pid: process.pid, hostname: hostname(), started: processStart(process.pid) }));
   try {
@@ -139,7 +142,7 @@ function takeLock(dir: string): void {
   }
 }
 
-/** Removes the lock of an agent that is gone; throws when it lives. */
+/** Removes the lock of an agent that has ended. Throws {@link DirectoryInUseError} if the agent is alive. */
 function breakStaleLock(dir: string, file: string): void {
   const text = readIfThere(file);
   if (text === undefined) return; // released just now
@@ -160,7 +163,7 @@ function breakStaleLock(dir: string, file: string): void {
     try {
       fs.linkSync(moved, file);
     } catch {
-      // a third one took it meanwhile; the next round says so
+      // a third agent took the lock meanwhile; the next round finds it
     }
   }
   fs.rmSync(moved, { force: true });
@@ -176,10 +179,10 @@ function isAlive(owner: z.infer<typeof ownerSchema>, dir: string): boolean {
   } catch (error) {
     if (!isCode(error, 'EPERM')) return false;
   }
-  return processStart(owner.pid) === owner.started; // else the pid belongs to another process now
+  return processStart(owner.pid) === owner.started; // otherwise the pid now belongs to another process
 }
 
-/** When a process started, in the kernel's ticks; empty where there is no /proc. */
+/** Returns when a process started, in ticks of the kernel; empty if there is no /proc. */
 function processStart(pid: number): string {
   const stat = readIfThere(`/proc/${pid}/stat`);
   return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';

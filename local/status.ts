@@ -20,7 +20,7 @@ export interface ServiceStatus {
   port: number | null;
   healthy: boolean;
   external: boolean;
-  /** Only present for a message broker that lacks memory or disk space. It is healthy, and accepts no messages. */
+  /** Present only for a message broker that lacks memory or disk space. Such a broker is healthy but accepts no messages. */
   blocked?: true;
 }
 
@@ -31,7 +31,7 @@ export interface SystemStatus {
   services: ServiceStatus[];
 }
 
-/** Asks each part directly, not the supervisor. Parts that this system was started without are not listed. */
+/** Checks each part directly, without the supervisor. Parts that this system was started without are not listed. */
 export async function readStatus(dataDir: string): Promise<SystemStatus> {
   const layout = layoutOf(dataDir);
   const state = readState(layout);

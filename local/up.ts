@@ -191,7 +191,7 @@ export async function down(dataDir: string): Promise<void> {
   const agents = listRunningAgents(layout);
   if (agents.length === 0) return;
   say(
-    `These agents go on and connect again when the service is back: ${agents.map(({ name, pid }) => `${name} (process ${pid})`).join(', ')}.`,
+    `These agents keep running and reconnect when the service is back: ${agents.map(({ name, pid }) => `${name} (process ${pid})`).join(', ')}.`,
   );
   say(`To stop them: funcx endpoint stop ${agents.map(({ name }) => name).join(' ')}`);
 }

@@ -1,19 +1,19 @@
 import type { ErrorCode } from '../contracts/errors';
 import type { TokenScope } from '../contracts/http/tokens';
 
-/** Decides who may do what. Everything that is not allowed here is denied. */
+/** Decides who may do what. Everything that is not explicitly allowed here is denied. */
 
 export interface Identity {
   id: string;
   name: string;
   isAdmin: boolean;
-  /** Ids of the groups that the identity is a member of. */
+  /** IDs of the groups that the identity is a member of. */
   groups: ReadonlySet<string>;
   /** Set for the identity of an agent, which may register this endpoint and do nothing else. */
   agentOf?: { endpointId: string; ownerId: string; mayBePublic: boolean };
   /** The resource server that the access token is for. */
   resourceServer?: string;
-  /** Set for tokens that end the streams that they opened: API tokens, and those of an OpenID Connect provider. */
+  /** Set for API tokens and tokens of an OpenID Connect provider: when such a token ends, the streams that it opened end too. */
   token?: TokenOfIdentity;
 }
 
@@ -24,7 +24,7 @@ export interface TokenOfIdentity {
   scopes?: ReadonlySet<TokenScope>;
 }
 
-/** The resource server of API tokens and of provider tokens: they are valid for each one. */
+/** The resource server of API tokens and provider tokens: they are valid for every resource server. */
 export const EVERY_RESOURCE_SERVER = '*';
 
 export const isTokenFor = ({ resourceServer }: Identity, ...servers: readonly string[]): boolean =>
@@ -59,7 +59,7 @@ export type Action = 'view' | 'use' | 'manage' | 'read';
 
 export type Decision = 'allow' | { deny: ErrorCode };
 
-/** On the wire GROUP_NOT_FOUND is about task groups. */
+/** On the wire, GROUP_NOT_FOUND means a task group, so groups of identities use NOT_FOUND. */
 const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> = {
   function: 'FUNCTION_NOT_FOUND',
   endpoint: 'ENDPOINT_NOT_FOUND',
@@ -71,7 +71,7 @@ const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> =
 
 /** Decides on one action of an identity on a resource. A denial carries the error code of the response. */
 export function decide(identity: Identity, action: Action, resource: Resource): Decision {
-  if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' }; // all it may do is register: api/v1/agents.ts checks that
+  if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' }; // it may only register, which api/v1/agents.ts checks
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
   if (resource.ownerId === identity.id) return 'allow';
   if (resource.kind === 'function' || resource.kind === 'endpoint') return decideShared(identity, action, resource);

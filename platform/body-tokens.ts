@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
 /**
- * Tokens with which an agent downloads the body of one attempt, or uploads its result. They are signed and not stored, so
+ * Tokens with which an agent downloads the body of one attempt or uploads its result. The tokens are signed and not stored, so
  * every replica with the same key can verify them. Format: `<attempt>.<mac>`.
  */
 

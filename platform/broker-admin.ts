@@ -3,21 +3,21 @@ import { createHash, randomBytes } from 'node:crypto';
 import { ensureError, RetryableError } from '../contracts/errors';
 import { concurrently } from './concurrently';
 
-/** The part of RabbitMQ's management interface that the service uses: users with narrow rights, policies, connections. */
+/** The parts of RabbitMQ's management interface that the service uses: users with narrow permissions, policies, connections. */
 
 export interface BrokerUserSpec {
   name: string;
-  /** Regular expressions on names of queues and exchanges. The user may configure nothing. */
+  /** Regular expressions for names of queues and exchanges. The user has no configure permission. */
   write: string;
   read: string;
-  /** Routing keys that the user may publish with, by topic exchange. */
+  /** Routing keys with which the user may publish, by topic exchange. */
   topics?: readonly { exchange: string; write: string }[];
   /** Default: random. */
   password?: string;
 }
 
 export interface BrokerAdmin {
-  /** Creates the user. The password is stored nowhere. */
+  /** Creates the user. The service does not store the password. */
   mint(spec: BrokerUserSpec): Promise<{ name: string; password: string }>;
   /** Deletes users; the broker closes their connections. Ignores unknown names. */
   revoke(names: readonly string[]): Promise<void>;
@@ -29,13 +29,13 @@ export interface BrokerAdmin {
 }
 
 export interface BrokerAdminOptions {
-  /** Address of the management interface. Without credentials in it, those of `amqpUrl` are used. */
+  /** Address of the management interface. If it contains no credentials, the credentials of `amqpUrl` are used. */
   managementUrl: string;
   /** The service's own broker address, for the virtual host. */
   amqpUrl: string;
   /** Per call. Default 5,000 ms. */
   deadlineMs?: number;
-  /** AMQP connections of one minted user; ten times as many channels. Without it, the broker's own limits hold. */
+  /** Maximum AMQP connections of one minted user, which may open ten times as many channels. Default: the broker's limits. */
   maxConnections?: number;
 }
 
@@ -90,7 +90,7 @@ export function createBrokerAdmin({
     async mint({ name, write, read, topics = [], password: given }) {
       const secret = given ?? randomBytes(24).toString('base64url');
       const user = encodeURIComponent(name);
-      // As a hash, so that the password appears in no log of the broker.
+      // Send a hash, so that the password does not appear in the broker's logs.
       await run('PUT', `users/${user}`, { ...hashPassword(secret), tags: '' });
       const limits = maxConnections === undefined ? [] : ['max-connections', 'max-channels'];
       await Promise.all([
@@ -110,11 +110,11 @@ export function createBrokerAdmin({
     async revoke(names) {
       if (names.length === 0) return;
       const revokeOne = (name: string): Promise<number> => run('DELETE', `users/${encodeURIComponent(name)}`);
-      if (names.length === 1) return void (await revokeOne(names[0]!)); // of one
+      if (names.length === 1) return void (await revokeOne(names[0]!)); // the list has one name
       try {
         await run('POST', 'users/bulk-delete', { users: names });
       } catch (error) {
-        // 3.10 stops at a user that does not exist, as after a revocation that was interrupted.
+        // RabbitMQ 3.10 stops at a missing user, such as one that an interrupted revocation deleted.
         if (!(error instanceof Error && error.cause instanceof Error && / 400 .*no_such_user/.test(error.cause.message)))
           throw error;
         await concurrently(REVOKE_CONCURRENCY, names, async (name) => void (await revokeOne(name)));

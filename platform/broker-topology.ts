@@ -2,10 +2,10 @@ import { isSurelyEmpty, type Broker, type BrokerChannel, type QueueOptions } fro
 import type { BrokerAdmin } from './broker-admin';
 import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/names';
 
-/** Exchanges and queues on the broker. Declared only here: the broker refuses a declaration with other arguments (406). */
+/** Exchanges and queues on the broker. Declare them only here: the broker refuses declarations with other arguments (406). */
 
 const SAFE_QUEUE: QueueOptions = { isQuorum: true, deadLetterQueue: QUEUE.deadLetters };
-/** A command that nobody took is stale: the agent that it was meant for is gone. */
+/** A command that nobody consumed within this time is stale: its agent is gone. */
 const COMMAND_TTL_MS = 150_000;
 /** An older status report says nothing about the present. */
 const STATUS_TTL_MS = 60_000;
@@ -22,8 +22,8 @@ export async function declareService(channel: BrokerChannel): Promise<void> {
 }
 
 /**
- * RabbitMQ 4 dead-letters a message after 20 deliveries. Tasks of an agent that reconnects often, and results that arrive
- * while the store is away, exceed that without a fault of theirs. Older versions have no limit and refuse the policy.
+ * RabbitMQ 4 dead-letters a message after 20 deliveries. Valid tasks of an agent that reconnects often, and valid results that
+ * arrive while the store is unavailable, can exceed this limit. Older versions have no limit and refuse the policy.
  */
 export async function liftDeliveryLimit(admin: Pick<BrokerAdmin, 'setQueuePolicy'>): Promise<boolean> {
   return admin.setQueuePolicy('funcx-no-delivery-limit', '^(ep[.].*[.]tasks|funcx[.]results)$', { 'delivery-limit': -1 });
@@ -37,7 +37,7 @@ const declareCommands = (channel: BrokerChannel, endpointId: string) =>
 /** The queues of endpoints. */
 export interface EndpointQueues {
   declare(endpointQueueId: string): Promise<void>;
-  /** True while an agent consumes commands. Knows of a dead agent before its heartbeats are missed. */
+  /** True while an agent consumes commands. Detects a dead agent sooner than missing heartbeats do. */
   hasListener(endpointQueueId: string): Promise<boolean>;
   /** True while an agent consumes tasks: the only sign of life of an agent without a command queue. */
   hasConsumer(endpointQueueId: string): Promise<boolean>;
@@ -46,7 +46,7 @@ export interface EndpointQueues {
 
 export function createEndpointQueues(broker: Pick<Broker, 'withChannel'>): EndpointQueues {
   return {
-    // The queues exist before anybody learns their names.
+    // Create both queues before their names are given to anybody.
     declare: (id) =>
       broker.withChannel(async (channel) => {
         await declareTasks(channel, id);
@@ -68,7 +68,7 @@ export interface StockQueues {
   declareTasks(endpointQueueId: string): Promise<void>;
   /** Purges tasks that no agent has received. */
   emptyTasks(endpointQueueId: string): Promise<void>;
-  /** True when no result waits on the result queue. False also while the broker cannot say. */
+  /** True when no result waits on the result queue. False if the broker cannot tell. */
   hasNoResults(): Promise<boolean>;
 }
 

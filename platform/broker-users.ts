@@ -5,27 +5,27 @@ import { withCredentials } from './broker-urls';
 import type { Database } from './store/database';
 
 /**
- * Broker users of our agents and of submitters. The store lists their names so that they can be deleted. A name is stored
+ * Broker users for our agents and for submitters. The store lists their names so that they can be deleted. A name is stored
  * before its user is created, so that a crash leaves no unknown user.
  */
 
 export interface BrokerUsers {
-  // `tokenId` is the API token whose bearer asks: the user ends with the token.
+  // `tokenId` is the API token of the caller, if any: the broker user is deleted when the token ends.
   /** Creates a user for an agent's queues and deletes earlier users of the endpoint. Returns the broker address. */
   renewAgent(endpointId: string, ownerId: string, tokenId?: string): Promise<string>;
   revokeEndpoint(endpointId: string): Promise<void>;
-  /** The broker address with which an identity reads the queues of its task groups. Stays the same for some hours. */
+  /** The broker address with which an identity reads the queues of its task groups. Does not change for some hours. */
   resultsUrl(ownerId: string, tokenId?: string): Promise<string>;
   revokeOwner(ownerId: string): Promise<void>;
-  /** Deletes the users that were made for the bearer of an API token, and with them their connections. */
+  /** Deletes the users that were created for the bearer of an API token. The broker closes their connections. */
   revokeToken(tokenId: string): Promise<void>;
-  /** Deletes users of API tokens that ended, and expired users that are not connected. Returns their number. */
+  /** Deletes users whose API token has ended, and expired users that are not connected. Returns their number. */
   sweepExpired(): Promise<number>;
 }
 
-/** A results user is given out for this long. */
+/** A results user is returned to callers for this long. */
 const RESULTS_LIFETIME_MS = 12 * 3_600_000;
-/** It is deleted this much later, when no connection uses it. */
+/** After its lifetime plus this time, a results user is deleted as soon as no connection uses it. */
 const RESULTS_GRACE_S = 24 * 3_600;
 /** Another replica may have deleted a cached user, or the broker may have lost its data. */
 const CHECK_EVERY_MS = 30_000;
@@ -61,7 +61,7 @@ export function createBrokerUsers(
     );
   }
 
-  /** Deletes the row last: after a failure midway, the name is deleted again later. */
+  /** Deletes the rows last, so that a later call repeats a revocation that failed midway. */
   async function revokeWhere(condition: string, values: unknown[]): Promise<number> {
     const { rows } = await db.query<{ name: string }>(`select name from broker_users where ${condition}`, values);
     const names = rows.map((row) => row.name);
@@ -98,7 +98,7 @@ export function createBrokerUsers(
           { exchange: EXCHANGE.status, write: exactly(statusKey(endpointId)) },
         ],
       });
-      // Deletes only earlier users: of two concurrent registrations, the later one stays valid.
+      // Delete only earlier users: after two concurrent registrations, the user of the later one stays valid.
       await revokeWhere(
         'endpoint_queue_id = $1 and (created_at, name) < (select created_at, name from broker_users where name = $2)',
         [endpointId, name],

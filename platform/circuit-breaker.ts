@@ -1,9 +1,9 @@
 /**
- * Spares callers the wait for an engine that does not answer. After some outages in a row the circuit is open: calls fail at
- * once, except one that tries again each `retryMs`. Its success closes the circuit.
+ * Spares callers the wait for an engine that does not answer. After a number of consecutive outages, the circuit is open: calls
+ * fail immediately, except for one call every `retryMs`. If this call succeeds, the circuit is closed again.
  */
 
-/** The engine did not answer a moment ago; nothing was sent. */
+/** Thrown while the circuit is open: the engine did not answer a moment ago, and the call was not sent. */
 export class CircuitOpenError extends Error {
   constructor(engine: string) {
     super(`${engine} does not answer; the call was not made`);
@@ -13,10 +13,10 @@ export class CircuitOpenError extends Error {
 
 export interface CircuitOptions {
   engine: string;
-  /** Outages in a row that open the circuit. */
+  /** Number of consecutive outages that opens the circuit. */
   outages: number;
   retryMs: number;
-  /** Errors that say nothing about the engine do not count. */
+  /** Whether an error means that the engine is unavailable. Other errors count as an answer. */
   isOutage: (error: unknown) => boolean;
 }
 

@@ -1,4 +1,4 @@
-/** Does `work` for every item, at most `limit` at the same time. The first failure rejects; no further item is started then. */
+/** Runs `work` for every item, at most `limit` at the same time. Rejects at the first failure and starts no further items. */
 export async function concurrently<T>(limit: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const rest = items.values();
   let hasFailed = false;

@@ -8,7 +8,7 @@ import { DEFAULT_TASK_QUEUE } from '../contracts/names';
 import { isAllowListEntry, isNetwork } from './networks';
 import { isSafeAddress } from './oidc/addresses';
 
-/** The configuration of the service. It is read from the environment once, here. */
+/** The configuration of the service. Only this file reads it from the environment, once per process. */
 
 const port = z.coerce.number().int().min(0).max(65_535);
 const positive = z.coerce.number().positive();
@@ -21,7 +21,7 @@ const list = z.string().transform((text) =>
 
 export const configSchema = z.object({
   DATABASE_URL: z.string().min(1),
-  /** Postgres connections of one process. */
+  /** Maximum PostgreSQL connections of one process. */
   DATABASE_POOL: z.coerce.number().int().min(2).default(10),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
@@ -38,18 +38,17 @@ export const configSchema = z.object({
   TEMPORAL_TLS_SERVER_NAME: z.string().min(1).optional(),
   /** Sent with every call, over TLS only. */
   TEMPORAL_API_KEY: z.string().min(1).optional(),
-  /** Keys that encrypt what enters Temporal's histories; see client/payload-codec.ts for the format. Without it, nothing is. */
+  /** Keys that encrypt payloads in Temporal's histories; client/payload-codec.ts has the format. Default: no encryption. */
   FUNCX_PAYLOAD_KEYS_FILE: z.string().min(1).optional(),
   TEMPORAL_UI_URL: z.string().default('http://localhost:8233'),
   TEMPORAL_SUBMISSIONS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.submissions),
   TEMPORAL_ENDPOINTS_QUEUE: z.string().min(1).default(DEFAULT_TASK_QUEUE.endpoints),
   TEMPORAL_CALLS_QUEUE: z.string().min(1).default(DEFAULT_CALLS_QUEUE),
   TEMPORAL_FLOWS_QUEUE: z.string().min(1).default(DEFAULT_FLOWS_QUEUE),
-  /** Nexus endpoint of pipeline calls. Its name is unique in the Temporal cluster. */
+  /** Name of the Nexus endpoint for pipeline calls, which must be unique in the Temporal cluster. */
   TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
   /**
-   * Name or id of the identity that calls act as when nobody registered the task queue of their pipeline. `none` refuses
-   * such calls.
+   * Name or ID of the identity for calls whose pipeline runs on a task queue that nobody registered. `none` refuses such calls.
    */
   FUNCX_PIPELINE_IDENTITY: z.string().min(1).default('none'),
   AMQP_URL: z.string().min(1),
@@ -68,9 +67,9 @@ export const configSchema = z.object({
   HEALTH_PORT: port.default(5001),
   /** 32 random bytes in hex; signs body tokens. Must be the same for every replica. */
   FUNCX_TOKEN_KEY: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits'),
-  /** JSON {client_id, client_secret, name} of an administrator that is created at start. */
+  /** JSON {client_id, client_secret, name} of an administrator that the service creates at start. */
   FUNCX_BOOTSTRAP_IDENTITY_FILE: z.string().optional(),
-  /** JSON {client_id, client_secret, endpoint_id, public}: the identity of an agent that serves an endpoint of that administrator. */
+  /** JSON {client_id, client_secret, endpoint_id, public} of an agent that serves an endpoint of this administrator. */
   FUNCX_BOOTSTRAP_AGENT_FILE: z.string().optional(),
   FUNCX_HEARTBEAT_PERIOD_S: positive.default(5),
   FUNCX_ACK_WITHIN_MS: positive.default(600_000),
@@ -86,20 +85,20 @@ export const configSchema = z.object({
   FUNCX_MAX_FUNCTIONS: z.coerce.number().int().min(1).default(10_000),
   FUNCX_MAX_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
   FUNCX_MAX_USER_ENDPOINTS: z.coerce.number().int().min(1).default(1_000),
-  /** Of functions, arguments and results. */
+  /** Bytes of functions, arguments and results. */
   FUNCX_MAX_STORED_BYTES: positive.default(20 * 1024 ** 3),
-  /** Connections to the results WebSocket of one process. */
+  /** Maximum number of connections to the results WebSocket of one process. */
   FUNCX_MAX_RESULT_SOCKETS: z.coerce.number().int().min(1).default(200),
   FUNCX_MAX_API_TOKENS: z.coerce.number().int().min(1).default(100),
-  /** AMQP connections of one broker user; ten times as many channels. */
+  /** Maximum AMQP connections of one broker user, which may open ten times as many channels. */
   FUNCX_MAX_AMQP_CONNECTIONS: z.coerce.number().int().min(10).default(200),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),
   FUNCX_AUDIT_DAYS: positive.default(90),
   FUNCX_RETENTION_DAYS: positive.default(14),
   FUNCX_RESULT_QUEUE_EXPIRY_S: positive.default(7 * 24 * 3600),
   /**
-   * Addresses at which actions of flows may run over HTTP, separated by commas; `https://host/*` allows every address below. A
-   * network such as `10.1.0.0/16` allows names to have a private address in it.
+   * Addresses of action providers that flows may use over HTTP, separated by commas. `https://host/*` allows every address below
+   * it. A network such as `10.1.0.0/16` allows host names that resolve to a private address in this network.
    */
   FUNCX_FLOWS_HTTP_ALLOW: list
     .refine((all) => all.every((one) => isNetwork(one) || isAllowListEntry(one)), {
@@ -111,7 +110,7 @@ export const configSchema = z.object({
     .string()
     .refine(isSafeAddress, { message: 'must be an https:// address; http:// is for a provider on this machine only' })
     .optional(),
-  /** What access tokens of the provider are for (`aud`), separated by commas; one of them must match. */
+  /** Accepted audiences (`aud`) of the provider's access tokens, separated by commas; one of them must match. */
   FUNCX_OIDC_AUDIENCE: list.default([]),
   /** The client of this service at the provider, for the login page and for introspection. A public client has no secret. */
   FUNCX_OIDC_CLIENT_ID: z.string().min(1).optional(),
@@ -120,19 +119,19 @@ export const configSchema = z.object({
   FUNCX_OIDC_SCOPES: z.string().min(1).default('openid profile email'),
   /** The public client of `funcx login` at the provider, which must allow the device flow for it. */
   FUNCX_OIDC_DEVICE_CLIENT_ID: z.string().min(1).optional(),
-  /** What else `funcx login` sends to the provider, such as `resource=https://funcx.example`. */
+  /** Additional parameters that `funcx login` sends to the provider, such as `resource=https://funcx.example`. */
   FUNCX_OIDC_DEVICE_PARAMETERS: z.string().default(''),
   /** The claim that gives a new identity its name. */
   FUNCX_OIDC_NAME_CLAIM: z.string().min(1).default('preferred_username'),
-  /** Claims with groups or roles, separated by commas; dots lead into objects, as in `realm_access.roles`. */
+  /** Claims with groups or roles, separated by commas. Dots select members of objects, as in `realm_access.roles`. */
   FUNCX_OIDC_GROUPS_CLAIM: list.default(['groups']),
   /** Members of this group of the provider are administrators. */
   FUNCX_OIDC_ADMIN_GROUP: z.string().min(1).optional(),
   /** Groups of the provider whose members may use the service, separated by commas. Default: every user of the provider. */
   FUNCX_OIDC_ALLOWED_GROUPS: list.default([]),
-  /** 1: ask the provider about access tokens that are not JWTs. */
+  /** 1: validate access tokens that are not JWTs by introspection at the provider. */
   FUNCX_OIDC_INTROSPECTION: z.enum(['0', '1']).default('0'),
-  /** How far the clocks of provider and service may differ. */
+  /** Maximum difference between the clocks of the provider and the service. */
   FUNCX_OIDC_CLOCK_TOLERANCE_S: z.coerce.number().int().min(0).max(300).default(30),
   /** How long a login through the login page lasts before the provider must confirm the user again. */
   FUNCX_OIDC_LOGIN_DAYS: positive.default(30),
@@ -141,7 +140,7 @@ export const configSchema = z.object({
 
 export type Config = z.infer<typeof configSchema>;
 
-/** A quote is one character of a value, two in its JSON, and four in the message around that. */
+/** A quote is one character of a value, two characters in its JSON, and four in the message that contains this JSON. */
 const MESSAGE_GROWTH = 4;
 
 /** Reads and validates the environment. Throws one error that names every invalid variable. */

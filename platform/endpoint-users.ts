@@ -8,23 +8,23 @@ import type { Database } from './store/database';
 
 /**
  * Broker users of stock endpoints: one for a core endpoint's commands, one for its heartbeats, one for each user endpoint. The
- * service ends a remote core endpoint by deleting its command user; the endpoint still needs its heartbeat user to report that
+ * service stops a remote core endpoint by deleting its command user. The endpoint still needs its heartbeat user to report that
  * it stops (globus-compute-endpoint 4.19: `endpoint/core_endpoint.py`).
  *
- * A user endpoint's password is derived from the random name of its user and the service's key, so that every process can put
- * it into start commands without storing it.
+ * The password of a user endpoint is derived from the random name of its user and the service's key, so that every process can
+ * include the password in start commands without storing it.
  */
 
 export interface BrokerLogin {
-  /** Also the `user_id` of what it publishes. */
+  /** The user name, which is also the `user_id` of the messages that the user publishes. */
   name: string;
   url: string;
 }
 
 export interface EndpointUsers {
-  /** Creates users for a core endpoint, deletes its earlier ones, and expires those of its user endpoints. */
+  /** Creates users for a core endpoint, deletes its earlier users, and expires the users of its user endpoints. */
   renewCore(endpointId: string, ownerId: string): Promise<{ command: BrokerLogin; heartbeat: BrokerLogin }>;
-  /** Ends the connected core endpoint. Its heartbeats may still arrive. */
+  /** Stops the connected core endpoint. Its heartbeats may still arrive. */
   revokeCommand(endpointId: string): Promise<void>;
   /** The broker user of a user endpoint. Creates one when none exists or the existing one is too old. */
   userEndpoint(endpointQueueId: string, ownerId: string): Promise<BrokerLogin>;
@@ -33,7 +33,7 @@ export interface EndpointUsers {
 const PURPOSE = { command: 'command', heartbeat: 'heartbeat', user: 'user-endpoint' } as const;
 /** A user endpoint gets a new user after this time. */
 const LIFETIME_S = 24 * 3_600;
-/** A replaced user stays for this long, and as long as a process is connected with it. */
+/** A replaced user is kept for this long, and longer while a process is connected with it. */
 const GRACE_S = 3_600;
 /** How often to check that the broker still has a user. */
 const CHECK_EVERY_MS = 30_000;
@@ -61,7 +61,7 @@ export function createEndpointUsers(
     ]);
   }
 
-  /** Deletes the row last: after a failure midway, the name is deleted again later. */
+  /** Deletes the rows last, so that a later call repeats a revocation that failed midway. */
   async function revoke(endpointId: string, purposes: readonly string[], except: readonly string[] = []): Promise<void> {
     const { rows } = await db.query<{ name: string }>(
       `select name from broker_users where endpoint_queue_id = $1 and purpose = any ($2) and not name = any ($3)`,

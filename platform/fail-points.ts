@@ -15,7 +15,7 @@ export const FAIL_POINTS = [
   'nudge',
   'before-ack',
 ] as const;
-/** Of the start of a flow run, in `api`. */
+/** Fail points in the start of a flow run, in `api`. */
 export const FLOW_FAIL_POINTS = ['flow-run-stored', 'flow-run-started'] as const;
 export type FailPoint = (typeof FAIL_POINTS)[number];
 

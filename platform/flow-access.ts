@@ -3,7 +3,7 @@ import type { Identity } from './access';
 import type { RunRow } from './store/flow-runs';
 import type { Caller, FlowRow } from './store/flows';
 
-/** Who may do what with flows and runs. Whoever has no role does not learn that the object exists. */
+/** Decides who may do what with flows and runs. A caller without a role does not learn that the object exists. */
 
 export const identityUrn = (id: string): string => IDENTITY_URN + id;
 
@@ -17,7 +17,7 @@ export const callerOf = (identity: Identity): Caller => ({ id: identity.id, urns
 export type OwnFlowRole = 'flow_owner' | 'flow_administrator' | 'flow_starter' | 'flow_viewer';
 type People = Pick<FlowRow, 'ownerId' | 'administrators' | 'starters' | 'viewers'>;
 
-/** The strongest role; each includes those after it. */
+/** The strongest role that the identity has. Each role includes the weaker roles. */
 export function flowRoleOf(identity: Identity, flow: People): OwnFlowRole | undefined {
   const urns = urnsOf(identity);
   const isIn = (list: readonly string[]): boolean => list.some((principal) => urns.includes(principal));
@@ -33,7 +33,7 @@ export const mayStart = (role: OwnFlowRole): boolean => role !== 'flow_viewer';
 
 export type OwnRunRole = 'run_owner' | 'run_manager' | 'run_monitor';
 
-/** Owner and administrators of the flow, and its run managers, manage all of its runs. */
+/** The owner, administrators and run managers of a flow manage all of its runs. */
 export function runRoleOf(
   identity: Identity,
   run: Pick<RunRow, 'ownerId' | 'managers' | 'monitors' | 'flow'>,

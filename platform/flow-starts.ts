@@ -8,9 +8,9 @@ import type { Database } from './store/database';
 import { markRunStarted } from './store/flow-run-progress';
 import type { Temporal } from './temporal';
 
-/** Starts and cancels the workflows of flow runs. What is stored is accepted: the sweep starts what could not be started. */
+/** Starts and cancels the workflows of flow runs. A stored run is accepted: if its start fails here, the sweep starts it. */
 export interface FlowStarts {
-  /** Never throws; false when the sweep has to try again. */
+  /** Never throws. False when the start failed and the sweep must retry it. */
   start(input: Omit<FlowRunInput, 'version'>): Promise<boolean>;
   /** False when no workflow runs. */
   cancel(runId: string): Promise<boolean>;
@@ -38,7 +38,7 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
           workflowId,
           taskQueue: config.TEMPORAL_FLOWS_QUEUE,
           args: [input],
-          // A resumed run is another execution with the same id; the first one is started once only.
+          // A resumed run is another execution with the same id. The first execution must be started only once.
           workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
           staticSummary: input.title.slice(0, MAX_SUMMARY_CHARS),
           memo: { generation: input.generation },

@@ -1,6 +1,6 @@
 /**
- * Gathers calls: those that arrive while MAX_UNDER_WAY earlier ones are under way wait, and are then made as one. So a burst
- * costs a few statements instead of one each, and a call that meets no others does not wait.
+ * Combines concurrent calls into batches. While MAX_UNDER_WAY batches are in progress, further calls wait and then form the next
+ * batch. So a burst of calls costs a few statements instead of one per call, and a single call does not wait.
  */
 
 export const MAX_UNDER_WAY = 4;
@@ -12,7 +12,7 @@ interface Waiting<Item, Outcome> {
   reject(error: unknown): void;
 }
 
-/** `run` returns an outcome for each item, in order. Its error is the error of each. */
+/** `run` returns an outcome for each item, in order. If `run` rejects, the call of each of its items rejects. */
 export function createGathering<Item, Outcome>(
   run: (items: readonly Item[]) => Promise<readonly Outcome[]>,
 ): (item: Item) => Promise<Outcome> {
@@ -25,7 +25,7 @@ export function createGathering<Item, Outcome>(
       const batch = waiting.splice(0, MAX_ITEMS);
       try {
         const outcomes = await run(batch.map(({ item }) => item));
-        batch.forEach(({ resolve }, index) => resolve(outcomes[index]!)); // one for each item
+        batch.forEach(({ resolve }, index) => resolve(outcomes[index]!)); // one outcome for each item
       } catch (error) {
         for (const { reject } of batch) reject(error);
       }

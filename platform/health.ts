@@ -9,25 +9,25 @@ import type { Temporal } from './temporal';
 export interface EngineState {
   ok: boolean;
   reason?: string;
-  /** The message broker lacks memory or disk and accepts no messages. The process is ready all the same: it accepts and stores. */
+  /** The message broker lacks memory or disk and accepts no messages. The process is still ready: it can accept and store. */
   blocked?: true;
 }
 
 const ENGINE_DEADLINE_MS = 2_000;
-/** The clients' own timeout. It is longer, so that our message is the one that is reported. */
+/** The clients' own timeout, longer so that our message is reported instead of theirs. */
 const CLIENT_DEADLINE_MS = ENGINE_DEADLINE_MS + 500;
 
 export function createReadiness(parts: {
   db: Database;
   broker: Broker;
   temporal: Temporal;
-  /** State of this process's Temporal worker. It handles SIGTERM itself and may stop before the process does. */
+  /** State of this process's Temporal worker, which may stop before the process does. */
   worker: () => string;
-  /** True once this process is about to stop listening. */
+  /** True when this process will soon stop listening. */
   isStopping?: () => boolean;
 }): () => Promise<Record<string, EngineState>> {
   let probe: Promise<unknown> | undefined;
-  /** One probe at a time: in a pool whose connections hang, each probe waits for its timeout. */
+  /** Runs one probe of the pool at a time: if its connections hang, each probe occupies one until its timeout. */
   const askPool = (): Promise<unknown> =>
     (probe ??= parts.db.query('select 1').finally(() => {
       probe = undefined;
@@ -57,7 +57,7 @@ export function createReadiness(parts: {
   };
 }
 
-/** Connections of the pool may still work when the server accepts no new ones. */
+/** Opens a new connection: those of the pool may still work when the server accepts no new ones. */
 async function askNewConnection(db: Database): Promise<void> {
   const client = new Client({ ...db.options, connectionTimeoutMillis: CLIENT_DEADLINE_MS, query_timeout: CLIENT_DEADLINE_MS });
   client.on('error', () => undefined); // the call that failed rejects as well

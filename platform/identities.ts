@@ -17,7 +17,7 @@ import { ensureProviderIdentity, type ProviderIdentity } from './store/provider-
 
 /** Lifetime of an issued token; clients renew it 60 s before the end. */
 export const TOKEN_LIFETIME_S = 172_800;
-/** How long other processes may still accept a revoked token or an old group membership. */
+/** How long other processes may still accept a revoked token or an outdated group membership. */
 const CACHE_MS = 5_000;
 const MAX_CACHED = 50_000;
 
@@ -41,7 +41,7 @@ export interface IdentityRow {
   revokedAt: Date | null;
   /** The OpenID Connect provider of the identity; null for local identities. */
   issuer: string | null;
-  /** Of the identity of an agent: the endpoint that it serves. */
+  /** For the identity of an agent: the endpoint that it serves. */
   agentEndpointId: string | null;
 }
 
@@ -60,8 +60,8 @@ export interface IssuedToken {
 
 export interface Identities {
   /**
-   * Makes sure that the administrator of the file {client_id, client_secret, name} exists, and the identity of the agent
-   * in the second file, {client_id, client_secret, endpoint_id, public}, which serves an endpoint of that administrator.
+   * Creates or updates the administrator in the file {client_id, client_secret, name}, and the identity of an agent in the second
+   * file {client_id, client_secret, endpoint_id, public}. The agent serves an endpoint of this administrator.
    */
   ensureBootstrap(file: string, agentFile?: string): Promise<void>;
   /** Throws CONFLICT when the name or the id is taken. */
@@ -74,19 +74,19 @@ export interface Identities {
   findTokens(ids: readonly string[]): Promise<string[]>;
   /** Invalidates the identity's secret and tokens. */
   revoke(id: string): Promise<void>;
-  /** The identity, if id and secret match. */
+  /** Returns the identity if the ID and the secret match. */
   authenticateClient(id: string, secret: string): Promise<{ id: string; name: string } | undefined>;
   /** One token per resource server. */
   issueTokens(identityId: string, wanted: readonly { scope: string; resourceServer: string }[]): Promise<IssuedToken[]>;
   revokeToken(identityId: string, token: string): Promise<void>;
   /**
-   * The identity of the token; undefined when it is unknown, expired or revoked. For a token of the OpenID Connect provider,
-   * creates the identity at the first sight, and throws UNAUTHENTICATED with the reason, FORBIDDEN or UNAVAILABLE.
+   * The identity of the token; undefined when the token is unknown, expired or revoked. For a token of the OpenID Connect
+   * provider, creates the identity on first use, and throws UNAUTHENTICATED with the reason, FORBIDDEN or UNAVAILABLE.
    */
   authenticate(token: string): Promise<Identity | undefined>;
-  /** The identity of a user of the OpenID Connect provider, created at the first sight; throws UNAUTHENTICATED if it is revoked. */
+  /** The identity of a user of the OpenID Connect provider, created on first use. Throws UNAUTHENTICATED if it is revoked. */
   ofProviderUser(user: ProviderUser): Promise<{ id: string; name: string }>;
-  /** Call when group memberships changed: clears the cache. */
+  /** Clears the cache. Call when group memberships have changed. */
   forget(): void;
 }
 
@@ -152,7 +152,7 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
     if (row.tokenId === null) return { identity, expiresAtMs, readAtMs: now() };
     const token = { id: row.tokenId, expiresAtMs, scopes: new Set(row.scope.split(' ') as TokenScope[]) };
     await recordTokenUse(db, token.id);
-    // A token without the scope `admin` is not one of an administrator, whatever is decided for it.
+    // A token without the scope `admin` gives no administrator rights, even if its owner is an administrator.
     return { identity: { ...identity, token, isAdmin: isAdmin && token.scopes.has('admin') }, expiresAtMs, readAtMs: now() };
   }
 
@@ -195,7 +195,7 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
     }
   }
 
-  /** The stored hash where it is of this secret already, so that a restart does not change the row's hash. */
+  /** Returns the stored hash if it already matches the secret, so that a restart does not change the row. */
   async function hashOf(id: string, secret: string): Promise<string> {
     const { rows } = await db.query<{ secret_hash: string }>('select secret_hash from identities where id = $1', [id]);
     const present = rows[0]?.secret_hash;
@@ -264,7 +264,8 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
         [id],
       );
       const row = rows[0];
-      // An unknown identity, and one without a secret, costs as much time as a wrong secret, so that response times do not tell which identities exist.
+      // Unknown identities, and identities without a secret, take as long as a wrong secret, so that response times do not reveal
+      // which identities exist.
       const isRight = await verifySecret(secret, row?.secret_hash ?? (await unknownHash));
       if (!row || !isRight) return undefined;
       return { id: row.id, name: row.name };
@@ -272,7 +273,7 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
 
     async issueTokens(identityId, wanted) {
       const issued = wanted.map(({ scope, resourceServer }) => ({ token: makeAccessToken(), scope, resourceServer }));
-      // Also removes expired tokens, so that no other process has to.
+      // Also deletes expired tokens, so that no other process has to.
       await db.query(
         `with over as (delete from access_tokens where expires_at < now())
          insert into access_tokens (hash, identity_id, scope, resource_server, expires_at)
@@ -319,7 +320,7 @@ export function createIdentities(db: Database, { provider, now = Date.now }: Ide
   };
 }
 
-/** Whether the token is valid and of an administrator; throws only while that cannot be found out. */
+/** Whether the token is valid and belongs to an administrator. Throws only if this cannot be determined at the moment. */
 export async function isAdministrator(identities: Pick<Identities, 'authenticate'>, token: string): Promise<boolean> {
   try {
     return (await identities.authenticate(token))?.isAdmin ?? false;

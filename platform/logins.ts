@@ -6,7 +6,7 @@ import type { Database } from './store/database';
 /** Interactive logins: codes that a person copies, and the refresh tokens issued for them. Both are stored as hashes. */
 
 const CODE_LIFETIME_S = 600;
-/** A client that is unused for this long must log in again. */
+/** A client whose refresh token is unused for this long must log in again. */
 const REFRESH_LIFETIME_S = 180 * 86_400;
 /** How long a refresh token stays valid after it was used. */
 const ROTATED_LIFETIME_S = 86_400;
@@ -23,27 +23,27 @@ export interface RefreshGrant {
   identityId: string;
   scope: string;
   resourceServer: string;
-  /** When the user must log in again; null if only a pause ends the login. */
+  /** When the user must log in again; null if the login ends only after disuse. */
   loginEndsAt: Date | null;
 }
 
 export interface Logins {
-  /** A code that can be used once, by a client that knows the PKCE verifier. */
+  /** Issues a code that can be used once, by a client that knows the PKCE verifier. */
   issueCode(identityId: string, request: LoginRequest): Promise<string>;
-  /** The identity and scope of the login; undefined when the code is unknown, used, expired or issued to another client. */
+  /** The identity and scope of the login; undefined if the code is unknown, used, expired or issued to another client. */
   redeemCode(
     code: string,
     proof: { clientId: string; redirectUri: string; verifier: string },
   ): Promise<Omit<RefreshGrant, 'resourceServer'> | undefined>;
-  /** One refresh token per resource server. None is valid after the end of the login. */
+  /** Issues one refresh token per resource server. The tokens are not valid beyond the end of the login. */
   issueRefreshTokens(
     identityId: string,
     wanted: readonly Pick<RefreshGrant, 'scope' | 'resourceServer'>[],
     loginEndsAt: Date | null,
   ): Promise<string[]>;
-  /** Undefined if unknown, expired or revoked. The token stays valid for a day: a client may fail to store its successor. */
+  /** Undefined if unknown, expired or revoked. Stays valid for a day, because a client may fail to store its new token. */
   useRefreshToken(token: string): Promise<RefreshGrant | undefined>;
-  /** Revokes an access or refresh token; its bearer may do that. False when the token is unknown. */
+  /** Revokes an access or refresh token. Whoever has the token may revoke it. False when the token is unknown. */
   revoke(token: string): Promise<boolean>;
 }
 

@@ -1,6 +1,6 @@
 import { Counter, Gauge, register } from 'prom-client';
 
-/** Counters of the service, created once per process. Labels have few values and are never ids. */
+/** Metrics of the service, created once per process. Labels have few values and are never IDs. */
 
 function counter<Label extends string>(name: string, help: string, labelNames: readonly Label[]): Counter<Label> {
   const existing = register.getSingleMetric(name) as Counter<Label> | undefined; // a test may load this module twice

@@ -1,6 +1,6 @@
 import { BlockList, isIP, isIPv4 } from 'node:net';
 
-/** IP addresses that the public internet does not route. */
+/** Networks and IP addresses, in particular those that the public internet does not route. */
 
 const SPECIAL_IPV4 = [
   '0.0.0.0/8',
@@ -19,7 +19,7 @@ const SPECIAL_IPV4 = [
   '224.0.0.0/4',
   '240.0.0.0/4',
 ];
-/** Everything outside 2000::/3 is special, and so are these: they include addresses that carry an IPv4 address. */
+/** All addresses outside 2000::/3 are special, and so are these networks. Some of them embed an IPv4 address. */
 const SPECIAL_IPV6 = ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20'];
 const PUBLIC_IPV6 = '2000::/3';
 
@@ -27,7 +27,7 @@ const special = networksOf([...SPECIAL_IPV4, ...SPECIAL_IPV6]);
 const publicIPv6 = networksOf([PUBLIC_IPV6]);
 const MAPPED_IPV4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
 
-/** True for `10.1.2.3`, `fd00::1`, `10.0.0.0/8` and the like. */
+/** True for an IP address or a network, such as `10.1.2.3`, `fd00::1` and `10.0.0.0/8`. */
 export function isNetwork(text: string): boolean {
   const [address = '', length, ...rest] = text.split('/');
   const version = isIP(address);
@@ -35,20 +35,20 @@ export function isNetwork(text: string): boolean {
   return length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= (version === 4 ? 32 : 128));
 }
 
-/** True for `https://host/path` and `https://host/*`; a host stands for itself only. */
+/** True for addresses such as `https://host/path` and `https://host/*`. The host must not contain a wildcard. */
 export function isAllowListEntry(text: string): boolean {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
   const { hostname, search, hash, username, password } = new URL(text);
   return hostname !== '' && !hostname.includes('*') && search + hash + username + password === '';
 }
 
-/** The networks of a list of addresses and networks; an address with an IP address as its host lists that. */
+/** The networks in a list of addresses and networks, including the IP addresses that are hosts of addresses. */
 export function listedNetworks(list: readonly string[]): BlockList {
   const hosts = list.filter((one) => !isNetwork(one)).map((one) => new URL(one).hostname.replace(/^\[|\]$/g, ''));
   return networksOf([...list, ...hosts].filter(isNetwork));
 }
 
-/** Throws for a text that is not a network. */
+/** A list of these networks. Throws if a text is not a network. */
 export function networksOf(texts: readonly string[]): BlockList {
   const list = new BlockList();
   for (const text of texts) {
@@ -59,7 +59,7 @@ export function networksOf(texts: readonly string[]): BlockList {
   return list;
 }
 
-/** False for addresses of private and other special networks, unless `allowed` holds them. */
+/** False for addresses in private and other special networks, unless `allowed` contains them. */
 export function mayConnectTo(given: string, allowed: BlockList): boolean {
   const address = given.replace(MAPPED_IPV4, '');
   const version = isIPv4(address) ? 'ipv4' : 'ipv6';

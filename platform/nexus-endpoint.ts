@@ -2,7 +2,7 @@ import type { NativeConnection } from '@temporalio/worker';
 
 import type { Logger } from './log';
 
-/** The Nexus endpoint through which workflows of every namespace reach pipeline calls. Its name is unique in a cluster. */
+/** The Nexus endpoint through which workflows in every namespace can make pipeline calls. Its name is unique in a cluster. */
 
 export interface NexusEndpoint {
   name: string;
@@ -10,7 +10,7 @@ export interface NexusEndpoint {
   taskQueue: string;
 }
 
-/** False when the server refused it or the name has another target. Pipeline calls then work as child workflows only. */
+/** False if the server refused the endpoint or its name has another target: pipeline calls then work only as child workflows. */
 export async function ensureNexusEndpoint(connection: NativeConnection, wanted: NexusEndpoint, log: Logger): Promise<boolean> {
   try {
     const existing = await findTarget(connection, wanted.name);

@@ -6,8 +6,8 @@ import { isIP, type BlockList, type LookupFunction } from 'node:net';
 import { mayConnectTo } from './networks';
 
 /**
- * Requests of the service to addresses that users name. Connects to public addresses and to listed networks only: the name is
- * resolved here, and the connection uses the addresses that were checked. Follows no redirect and uses no proxy.
+ * Sends requests of the service to addresses that users choose. Connects only to public addresses and to listed networks. The
+ * host name is resolved here, and the connection uses the checked addresses. Follows no redirects and uses no proxy.
  */
 export interface OutgoingHttp {
   /**
@@ -50,7 +50,7 @@ export function createOutgoingHttp(allowed: BlockList, { deadlineMs = DEADLINE_M
     }
   };
 
-  /** As `net` calls it: with `all` for every address of the name. */
+  /** Called by `net`, with `all` if it wants every address of the name. */
   const lookup: LookupFunction = (host, options, callback) => {
     resolveName(host, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
       if (error) return callback(error, '');
@@ -69,7 +69,7 @@ export function createOutgoingHttp(allowed: BlockList, { deadlineMs = DEADLINE_M
     async send({ method, url, body }) {
       const target = new URL(url);
       const host = target.hostname.replace(/^\[|\]$/g, '');
-      // A literal address is not looked up.
+      // `net` does not call `lookup` for a literal IP address.
       if (isIP(host) !== 0) requireReachable(host, host);
       const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
       if (text && text.length > MAX_REQUEST_BYTES)

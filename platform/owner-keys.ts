@@ -3,8 +3,8 @@ import { createHmac } from 'node:crypto';
 const KEY_CHARS = 22; // 132 bits
 
 /**
- * What an agent knows of a task's owner: the same key for the same owner at one endpoint, and nothing else. It is not the
- * identity's id, and differs from endpoint to endpoint.
+ * The key is all that an agent knows about a task's owner. It is the same for all tasks of an owner at one endpoint, differs
+ * between endpoints, and does not reveal the owner's identity ID.
  */
 export function ownerKey(keyHex: string, endpointQueueId: string, ownerId: string): string {
   const mac = createHmac('sha256', Buffer.from(keyHex, 'hex'))

@@ -1,6 +1,6 @@
 /**
- * Limits `send` to one call per key and `gapMs`. A request joins a call that is scheduled. A request that arrives while a
- * call is in progress gets the next call, because the one in progress may have read older state.
+ * Limits `send` to one call per key and `gapMs`. A request joins a scheduled call. A request that arrives while a call is in
+ * progress gets the next call, because the call in progress may have read older state.
  */
 export function paced<T>(gapMs: number, send: (key: string) => Promise<T>): (key: string) => Promise<T> {
   const lastMs = new Map<string, number>();

@@ -5,35 +5,35 @@ import { HANDS_OVER, SERVES, SUCCESSOR_SERVES } from '../contracts/names';
 import type { EngineState } from './health';
 
 /**
- * A process that a supervisor of ours starts with `node:cluster`: it shares its listening sockets with its replicas and with
- * its successor, so no connection is refused while one of them restarts.
+ * Our supervisor starts replicas with `node:cluster`. A replica shares its listening sockets with the other replicas and with its
+ * successor, so no connection is refused while one of them restarts.
  */
 
 const READY_POLL_MS = 100;
-/** The successor starts within seconds, unless the machine is busy. */
+/** How long to wait for the successor. It starts within seconds, unless the machine is busy. */
 const SUCCESSOR_MS = 60_000;
 
-/** True when a supervisor started this process beside its replicas. */
+/** True if a supervisor started this process as a replica. */
 export const isReplica = (): boolean => cluster.isWorker && process.connected;
 
 let onSuccessor: () => void;
 const successorServes = new Promise<void>((resolve) => (onSuccessor = resolve));
 if (cluster.isWorker) {
   process.on('message', (message) => message === SUCCESSOR_SERVES && onSuccessor());
-  // A terminal that closes sends it to every process; the supervisor stops them in order.
+  // Ignore SIGHUP: a terminal that closes sends it to every process, and the supervisor stops them in order.
   process.on('SIGHUP', () => undefined);
 }
 
-/** Tells the supervisor once every engine answers. Call after listening. */
+/** Informs the supervisor when every engine answers. Call after listening. */
 export async function announceServing(readiness: () => Promise<Record<string, EngineState>>): Promise<void> {
   if (!isReplica() || !cluster.worker) return;
-  // Otherwise Node ends the process when the supervisor dies.
+  // Without this flag, Node.js ends the process when the supervisor dies.
   cluster.worker.exitedAfterDisconnect = true;
   while (!Object.values(await readiness()).every(({ ok }) => ok)) await delay(READY_POLL_MS);
   process.send?.(SERVES);
 }
 
-/** Resolves when a successor serves, when none is coming, or when the supervisor is gone. Until then, go on serving. */
+/** Resolves when the successor serves, when it does not start in time, or when the supervisor is gone. Serve until then. */
 export async function untilSuccessorServes(): Promise<void> {
   if (!isReplica()) return;
   process.send?.(HANDS_OVER);

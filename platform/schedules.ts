@@ -7,7 +7,7 @@ import { SCHEDULE_WORKFLOW, temporalScheduleId, type OverlapPolicy, type Schedul
 import type { Config } from './config';
 import type { Temporal } from './temporal';
 
-/** When schedules are due: Temporal Schedules behind one small interface. */
+/** Wraps Temporal Schedules, which decide when schedules are due, in one small interface. */
 
 export type ScheduleSpec = Pick<CreateSchedule, 'cron' | 'every_s' | 'time_zone' | 'overlap' | 'catch_up_s' | 'paused'>;
 
@@ -24,12 +24,12 @@ export interface ScheduleState {
 export interface Schedules {
   /** Throws INVALID_REQUEST when the server refuses the times. */
   create(id: string, name: string, spec: ScheduleSpec): Promise<void>;
-  /** Undefined where Temporal has no such schedule. */
+  /** Undefined if Temporal has no such schedule. */
   read(id: string): Promise<ScheduleState | undefined>;
   pause(id: string, paused: boolean, note: string): Promise<void>;
   trigger(id: string): Promise<void>;
   backfill(id: string, from: Date, to: Date): Promise<void>;
-  /** The times at which it is due, whether it is paused or not. */
+  /** The times at which the schedule is due, whether it is paused or not. */
   times(id: string, from: Date, to: Date): Promise<Date[]>;
   delete(id: string): Promise<void>;
 }
@@ -71,7 +71,7 @@ export function createSchedules(temporal: Temporal, config: Config): Schedules {
           },
           policies: { overlap: OVERLAP[spec.overlap], catchupWindow: spec.catch_up_s * 1_000 },
           state: { paused: spec.paused },
-          // How it was asked for; the server rewrites cron expressions into calendars.
+          // The requested times, because the server rewrites cron expressions into calendars.
           memo: { cron: spec.cron, everyS: spec.every_s ?? null },
         });
       } catch (error) {

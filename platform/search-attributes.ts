@@ -4,10 +4,10 @@ import type { NativeConnection } from '@temporalio/worker';
 import { COUNT_ATTRIBUTE, SEARCH_ATTRIBUTE } from '../contracts/names';
 import type { Logger } from './log';
 
-/** Creates our search attributes on a Temporal server. */
+/** Creates the service's search attributes on a Temporal server. */
 
 const { INDEXED_VALUE_TYPE_KEYWORD, INDEXED_VALUE_TYPE_INT } = temporal.api.enums.v1.IndexedValueType;
-/** In the order of their importance: a namespace has room for a few of each type, and others may use it as well. */
+/** In the order of importance: a namespace has room for a few attributes of each type, and others may use some of it. */
 const WANTED = [
   ...Object.values(SEARCH_ATTRIBUTE).map((name) => ({ name, type: INDEXED_VALUE_TYPE_KEYWORD })),
   ...Object.values(COUNT_ATTRIBUTE).map((name) => ({ name, type: INDEXED_VALUE_TYPE_INT })),
@@ -42,7 +42,7 @@ async function list(connection: NativeConnection, namespace: string): Promise<Li
 
 const missingIn = (known: Listed): Wanted[] => WANTED.filter(({ name }) => !(name in known));
 
-/** All in one call; where the server refuses that, one by one, so that it takes what it has room for. */
+/** Adds all in one call. If the server refuses, adds them one by one, so that the server takes as many as it has room for. */
 async function add(connection: NativeConnection, namespace: string, missing: Wanted[], log: Logger): Promise<void> {
   const send = (some: Wanted[]): Promise<unknown> =>
     connection.operatorService.addSearchAttributes({

@@ -1,17 +1,17 @@
 import { createHash, createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 
-/** Client secrets, access tokens and API tokens. All are stored as hashes only. */
+/** Client secrets, access tokens and API tokens. Only their hashes are stored. */
 
 const COST = 16_384;
 const BLOCK_SIZE = 8;
 const KEY_BYTES = 32;
-/** Verified secrets that a process caches; an entry is about 200 bytes. */
+/** Maximum number of verified secrets in the cache of a process; an entry takes about 200 bytes. */
 const MAX_REMEMBERED = 10_000;
 
 export const makeSecret = (): string => randomBytes(32).toString('base64url');
 export const makeAccessToken = (): string => `fx_${randomBytes(32).toString('base64url')}`;
 export const makeApiToken = (): string => `fxt_${randomBytes(32).toString('base64url')}`;
-/** A fast hash is enough: 256 random bits cannot be guessed. Secrets that people may choose have scrypt, below. */
+/** A fast hash is enough, because 256 random bits cannot be guessed. Secrets that people may choose use scrypt, below. */
 export const hashToken = (token: string): Buffer => createHash('sha256').update(token).digest();
 
 function derive(secret: string, salt: Buffer, cost: number): Promise<Buffer> {
@@ -20,7 +20,7 @@ function derive(secret: string, salt: Buffer, cost: number): Promise<Buffer> {
   });
 }
 
-/** `scrypt$<cost>$<salt>$<key>` */
+/** Format: `scrypt$<cost>$<salt>$<key>`. */
 export async function hashSecret(secret: string): Promise<string> {
   const salt = randomBytes(16);
   const key = await derive(secret, salt, COST);
@@ -35,7 +35,7 @@ async function isSecretOf(secret: string, stored: string): Promise<boolean> {
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
 
-/** Verifies secrets. Caches verified ones, because scrypt costs 50 ms. */
+/** Verifies secrets. Caches verified secrets, because scrypt takes 50 ms. */
 export function createSecretVerifier(): (secret: string, stored: string) => Promise<boolean> {
   const processKey = randomBytes(32);
   const remembered = new Map<string, Buffer>();

@@ -23,11 +23,11 @@ const START_DEADLINE_MS = 120_000;
 /** AMQP heartbeat. If a process hangs, RabbitMQ hands its messages to another process after two to three of these periods. */
 const HEARTBEAT_S = 5;
 
-/** Connects to all engines, waits for those that are still starting, and migrates the store. */
+/** Connects to all engines, waits for engines that are still starting, and migrates the store. */
 export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
   const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
   await retryUntilConnected('postgres', log, () => migrate(db, Date.now()));
-  // The runtime would stop the workers at the signal; a replica serves until its successor does.
+  // By default, the runtime stops the workers at a signal, but a replica must serve until its successor does.
   Runtime.install({ shutdownSignals: [] });
   const temporal = await retryUntilConnected('temporal', log, () => connectTemporal(config, log, options));
   const broker = new Broker({

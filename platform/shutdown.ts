@@ -1,12 +1,12 @@
 import type { Logger } from './log';
 import { isReplica, untilSuccessorServes } from './replicas';
 
-/** For all steps together, without what the caller adds. */
+/** The deadline for all steps together, without `extraMs`. */
 const DEADLINE_MS = 25_000;
 
 /**
- * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps, `extraMs` longer than the usual one. A replica goes on serving until its
- * successor serves, and leaves SIGINT to its supervisor: a terminal sends it to every process.
+ * Runs the steps in order on SIGTERM or SIGINT, then exits. One deadline covers all steps; `extraMs` extends it. A replica serves
+ * until its successor serves. It ignores SIGINT, which a terminal sends to every process: its supervisor handles the signal.
  */
 export function onStopSignal(
   log: Logger,

@@ -4,7 +4,7 @@ import type { NativeConnectionOptions } from '@temporalio/worker';
 
 import type { Config } from './config';
 
-/** How the service connects to Temporal. The variables have the names that Temporal's own tools read. */
+/** How the service connects to Temporal. The variables have the same names as in Temporal's own tools. */
 export function temporalConnectionOptions(config: Config): NativeConnectionOptions {
   const { TEMPORAL_API_KEY: apiKey, TEMPORAL_TLS_CLIENT_CERT_PATH: cert, TEMPORAL_TLS_CLIENT_KEY_PATH: key } = config;
   if ((cert === undefined) !== (key === undefined)) {

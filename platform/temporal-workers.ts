@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { PayloadCodec } from '@temporalio/common';
 import { Worker, type NativeConnection, type WorkerOptions } from '@temporalio/worker';
 
-/** Creates the Temporal workers of the service. The build makes the workflow bundle. */
+/** Creates the Temporal workers of the service. The build creates the workflow bundle. */
 
 export interface WorkerSetup {
   connection: NativeConnection;
@@ -19,22 +19,22 @@ export interface WorkerSetup {
 }
 
 /**
- * The timeout of a workflow task, 10 s, runs while the task waits for the thread of the workflows, which does one after another. On
- * a busy machine a replay takes 0.2 s and more: with the default of 40, all of them came too late, and were repeated for ever.
+ * The workflow task timeout (10 s) includes the wait for the workflow thread, which runs one task at a time. On a busy machine a
+ * replay takes 0.2 s or more: with the default of 40, all workflow tasks timed out and were retried forever.
  */
 const MAX_CONCURRENT_WORKFLOW_TASKS = 16;
-/** The delay of a workflow task when the process that cached its workflow died. The default is 10 s. */
+/** How long a workflow task is delayed if the process that cached its workflow died. The SDK's default is 10 s. */
 const STICKY_TIMEOUT = '1 second';
 /** A third of the shortest heartbeat timeout. */
 const HEARTBEAT_THROTTLE = '500 milliseconds';
 const SHUTDOWN_GRACE = '5 seconds';
 /**
- * Of one step of a workflow, by the clock: a process that stood still for longer in the middle of one ends with it. The default of
- * 5 s ended processes that a busy machine had stopped. Ours are steps of milliseconds; a flow's expressions run in activities.
+ * Timeout of one activation of a workflow, in wall-clock time. A process that is stopped for longer during an activation ends.
+ * The default of 5 s ended processes on busy machines. Our activations take milliseconds; expressions of flows run in activities.
  */
 const STEP_TIMEOUT = '2 minutes';
 
-/** Polls for no more tasks; the promise of `run` resolves when those in hand are done. */
+/** Stops polling for tasks. The promise of `run` resolves when the worker's current tasks are done. */
 export function stopWorker(worker: Worker): void {
   if (worker.getState() === 'RUNNING') worker.shutdown();
 }
@@ -58,7 +58,7 @@ export async function createWorker(setup: WorkerSetup): Promise<Worker> {
     stickyQueueScheduleToStartTimeout: STICKY_TIMEOUT,
     shutdownGraceTime: SHUTDOWN_GRACE,
     maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE,
-    ...({ isolateExecutionTimeout: STEP_TIMEOUT } as object), // taken, and not declared
+    ...({ isolateExecutionTimeout: STEP_TIMEOUT } as object), // supported by the SDK, but missing from its types
   });
 }
 

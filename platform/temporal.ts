@@ -31,27 +31,27 @@ import { temporalConnectionOptions } from './temporal-connection';
 export interface Temporal {
   readonly connection: NativeConnection;
   readonly client: Client;
-  /** The search attributes that the server took; workflows run without the others. */
+  /** The search attributes that the server accepted; workflows run without the others. */
   readonly searchAttributes: ReadonlySet<string>;
-  /** True when the server took those of runs of flows. */
+  /** True if the server accepted the search attributes of flow runs. */
   readonly hasSearchAttributes: boolean;
-  /** Starts the workflow of a submission. Succeeds if it is already started; with `instead`, ends the run that exists. */
+  /** Starts the workflow of a submission. Succeeds if it is already started. With `instead`, terminates an existing run first. */
   startSubmission(start: SubmissionStart, options?: { instead?: boolean }): Promise<{ wasEager: boolean }>;
   /** Idempotent and paced. False when no workflow of the submission runs. */
   nudge(workflowId: string): Promise<boolean>;
-  /** What became of the workflow of a submission; `missing` when the server does not know it. */
+  /** The state of the workflow of a submission; `missing` if the server does not know the workflow. */
   stateOfSubmission(workflowId: string): Promise<'missing' | 'running' | 'ended' | 'terminated'>;
   /**
-   * How the workflow gets on: its workflow task failed or timed out and is `repeated`, or has been repeated so often that the workflow
-   * is `stuck`: then another run may take its place. A workflow that does not run is `fine`, and that of a pipeline or a flow never
-   * `stuck`.
+   * The state of the workflow task: `repeated` if the task failed or timed out and is being retried, `stuck` if it has been
+   * retried so often that another run may replace the workflow, otherwise `fine`. A workflow that does not run is `fine`. A child
+   * workflow of a pipeline or a flow is never `stuck`.
    */
   workflowTaskOf(workflowId: string): Promise<'fine' | 'repeated' | 'stuck'>;
-  /** False when no workflow runs: it was not started yet, or has ended. */
+  /** False when no workflow runs: the workflow was not started yet, or has ended. */
   cancelSubmission(workflowId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
   signalPresence(input: EndpointInput, presence: PresenceSignal): Promise<void>;
-  /** Ends the workflow of an endpoint queue that is stuck, and starts another one. */
+  /** Terminates the stuck workflow of an endpoint queue and starts another one. */
   restartEndpoint(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   /** Signals the workflow of an endpoint queue that tasks wait. Starts it if needed. */
   signalWaiting(input: EndpointInput): Promise<void>;
@@ -68,14 +68,14 @@ export interface Temporal {
   close(): Promise<void>;
 }
 
-/** Bounds how long a silent server delays accepts and results. The sweeps repeat calls that failed. */
+/** Limits how long an unresponsive server delays accepts and results. The sweeps repeat failed calls. */
 const CALL_DEADLINE_MS = 4_000;
-/** A submission is durable before its start: the submitter does not wait for a Temporal that is away. */
+/** Short, because a submission is durable before its start: the submitter need not wait while Temporal is unavailable. */
 const START_DEADLINE_MS = 2_000;
-/** A link to a better page is not worth a longer wait. */
+/** Short, because a link to a better page is not worth a longer wait. */
 const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
-/** After 30 s to 40 s of repetitions. A signal begins them anew. */
+/** Reached after 30 s to 40 s of retries. A signal resets the number of attempts. */
 const STUCK_ATTEMPTS = 4;
 /**
  * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
@@ -144,7 +144,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
         const { raw } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
         const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
         if (attempt === 1) return 'fine';
-        // Whoever ends a child ends the call that waits for it.
+        // Terminating a child would also end the call that waits for it.
         const isChild = Boolean(raw.workflowExecutionInfo?.parentExecution?.workflowId);
         return attempt >= STUCK_ATTEMPTS && !isChild ? 'stuck' : 'repeated';
       } catch (error) {
@@ -164,7 +164,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     async restartEndpoint(input, presence) {
       const handle = client.workflow.getHandle(endpointWorkflowId(input.taskQueueId));
       await signalIfOpen(async () => {
-        await withDeadline(() => handle.terminate('its workflow task failed again and again; another run goes on'));
+        await withDeadline(() => handle.terminate('its workflow task failed repeatedly; another run replaces it'));
       });
       await signalPresence(input, presence);
     },
@@ -235,7 +235,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   }
 }
 
-/** gRPC codes of a server that is away, or does not answer in time. */
+/** gRPC codes of a server that is unavailable or does not answer in time. */
 const OUTAGE_CODES: ReadonlySet<unknown> = new Set([4 /* DEADLINE_EXCEEDED */, 14 /* UNAVAILABLE */, 1 /* CANCELLED */]);
 
 /** The client wraps the gRPC error. */
@@ -246,7 +246,7 @@ function isOutage(error: unknown): boolean {
   return false;
 }
 
-/** Signals and cancels race with the end of a workflow; a closed one needs neither. */
+/** Returns false if the workflow is closed. Signals and cancellations race with the end of a workflow and may then be dropped. */
 async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {
   try {
     await send();

@@ -7,8 +7,8 @@ import type { Client } from './client';
 import type { DeliveredResult, OnResult, ResultSource } from './results';
 
 /**
- * Reads a task group's result queue. Every connection requests the address again, because credentials are renewed. A message
- * is acknowledged after its result was taken. So the broker redelivers what a killed process had not taken.
+ * Reads a task group's result queue. Every connection requests the address again, because credentials expire. A message is
+ * acknowledged only after its result was handed over, so the broker redelivers results that a killed process did not handle.
  */
 export interface AmqpResultsOptions {
   client: Client;
@@ -16,13 +16,13 @@ export interface AmqpResultsOptions {
   onResult: OnResult;
   /** Called when this source starts or stops receiving results. */
   onConnection: (isConnected: boolean) => void;
-  /** Called when the queue does not exist: it expired while nobody read it. Its results are in the store. */
+  /** Called when the queue does not exist: it expired because nobody read it. Its results are in the store. */
   onGone: () => void;
 }
 
 const PREFETCH = 1_000;
 const MAX_BACKOFF_MS = 5_000;
-/** Close does not wait longer than this for a hanging connection attempt. */
+/** The longest that `close` waits for a hanging connection attempt. */
 const CLOSE_MS = 1_000;
 const SILENT = { info: () => undefined, warn: () => undefined };
 
@@ -48,7 +48,7 @@ export class AmqpResults implements ResultSource {
   }
 
   start(): void {
-    void this.#run().catch(() => undefined); // closed before it was connected
+    void this.#run().catch(() => undefined); // closed before the first connection
   }
 
   async close(): Promise<void> {
@@ -69,13 +69,13 @@ export class AmqpResults implements ResultSource {
   #take(message: ReceivedMessage): void {
     const result = parse(message.body);
     if (result) this.options.onResult(result);
-    message.ack(); // also if the message cannot be read: a redelivery would not help
+    message.ack(); // even if the message cannot be parsed: a redelivery would not help
   }
 
   #onInterrupted(): void {
     if (this.#isClosed) return;
     this.options.onConnection(false);
-    // The channel may have closed because the queue is gone. A new connection finds out.
+    // The channel may have closed because the queue no longer exists. A new connection checks.
     this.#broker.reconnect();
   }
 

@@ -76,7 +76,7 @@ export interface SubmitOptions extends CallPolicy {
   taskGroupId?: string;
   /** Also publish results to the group's queue, for a reader over AMQP. Default: false. */
   createQueue?: boolean;
-  /** What a stock endpoint reads of a resource specification. */
+  /** Resource specification for stock endpoints. */
   resourceSpecification?: Record<string, unknown>;
   /** Idempotency key: the service accepts the same key and content once. Default: a new key per call, so retries are safe. */
   idempotencyKey?: string;
@@ -96,9 +96,9 @@ export interface SubmissionFilter {
   failed?: boolean;
   /** Only submissions with open tasks. */
   open?: boolean;
-  /** Administrators: those of everybody. */
+  /** Administrators only: the submissions of all identities. */
   all?: boolean;
-  /** Only submissions whose id starts with these characters. */
+  /** Only submissions whose ID starts with these characters. */
   prefix?: string;
   /** Default: 100. At most 1,000. */
   limit?: number;
@@ -113,15 +113,15 @@ export interface PackedCall {
   payload: string;
 }
 
-/** Results are JSON if possible. Otherwise Python's own serialization, which the client returns as an opaque value. */
+/** Results are JSON if possible, otherwise in Python's serialization, which the client returns as an opaque value. */
 const RESULT_SERIALIZERS = [JSON_RESULT_SERIALIZER, 'globus_compute_sdk.serialize.DillDataBase64'];
 const LONG_POLL_S = 20;
-/** Added to the time for which the service holds a request open. */
+/** Added to the wait time of a long poll to get the timeout of its request. */
 const POLL_SLACK_MS = 15_000;
 
 /**
- * A client of one service for one identity. Its only state is the token. It does not keep the process alive. `close` closes
- * its connections.
+ * A client of one service for one identity. Its only state is the access token. It does not keep the process alive. `close`
+ * closes its connections.
  */
 export class Client {
   /** How to read integers beyond 2^53 in results. */
@@ -150,7 +150,7 @@ export class Client {
       group: options.groupId,
       policy,
     };
-    // A retry after an unknown outcome may create one more ID, which nobody uses.
+    // A retry after an unknown outcome may create another ID, which nobody uses.
     const answer = await this.request({ method: 'POST', path: '/v3/functions', body, mayRepeat: true });
     return (answer as { function_uuid: string }).function_uuid;
   }
@@ -168,7 +168,7 @@ export class Client {
     await this.request({ method: 'DELETE', path: `/v2/functions/${encodeURIComponent(id)}` });
   }
 
-  /** Lists your endpoints; with `any`, all endpoints that you may see. */
+  /** Lists your endpoints; with role `any`, all endpoints that you may see. */
   async endpoints(filter: { role?: 'owner' | 'any' } = {}): Promise<EndpointDocument[]> {
     return this.#get('/v2/endpoints', endpointDocumentSchema.array(), filter);
   }
@@ -177,7 +177,7 @@ export class Client {
     return this.#get(`/v2/endpoints/${encodeURIComponent(id)}`, endpointDocumentSchema);
   }
 
-  /** What an endpoint does now: since when it is online or offline, what it has in hand, and what waits for it. */
+  /** Returns the current state of an endpoint: since when it is online or offline, and its tasks in hand and waiting. */
   async endpointState(id: string): Promise<EndpointState> {
     return this.#get(`/v1/endpoints/${encodeURIComponent(id)}`, endpointStateSchema);
   }
@@ -191,7 +191,7 @@ export class Client {
     await this.request({ method: 'DELETE', path: `/v2/endpoints/${encodeURIComponent(id)}` });
   }
 
-  /** Submits calls for one endpoint, all or none. Retries on connection errors; the service accepts the calls once. */
+  /** Submits calls to one endpoint, all or none. Retries on connection errors; the service accepts the calls only once. */
   async submit(endpointId: string, calls: readonly CallRequest[], options: SubmitOptions = {}): Promise<Submitted> {
     const packed = calls.map(({ functionId, args, kwargs }) => ({ functionId, payload: packJsonArguments(args ?? [], kwargs) }));
     return this.submitPacked(endpointId, packed, options);
@@ -225,7 +225,7 @@ export class Client {
     return { taskGroupId: answer.task_group_id, taskIds };
   }
 
-  /** Returns a task's state, with its result or exception in wire form. Waits for the answer up to `waitS` seconds (at most 30). */
+  /** Returns a task's state, with its result or exception in wire form. Waits up to `waitS` s (at most 30) for the answer. */
   async task(id: string, { waitS = 0, signal }: { waitS?: number; signal?: AbortSignal } = {}): Promise<TaskState> {
     return this.#ask(
       {
@@ -279,7 +279,7 @@ export class Client {
     return (await this.#get('/v1/submissions', submissionListSchema, query)).submissions;
   }
 
-  /** The tasks of a submission or a group in the order of their ids; `states` leaves out the others. */
+  /** Yields the tasks of a submission or a group in the order of their IDs; with `states`, only tasks in these states. */
   async *tasks(of: TasksOf, { states = [] }: { states?: readonly TaskStateName[] } = {}): AsyncGenerator<TaskSummary> {
     const state = states.length === 0 ? undefined : states.join(',');
     for (let after: string | undefined; ;) {
@@ -291,8 +291,8 @@ export class Client {
   }
 
   /**
-   * Submits the tasks of a submission or a group again that ended without a value, as new submissions in a new group: by
-   * default those that failed or expired. Execution is at least once, so what they did before they failed is done again.
+   * Resubmits the tasks of a submission or a group that ended without a value, as new submissions in a new group. Default: failed
+   * and expired tasks. Execution is at least once: side effects of the earlier run may happen again.
    */
   async retry(
     of: TasksOf,
@@ -315,13 +315,13 @@ export class Client {
     return this.#get(`/v1/submissions/${encodeURIComponent(id)}`, submissionSchema);
   }
 
-  /** Returns the task IDs of a group, sorted by the time of their request, then by their position in it. */
+  /** Returns the task IDs of a group in sorted order: by the time of their submission, then by their index in it. */
   async groupTaskIds(taskGroupId: string): Promise<string[]> {
     const group = await this.#get(`/v2/taskgroup/${encodeURIComponent(taskGroupId)}`, taskGroupSchema);
     return group.tasks.map(({ id }) => id).sort();
   }
 
-  /** Returns results of a group after a cursor (0 at first). With `waitS` (at most 30 s), waits for the next result. */
+  /** Returns results of a group after a cursor (0 at first). Waits up to `waitS` seconds (at most 30) for the next result. */
   async groupResults(
     taskGroupId: string,
     {
@@ -343,20 +343,21 @@ export class Client {
     );
   }
 
-  /** Yields results of a group as server-sent events, until the signal aborts. */
+  /** Opens a group's results after a cursor as a stream of server-sent events, until the signal aborts. */
   async groupEvents(taskGroupId: string, after: number, signal: AbortSignal): Promise<IncomingMessage> {
     const path = `/v1/taskgroups/${encodeURIComponent(taskGroupId)}/events`;
     return this.#http.stream({ method: 'GET', path, query: { after }, headers: { accept: 'text/event-stream' }, signal });
   }
 
-  /** How to read results over AMQP: URL, private certificate authority, and the prefix of queue names. */
+  /** Returns how to read results over AMQP: URL, private certificate authority, and the prefix of queue names. */
   async resultsConnection(): Promise<z.infer<typeof resultConnectionSchema>> {
     return this.#get('/v2/get_amqp_result_connection_url', resultConnectionSchema, { client: 'funcx' });
   }
 
   /**
-   * Creates a one-time code with which an agent on another machine enrols for your endpoint of this name, or for a new one.
-   * `isPublic` and `groupId` share a new endpoint. The response is the only one that contains the secret. `expiresInS`: 60 s to 30 days, by default an hour.
+   * Creates a one-time code with which an agent on another machine enrols for your endpoint with this name, or for a new
+   * endpoint. `isPublic` and `groupId` share a new endpoint. Only this response contains the secret. `expiresInS`: 60 s to
+   * 30 days. Default: one hour.
    */
   async invite(
     endpoint: { name: string; isPublic?: boolean; groupId?: string } | { endpointId: string },
@@ -371,7 +372,7 @@ export class Client {
     return this.#ask({ method: 'POST', path: '/v1/invitations', body }, invitationSchema);
   }
 
-  /** Administrators only: creates an identity. The response is the only one that contains its secret. */
+  /** Administrators only: creates an identity. Only this response contains its secret. */
   async createIdentity(
     name: string,
     options: { clientId?: string; clientSecret?: string; isAdmin?: boolean } = {},
@@ -390,13 +391,13 @@ export class Client {
     return (await this.#get('/v1/identities', identityListSchema)).identities;
   }
 
-  /** Administrators only: revokes an identity, by name or ID. */
+  /** Administrators only: revokes an identity by name or ID, and returns its ID. */
   async revokeIdentity(nameOrId: string): Promise<string> {
     const answer = await this.request({ method: 'DELETE', path: `/v1/identities/${encodeURIComponent(nameOrId)}` });
     return (answer as { client_id: string }).client_id;
   }
 
-  /** Creates an API token. Only this answer contains it. `expiresInS`: seconds, 30 days by default. */
+  /** Creates an API token. Only this response contains the token. `expiresInS`: in seconds. Default: 30 days. */
   async createToken(name: string, scopes: readonly TokenScope[], expiresInS?: number): Promise<CreatedToken> {
     const body = { name, scopes, expires_in: expiresInS };
     return this.#ask({ method: 'POST', path: '/v1/tokens', body }, createdTokenSchema);
@@ -413,17 +414,17 @@ export class Client {
     return ((await this.request({ method: 'DELETE', path, query: { identity } })) as { token_id: string }).token_id;
   }
 
-  /** How much of everything you may have, and how much you have. */
+  /** Returns your limits, and how much of each you use. */
   async limits(): Promise<{ name: string; used: number; limit: number }[]> {
     return (await this.#get('/v1/limits', limitListSchema)).limits;
   }
 
-  /** For administrators: who changed what, and what was refused; newest first. */
+  /** Administrators only: lists who changed what and what was refused, newest first. */
   async auditEntries(query: HttpRequest['query'] = {}): Promise<AuditEntry[]> {
     return (await this.#get('/v1/audit', auditListSchema, query)).entries;
   }
 
-  /** Creates a group of identities. You become its owner. The users in `providerGroup` of the OpenID Connect provider are members. */
+  /** Creates a group of identities, which you own. Users in the OpenID Connect provider's `providerGroup` are members. */
   async createGroup(name: string, options: { providerGroup?: string } = {}): Promise<IdentityGroup> {
     const body = { name, provider_group: options.providerGroup };
     return this.#ask({ method: 'POST', path: '/v1/groups', body }, groupSchema);
@@ -471,7 +472,7 @@ export class Client {
     const parsed = schema.safeParse(await this.request(request));
     if (parsed.success) return parsed.data;
     throw new ConnectionError(
-      `The client does not understand the answer to ${request.method} ${request.path}; install the same release as the service.`,
+      `The client cannot parse the response to ${request.method} ${request.path}; install the same release as the service.`,
       { cause: parsed.error },
     );
   }

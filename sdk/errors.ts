@@ -1,6 +1,6 @@
 import { FuncXError, TaskError } from '../contracts/errors';
 
-/** Errors that a caller may catch. A failed function rejects with {@link TaskError}, all else with a {@link FuncXError}. */
+/** Errors that a caller may catch: a {@link TaskError} for a failed task, a {@link FuncXError} for most other failures. */
 
 export { ApiError, ConnectionError } from '../client';
 export { FuncXError, TaskError };
@@ -13,15 +13,15 @@ export class TaskCancelledError extends TaskError {
   }
 }
 
-/** The rejection of futures that were open when their executor was closed with `wait: false`. Their tasks continue. */
+/** Rejects the futures that are open when their executor is closed with `wait: false`. Their tasks continue. */
 export class ExecutorClosedError extends Error {
   constructor(readonly taskGroupId: string) {
-    super(`The executor was closed. Its tasks go on: call reattach with task group ${taskGroupId} to read their results.`);
+    super(`The executor was closed. Its tasks continue: call reattach with task group ${taskGroupId} to read their results.`);
     this.name = 'ExecutorClosedError';
   }
 }
 
-/** The error that a failed task's future rejects with. */
+/** Returns the error for the future of a failed task. */
 export function taskErrorOf(taskId: string, code: string | undefined, text: string): TaskError {
   return code === 'Cancelled'
     ? new TaskCancelledError(taskId, text)

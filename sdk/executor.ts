@@ -18,7 +18,7 @@ import { valueOf } from './values';
 export interface ExecutorOptions extends CallPolicy {
   /** ID of the endpoint where the calls run. */
   endpointId: string;
-  /** Default: a new client with options from the environment, which is closed with the executor. */
+  /** A client, or options for a new client that is closed with the executor. Default: a new client from the environment. */
   client?: Client | ClientOptions;
   /** Task group of the calls. Default: a new group. */
   taskGroupId?: string;
@@ -28,7 +28,7 @@ export interface ExecutorOptions extends CallPolicy {
   batchSize?: number;
   /** How long the first call of a request waits for more calls, in milliseconds. Default: 4. */
   batchDelayMs?: number;
-  /** What a stock endpoint reads of a resource specification. */
+  /** Resource specification for stock endpoints. */
   resourceSpecification?: Record<string, unknown>;
 }
 
@@ -44,7 +44,7 @@ const DEFAULT_BATCH_DELAY_MS = 4;
  * `open` -close-> `closing` (accepts no calls; waits for answers) -> `closed`. A closed executor does not keep the process alive.
  */
 export class Executor {
-  /** Task group of all calls. Another process can read their results with it. */
+  /** Task group of all calls. Another process can use it to read their results. */
   readonly taskGroupId: string;
   readonly endpointId: string;
   readonly #client: Client;
@@ -52,7 +52,7 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #batches: SubmitBatches;
   readonly #open = new Map<string, TaskFuture<unknown>>();
-  /** Results that arrived before the response to their request. */
+  /** Results that arrived before the response to their submit request. */
   readonly #early = new Map<string, DeliveredResult>();
   readonly #listeners = new Map<string, GroupListener>();
   readonly #functionIds = new Map<string, Promise<string>>();
@@ -88,7 +88,7 @@ export class Executor {
     });
   }
 
-  /** How results come in at the moment. */
+  /** How results currently arrive. */
   get transport(): 'amqp' | 'events' | 'poll' {
     return this.#listeners.get(this.taskGroupId)?.way ?? 'amqp';
   }
@@ -116,8 +116,8 @@ export class Executor {
   }
 
   /**
-   * Returns a future for every task of a group, in the order of their IDs, whoever submitted them. Stored results settle
-   * immediately, others when they arrive.
+   * Returns a future for every task of a group, in the order of the task IDs, whoever submitted them. Futures with stored
+   * results settle immediately, other futures when their results arrive.
    */
   async reattach(taskGroupId: string = this.taskGroupId): Promise<TaskFuture<unknown>[]> {
     this.#requireOpen();
@@ -130,14 +130,14 @@ export class Executor {
       this.#open.set(taskId, future);
       return future;
     });
-    // Listen before reading the store, so that no result is missed in between.
+    // Listen before reading the store, so that no result in between is missed.
     await this.#listen(id).catchUp();
     return futures;
   }
 
   /**
-   * Sends pending calls, waits for all answers and closes all connections. With `wait: false`, rejects open futures instead;
-   * their tasks continue. A second call has no effect.
+   * Sends pending calls, waits for all answers and closes all connections. With `wait: false`, rejects open futures instead of
+   * waiting; their tasks continue. A second call with `wait: false` ends the wait of an earlier call.
    */
   async close({ wait = true }: { wait?: boolean } = {}): Promise<void> {
     this.#closing ??= this.#batches.drain();
@@ -167,7 +167,7 @@ export class Executor {
   }
 
   #requireOpen(): void {
-    if (this.#closing) throw new TerminalError('CONFLICT', 'The executor is closed; make a new one for further calls.');
+    if (this.#closing) throw new TerminalError('CONFLICT', 'The executor is closed; create a new one for further calls.');
   }
 
   #newFuture(): TaskFuture<unknown> {
@@ -179,7 +179,7 @@ export class Executor {
       future.drop();
       return true;
     }
-    const taskId = await future.taskId.catch(() => undefined); // the call was refused: nothing to cancel
+    const taskId = await future.taskId.catch(() => undefined); // the call was refused, so there is nothing to cancel
     if (taskId === undefined) return false;
     const cancel = this.#client.cancelTask(taskId);
     this.#cancels.add(cancel); // `close` waits for the response
@@ -200,7 +200,7 @@ export class Executor {
     if (known) return known;
     const id = this.#client.registerFunction(fn);
     this.#functionIds.set(key ?? '', id);
-    id.catch(() => this.#functionIds.delete(key ?? '')); // waiting calls get the error; the next call tries again
+    id.catch(() => this.#functionIds.delete(key ?? '')); // waiting calls get the error; the next call retries
     return id;
   }
 
@@ -216,7 +216,7 @@ export class Executor {
     }
   }
 
-  /** Starts with the first accepted task, because the group and its queue do not exist before. */
+  /** Starts to listen to a group. Call it after the first task is accepted: the group and its queue do not exist before. */
   #listen(taskGroupId: string): GroupListener {
     const known = this.#listeners.get(taskGroupId);
     if (known) return known;
@@ -235,7 +235,7 @@ export class Executor {
     const { taskId } = delivered;
     const future = this.#open.get(taskId);
     if (!future) {
-      // A repeated result, a result of another submitter, or of a request that has no response yet.
+      // A repeated result, a result of another submitter, or a result that arrived before the response to its request.
       if (this.#batches.hasOpenRequests) this.#early.set(taskId, delivered);
       else this.#early.clear();
       return;

@@ -20,7 +20,7 @@ export interface RegisterOptions {
   public?: boolean;
   /** Members of this group may call the function. */
   groupId?: string;
-  /** Default retries, walltime and deadline of its calls. */
+  /** Default retries, walltime and deadline of calls of the function. */
   policy?: CallPolicy;
 }
 
@@ -36,8 +36,8 @@ export interface ShellResult {
 }
 
 /**
- * A Python function by its source: the text of a module that defines `name`, with imports and helpers. Without `name`, the
- * text must define exactly one function at its top level.
+ * Declares a Python function by its source: the text of a module that defines `name`, with imports and helpers. Without `name`,
+ * the text must define exactly one function at its top level.
  */
 export function python<Result = unknown>(source: string, name?: string): FunctionSource<Result> {
   const text = source.replace(/^\uFEFF/, '');
@@ -61,14 +61,14 @@ export function python<Result = unknown>(source: string, name?: string): Functio
   return { language: 'python', name: only, source: text };
 }
 
-/** A Python function from a file. The whole file is sent. */
+/** Reads a Python function from a file. The whole file is sent. */
 export function pythonFile<Result = unknown>(path: string, name?: string): FunctionSource<Result> {
   return python(readSource(path), name);
 }
 
 /**
- * A JavaScript function. Only its text is sent, not its closure: it may use its arguments, `require` and Node's globals.
- * A text must be a function expression, or statements that define `name`.
+ * Declares a JavaScript function. Only its text is sent, not its closure: the function may use its arguments, `require` and
+ * Node's globals. If `fn` is a text, it must be a function expression, or statements that define `name`.
  */
 export function javascript<Result = unknown>(fn: AnyFunction | string, name?: string): FunctionSource<Result> {
   if (typeof fn === 'string') {
@@ -79,8 +79,8 @@ export function javascript<Result = unknown>(fn: AnyFunction | string, name?: st
 }
 
 /**
- * A shell command. `{0}` and `{name}` are replaced by the shell-quoted positional or named argument. `{{name}}` is a literal
- * `{name}`. Other braces are passed to the shell.
+ * Declares a shell command. `{0}` and `{name}` are replaced by the shell-quoted positional or named argument. `{{name}}` is a
+ * literal `{name}`. Other braces are passed to the shell.
  */
 export function shell(template: string, name = 'shell'): FunctionSource<ShellResult> {
   return { language: 'shell', name, source: template };
@@ -97,7 +97,7 @@ export function functionFile(path: string, name?: string): FunctionSource {
     case '.cjs':
       return javascript(readSource(path), name);
     case '.sh':
-      return shell(readSource(path).replaceAll('\r\n', '\n'), named); // a shell takes the \r for a part of the word
+      return shell(readSource(path).replaceAll('\r\n', '\n'), named); // a shell treats \r as part of a word
     default:
       throw new TerminalError('INVALID_REQUEST', `The file type of ${path} is not supported; use a .py, .js, .cjs or .sh file.`);
   }
@@ -124,7 +124,7 @@ function textOf(fn: AnyFunction): string {
   }
   if (/^class\b/.test(text)) throw new TerminalError('INVALID_REQUEST', `${fn.name} is a class; send a function.`);
   if (isExpression(text)) return text;
-  // A method such as `name() { ... }` is a function only within an object literal.
+  // A method such as `name() { ... }` is valid only inside an object literal.
   const object = `{ ${text} }`;
   if (isExpression(object)) return `Object.values(${object})[0]`;
   throw new TerminalError(

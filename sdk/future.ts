@@ -1,14 +1,14 @@
 import { TaskCancelledError } from './errors';
 
 /**
- * A pending result: a promise with a task ID that can be cancelled. It settles once, even if a result is delivered twice.
- * Like a Python future, it keeps its error until somebody awaits it, so an unhandled failure does not end the process.
+ * A pending result: a promise with a task ID and a way to cancel the call. It settles once, even if a result is delivered twice.
+ * Like a Python future, it keeps its error until it is awaited, so an unhandled failure does not end the process.
  *
  * States: `open` -resolve-> `done`, -reject-> `done`.
  */
 export class TaskFuture<Result> implements Promise<Result> {
   readonly [Symbol.toStringTag] = 'TaskFuture';
-  /** Resolves when the service has accepted the call; rejects if it refused the call. */
+  /** Resolves when the service accepts the call; rejects if the call is refused or never sent. */
   readonly taskId: Promise<string>;
   readonly #outcome: Promise<Result>;
   readonly #settlers: FutureSettlers<Result>;
@@ -36,7 +36,7 @@ export class TaskFuture<Result> implements Promise<Result> {
 
   /**
    * Cancels the call. A call that was not dispatched never runs; an agent of this project stops a running call. Returns true if
-   * the call had no answer yet. The future then rejects with a {@link TaskCancelledError}, unless a result is faster.
+   * the call had no answer yet. The future then rejects with a {@link TaskCancelledError}, unless a result arrives first.
    */
   async cancel(): Promise<boolean> {
     return this.#isDone ? false : this.canceller(this);
@@ -62,13 +62,13 @@ export class TaskFuture<Result> implements Promise<Result> {
     this.#settlers.accept(taskId);
   }
 
-  /** Of the executor. Later calls do nothing. */
+  /** For the executor. Later calls have no effect. */
   resolve(value: Result): void {
     this.#isDone = true;
     this.#settlers.resolve(value);
   }
 
-  /** Of the executor. Later calls do nothing. */
+  /** For the executor. Later calls have no effect. */
   reject(error: Error): void {
     this.#isDone = true;
     this.#settlers.refuse(error); // no effect if the ID is known

@@ -4,8 +4,8 @@ import type { OnResult } from './results';
 import { StoredResults } from './stored-results';
 
 /**
- * How results arrive: over AMQP; over HTTP as server-sent events or by long poll; or `auto`, which uses AMQP, and server-sent
- * events while the broker cannot be reached.
+ * How results arrive: over AMQP, or over HTTP as server-sent events or by long poll. `auto` uses AMQP, and server-sent events
+ * while the broker cannot be reached.
  */
 export type Transport = 'auto' | 'amqp' | 'events' | 'poll';
 
@@ -30,7 +30,7 @@ export class GroupListener {
 
   constructor(private readonly options: GroupListenerOptions) {}
 
-  /** How results arrive at the moment. */
+  /** How results currently arrive. */
   get way(): 'amqp' | 'events' | 'poll' {
     if (this.options.transport === 'poll') return 'poll';
     return this.#stored ? 'events' : 'amqp';
@@ -50,10 +50,10 @@ export class GroupListener {
     this.#onConnection(false);
   }
 
-  /** Hands over the results that are stored now. Later results arrive through the transport. */
+  /** Hands over all results that are already stored. Later results arrive through the transport. */
   async catchUp(): Promise<void> {
     const { client, taskGroupId, transport, onResult } = this.options;
-    if (transport === 'events' || transport === 'poll') return; // these transports start with the first result
+    if (transport === 'events' || transport === 'poll') return; // these transports read from the first result on
     await new StoredResults({ client, taskGroupId, way: 'poll', after: 0, onResult }).catchUp();
   }
 
@@ -71,13 +71,13 @@ export class GroupListener {
       return;
     }
     if (this.#isQueueGone || !this.#stored) return;
-    // Results that were delivered meanwhile are in the queue.
+    // Results that were delivered while the broker was not connected are in the queue.
     this.#cursor = this.#stored.cursor;
     void this.#stored.close();
     this.#stored = undefined;
   }
 
-  /** The results are only in the store, so the store is read whatever the configured transport. */
+  /** The results are only in the store now, so the store is read regardless of the configured transport. */
   #onGone(): void {
     this.#isQueueGone = true;
     clearTimeout(this.#timer);

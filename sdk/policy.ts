@@ -3,7 +3,7 @@ import { TerminalError } from '../contracts/errors';
 
 /** Retries, walltime and deadline of a call. Durations are in seconds. */
 export interface CallPolicy {
-  /** Maximum number of attempts if the function fails: a number, or an object with backoff and a filter. Default: 1. */
+  /** Maximum number of attempts if the function fails, as a number or with backoff and filters. Default: 1. */
   retries?:
     | number
     | {
@@ -21,7 +21,7 @@ export interface CallPolicy {
   deadlineS?: number;
 }
 
-/** Returns the wire form of a policy, or undefined if the policy is empty. Throws INVALID_REQUEST that names the wrong field. */
+/** Returns the wire form of a policy, or undefined if it is empty. Throws INVALID_REQUEST that names the invalid field. */
 export function wirePolicy({ retries, walltimeS, deadlineS }: CallPolicy): Policy | undefined {
   const asked = typeof retries === 'number' ? { attempts: retries } : retries;
   const wanted = {

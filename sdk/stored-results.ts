@@ -7,19 +7,19 @@ import { deliveredOf, type OnResult, type ResultSource } from './results';
 
 /**
  * Reads a task group's results from the service over HTTP, in the order of their sequence numbers: as server-sent events, or
- * by long poll if a proxy buffers streams. The cursor survives interruptions.
+ * by long poll if a proxy buffers streams. After an interruption, reading continues at the cursor.
  */
 export interface StoredResultsOptions {
   client: Client;
   taskGroupId: string;
   way: 'events' | 'poll';
-  /** Read results after this sequence number. Default: 0, all results. */
+  /** Read the results after this sequence number. Default: 0, which means all results. */
   after?: number;
   onResult: OnResult;
 }
 
 const WAIT_S = 20;
-/** The service sends something every 15 s. After a longer silence, the connection is dead. */
+/** The service sends data at least every 15 s. After this much silence, the connection is considered dead. */
 const SILENCE_MS = 45_000;
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
@@ -47,7 +47,7 @@ export class StoredResults implements ResultSource {
     await this.#reading;
   }
 
-  /** Hands over the results that are stored now. */
+  /** Hands over all results that are already stored. */
   async catchUp(): Promise<void> {
     while (!this.#closing.signal.aborted && (await this.#page(0)) > 0);
   }
@@ -64,7 +64,7 @@ export class StoredResults implements ResultSource {
         backoffMs = FIRST_BACKOFF_MS;
         if (this.options.way === 'poll') continue;
       } catch {
-        // the service is away, or this reader was closed; the next attempt finds out
+        // the service is not available, or this reader was closed; the next iteration handles both
       }
       if (this.#cursor > before) backoffMs = FIRST_BACKOFF_MS;
       await sleep(backoffMs, undefined, { signal }).catch(() => undefined); // closed

@@ -4,7 +4,7 @@ import type { Client, SubmitOptions } from './client';
 import type { TaskFuture } from './future';
 
 /**
- * Batches calls into requests. A request is sent when it is full, or a few milliseconds after its first call. Calls keep
+ * Combines calls into submit requests. A request is sent when it is full, or a few milliseconds after its first call. Calls keep
  * their order. If a function cannot be registered, only its calls fail. If a request is refused, all its calls fail.
  */
 
@@ -42,7 +42,7 @@ export class SubmitBatches {
     private readonly options: BatchOptions,
   ) {}
 
-  /** Pending requests. Meanwhile, results may arrive for tasks whose IDs are not known yet. */
+  /** True while requests are pending: results may arrive for tasks whose IDs are not known yet. */
   get hasOpenRequests(): boolean {
     return this.#requests.size > 0;
   }
@@ -55,7 +55,7 @@ export class SubmitBatches {
     else this.#timer ??= setTimeout(() => this.flush(), this.options.delayMs);
   }
 
-  /** Removes a call that was not sent yet. Returns false if it was sent. */
+  /** Removes a call that was not sent yet. Returns false if the call was already sent. */
   withdraw(future: TaskFuture<unknown>): boolean {
     for (const calls of [this.#calls, ...this.#full]) {
       const at = calls.findIndex((call) => call.future === future);

@@ -11,7 +11,7 @@ export class SerializedValue {
   ) {}
 }
 
-/** Returns the value of a result buffer. Throws INVALID_REQUEST for an integer beyond 2^53, unless integers are read as bigint. */
+/** Returns the value of a result buffer. Throws INVALID_REQUEST for an integer beyond 2^53, unless `integers` is `bigint`. */
 export function valueOf(buffer: string, options: ParseOptions = {}): unknown {
   const { identifier, body } = splitBuffer(buffer);
   return identifier === BUFFER.json ? parseJsonText(body, options) : new SerializedValue(identifier, body);

@@ -7,7 +7,7 @@ import { repeat } from './repeat';
 
 const MAINTAIN_MS = 1_000;
 const SWEEP_MS = 600_000;
-/** Clients give up repeating a submit long before. */
+/** Clients stop repeating a submit long before. */
 const UNANSWERED_S = 3_600;
 
 export function startClientUpkeep(deps: ActivityDeps, userEndpoints: UserEndpoints): { close(): Promise<void> } {

@@ -21,13 +21,13 @@ export async function putAside(deps: ActivityDeps, queue: string, message: Recei
   }
 }
 
-/** Dead letters are rare, and may be large. */
+/** Small, because dead letters are rare and may be large. */
 const PREFETCH = 20;
 const RETRY_MS = 2_000;
 
 /**
- * Moves dead letters to the store, where people list, read, delete and requeue them. They come from `putAside`, and from
- * agents that rejected a task: there the broker's headers say from which queue and why.
+ * Moves dead letters to the store, where people list, read, delete and requeue them. Dead letters come from `putAside` and from
+ * agents that rejected a task. In the second case, the broker's headers contain the queue and the reason.
  */
 export async function startDeadLetterLoop(broker: Broker, deps: ActivityDeps): Promise<{ close(): Promise<void> }> {
   const consumer = await broker.consume({
@@ -65,7 +65,7 @@ function letterOf(message: ReceivedMessage): NewDeadLetter {
   return {
     queue: text(queue) ?? death?.queue ?? 'unknown',
     routingKey: text(key) ?? death?.['routing-keys']?.[0] ?? message.routingKey,
-    reason: text(reason) ?? (death ? `${death.reason} by whoever read the queue` : 'unknown'),
+    reason: text(reason) ?? (death ? `${death.reason} (reported by the broker)` : 'unknown'),
     body: message.body,
     headers,
   };

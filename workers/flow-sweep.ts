@@ -4,12 +4,12 @@ import type { Database } from '../platform/store/database';
 import { listUnstartedRuns } from '../platform/store/flow-run-progress';
 
 /**
- * Starts flow runs that are stored and whose workflow was never seen to start, and passes on a cancellation that came before.
- * Each step is idempotent, so several processes may sweep.
+ * Starts stored flow runs whose workflow start was not recorded, and then cancels those for which a cancellation was requested
+ * meanwhile. Each step is idempotent, so several processes may sweep.
  */
 
 const SWEEP_MS = 3_000;
-/** Younger ones are most likely in the hands of the process that accepted them. */
+/** The process that accepted a younger run is most likely still starting it. */
 const MIN_AGE_MS = 6_000;
 const BATCH_LIMIT = 100;
 

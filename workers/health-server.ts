@@ -5,14 +5,14 @@ import { register } from 'prom-client';
 import type { EngineState } from '../platform/health';
 
 /**
- * /healthz, /readyz and /metrics of a process without an API of its own. Bound to loopback unless configured. Metrics are for
- * administrators, as those of the API: names of queues and counts tell about tenants.
+ * Serves /healthz, /readyz and /metrics of a process without an API. Bound to loopback by default. As in the API, only
+ * administrators may read metrics, because queue names and counts reveal information about tenants.
  */
 export async function startHealthServer(
   address: { host: string; port: number },
   readiness: () => Promise<Record<string, EngineState>>,
   isAdministrator: (token: string) => Promise<boolean>,
-  /** For the audit log: somebody else asked for the metrics. */
+  /** Called when the metrics were requested without the token of an administrator, for the audit log. */
   onRefused: (address: string | undefined) => void,
 ): Promise<Server> {
   const server = createServer((request, response) => {
@@ -34,7 +34,7 @@ export async function startHealthServer(
         response.writeHead(200, { 'content-type': register.contentType }).end(await register.metrics());
         return;
       }
-      if (request.url !== '/readyz') return reply(404, { code: 'NOT_FOUND', message: 'Ask for /healthz, /readyz or /metrics.' });
+      if (request.url !== '/readyz') return reply(404, { code: 'NOT_FOUND', message: 'Use /healthz, /readyz or /metrics.' });
       const engines = await readiness();
       const ready = Object.values(engines).every((engine) => engine.ok);
       return reply(ready ? 200 : 503, { ready, engines });

@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/store/database';
 import { recordHeartbeat, recordHeartbeats, type Heartbeat, type RecordedHeartbeat } from '../platform/store/presence';
 
-/** Records the heartbeats of many endpoints with few statements. A heartbeat that arrives alone is recorded without delay. */
+/** Records the heartbeats of many endpoints with few statements. A heartbeat that arrives alone is recorded immediately. */
 
-/** Between two statements. A heartbeat may wait for this time: agents send one every few seconds. */
+/** Minimum time between two statements. Heartbeats may wait this long, because agents send one every few seconds. */
 const GAP_MS = 250;
-/** A larger report is recorded by itself: the reports of a hundred agents must not become one huge statement. */
+/** Larger reports are recorded alone, so that the reports of a hundred agents do not form one huge statement. */
 const MAX_REPORT_CHARS = 64 * 1024;
 
 interface Waiting {
@@ -15,7 +15,7 @@ interface Waiting {
   settle(outcome: Promise<RecordedHeartbeat | undefined>): void;
 }
 
-/** Undefined for a heartbeat that does not count, or that a later one has overtaken. */
+/** Resolves to undefined for a heartbeat that the store ignores or that a later heartbeat replaced before it was recorded. */
 export type RecordHeartbeat = (beat: Heartbeat) => Promise<RecordedHeartbeat | undefined>;
 
 export function createHeartbeatBatches(db: Database): RecordHeartbeat {

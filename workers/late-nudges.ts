@@ -2,22 +2,22 @@ import type { ActivityDeps } from '../activities';
 import type { Completed } from '../platform/store/answers';
 
 /**
- * The store asks for a nudge at most every 5 s while a submission only makes progress. Without a late nudge, the Temporal UI
- * would show the last progress a minute later. Late nudges are in memory only: losing one delays what the UI shows.
+ * The store requests a nudge at most every 5 s while a submission only makes progress. Without a late nudge, the Temporal UI
+ * would show the last progress a minute later. Late nudges are in memory only: a lost one only delays what the UI shows.
  */
 
 const QUIET_MS = 5_000;
-/** Submissions with a late nudge at the same time. */
+/** Maximum number of workflows with a scheduled late nudge. */
 const MAX_WAITING = 10_000;
 
 export interface LateNudges {
-  /** Call with everything that was stored. */
+  /** Call with the outcome of each stored batch. */
   note(completed: readonly Completed[]): void;
   close(): void;
 }
 
 export function createLateNudges(deps: ActivityDeps): LateNudges {
-  /** By workflow: submissions may share one. */
+  /** By workflow, because several submissions may share one. */
   const timers = new Map<string, NodeJS.Timeout>();
 
   function clear(workflowId: string): void {

@@ -1,14 +1,14 @@
-/** More agents than these are forgotten at once, and measured anew. */
+/** When more agents than this are known, all are forgotten and measured again. */
 const MAX_AGENTS = 10_000;
 
 /**
- * How late a heartbeat arrives, without trusting the agent's clock: later than the fastest heartbeat of the same agent. The
- * first heartbeat of an agent counts as punctual.
+ * Measures how late a heartbeat arrives, compared with the fastest heartbeat of the same agent. So the agent's clock need not be
+ * right. The first heartbeat of an agent counts as punctual.
  */
 export class Lateness {
   readonly #leastOffsetMs = new Map<string, number>();
 
-  /** `sentMs` by the agent's clock; undefined where the agent does not say. */
+  /** `sentMs`: by the agent's clock; undefined if the agent does not report it. */
   measure(agent: string, sentMs: number | undefined, nowMs: number): number {
     if (sentMs === undefined) return 0;
     const offsetMs = nowMs - sentMs;

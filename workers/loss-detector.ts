@@ -7,24 +7,24 @@ import type { ResultsInHand } from './results-in-hand';
 
 /**
  * Finds lost attempts: an attempt is lost when its agent's heartbeats do not name it and no queue holds it. An acknowledgement
- * proves nothing, because agents acknowledge early. The first heartbeat only marks the attempt as missing: its result may be
- * in a process of ours that waits for the store.
+ * proves nothing, because agents acknowledge early. The first such heartbeat only marks the attempt as missing: a process of the
+ * service that waits for the store may hold its result.
  */
 
-/** A younger attempt may be on its way to the agent. */
+/** The minimum age, in heartbeat periods: a younger attempt may be on its way to the agent. */
 const MIN_PERIODS = 2;
 const MIN_AGE_MS = 4_000;
 const BATCH_LIMIT = 1_000;
 const MAX_LOGGED = 20;
-/** How long an attempt is missing before it counts as lost, when another agent runs since it was dispatched. */
+/** How long an attempt must be missing to count as lost, if another incarnation of the agent has started since the dispatch. */
 const CONFIRM_PERIODS = 1.5;
 const MIN_CONFIRM_MS = 3_000;
 /**
- * The same while the agent is the one to which it was dispatched. Then it is most likely not sent yet: the process that claimed it
- * ended or stands still, and the repeated activity sends it when Temporal notices that, up to 20 s later.
+ * The minimum if the same incarnation of the agent still runs. The attempt is then most likely not sent yet: the process that
+ * claimed it died or hangs, and Temporal retries its activity up to 20 s later.
  */
 const MIN_CONFIRM_SAME_AGENT_MS = 30_000;
-/** A queue is first in, first out: an attempt that was dispatched this much before one that the agent holds has left it. */
+/** Queues are first in, first out: an attempt dispatched this much earlier than one that the agent holds has left the queue. */
 const PASSED_BY_MS = 2_000;
 
 export async function detectLosses(
@@ -64,7 +64,7 @@ export async function detectLosses(
   });
 }
 
-/** Suspects that are neither in the endpoint's queue of tasks nor, with their result, in the queue of results. */
+/** Suspects that are not in the endpoint's queue of tasks, and whose result is not in the queue of results. */
 async function findInNoQueue(
   broker: Broker,
   deps: ActivityDeps,

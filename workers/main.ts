@@ -78,7 +78,7 @@ async function main(): Promise<void> {
     taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
     activities: createEndpointActivities(deps, freePlaces),
     maxCachedWorkflows: 200,
-    maxConcurrentActivities: 1_000, // one an endpoint where tasks wait; it mostly sleeps
+    maxConcurrentActivities: 1_000, // one pump for each endpoint queue with waiting tasks; a pump mostly sleeps
   });
   const brokerAdmin = createBrokerAdmin({
     managementUrl: config.AMQP_MANAGEMENT_URL,
@@ -108,7 +108,7 @@ async function main(): Promise<void> {
   const calls = await createWorker({
     ...shared,
     taskQueue: config.TEMPORAL_CALLS_QUEUE,
-    // An author who encrypts with another key gets a refusal that names the key.
+    // If an author encrypts with another key, the call is refused with a message that names the key.
     payloadCodecs: payloadCodecs(config, { keepUnreadable: true }),
     activities: createCallActivities(accepting),
     nexusServices: hasNexus ? [createNexusService()] : [],
@@ -201,7 +201,7 @@ async function main(): Promise<void> {
   ]);
 }
 
-/** The state of the first worker that does not run; RUNNING if all do. */
+/** The state of the first worker that is not running; RUNNING if all are. */
 const firstNotRunning = (states: readonly string[]): string => states.find((state) => state !== 'RUNNING') ?? 'RUNNING';
 
 main().catch((error: unknown) => {

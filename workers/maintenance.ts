@@ -16,10 +16,9 @@ import { listUnusedUserEndpoints, markCollected } from '../platform/store/user-e
 import { repeat, type Repeating } from './repeat';
 
 /**
- * The slow chores: retention, deleted endpoints, submissions and flow runs whose workflow somebody terminated, and the
- * comparison of counts.
- * A lock in the store lets one process at a time do them. They are not a Temporal schedule, because they also run while
- * Temporal is away, and where the server refuses schedules.
+ * The slow chores: retention, deleted endpoints, submissions and flow runs whose workflow was terminated, and the comparison of
+ * counts. A lock in the store ensures that one process at a time runs them. They are not a Temporal schedule, because they must
+ * also run while Temporal is unavailable or if the server refuses schedules.
  */
 
 export interface MaintenanceDeps extends ActivityDeps {
@@ -29,18 +28,18 @@ export interface MaintenanceDeps extends ActivityDeps {
 }
 
 const TICK_MS = 5_000;
-/** It reads every open task, and finds nothing unless there is a bug. */
+/** Reconciling reads every open task, and finds nothing unless there is a bug. */
 const RECONCILE_MS = 600_000;
 const RETENTION_MS = 600_000;
 const DAY_MS = 86_400_000;
 const UPLOADS_KEPT_MS = 7 * DAY_MS;
 const ENDPOINT_BATCH_LIMIT = 20;
-/** Each distinct `user_endpoint_config` is a user endpoint of its own; most are used for a day at most. */
+/** Each distinct `user_endpoint_config` creates another user endpoint; most are used for at most a day. */
 const UNUSED_S = 86_400;
 const UNUSED_BATCH_LIMIT = 200;
 /** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
-/** Temporal may list a closed workflow this much later. */
+/** Temporal may list a closed workflow with this delay. */
 const VISIBILITY_LAG_MS = 10 * 60_000;
 
 export function startMaintenance(deps: MaintenanceDeps): Repeating {
@@ -87,12 +86,12 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     }
   }
 
-  /** Without its workflow, nothing ends the tasks of a submission. */
+  /** Ends the open tasks of submissions whose workflow ended early: nothing else would end them. */
   async function endTerminated(): Promise<void> {
     const from = Date.now();
     for (const ended of await deps.temporal.listEndedAbnormally(new Date(endedSince.submissions))) {
       const { submissionId, status } = ended;
-      // A person has reset the workflow, or the sweep has started it again: another run goes on.
+      // A person has reset the workflow, or the sweep has started it again: another run continues it.
       if ((await deps.temporal.stateOfSubmission(ended.workflowId)) === 'running') continue;
       for (const { id, endpointQueueId } of await listOpenSubmissions(deps.db, { firstId: submissionId })) {
         deps.log.warn({ submissionId: id, status }, 'the workflow of a submission ended early; cancelling its open tasks');
@@ -104,11 +103,11 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     endedSince.submissions = from - VISIBILITY_LAG_MS;
   }
 
-  /** A run that ends by itself records its end before its workflow closes. */
+  /** Ends runs whose workflow ended early. A run that ends normally records its end before its workflow closes. */
   async function endTerminatedRuns(): Promise<void> {
     const from = Date.now();
     for (const { runId, generation, status } of await deps.flowStarts.listEndedAbnormally(new Date(endedSince.flowRuns))) {
-      const cause = `The workflow of the run ended as ${status.toLowerCase()} before the run had an end; resume the run to go on.`;
+      const cause = `The workflow ended as ${status.toLowerCase()} before its run completed; resume the run to continue it.`;
       const end = { code: FLOW_CODE.failed, description: cause, details: { error: FLOW_ERROR.runtime, cause } };
       if (await endOpenRun(deps.db, { runId, generation }, end))
         deps.log.warn({ runId, status }, 'the workflow of a flow run ended early; the run was marked as failed');
@@ -116,7 +115,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     endedSince.flowRuns = from - VISIBILITY_LAG_MS;
   }
 
-  /** The queue goes first: a crash in between is followed by another try. */
+  /** Deletes the queue first, so that after a crash in between the next run repeats both steps. */
   async function collectUnused(): Promise<void> {
     for (const id of await listUnusedUserEndpoints(deps.db, UNUSED_S, UNUSED_BATCH_LIMIT)) {
       await deps.queues.delete(id);
@@ -137,7 +136,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
     const missing = await createPartitions(deps.db, Date.now());
     const days = await countDaysAhead(deps.db, Date.now());
     partitionDaysAhead.set(days);
-    if (missing.length > 0) deps.log.warn({ missing }, 'partitions could not be created; they are tried again');
+    if (missing.length > 0) deps.log.warn({ missing }, 'partitions could not be created; the next run tries again');
     if (days < 1) deps.log.error({ missing }, 'the partitions of tomorrow are missing; submits fail from midnight UTC');
     const cutoff = new Date(Date.now() - deps.config.FUNCX_RETENTION_DAYS * DAY_MS);
     const removed = await removeExpired(deps.db, cutoff);

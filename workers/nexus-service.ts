@@ -11,7 +11,7 @@ import {
   type PipelineRun,
 } from '../contracts/calls';
 
-/** The calls of pipelines as Nexus operations: each starts the same workflow that a pipeline can start as its child. */
+/** The calls of pipelines as Nexus operations. Each operation starts the workflow that a pipeline can also start as its child. */
 
 const calls = service(CALL_NEXUS.service, {
   [CALL_NEXUS.call]: operation<CallInput, unknown>(),
@@ -31,7 +31,7 @@ export function createNexusService(): ServiceHandler {
 
 type CallWorkflow<I, O> = (input: I, origin: CallOrigin) => Promise<O>;
 
-/** The request id is the same for every try of an operation, so that it is one call. */
+/** The request id is the same for every attempt of an operation, so retries do not start another call. */
 async function startCall<I extends CallInput | MapInput, O>(
   ctx: StartOperationContext,
   type: string,
@@ -46,7 +46,7 @@ async function startCall<I extends CallInput | MapInput, O>(
   });
 }
 
-/** For people only; the input is checked by the call. */
+/** A label for people. The call itself validates the input. */
 function labelOf(input: unknown): string {
   const name = (input as { function?: unknown } | null)?.function;
   return typeof name === 'string' ? (name.split('@', 1)[0] ?? '').slice(0, 100) : 'call';
@@ -55,7 +55,7 @@ function labelOf(input: unknown): string {
 const EVENT_LINK = 'temporal.api.common.v1.Link.WorkflowEvent';
 const EVENT_PATH = /^\/namespaces\/([^/]+)\/workflows\/([^/]+)\/([^/]+)\/history$/;
 
-/** The workflow that called: the server links the event that scheduled the operation. */
+/** The calling workflow. The server links the event that scheduled the operation. */
 function pipelineOf(links: readonly Link[]): PipelineRun | undefined {
   for (const { type, url } of links) {
     const parts = type === EVENT_LINK ? EVENT_PATH.exec(url.pathname) : null;

@@ -3,7 +3,7 @@ export interface Repeating {
   close(): Promise<void>;
 }
 
-/** Runs `work` every `everyMs`, never twice at the same time. A failure goes to `onError`, and the next run follows. */
+/** Runs `work` every `everyMs`, never twice at the same time. A failure is passed to `onError`, and the runs continue. */
 export function repeat(everyMs: number, work: () => Promise<void>, onError: (error: unknown) => void): Repeating {
   let current: Promise<void> | undefined;
   const timer = setInterval(() => {

@@ -8,13 +8,13 @@ import { endpointOfQueue, lockEndpoint } from '../platform/store/endpoints';
 
 /**
  * All results come through one queue, so an agent that floods it with large messages delays the results of everybody. An agent
- * that sends much that nobody asked for (results of unknown or foreign tasks, messages that cannot be read) is cut off: its
- * credentials are deleted, it may not register for a while, and its large messages that are on the queue are dropped unread.
+ * that sends too many bytes of unsolicited messages (results of unknown or foreign tasks, unreadable messages) is cut off: its
+ * credentials are deleted, it may not register for a while, and its large messages on the queue are dropped unread.
  */
 export interface ResultGuard {
-  /** True where a message of this size is dropped unread. */
+  /** True if a message of this size must be dropped unread. */
   drops(endpointQueueId: string, bytes: number): boolean;
-  /** A message that nobody asked for. */
+  /** Call with each unsolicited message. */
   note(endpointQueueId: string, bytes: number): void;
 }
 
@@ -25,11 +25,11 @@ export interface ResultGuardDeps {
   users: { revokeEndpoint(endpointId: string): Promise<void> };
 }
 
-/** An honest agent sends none of them, or a few late ones of tasks that were removed. */
+/** An honest agent sends no unsolicited messages, except a few late results of tasks that were removed. */
 const LIMIT_BYTES = 32 * 1024 * 1024;
 const WITHIN_MS = 60_000;
 const CUT_OFF_S = 600;
-/** Smaller messages of an agent that is cut off cost little; those of its own tasks still count. */
+/** Smaller messages of an agent that is cut off are still processed: they cost little, and may be results of its own tasks. */
 const LARGE_BYTES = 64 * 1024;
 const MAX_QUEUES = 10_000;
 
@@ -56,7 +56,7 @@ export function createResultGuard({ db, log, users }: ResultGuardDeps): ResultGu
     };
     log.warn(
       { audit: entry },
-      `an agent sent more than ${LIMIT_BYTES} bytes of results that nobody asked for; it is cut off for ${CUT_OFF_S} s`,
+      `an agent sent more than ${LIMIT_BYTES} bytes of unsolicited results; it is cut off for ${CUT_OFF_S} s`,
     );
     await insertAuditEntries(db, [entry]);
   }
@@ -74,7 +74,7 @@ export function createResultGuard({ db, log, users }: ResultGuardDeps): ResultGu
       if (cutOffUntil.size >= MAX_QUEUES) cutOffUntil.clear();
       cutOffUntil.set(endpointQueueId, nowMs + CUT_OFF_S * 1_000);
       cutOff(endpointQueueId).catch((error: unknown) => {
-        log.warn({ err: error, endpointQueueId }, 'an agent that sends results that nobody asked for could not be cut off yet');
+        log.warn({ err: error, endpointQueueId }, 'an agent that sends unsolicited results could not be cut off yet');
         cutOffUntil.delete(endpointQueueId); // its next message tries again
       });
     },

@@ -15,16 +15,16 @@ import type { ResultGuard } from './result-guard';
 import type { ResultsInHand } from './results-in-hand';
 
 /**
- * Feeds results to `activities/complete`. While one batch is stored, the next one gathers: a single result is stored at
- * once, many results in large batches. Delivering a batch overlaps with storing the next. The acknowledgement comes last.
+ * Passes results to `activities/complete`. While one batch is stored, further results form the next batch: a single result is
+ * stored immediately, many results in large batches. A batch is delivered while the next one is stored, and acknowledged last.
  */
 
-/** Messages; one holds up to 32 results. */
+/** In messages; one message holds up to 32 results. */
 const PREFETCH = 500;
-/** Bodies of the results in hand. */
+/** Limit for the bodies of all results that this process holds. */
 const PREFETCH_BYTES = 48 * 1024 * 1024;
 const BATCH_LIMIT = 500;
-/** Bodies of one batch; the first result is always taken. A statement holds several copies of them. */
+/** Limit for the bodies of one batch; the first result is always taken. A statement holds several copies of the bodies. */
 const BATCH_LIMIT_BYTES = 8 * 1024 * 1024;
 /** While results keep coming, a batch of fewer than MIN_BATCH waits this long for more. */
 const LINGER_MS = 5;
@@ -35,7 +35,7 @@ const LONGEST_PAUSE_MS = 5_000;
 interface Waiting {
   message: ReceivedMessage;
   result: ReceivedResult;
-  /** The message is acknowledged, given back, or gone with its channel. */
+  /** Call when the message was acknowledged, requeued, or lost with its channel. */
   settle(): void;
 }
 
@@ -51,7 +51,7 @@ export interface ResultLoop {
   close(): Promise<void>;
 }
 
-/** `onStatus` gets the status reports that agents without a status queue of their own publish among their results. */
+/** `onStatus` receives the status reports that agents without their own status queue publish among their results. */
 export async function startResultLoop(
   broker: Broker,
   deps: ActivityDeps,
@@ -82,7 +82,7 @@ export async function startResultLoop(
       }
       await Promise.all(parts.map(receive));
     },
-    // The next channel delivers them again.
+    // The broker delivers the waiting messages again on the next channel.
     onInterrupted: () => {
       for (const { settle } of waiting.splice(0)) settle();
     },
@@ -100,7 +100,7 @@ export async function startResultLoop(
     }).finally(() => inHand.remove(taskId));
   }
 
-  /** The message cannot be read. */
+  /** Moves an unreadable message to the dead letters. */
   function refuse(message: ReceivedMessage, reason: string): Promise<void> {
     guard.note(endpointQueueIdOfKey(message.routingKey), message.body.length);
     return putAside(deps, QUEUE.results, message, reason);
@@ -129,7 +129,7 @@ export async function startResultLoop(
     isStoring = false;
   }
 
-  /** What became of each result of a batch, in its order. */
+  /** Counts the verdicts of a batch, and reports unsolicited results to the guard. */
   function noteVerdicts(batch: readonly Waiting[], { completed }: Stage): void {
     completed.forEach(({ verdict }, index) => {
       resultsByVerdict.inc({ verdict });
@@ -138,9 +138,9 @@ export async function startResultLoop(
     });
   }
 
-  /** The store refuses something in the batch: one bad result must neither block the others nor come back for ever. */
+  /** Stores the results of a refused batch one by one: a bad result must neither block the others nor be redelivered forever. */
   async function storeSingly(batch: readonly Waiting[], error: unknown): Promise<void> {
-    deps.log.warn({ err: error, results: batch.length }, 'the store refuses a batch of results; each is stored by itself');
+    deps.log.warn({ err: error, results: batch.length }, 'the store refused a batch of results; storing each result alone');
     for (const item of batch) {
       try {
         const stage = await storeResults(deps, [item.result]);
@@ -149,7 +149,7 @@ export async function startResultLoop(
       } catch (single) {
         if (!isAboutData(single)) await giveBack([item], single, 'results could not be stored');
         else {
-          await putAside(deps, QUEUE.results, item.message, `the store refuses it: ${single.message}`);
+          await putAside(deps, QUEUE.results, item.message, `the store refused the result: ${single.message}`);
           item.settle();
         }
       }
@@ -181,7 +181,7 @@ export async function startResultLoop(
     }
   }
 
-  /** Requeues results after a pause: the store is away, and the broker keeps them. */
+  /** Requeues results after a pause: the store or the broker is unavailable. */
   async function giveBack(batch: readonly Waiting[], error: unknown, text: string): Promise<void> {
     deps.log.warn({ err: error, results: batch.length, pauseMs }, text);
     await delay(pauseMs);
@@ -205,12 +205,12 @@ export async function startResultLoop(
 /** A character of a body has at most four bytes in a message; the rest of a result is small. */
 const maxFrameBytes = (bodyChars: number): number => 4 * bodyChars + 1024 * 1024;
 
-/** SQLSTATE classes 22 (data exception) and 23 (constraint): trying again gives the same answer. */
+/** SQLSTATE classes 22 (data exception) and 23 (constraint violation): a retry fails in the same way. */
 function isAboutData(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
 }
 
-/** The result; `status` for a status report; or why the message is neither. */
+/** The result, `status` for a status report, or a text that says why the message is neither. */
 function parse(message: ReceivedMessage, maxBytes: number): ReceivedResult | string {
   if (message.body.length > maxBytes) return `a message of ${message.body.length} bytes; a result may have ${maxBytes}`;
   try {

@@ -1,6 +1,6 @@
 /**
- * The tasks whose results this process has received and not acknowledged yet. While the store refuses them they are on no queue,
- * and their agent does not name them any more: they are not lost.
+ * The tasks whose results this process has received but not acknowledged. While the store is unavailable, no queue holds these
+ * results and the agent's heartbeats no longer name their tasks. The tasks are not lost.
  */
 export class ResultsInHand {
   readonly #counts = new Map<string, number>();

@@ -10,22 +10,22 @@ import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } fr
 import { repeat, type Repeating } from './repeat';
 
 /**
- * Finishes what a dead process or an absent engine left half done: submissions whose workflow did not start, submissions
+ * Finishes what a dead process or an unavailable engine left incomplete: submissions whose workflow did not start, submissions
  * whose workflow vanished or missed its last nudge, and stored answers that were not delivered. Each step is idempotent, so
  * several processes may sweep.
  */
 
 const SWEEP_MS = 2_000;
-/** A younger submission is most likely still in the hands of the process that accepted it. */
+/** The process that accepted a younger submission is most likely still starting it. */
 const MIN_UNSTARTED_AGE_MS = 3_000;
 const MIN_UNDELIVERED_AGE_MS = 6_000;
-/** How long a submission may stay open after its deadline or its last answer before the sweep asks for its workflow. */
+/** How long a submission with open tasks may outlast its deadline before the sweep nudges or checks its workflow. */
 const OVERDUE_MS = 10_000;
-/** A minute. */
+/** In runs of the sweep; about a minute. */
 const MAX_NUDGE_GAP_RUNS = 32;
 const BATCH_LIMIT = 1_000;
 const DELIVERY_BATCH_LIMIT = 200;
-/** Batches of one run. */
+/** Maximum number of batches in one run. */
 const MAX_BATCHES = 50;
 const MAX_CONCURRENT_CALLS = 32;
 
@@ -35,7 +35,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
     repeat(SWEEP_MS, deliverMissing, failed('answers could not be delivered')),
     repeat(SWEEP_MS, finishMissing, failed('submissions could not be finished')),
   ];
-  /** In how many runs of the sweep in a row each submission was overdue. */
+  /** By submission: in how many consecutive runs of the sweep it was overdue. */
   let overdueRuns = new Map<string, number>();
 
   function failed(text: string): (error: unknown) => void {
@@ -46,13 +46,13 @@ export function startSweep(deps: ActivityDeps): Repeating {
     for (let batch = 0; batch < MAX_BATCHES; batch++) {
       const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_UNSTARTED_AGE_MS), BATCH_LIMIT);
       if (unstarted.length === 0) return;
-      // Several processes sweep: in random order they seldom start the same submission.
+      // Several processes sweep. In random order, they seldom start the same submission.
       const started = await start(shuffled(unstarted));
       if (started < unstarted.length) return;
     }
   }
 
-  /** Starts each submission by itself; returns how many now run. */
+  /** Starts the submissions independently of each other. Returns how many were started. */
   async function start(starts: readonly SubmissionStart[]): Promise<number> {
     const started: SubmissionStart[] = [];
     await concurrently(MAX_CONCURRENT_CALLS, starts, async (one) => {
@@ -73,13 +73,13 @@ export function startSweep(deps: ActivityDeps): Repeating {
     return started.length;
   }
 
-  /** From the oldest answer to the newest: an answer that the broker refuses does not hold up those behind it. */
+  /** Delivers from the oldest answer to the newest. An answer that the broker refuses does not block the answers behind it. */
   async function deliverMissing(): Promise<void> {
     let after: UndeliveredPosition | undefined;
     for (let batch = 0; batch < MAX_BATCHES && !deps.publisher.isBlocked; batch++) {
       const undelivered = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_BATCH_LIMIT, after);
       if (undelivered.length === 0) return;
-      // Another process's first write may wait in its socket.
+      // While the broker is blocked, the first publish of these answers may still wait in the socket of another process.
       await deps.publisher.requireFlowing();
       await deliver(deps, undelivered);
       after = undelivered.at(-1);
@@ -139,7 +139,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
   };
 }
 
-/** Each nudge makes the history longer that a slow worker must replay: after 2, 4, 8, 16 and 32 runs, and then after every 32. */
+/** True after 2, 4, 8, 16 and 32 runs, then after every 32: each nudge lengthens the history that a slow worker must replay. */
 function isNudgeDue(runs: number): boolean {
   if (runs >= MAX_NUDGE_GAP_RUNS) return runs % MAX_NUDGE_GAP_RUNS === 0;
   return runs > 1 && Number.isInteger(Math.log2(runs));

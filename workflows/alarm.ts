@@ -1,6 +1,6 @@
 import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
 
-/** A timer that can be set again; the Temporal UI shows each setting with its own summary. */
+/** A timer that can be set repeatedly. Each setting has its own summary in the Temporal UI. */
 export class Alarm {
   #scope: CancellationScope | undefined;
   #atMs: number | undefined;
@@ -11,7 +11,7 @@ export class Alarm {
     return this.#atMs !== undefined;
   }
 
-  /** Unix milliseconds. Setting the same time again keeps the existing timer. */
+  /** `atMs`: Unix milliseconds. Setting the same time again keeps the existing timer. */
   set(atMs: number, summary: string): void {
     if (this.#atMs === atMs) return;
     this.clear();

@@ -13,13 +13,13 @@ import { INPUT_ERROR_KEY } from '../contracts/calls';
 import { ExactNumber, parseExactly, stringifyJsonText } from '../contracts/json-text';
 
 /**
- * How payloads of workflows and activities are read and written. As Temporal's default, with two differences for the calls
- * of pipelines, whose input any SDK may have written:
- * - the numbers among arguments and values stay as they were written: 1.0, long integers, NaN;
- * - an input that cannot be decoded refuses the call. With the default converter the workflow task fails for ever.
+ * Reads and writes the payloads of workflows and activities. Differs from Temporal's default in two ways, for the calls of
+ * pipelines, whose input any SDK may have written:
+ * - numbers in arguments and values stay as they were written: 1.0, long integers, NaN;
+ * - a call whose input cannot be decoded is refused. With the default converter, its workflow task would fail forever.
  */
 
-/** Of client/payload-codec.ts, which workflows cannot import. */
+/** Defined in client/payload-codec.ts, which workflows cannot import. */
 const ENCRYPTION_KEY_ID = 'encryption-key-id';
 const ARGUMENT_KEYS = ['args', 'kwargs', 'args_list'] as const;
 const VALUE_KEYS = ['values'] as const;
@@ -39,7 +39,7 @@ class CallJsonConverter implements PayloadConverterWithEncoding {
     try {
       value = JSON.parse(text);
     } catch (error) {
-      // Python's NaN is not JSON; everything else that fails here is nobody's JSON.
+      // Python writes NaN, which is not JSON. Any other text that fails here is invalid.
       const exact = parsedExactly(text);
       if (!exactPartIn(exact)) return { [INPUT_ERROR_KEY]: String(error) } as T;
       return withExactPart(exact) as T;
@@ -48,7 +48,7 @@ class CallJsonConverter implements PayloadConverterWithEncoding {
   }
 }
 
-/** Payloads of an encoding that nothing here reads, such as encrypted ones, become a marker. */
+/** Payloads with an unknown encoding, such as encrypted ones, become a marker. */
 class CallPayloadConverter extends CompositePayloadConverter {
   readonly #encodings: ReadonlySet<string>;
 
@@ -80,8 +80,8 @@ interface ExactPart {
 }
 
 /**
- * Where numbers are kept as text: in the input of a call, as its workflow gets it or within the input of the activity that
- * accepts it; and in what the activity read of the values.
+ * The part of a payload whose numbers are kept as text: the arguments of a call, in the input of its workflow or of the activity
+ * that accepts it, and the values in the results of the activity that reads them.
  */
 function exactPartIn(value: unknown): ExactPart | undefined {
   if (!isObject(value)) return undefined;
@@ -91,7 +91,7 @@ function exactPartIn(value: unknown): ExactPart | undefined {
   return isResults ? { of: value, keys: VALUE_KEYS } : undefined;
 }
 
-/** Every other field is a plain value: a policy's 5.0 is the number 5. */
+/** The value with its exact part. All other fields are plain values: the 5.0 of a policy becomes the number 5. */
 function withExactPart(value: unknown): unknown {
   const exact = exactPartIn(value);
   const plain = toPlain(value);

@@ -27,8 +27,8 @@ import { runSubmissions } from './child-submissions';
 import { proxySteps } from './local-activities';
 
 /**
- * A call of a pipeline: one workflow whose children are the submissions. The pipeline waits for it like for any child
- * workflow, in any language.
+ * A call of a pipeline: one workflow whose children are the submissions. A pipeline in any language can wait for the call as for
+ * any other child workflow.
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
@@ -37,28 +37,28 @@ const { acceptCall, noteStarted, observeCall, readResults } = proxySteps<CallAct
   retry,
 });
 
-/** A call reads the state of its tasks at this age, and again whenever its age grew by a tenth. */
+/** A call first polls the state of its tasks at this age, and again each time its age has grown by a tenth. */
 const FIRST_POLL_MS = 1_000;
 const MIN_POLL_MS = 2_000;
 const POLL_SHARE_OF_AGE = 0.1;
 const MAX_POLL_MS = 600_000;
-/** Signals to the pipeline at most; each is an event of its history. */
+/** Maximum number of signals to the pipeline, because each signal adds an event to its history. */
 const MAX_SIGNALS = 20;
 const SHOWN_FAILURES = 5;
 
-/** One call; returns its value, or a reference to it. Fails with one of {@link CALL_FAILURE}. */
+/** Runs one call. Returns its value, or a reference to the value. Fails with one of {@link CALL_FAILURE}. */
 export async function funcxCall(input: CallInput, origin?: CallOrigin): Promise<unknown> {
   const { values } = await new CallRun({ kind: 'call', call: input }, origin).run();
   return values[0];
 }
 
-/** One call for each list of arguments, as few submissions as possible. */
+/** Runs one call for each list of arguments, in as few submissions as possible. */
 export async function funcxMap(input: MapInput, origin?: CallOrigin): Promise<MapResult> {
   return new CallRun({ kind: 'map', call: input }, origin).run();
 }
 
 type Given = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
-/** Why the rest of a call was given up before its end. */
+/** Why the open tasks of a call were cancelled before its end. */
 type GivenUp = 'too many failures' | 'offline';
 
 class CallRun {
@@ -97,13 +97,13 @@ class CallRun {
       }
       return await this.#settle(accepted, givenUp);
     } catch (error) {
-      // Cancelled: the call ends after its tasks have.
+      // If the call was cancelled, it ends after its tasks have ended.
       if (isCancellation(error)) await submissions.catch(() => undefined);
       throw error;
     }
   }
 
-  /** Reads the state of the tasks at growing intervals. Returns when the rest must be given up, and never once all is done. */
+  /** Polls the state of the tasks at growing intervals. Returns when the open tasks must be cancelled; never if all tasks end. */
   async #watch(accepted: AcceptedCall, isDone: () => boolean): Promise<GivenUp> {
     const ids = accepted.submissions.map(({ input }) => input.submissionId);
     for (;;) {
@@ -119,7 +119,7 @@ class CallRun {
     }
   }
 
-  /** How long the call is still willing to wait for an offline endpoint. */
+  /** How much longer the call waits for an offline endpoint. */
   #msUntilOffline({ offline }: AcceptedCall): number {
     if (offline === 'wait') return Infinity;
     const state = this.#state;
@@ -142,7 +142,7 @@ class CallRun {
       submissionIds: accepted.submissions.map(({ input }) => input.submissionId),
     });
     if (failed > tolerated(accepted.failure, accepted.total)) {
-      // What was cancelled because of the failure is not its reason.
+      // Tasks that were cancelled because of the failure are not its reason.
       const reasons = failures.filter(({ code }) => code !== 'Cancelled');
       const [first = failures[0]] = reasons;
       if (accepted.failure === 'fail_fast' && first) throw taskFailure(accepted, first);
@@ -169,7 +169,7 @@ class CallRun {
     };
   }
 
-  /** Tells the pipeline when the state changed, or a tenth of the calls ended since it was told. */
+  /** Signals the pipeline when the state changed, or when another tenth of the calls ended since the last signal. */
   async #tell(accepted: AcceptedCall): Promise<void> {
     const { parent } = workflowInfo();
     const state = this.#state;
@@ -184,7 +184,7 @@ class CallRun {
       await getExternalWorkflowHandle(parent.workflowId).signal(PROGRESS_SIGNAL, this.#progress(accepted));
     } catch (error) {
       if (isCancellation(error)) throw error;
-      // A pipeline that closed does not want to know.
+      // The pipeline has closed and needs no signal.
     }
   }
 }

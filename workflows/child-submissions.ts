@@ -19,11 +19,11 @@ import { SEARCH_ATTRIBUTE, WORKFLOW } from '../contracts/names';
 import { submissionAttributesOf } from '../contracts/submission';
 import type { submission } from './submission';
 
-/** Submissions as children of the workflow that asked for them, so that a cancelled pipeline or run cancels its calls. */
+/** Runs submissions as children of the calling workflow, so that cancelling a pipeline or a run cancels its calls. */
 
 type Submission = AcceptedSubmissions['submissions'][number];
 
-/** Returns when all of them have ended; cancelled, it cancels them. */
+/** Returns when all submissions have ended. If the caller's scope is cancelled, the submissions are cancelled. */
 export async function runSubmissions(
   accepted: AcceptedSubmissions,
   { noteStarted, observeCall }: Pick<CallActivities, 'noteStarted' | 'observeCall'>,
@@ -31,7 +31,7 @@ export async function runSubmissions(
   const children = await Promise.all(accepted.submissions.map((one) => start(accepted, one)));
   await noteStarted(accepted.submissions.map(({ input }) => input.submissionId));
   const ends = await Promise.allSettled(
-    // the index of one of them
+    // the index is within the list
     children.map((child, index) => (child ? child.result() : follow(accepted.submissions[index]!, observeCall))),
   );
   const failed = ends.find((end) => end.status === 'rejected');
@@ -53,13 +53,13 @@ async function start(
       ...(accepted.hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(accepted, input) } : {}),
     });
   } catch (error) {
-    // The sweep was faster: it starts what nobody started for a while.
+    // The sweep was faster: it starts submissions that were not started for a while.
     if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
     throw error;
   }
 }
 
-/** Waits for a submission that is no child of ours. */
+/** Waits for a submission that is not a child of this workflow. */
 async function follow({ input, workflowId }: Submission, observeCall: CallActivities['observeCall']): Promise<void> {
   try {
     for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 2, 30_000)) {
@@ -73,7 +73,7 @@ async function follow({ input, workflowId }: Submission, observeCall: CallActivi
   }
 }
 
-/** Earlier releases knew these, all or none. */
+/** The search attributes of earlier releases: the server had all of them or none. */
 const FORMER: readonly string[] = [
   SEARCH_ATTRIBUTE.endpoint,
   SEARCH_ATTRIBUTE.function,

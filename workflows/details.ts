@@ -38,7 +38,7 @@ export function describeSubmission(input: SubmissionInput, progress: SubmissionP
   return lines.join('\n');
 }
 
-/** Why tasks are not done, one sentence a reason. */
+/** Why tasks are not done, one sentence for each reason. */
 function reasons(input: SubmissionInput, progress: SubmissionProgress, nowMs: number): string[] {
   const { waiting = 0, delayed = 0, dispatched = 0, running = 0 } = progress.counts;
   const found: string[] = [];
@@ -83,7 +83,7 @@ function waitingReason(input: SubmissionInput, progress: SubmissionProgress, wai
     : `**${what} ${waits} for a free place** on ${endpoint}: ${describeQueue(progress.queue)}`;
 }
 
-/** What a queue has in hand and who waits there. */
+/** How many tasks a queue has in hand, and whose tasks wait. */
 export function describeQueue({ inHand, window, workers, waiting, owners, ownerNames }: QueueState): string {
   const all = waiting >= MAX_SHOWN_TASKS ? `more than ${waiting}` : String(waiting);
   const whose = ownerNames.map(escapeMarkdown).join(', ') + (owners > ownerNames.length ? ' and others' : '');

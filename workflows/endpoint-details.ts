@@ -6,11 +6,11 @@ import { showTime } from './shown-time';
 export interface ShownEndpoint {
   endpointName: string;
   isOnline: boolean;
-  /** Since when; Unix milliseconds. */
+  /** When the endpoint went online or offline; Unix milliseconds. */
   sinceMs: number;
   isPumping: boolean;
   isGone: boolean;
-  /** What was counted last; undefined where nothing is known to wait. */
+  /** The latest counts; undefined if no tasks are known to wait. */
   queue: QueueState | undefined;
   /** Tasks that had to wait before they were sent. */
   dispatched: number;

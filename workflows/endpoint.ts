@@ -20,26 +20,26 @@ import { proxyQuickSteps } from './local-activities';
 import { showTime } from './shown-time';
 
 /**
- * The life of one endpoint queue. It shows the endpoint's presence and runs at most one pump while tasks wait. It is
- * signalled on transitions only, never once for each task.
+ * The workflow of one endpoint queue. It shows the endpoint's presence and runs at most one pump while tasks wait. It is
+ * signalled on transitions only, never for each task.
  */
 
 const { pump } = proxyActivities<EndpointActivities>({
   startToCloseTimeout: '1 day',
   summary: 'send what waits, as the agent has room for it',
-  // A pump whose worker was killed goes on elsewhere after this time.
+  // If the worker of a pump is killed, another worker retries the pump after this time.
   heartbeatTimeout: '1500 milliseconds',
   retry: { initialInterval: '50 milliseconds', maximumInterval: '5 seconds', backoffCoefficient: 2 },
 });
 const { observeQueue } = proxyQuickSteps<EndpointActivities>();
 
-/** A lost signal delays the pump by this at most. */
+/** A lost signal delays the pump by at most this time. */
 const PUMP_INTERVAL = '1 hour';
-/** Another worker must replay the run within the timeout of a workflow task: an event takes 1 ms, and 10 ms on a busy machine. */
+/** Another worker must replay a run within the workflow task timeout. An event takes 1 ms, or 10 ms on a busy machine. */
 const MAX_HISTORY_EVENTS = 300;
-/** Of runs that earlier releases began. */
+/** The limit for runs that earlier releases started. */
 const EARLIER_MAX_HISTORY_EVENTS = 2_000;
-/** While tasks wait, the workflow counts them for the details: soon at first, then less and less often. */
+/** While tasks wait, the workflow counts them for the details, first after this time, then at growing intervals. */
 const FIRST_COUNT_MS = 60_000;
 const LONGEST_COUNT_MS = 3_600_000;
 const CARRIES_PUMP = 'endpoint-carries-pump';
@@ -52,7 +52,7 @@ export const waitingSignal = defineSignal(SIGNAL.waiting);
 export const changedSignal = defineSignal(SIGNAL.changed);
 export const presenceQuery = defineQuery<PresenceSignal & { dispatched: number; isPumping: boolean }>(QUERY.presence);
 
-/** What one run hands to the next. Runs of earlier releases do not say whether a pump is wanted: they have just pumped. */
+/** What continue-as-new carries over. Runs of earlier releases omit `isPumpWanted`: their pump has just ended. */
 type Carried = PresenceSignal & { dispatched: number; isPumpWanted?: boolean; isParked?: boolean };
 
 export async function endpoint(input: EndpointInput & { carried?: Carried }): Promise<void> {
@@ -61,7 +61,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
   let dispatched = input.carried?.dispatched ?? 0;
   let isPumpWanted = input.carried?.isPumpWanted ?? false;
   let isPumping = false;
-  /** Tasks wait, and the window stays full. */
+  /** Tasks wait, and the pump ended because the window stayed full. */
   let isParked = input.carried?.isParked ?? false;
   let isCountWanted = false;
   let isCounting = false;
@@ -86,7 +86,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
     if (!signal.isOnline) {
       if (patched(COUNTS)) isCountWanted = true;
     } else if (signal.hasWaiting === false) {
-      // Hundreds of agents that come online at once must not cost as many pumps that find nothing.
+      // When hundreds of agents come online at the same time, do not start a pump for each one that has nothing to do.
       queue = undefined;
     } else {
       isPumpWanted = true;
@@ -102,7 +102,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
   setHandler(presenceQuery, () => ({ ...presence, dispatched, isPumping }));
   show();
 
-  /** Counting is for people only: when it fails, the details keep the last numbers. */
+  /** Counting is only for what people see: if it fails, the details keep the last numbers. */
   async function keepCounting(): Promise<void> {
     for (;;) {
       await condition(() => isCountWanted);
@@ -146,7 +146,7 @@ export async function endpoint(input: EndpointInput & { carried?: Carried }): Pr
     isParked = pumped.isParked ?? false;
     show();
     if (isGone) return;
-    // The pump ends when nothing waits any more, when the agent left, or when its window stays full.
+    // The pump ended because no tasks wait, the endpoint went offline, or the window stayed full.
     if (isParked || (!presence.isOnline && patched(COUNTS))) isCountWanted = true;
   }
   await condition(() => !isCounting);

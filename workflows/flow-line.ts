@@ -19,19 +19,19 @@ import { describeRun, type ShownStep } from './flow-details';
 import { proxySteps } from './local-activities';
 
 /**
- * One line of a run: asks for a step, does what the step needs of a workflow (a timer, submissions, other lines), and tells the
- * next step what became of it. What states compute is done by the activities, next to the store.
+ * Runs one line of a run: gets a step, does what the step needs from a workflow (a timer, submissions, other lines), and passes
+ * the outcome to the next step. Activities compute the states, next to the store.
  */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
-/** When the store is away for long, the server repeats a step without an event in the history. */
+/** While the store is unavailable for long, the server retries a step without adding events to the history. */
 export const steps = proxySteps<FlowActivities>({ startToCloseTimeout: '5 minutes', retry });
 
-// The server repeats the activity until the action has ended, without an event in the history.
+// The server retries the activity until the action has ended, without adding events to the history.
 const { runHttpAction } = proxyActivities<FlowActivities>({
   startToCloseTimeout: '3 minutes',
   heartbeatTimeout: '10 seconds',
-  // A request that may start an action is finished, so that the action can be cancelled.
+  // Wait for a request that may start an action, so that the action can be cancelled.
   cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
   retry: { ...retry, initialInterval: '1 second', maximumInterval: '1 minute' },
 });
@@ -41,10 +41,10 @@ const { stopHttpAction } = proxyActivities<FlowActivities>({
   retry: { ...retry, maximumAttempts: 5 },
 });
 
-/** The promise is at most 500 events an execution; a step has at most forty, with a cancellation in its middle. */
+/** An execution must stay below 500 events. A step adds at most forty events, including a cancellation during the step. */
 const MAX_HISTORY_EVENTS = 300;
 const MAX_SHOWN = 30;
-/** A loop that never waits for anything gets a pause after so many steps without one. */
+/** After this many steps without waiting, a loop pauses before each further step. */
 const STEPS_WITHOUT_PAUSE = 200;
 const PAUSE_MS = 1_000;
 
@@ -53,7 +53,7 @@ export type LineEnd = Extract<FlowStep, { kind: 'succeeded' | 'failed' }>;
 export class LineRun {
   #shown: ShownStep[];
   #stepsWithoutPause = 0;
-  /** Temporal updates the length of the history once a workflow task; each step since then adds at least one event. */
+  /** Temporal updates `historyLength` once per workflow task. Each step since then has added at least one event. */
   #counted = { historyLength: 0, steps: 0 };
 
   constructor(
@@ -124,7 +124,7 @@ export class LineRun {
         .then(
           () => true,
           (error: unknown) => {
-            // The action was faster, or the run is cancelled: then its submissions say so.
+            // The action ended first, or the run was cancelled; in both cases, the submissions determine the outcome.
             if (isCancellation(error)) return ended;
             throw error;
           },
@@ -152,7 +152,7 @@ export class LineRun {
     } catch (error) {
       if (!CancellationScope.current().consideredCancelled) throw error;
       await CancellationScope.nonCancellable(() => stopHttpAction({ runId, line, position }));
-      // The last poll may have failed for another reason.
+      // The last poll may have failed for a reason other than the cancellation.
       throw isCancellation(error) ? error : new CancelledFailure('the run was cancelled while an action ran');
     }
   }
@@ -187,7 +187,7 @@ export class LineRun {
   }
 }
 
-/** A submission that was cancelled ends as cancelled, and so does its parent's wait for it. */
+/** Whether the error is a cancellation, including that of a child submission. */
 export function isCancelled(error: unknown): boolean {
   return isCancellation(error) || (error instanceof ApplicationFailure && error.type === 'Cancelled');
 }

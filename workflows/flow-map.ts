@@ -15,11 +15,11 @@ import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
 import { steps } from './flow-line';
 
 /**
- * The lines of a `Map` or `Parallel` state, so many at a time, until all ended or too many failed. A line that only computes
- * ends as soon as it is opened; any other line gets a child workflow.
+ * Runs the lines of a `Map` or `Parallel` state, at most `concurrency` at a time, until all have ended or too many have failed. A
+ * line that only computes ends when it is opened. Any other line gets a child workflow.
  */
 
-/** Each child costs about six events, and those in hand still end after this. */
+/** Below the limit of 500, because each child adds about six events and the running children still end after this. */
 const MAX_HISTORY_EVENTS = 240;
 const OPENED_TOGETHER = 20;
 
@@ -29,7 +29,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
   let failed = input.carried?.failed ?? 0;
   let inHand = 0;
   let failure: Error | undefined;
-  // Temporal updates the length once a workflow task; lines that were opened since then added an event each time.
+  // Temporal updates `historyLength` once per workflow task. Each `openLines` since then has added an event.
   let counted = { historyLength: 0, opened: 0 };
   const isFull = (): boolean => {
     const { historyLength, continueAsNewSuggested } = workflowInfo();
@@ -54,7 +54,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
     scope
       .run(() => runOne(index))
       .catch((error: unknown) => {
-        // A line that was given up because of others says nothing new.
+        // A line that was cancelled because others failed is not another failure.
         if (!(isGivenUp() && isCancellation(error))) failure ??= ensureError(error);
       })
       .finally(() => {

@@ -5,13 +5,13 @@ import { FLOW_QUERY, type FlowRunInput, type FlowRunSummary } from '../contracts
 import type { FlowLineInput, ShownState } from '../contracts/flow-steps';
 import { isCancelled, LineRun, steps } from './flow-line';
 
-/** A run of a flow, and a line of one of its `Map` or `Parallel` states. */
+/** The workflows of a flow run, and of one line of its `Map` or `Parallel` states. */
 
 export const stepsQuery = defineQuery<readonly ShownState[]>(FLOW_QUERY.steps);
 
 type Carried = NonNullable<FlowLineInput['carried']>;
 
-/** Fails, or ends as cancelled, when the run does. The outcome of the run is stored before the workflow ends. */
+/** Fails when the run fails, and ends as cancelled when the run is cancelled. The store has the outcome before it ends. */
 export async function flowRun(input: FlowRunInput, carried?: Carried): Promise<FlowRunSummary> {
   const { runId, generation, title } = input;
   const line: FlowLineInput = { version: 1, runId, line: '', generation, title, carried };
@@ -27,7 +27,7 @@ export async function flowRun(input: FlowRunInput, carried?: Carried): Promise<F
   }
 }
 
-/** True when the line ended well; how it ended is in the store. */
+/** Returns whether the line succeeded. The store has its outcome. */
 export async function flowLine(input: FlowLineInput): Promise<boolean> {
   const run = new LineRun(input, (carried) => continueAsNew<typeof flowLine>({ ...input, carried }));
   setHandler(stepsQuery, () => run.shown);

@@ -11,7 +11,7 @@ import {
 import { FLOW_WORKFLOW, flowAttributesOf, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
 import type { ScheduleActivities, ScheduleInput } from '../contracts/schedules';
 
-/** One time of a schedule: the run is its child, so that the overlap policy sees how long the run goes on. */
+/** One occurrence of a schedule. The run is its child workflow, so that the overlap policy covers the duration of the run. */
 
 const { beginScheduledRun } = proxyActivities<ScheduleActivities>({
   startToCloseTimeout: '30 seconds',
@@ -19,7 +19,7 @@ const { beginScheduledRun } = proxyActivities<ScheduleActivities>({
 });
 
 export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ runId: string | null }> {
-  // The id names the time, so that a retried activity makes the same run.
+  // The workflow id contains the time of the occurrence, so a retried activity creates the same run.
   const begun = await beginScheduledRun({ scheduleId, occurrence: workflowInfo().workflowId });
   if (!begun) return { runId: null };
   const { hasSearchAttributes, ...input } = begun;
@@ -37,7 +37,7 @@ export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ run
     await run.result();
   } catch (error) {
     if (isCancellation(error)) throw error;
-    // How the run ended is in its own record.
+    // The outcome of the run is in its own record.
   }
   return { runId };
 }

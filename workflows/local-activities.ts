@@ -11,18 +11,18 @@ import {
 } from '@temporalio/workflow';
 
 /**
- * Local activities, because a round trip through the server costs more than the work itself.
+ * Local activities are used because a round trip through the server costs more than the work itself.
  *
- * They end long before the workflow task times out, after 10 s. A worker that gets the next workflow task of a workflow while it
- * waits for a local activity gives the workflow its events in other portions than a replay does (sdk-core: "Trying to send a new
- * WFT for a run which already has one"), and the workflow is stuck for ever.
+ * They must end long before the workflow task times out (10 s). If a worker gets the next workflow task of a workflow while it
+ * waits for a local activity, it groups the workflow's events differently than a replay (sdk-core: "Trying to send a new WFT for
+ * a run which already has one"), and the workflow is stuck forever.
  */
 const LOCAL = {
   scheduleToCloseTimeout: '4 seconds',
   retry: { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumAttempts: 3 },
 } as const;
 
-/** Each step runs as a local activity and, when that does not succeed soon, as an ordinary one with these options. */
+/** Each step runs as a local activity and, if that does not succeed soon, as an ordinary activity with these options. */
 export function proxySteps<A extends object>(options: ActivityOptions): ActivityInterfaceFor<A> {
   const local = proxyQuickSteps<A>() as unknown as Steps;
   const patient = proxyActivities(options) as Steps;
@@ -35,17 +35,17 @@ export function proxySteps<A extends object>(options: ActivityOptions): Activity
     try {
       return await patient[name]!(...args);
     } catch (error) {
-      // As a local activity fails.
+      // Unwrap the failure, so that it looks like the failure of a local activity.
       throw error instanceof ActivityFailure && error.cause instanceof ApplicationFailure ? error.cause : error;
     }
   });
 }
 
 /**
- * Each step runs as a local activity only. On replay, the result of a local activity that outlasted a workflow task comes
- * together with the events that came before it, and the promises of both continue in an order of their own (sdk-typescript
- * issue 1744). Then the workflow asks for other things than its history has. So a result waits here until everything else that
- * came with it has been dealt with, and results follow one another as they came.
+ * Each step runs only as a local activity. On replay, the result of a local activity that outlasted a workflow task arrives
+ * together with the events that came before it, and the promises of both resume in a different order (sdk-typescript issue 1744).
+ * The commands of the workflow would then not match its history. A result therefore waits here until everything else that arrived
+ * with it is processed, and results resume in the order of their arrival.
  */
 export function proxyQuickSteps<A extends object>(): ActivityInterfaceFor<A> {
   const local = proxyLocalActivities(LOCAL) as Steps;
@@ -60,7 +60,7 @@ export function proxyQuickSteps<A extends object>(): ActivityInterfaceFor<A> {
 
 type Steps = Record<string, (...args: unknown[]) => Promise<unknown>>;
 
-/** A proxy knows every name. */
+/** A proxy with a method for every name. */
 function proxyOf<A extends object>(run: (name: string, args: unknown[]) => Promise<unknown>): ActivityInterfaceFor<A> {
   return new Proxy({} as ActivityInterfaceFor<A>, {
     get:
@@ -70,15 +70,15 @@ function proxyOf<A extends object>(run: (name: string, args: unknown[]) => Promi
   });
 }
 
-/** The step said that repeating it does not help. The failure of a local activity is not wrapped. */
+/** True if the step failed with a non-retryable error. The failure of a local activity is not wrapped. */
 const isFinal = (error: unknown): boolean => error instanceof ApplicationFailure && error.nonRetryable === true;
 
-/** A workflow waits for a condition that an event changed, and then may wait for another. */
+/** Two rounds, because a workflow whose condition an event made true may then wait for another condition. */
 const ROUNDS = 2;
-/** Of this workflow: the SDK gives each its own copy of this module. */
+/** The waiting results of this workflow: the SDK gives each workflow its own copy of this module. */
 const results: symbol[] = [];
 
-/** Conditions are looked at when no promise has anything left to do. */
+/** Resolves after everything else: the SDK evaluates conditions when no promise can make progress. */
 async function lastOfAll(): Promise<void> {
   const result = Symbol();
   results.push(result);

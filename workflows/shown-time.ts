@@ -5,8 +5,8 @@ const NEAR_MS = 60 * 60_000;
 const DAY_MS = 86_400_000;
 
 /**
- * `10 Dec 14:00 UTC`; with seconds when the time is within an hour of `nowMs`, with the year when it is half a year away. A
- * workflow does not know the time zone of its reader.
+ * Formats a time as `10 Dec 14:00 UTC`, with seconds if it is within an hour of `nowMs`, and with the year if it is more than
+ * half a year away. Always in UTC, because a workflow does not know the time zone of its reader.
  */
 export function showTime(ms: number, nowMs: number): string {
   const date = new Date(ms);

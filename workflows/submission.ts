@@ -28,7 +28,7 @@ import { describeSubmission } from './details';
 import { proxySteps } from './local-activities';
 import { showTime } from './shown-time';
 
-// While an engine is away, the server retries a step for days without an event in the history.
+// While an engine is unavailable, the server retries a step for days without adding events to the history.
 const patience = {
   summary: 'an engine is away; repeated until it answers',
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '10 seconds' },
@@ -49,17 +49,17 @@ const { endOpenTasks, endOverdueTasks } = proxyActivities<SubmissionActivities>(
 });
 
 const FIRST_POLL_MS = 60_000;
-/** While the endpoint is offline, nothing of the submission changes. */
+/** While the endpoint is offline, little about the submission changes. */
 const FIRST_POLL_OFFLINE_MS = 600_000;
 const LONGEST_POLL_MS = 3_600_000;
 /**
- * A nudge adds five events. Another worker must replay the run within the timeout of a workflow task: an event takes 1 ms, and
- * 10 ms on a busy machine.
+ * A nudge adds five events. Another worker must replay a run within the workflow task timeout. An event takes 1 ms, or 10 ms on a
+ * busy machine.
  */
 const MAX_HISTORY_EVENTS = 150;
 /** Temporal refuses a longer summary. */
 const MAX_SUMMARY_CHARS = 200;
-/** After the walltime and the store's grace: then the service ends an attempt that its agent did not stop. */
+/** Added to the walltime before the service ends an attempt that its agent did not stop. Exceeds the store's grace of 15 s. */
 const WALLTIME_POLL_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
 const FAILED_ATTRIBUTE = defineSearchAttributeKey(COUNT_ATTRIBUTE.failed, 'INT');
@@ -69,7 +69,7 @@ export const nudgeSignal = defineSignal(SIGNAL.nudge);
 export const tasksQuery = defineQuery<Partial<Record<TaskState, number>>>(QUERY.tasks);
 export const failuresQuery = defineQuery<SubmissionProgress['failures']>(QUERY.failures);
 
-/** The durable life of a submission: dispatch, wait, retry, expire or cancel, finish. */
+/** The durable workflow of a submission: dispatch, wait, retry, expire or cancel, finish. */
 export async function submission(input: SubmissionInput): Promise<SubmissionSummary> {
   return new SubmissionRun(input).run();
 }
@@ -156,7 +156,7 @@ class SubmissionRun {
     const openBefore = this.#progress.counts.waiting ?? this.input.total;
     const outcome = await dispatch({ ...this.#ref, claimId, openBefore });
     const { waiting, endpointOnline, endpointSinceMs, queue } = outcome;
-    // The sweep started this workflow late, and a pump dispatched its tasks before.
+    // The sweep started this workflow late, after a pump had dispatched its tasks.
     if (outcome.isStartedElsewhere) this.#isNudged = true;
     const dispatched = this.input.total - waiting;
     this.#show({
@@ -182,7 +182,7 @@ class SubmissionRun {
     }
   }
 
-  /** Until a nudge or a timer. */
+  /** Sleeps until a nudge or a timer. */
   async #sleep(): Promise<void> {
     const look = Date.now() + this.#pollMs;
     if (this.input.deadlineMs <= look) this.#setDeadline();
@@ -191,7 +191,7 @@ class SubmissionRun {
     await condition(() => this.#isNudged);
     if (this.input.deadlineMs > look && !this.#look.isSet) {
       this.#pollMs = Math.min(this.#pollMs * 2, LONGEST_POLL_MS);
-      // Still open after the first poll: from now on people see the deadline as a timer.
+      // The submission is still open after a poll: from now on, people see the deadline as a timer.
       this.#setDeadline();
     }
   }
@@ -259,7 +259,7 @@ class SubmissionRun {
     this.#setAttributes(openStateOf(progress));
   }
 
-  /** One event for all that changed. A server that refused an attribute has nothing to update. */
+  /** One event for all changes. Skips attributes that the server refused. */
   #setAttributes(state: SubmissionState): void {
     const current = this.#attributes;
     const { failed = 0, expired = 0, cancelled = 0 } = this.#progress.counts;

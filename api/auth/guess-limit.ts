@@ -2,7 +2,7 @@ import { TerminalError } from '../../contracts/errors';
 
 /**
  * Limits guesses of secrets: per address and identity, and per address. An attacker at another address cannot lock an
- * identity out. Each process counts for itself.
+ * identity out. Each process counts separately.
  */
 export interface GuessLimit {
   /** Throws LIMIT_EXCEEDED after too many wrong secrets. Call before checking a secret. */
@@ -17,7 +17,7 @@ const MAX_PER_ADDRESS = 100;
 const MAX_ENTRIES = 10_000;
 
 export function createGuessLimit(now: () => number = Date.now): GuessLimit {
-  /** Wrong secrets in the current period, in the order of their start. */
+  /** Wrong secrets in the current period, by key, in the order in which the periods began. */
   const wrongSecrets = new Map<string, { count: number; sinceMs: number }>();
 
   const current = (key: string): { count: number; sinceMs: number } | undefined => {

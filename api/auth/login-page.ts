@@ -2,7 +2,7 @@ import type { Response } from 'express';
 
 import { COMPUTE_RESOURCE_SERVER, FLOWS_RESOURCE_SERVER, AUTH_RESOURCE_SERVER, splitScopes } from './scopes';
 
-/** The pages of an interactive login: forms without scripts, and the code that it ends with. */
+/** The pages of an interactive login: forms without scripts, and a page with the code. */
 
 const ACCESS: Readonly<Record<string, string>> = {
   [COMPUTE_RESOURCE_SERVER]: 'your functions, endpoints, tasks and results',
@@ -32,7 +32,7 @@ export function sendForm(res: Response, fields: LoginFields, offer?: ProviderOff
     problem === undefined ? 200 : 401,
     `<h1>Log in to funcX</h1>
 ${problem === undefined ? '' : `<p role="alert">${escapeHtml(problem)}</p>`}
-<p>The program <strong>${escapeHtml(programName(fields.client_id))}</strong> asks to act in your name. If you did not just start it, close this page.</p>
+<p>The program <strong>${escapeHtml(programName(fields.client_id))}</strong> asks to act on your behalf. If you did not just start it, close this page.</p>
 <p>It asks for access to:</p>
 <ul>${scopesOf(fields.scope)}</ul>
 ${offer === undefined ? '' : providerForm(fields, offer)}
@@ -57,14 +57,14 @@ ${hidden({ ...fields, ticket })}
 </form>
 <p>Or with an identity of this service:</p>`;
 
-/** A page that goes on at the provider. Not a redirect: browsers apply `form-action` to redirects as well. */
+/** Sends a page that continues at the provider. Not a redirect, because browsers apply `form-action` to redirects as well. */
 export function sendHandover(res: Response, address: string): void {
   const text = escapeHtml(address);
   send(
     res,
     200,
     `<meta http-equiv="refresh" content="0; url=${text}">
-<p><a id="provider" href="${text}">Go on at ${escapeHtml(new URL(address).host)}</a></p>`,
+<p><a id="provider" href="${text}">Continue at ${escapeHtml(new URL(address).host)}</a></p>`,
   );
 }
 
@@ -77,7 +77,7 @@ export function sendCode(res: Response, code: string, name: string): void {
     res,
     200,
     `<h1>You are ${escapeHtml(name)}</h1>
-<p>Copy this code to the program that waits for it. It is good once, for ten minutes.</p>
+<p>Copy this code to the program that waits for it. It works once, within ten minutes.</p>
 <p><code id="code">${escapeHtml(code)}</code></p>`,
   );
 }
@@ -110,7 +110,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 
 const programName = (clientId: string): string => PROGRAMS[clientId.toLowerCase()] ?? clientId;
 
-/** List items that say which access the scopes give, and name scopes that are unknown. */
+/** List items with the access that each scope gives; unknown scopes are named. */
 function scopesOf(requested: string): string {
   const wanted = splitScopes(requested);
   return wanted.map(({ resourceServer, scope }) => `<li>${escapeHtml(ACCESS[resourceServer] ?? scope)}</li>`).join('');

@@ -16,8 +16,8 @@ import { sendCode, sendForm, type LoginFields, type ProviderOffer } from './logi
 /** An ID that no identity has; checking its secret takes as long as for any other. */
 const NO_IDENTITY = '00000000-0000-0000-0000-000000000000';
 /**
- * How the redirect_uri of the clients ends: with the path of Globus' page that shows the code. The rest is not checked, because
- * nothing is sent there.
+ * The end of the redirect_uri of the clients: the path of the Globus page that shows the code. The rest is not checked, because
+ * nothing is sent to this address.
  */
 const CODE_PAGE_END = /\/v2\/web\/auth-code$/;
 

@@ -12,8 +12,8 @@ import { sendCode, sendHandover, sendProblem, type ProviderOffer } from './login
 import { createLoginStates, isEqual, makeTicket } from './login-state';
 
 /**
- * Logins at the OpenID Connect provider: the login page hands the browser over to the provider and shows the code when the
- * provider sends it back; `funcx login` asks here where it can get tokens.
+ * Logins at the OpenID Connect provider. The login page hands the browser over to the provider, and shows the code when the
+ * provider sends the browser back. `funcx login` reads here where it can get tokens.
  */
 
 const COOKIE = 'funcx_login';
@@ -155,7 +155,7 @@ const otherProvider = (): TerminalError =>
 const tooLong = (): TerminalError =>
   new TerminalError('INVALID_REQUEST', 'this login request is too long to pass on; ask for fewer scopes and begin again');
 
-/** A person reads this: a page in place of JSON. The audit log has the code of the error. */
+/** Sends the error as a page, because a person reads it. The audit log gets the code of the error. */
 function showProblem(res: Response, thrown: unknown): typeof ANSWERED {
   const error = ensureError(thrown);
   if (!(error instanceof FuncXError)) throw error;

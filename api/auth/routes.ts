@@ -35,7 +35,7 @@ export function authRoutes({ db, identities, config, identityProvider }: ApiDeps
   const providerLogin = createProviderLogin({ config, identityProvider, identities, logins });
   const guesses = createGuessLimit();
 
-  /** Exchanges a login code for tokens. Without refresh tokens the clients would ask for a login at every start. */
+  /** Exchanges a login code for tokens. Without refresh tokens, the clients would require a login at every start. */
   async function exchangeCode(res: Response, form: CodeForm): Promise<TokenResponse | typeof ANSWERED> {
     const login = await logins.redeemCode(form.code, {
       clientId: form.client_id,
@@ -156,7 +156,7 @@ const refuseClient = (res: Response): typeof ANSWERED =>
   refuse(res, 'invalid_client', 'the client ID or secret is wrong, or the identity was revoked');
 const refuseGrant = (res: Response, detail: string): typeof ANSWERED => refuse(res, 'invalid_grant', detail);
 
-/** Our error fields together with those that the Globus Auth clients parse. */
+/** Our error fields together with the fields that the Globus Auth clients parse. */
 function refuse(res: Response, error: string, detail: string): typeof ANSWERED {
   res.status(401).json({
     ...errorBody(new TerminalError('UNAUTHENTICATED', detail), requestIdOf(res)),

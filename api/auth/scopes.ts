@@ -1,7 +1,7 @@
 import { TerminalError } from '../../contracts/errors';
 import { COMPUTE_ID, COMPUTE_SCOPE, FLOWS_ID } from '../../contracts/scopes';
 
-/** Which resource server each requested scope belongs to; one token is issued per resource server. */
+/** Maps requested scopes to resource servers; one token is issued per resource server. */
 
 export const COMPUTE_RESOURCE_SERVER = 'funcx_service';
 export const FLOWS_RESOURCE_SERVER = 'flows.globus.org';
@@ -18,8 +18,8 @@ function resourceServerOf(scope: string): string {
 }
 
 /**
- * The scopes of a request without their dependencies: `a[*b[c d] e]` is `a`. Dependencies say what a service may do
- * elsewhere in the caller's name; a flow run acts as its starter, so no dependency is needed.
+ * The scopes of a request without their dependencies: `a[*b[c d] e]` becomes `a`. Dependencies say what a service may do
+ * elsewhere on behalf of the caller; a flow run acts as its starter, so no dependency is needed.
  */
 function withoutDependencies(requested: string): string[] {
   let depth = 0;
@@ -42,13 +42,13 @@ export interface WantedToken {
   resourceServer: string;
 }
 
-/** Released clients ask for about ten, and one for each flow that a program starts. */
+/** Released clients request about ten scopes, and one for each flow that a program starts. */
 const MAX_SCOPES = 100;
-/** Each is a token of its own. */
+/** Each resource server gets a token of its own. */
 const MAX_RESOURCE_SERVERS = 50;
 
 /**
- * The tokens to issue, in the order in which their scopes were asked for. Without a scope: one for the compute service. Throws
+ * The tokens to issue, in the order of the requested scopes. Without a scope: one token for the compute service. Throws
  * INVALID_SCOPE for more than 100 scopes, or scopes of more than 50 services.
  */
 export function splitScopes(requested: string): WantedToken[] {

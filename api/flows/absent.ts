@@ -6,7 +6,7 @@ import { requireFlowsToken } from './checks';
 import { FlowsError } from './errors';
 import { flowsRoute } from './flows-route';
 
-/** Routes 17 to 21: kinds of objects that the service has none of. The clients list them all the same. */
+/** Routes for kinds of objects that the service does not have. The clients list them nevertheless. */
 
 const anyQuery = z.looseObject({ per_page: z.coerce.number().int().min(1).max(100).default(20) });
 

@@ -8,9 +8,9 @@ import { findFlow, type FlowRow } from '../../platform/store/flows';
 import { FLOWS_RESOURCE_SERVER } from '../auth/scopes';
 import { FlowsError } from './errors';
 
-/** Look a flow or run up and decide about it, or throw what the caller is to be told. */
+/** Functions that find a flow or run and check access to it, or throw the error for the caller. */
 
-/** All but starting and resuming takes a token of the service. */
+/** Throws unless the token is for the flows service. Some routes of runs need another token: see {@link requireTokenOf}. */
 export function requireFlowsToken(identity: Identity): void {
   if (isTokenFor(identity, FLOWS_RESOURCE_SERVER)) return;
   throw new FlowsError(
@@ -19,7 +19,7 @@ export function requireFlowsToken(identity: Identity): void {
   );
 }
 
-/** Starting and resuming takes a token of the flow. */
+/** Throws unless the token is for the flow: starting, validating and resuming a run need such a token. */
 export function requireTokenOf(flowId: string, identity: Identity): void {
   if (isTokenFor(identity, flowId)) return;
   throw new FlowsError('MISSING_SCOPE', `This needs an access token for the flow; ask for the scope ${flowScope(flowId)}.`);
@@ -34,7 +34,7 @@ const forbidden = (kind: 'flow' | 'run', id: string, permission: string): FlowsE
     `You do not have the necessary permissions to perform this action on the ${kind} with id value ${id}. Missing permissions: ${permission}.`,
   );
 
-/** The id of the path; what cannot be an id names nothing. */
+/** The ID in the path. A malformed ID gets the same error as an unknown ID. */
 export function idOf(params: Record<string, string>, kind: 'flow' | 'run'): string {
   const id = (params.id ?? '').toLowerCase();
   if (!isUuid(id)) throw noSuch(kind, id);

@@ -7,7 +7,7 @@ import type { FlowRow } from '../../platform/store/flows';
 
 /** Flows and runs as the clients read them. */
 
-/** As the service of Globus writes times. */
+/** A time as the hosted Globus service writes it. */
 export const timeOf = (time: Date): string => time.toISOString().replace('Z', '000+00:00');
 
 export function flowDocument(flow: FlowRow, identity: Identity, baseUrl: string): FlowDocument {
@@ -111,6 +111,6 @@ export function withoutPrivate(value: unknown): unknown {
 
 const bare = (key: string): string => key.replace(/\.[$=]$/, '');
 
-/** A body as logs and statuses show it. */
+/** A body without private keys, as logs and statuses show it. */
 export const withoutPrivateKeys = (body: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(body).filter(([key]) => !key.startsWith('_private')));

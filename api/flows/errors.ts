@@ -6,13 +6,13 @@ import type { FlowsErrorBody } from '../../contracts/http/flows';
 import { translateError } from '../middleware/error-handler';
 import { requestIdOf } from '../middleware/request-id';
 
-/** Errors as the Globus Flows clients read them. `detail` must always be there: the CLI reads it without asking. */
+/** Errors as the Globus Flows clients read them. `detail` must always be present: the CLI reads it without a check. */
 
 export const FLOWS_ERRORS = {
   FLOW_INPUT_ERROR: 400,
   AUTHENTICATION_ERROR: 401,
   FORBIDDEN: 403,
-  /** The token is for something else. Gladier answers with a new login. */
+  /** The token is for another resource server. Gladier reacts with a new login. */
   MISSING_SCOPE: 403,
   NOT_FOUND: 404,
   STATE_CONFLICT: 409,
@@ -42,14 +42,14 @@ export class FlowsError extends Error {
   }
 }
 
-/** Marks requests of routes that answer errors in this shape. */
+/** Marks requests to routes whose errors have this format. */
 export const speaksFlows = (): RequestHandler =>
   function markFlows(_req, res, next) {
     res.locals.speaksFlows = true;
     next();
   };
 
-/** Answers what the caller did wrong; what the service did wrong goes on to the general handler, which logs it. */
+/** Responds to errors of the caller. Errors of the service go to the general handler, which logs them. */
 export const flowsErrors = (): ErrorRequestHandler =>
   function answerFlowsError(thrown: unknown, req, res, next) {
     if (res.locals.speaksFlows !== true || res.headersSent) {

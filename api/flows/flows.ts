@@ -35,11 +35,11 @@ import { schemaProblems } from './input-schema';
 import { readOrder, readRoles } from './queries';
 import { flowsRoute } from './flows-route';
 
-/** Routes 1 to 6: flows. */
+/** Routes for flows: create, list, validate, read, change and delete. */
 export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
   const baseUrl = config.API_PUBLIC_URL.replace(/\/$/, '');
 
-  /** Throws with every mistake; returns what is worth knowing of a good one. */
+  /** Throws an error with every mistake; returns the analysis of a valid definition. */
   function check(definition: unknown, inputSchema: unknown): ReturnType<typeof validateDefinition> {
     const analysis = validateDefinition(definition, { allowedUrls: config.FUNCX_FLOWS_HTTP_ALLOW });
     const problems = analysis.problems.map(({ loc, ...rest }) => ({ ...rest, loc: ['definition', ...loc] }));
@@ -112,7 +112,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
     flowsRoute({
       method: 'post',
       path: '/flows/validate',
-      summary: 'Says what is wrong with a definition and an input schema, or what the definition needs',
+      summary: 'Checks a definition and an input schema, and returns the scopes that the definition needs',
       body: validateFlowSchema,
       response: validatedFlowSchema,
       handle: ({ identity, body }) => {
@@ -135,7 +135,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
     flowsRoute({
       method: 'put',
       path: '/flows/:id',
-      summary: 'Changes a flow; what is absent stays, and runs keep the definition that they started with',
+      summary: 'Changes a flow; absent fields keep their values, and runs keep the definition that they started with',
       body: updateFlowSchema,
       response: flowSchema,
       handle: async ({ identity, params, body }) => {
@@ -154,7 +154,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
     flowsRoute({
       method: 'delete',
       path: '/flows/:id',
-      summary: 'Deletes a flow; its runs go on and stay',
+      summary: 'Deletes a flow; its runs continue and are kept',
       response: deletedFlowSchema,
       handle: async ({ identity, params }) => {
         requireFlowsToken(identity);
@@ -178,7 +178,7 @@ const EMPTY = {
   subscriptionId: null,
 };
 
-/** What the body says, under the names of the store. */
+/** The given fields of the body, under the names of the store. */
 function fieldsOf(body: UpdateFlow): Partial<FlowRow> {
   const given: Partial<FlowRow> = {
     title: body.title,
@@ -195,14 +195,14 @@ function fieldsOf(body: UpdateFlow): Partial<FlowRow> {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-/** Whoever may change a flow can take it over, and cannot give it away. */
+/** An identity that may change a flow can take the flow over, but cannot make anybody else its owner. */
 function newOwner(flow: FlowRow, callerId: string, wanted: string | undefined): string {
   const id = wanted?.slice(IDENTITY_URN.length);
   if (id === undefined || id === flow.ownerId || id === callerId) return id ?? flow.ownerId;
   throw new FlowsError('FORBIDDEN', 'You can make yourself the owner of the flow, but nobody else. Ask the new owner to do it.');
 }
 
-/** One row more than a page was read: it says whether there is another page. */
+/** `rows` has one row more than the page if there is another page. */
 export function pageOf<Row extends { pageKey: string[] }>(
   rows: readonly Row[],
   limit: number,

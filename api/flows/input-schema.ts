@@ -5,10 +5,10 @@ import type { ErrorObject, ValidateFunction } from 'ajv';
 import { compileSchema, pathOf, schemaProblems as findProblems } from '../../flows/input-schema';
 import { FlowsError, type FlowsErrorDetail } from './errors';
 
-/** Checks of inputs. The schema is what its author wrote, so every step is bounded in time. */
+/** Checks inputs of runs. Every step is bounded in time, because any user may write a schema. */
 
 const MAX_MS = 1_000;
-/** Runs no pattern of the author; a busy machine may need more than a second. */
+/** Compiling runs no pattern of the author, but a busy machine may need more than a second. */
 const MAX_COMPILE_MS = 5_000;
 const MAX_SHOWN = 20;
 const MAX_CACHED = 200;
@@ -42,7 +42,7 @@ export const schemaProblems = (schema: unknown): FlowsErrorDetail[] => findProbl
 
 /** Throws FLOW_INPUT_ERROR with each mistake at its path. */
 export function checkInput(schema: unknown, input: unknown): void {
-  const validate = compile(schema as object | boolean); // checked when the flow was made
+  const validate = compile(schema as object | boolean); // checked when the flow was created
   let isValid: boolean;
   try {
     isValid = within<boolean>(() => validate(input));

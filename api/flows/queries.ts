@@ -3,9 +3,9 @@ import { isUuid } from '../../contracts/ids';
 import type { OrderKey } from '../../platform/store/pages';
 import { invalid } from './errors';
 
-/** From the words of a query to what the store lists by. */
+/** Translates query parameters to the filters and sort orders of the store. */
 
-/** `updated_at DESC`; without a direction ascending. */
+/** Sort orders such as `updated_at DESC`; ascending without a direction. */
 export function readOrder(
   words: readonly string[],
   fields: Readonly<Record<string, Omit<OrderKey, 'descending'>>>,
@@ -16,20 +16,20 @@ export function readOrder(
     const [, name = '', direction = 'ASC'] = /^(\w+)(?:\s+(ASC|DESC))?$/i.exec(word) ?? [];
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (!field) {
-      const msg = `"${word.slice(0, 100)}" is no order; there are: ${Object.keys(fields).join(', ')}, each with ASC or DESC`;
+      const msg = `"${word.slice(0, 100)}" is not a sort order; use one of: ${Object.keys(fields).join(', ')}, with ASC or DESC`;
       throw invalid([{ loc: ['orderby'], msg, type: 'value_error' }]);
     }
     return { ...field, descending: direction.toUpperCase() === 'DESC' };
   });
 }
 
-/** The clients say roles in the singular, the document of the hosted service in the plural. */
+/** The clients name roles in the singular, the documentation of the hosted service in the plural. */
 export function readRoles<Role extends string>(words: readonly string[] | undefined, roles: readonly Role[]): Role[] | undefined {
   if (!words || words.length === 0) return undefined;
   return words.map((word) => {
     const role = roles.find((one) => one === word || `${one}s` === word);
     if (role) return role;
-    const msg = `"${word.slice(0, 100)}" is no role; there are: ${roles.join(', ')}`;
+    const msg = `"${word.slice(0, 100)}" is not a role; use one of: ${roles.join(', ')}`;
     throw invalid([{ loc: ['filter_roles'], msg, type: 'value_error' }]);
   });
 }

@@ -26,7 +26,7 @@ import { checkInput } from './input-schema';
 import { readIds, readLogMarker, readOrder, readPeriod, readRoles } from './queries';
 import { startRun } from './start-run';
 
-/** Routes 7 to 16: runs. */
+/** Routes for runs. */
 export function runRoutes(deps: ApiDeps): Route[] {
   const { db, flowStarts } = deps;
   return [
@@ -118,7 +118,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
     flowsRoute({
       method: 'get',
       path: '/runs/:id/log',
-      summary: 'What the run did, oldest first',
+      summary: 'Returns the log of a run, oldest first',
       query: runLogQuerySchema,
       response: runLogSchema,
       handle: async ({ identity, params, query }) => {
@@ -154,13 +154,13 @@ export function runRoutes(deps: ApiDeps): Route[] {
     flowsRoute({
       method: 'post',
       path: '/runs/:id/cancel',
-      summary: 'Cancels a run and what it has running',
+      summary: 'Cancels a run and everything that it is running',
       response: runSchema,
       status: 202,
       handle: async ({ identity, params }) => {
         requireFlowsToken(identity);
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');
-        // Noted first: a workflow that does not run yet is cancelled by the sweep once it does.
+        // Record the request first: if the workflow does not run yet, the sweep cancels it once it does.
         if (await noteCancelRequest(db, run.id)) await flowStarts.cancel(run.id);
         return runDocument((await findRun(db, run.id)) ?? run, identity);
       },
@@ -168,7 +168,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
     flowsRoute({
       method: 'post',
       path: '/runs/:id/resume',
-      summary: 'Goes on from the state that failed',
+      summary: 'Resumes a run from the state that failed',
       response: runSchema,
       handle: async ({ identity, params }) => {
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');

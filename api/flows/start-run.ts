@@ -12,8 +12,8 @@ import { bodyHashOf } from '../middleware/read-body';
 import { withoutPrivateKeys } from './documents';
 
 /**
- * The run in one transaction, then its workflow, then the answer. What is stored is accepted: when Temporal does not take the
- * start, the caller still gets the run, and the sweep of `workers` starts it.
+ * Stores the run in one transaction, starts its workflow, then returns the run. A stored run is accepted: if Temporal does not
+ * take the start, the caller still gets the run, and the sweep of `workers` starts it.
  */
 
 const MAX_LABEL_CHARS = 64;
@@ -25,7 +25,7 @@ export async function startRun(
   body: StartRun,
 ): Promise<RunRow> {
   const bodyHash = bodyHashOf(req);
-  // Two equal starts are two runs, unless the answer to the first was never written: then it is the client's own retry.
+  // Two equal requests start two runs, unless the response to the first was never written: then the second is a retry.
   if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
     const earlier = await repeats.takeLost<{ run_id: string }>(identity.id, bodyHash);
     const run = earlier && (await findRun(db, earlier.run_id));

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 /** The funcX release of a request, from `User-Agent: globus-sdk-py-<v>/funcx-sdk-<version>`. Agents send the same header. */
 
 export interface Release {
-  /** Such as [1, 0, 4]. */
+  /** Major, minor and patch number, such as [1, 0, 4]. */
   version: readonly number[];
   /** True up to 1.0.4, which reads results from the WebSocket; later releases read AMQP. */
   readsSocket: boolean;

@@ -2,7 +2,7 @@ import type { Logger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { findSocketGroup, markTaken } from '../../platform/store/socket-deliveries';
 
-/** The last result that each group's client received. Kept in memory until stored, because clients reconnect faster than a write. */
+/** The last result that each group's client received. Kept in memory until stored, as clients may reconnect before that. */
 
 export interface TakenCursor {
   /** Undefined if the group has no submission yet. */

@@ -86,7 +86,7 @@ async function submitTable(
   }
   const { specification, policy } = splitSpecification(body.resource_specification);
   const idempotency = idempotencyOf(req);
-  // With an idempotency key, the key identifies a repeat. Without one, an equal request is a repeat only if the response was lost.
+  // An idempotency key identifies a repeat. Without a key, an equal request is a repeat only if the response was lost.
   const bodyHash = idempotency.idempotency ? undefined : bodyHashOf(req);
   const [target, wasLost] = await Promise.all([
     readTarget(endpointId, functionIds),

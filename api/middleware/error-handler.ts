@@ -12,7 +12,7 @@ const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMED
 /** Error classes of our publisher, the Temporal client and amqplib that mean an engine cannot be reached. */
 const ENGINE_ERRORS = new Set(['PublishError', 'ServiceError', 'IllegalOperationError']);
 const LOST_CONNECTION = /^(Connection terminated|timeout exceeded|Query read timeout|the message broker is not connected)/;
-/** Among them 57014, a statement that took too long, and 55P03, a lock that was not free in time. */
+/** SQLSTATEs that a retry may cure. They include 57014, a statement that took too long, and 55P03, a lock not free in time. */
 const UNAVAILABLE_SQLSTATE = /^(08|53|57|40|55P03)/;
 /** SQLSTATE classes of invalid data and of Postgres limits, such as the depth of JSON. */
 const DATA_SQLSTATE = /^(22|54)/;
@@ -53,7 +53,7 @@ export function errorBody(error: FuncXError, requestId: string): ErrorBody {
   };
 }
 
-/** Converts any thrown value to one of our errors. `body` is that of the request, to name a part that the store refused. */
+/** Converts any thrown value to one of our errors. `body`: the body of the request, to name the field that the store refused. */
 export function translateError(thrown: unknown, body?: unknown): FuncXError {
   if (thrown instanceof FuncXError) return thrown;
   const error = ensureError(thrown);
@@ -75,7 +75,7 @@ export function translateError(thrown: unknown, body?: unknown): FuncXError {
   return new TerminalError('INTERNAL', ERROR_CATALOGUE.INTERNAL.meaning, { cause: error });
 }
 
-/** Where a body holds a NUL, such as `meta.author`. It was parsed, so it is not nested too deeply for this. */
+/** Where a body contains a NUL, such as `meta.author`. The parser has limited the depth, so the recursion is safe. */
 function placeOfNul(value: unknown, place = ''): string | undefined {
   if (typeof value === 'string') return value.includes('\0') ? place : undefined;
   if (typeof value !== 'object' || value === null) return undefined;

@@ -1,6 +1,6 @@
 import { TerminalError } from '../../contracts/errors';
 
-/** Bounds the memory that large requests of one owner take: further ones wait, with their bodies unread. */
+/** Bounds the memory that large requests of one owner use. Further large requests wait with the rest of their bodies unread. */
 export interface LargeRequests {
   /** Resolves with the function that ends the turn. Throws LIMIT_EXCEEDED if too many requests wait. */
   enter(key: string): Promise<() => void>;
@@ -28,7 +28,7 @@ export function createLargeRequests(): LargeRequests {
             },
           );
         }
-        await new Promise<void>((resolve) => entry.waiting.push(resolve)); // The place of the leaving request is taken over.
+        await new Promise<void>((resolve) => entry.waiting.push(resolve)); // The request that leaves passes its place on.
       }
       let isInside = true;
       return () => {

@@ -4,9 +4,9 @@ import { RetryableError } from '../../contracts/errors';
 import { ByteBudget } from '../byte-budget';
 
 /**
- * Bounds the bytes of the request bodies that the process holds. Above the limit a request waits before its body is read:
+ * Bounds the bytes of the request bodies that the process holds. Above the limit, a request waits before its body is read:
  * the client's bytes stay in the network. Released clients give up after 15 to 20 s of refusals, so a request waits that
- * long before it is refused; nothing of it is stored then.
+ * long before it is refused. Nothing of a refused request is stored.
  */
 
 const LIMIT_BYTES = 256 * 1024 * 1024;
@@ -14,7 +14,7 @@ const MAX_WAIT_MS = 20_000;
 const RETRY_AFTER_S = 5;
 
 export interface BodyLimit {
-  /** Assumed for a request that does not announce its length. */
+  /** The most bytes that a body may have; assumed for a request that does not announce its length. */
   maxBodyBytes: number;
   limitBytes?: number;
   maxWaitMs?: number;

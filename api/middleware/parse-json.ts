@@ -16,7 +16,7 @@ export interface JsonLimits {
 }
 
 const SLICE_MS = 4;
-/** Steps between two looks at the clock. */
+/** Steps between two readings of the clock. */
 const CLOCK_STEPS = 256;
 const PLAIN_BYTES = 128;
 const MAX_SCALAR_CHARS = 1_000;
@@ -47,7 +47,7 @@ class JsonReader {
   #others = 0;
   readonly #open: Container[] = [];
   readonly #keys: string[] = [];
-  /** Position from which to look for the end of a string that the last slice did not finish. */
+  /** Position at which to continue the search for the end of a string that the last step did not finish. */
   #stringFrom: number | undefined;
 
   constructor(
@@ -57,7 +57,7 @@ class JsonReader {
     if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.#at = 3; // byte order mark
   }
 
-  /** True when all is read. */
+  /** Returns true when the whole text is read. */
   readSlice(sliceMs: number): boolean {
     const untilMs = performance.now() + sliceMs;
     for (let step = 1; ; step++) {
@@ -68,7 +68,7 @@ class JsonReader {
     }
   }
 
-  /** False at the end of the text. */
+  /** Returns false at the end of the text. */
   #readToken(): boolean {
     if (this.#stringFrom !== undefined) {
       this.#readString(this.#at);
@@ -125,7 +125,8 @@ class JsonReader {
       return;
     }
     let end = this.#at;
-    while (end < this.bytes.length && !isDelimiter(this.bytes[end]!) && end - this.#at <= MAX_SCALAR_CHARS) end++; // end is in range
+    // The index of `this.bytes[end]!` is in range.
+    while (end < this.bytes.length && !isDelimiter(this.bytes[end]!) && end - this.#at <= MAX_SCALAR_CHARS) end++;
     const value = this.#parse(this.#at, end);
     this.#at = end;
     this.#add(value);
@@ -135,7 +136,7 @@ class JsonReader {
     let end = this.#stringFrom ?? start;
     for (let found = 0; ; found++) {
       if (found === CLOCK_STEPS) {
-        this.#stringFrom = end; // Many escaped quotes: go on in the next step.
+        this.#stringFrom = end; // Many escaped quotes: continue in the next step.
         return;
       }
       end = this.bytes.indexOf(QUOTE, end + 1);
@@ -186,7 +187,7 @@ class JsonReader {
     return byte;
   }
 
-  /** True for a short string without escapes and control characters, which is most strings; others take JSON.parse. */
+  /** True for a short string without escapes and control characters, as most strings are. The others need JSON.parse. */
   #isPlain(start: number, end: number): boolean {
     if (end - start > PLAIN_BYTES) return false;
     for (let at = start; at < end; at++) {

@@ -24,7 +24,10 @@ const UTF8 = /^"?utf-?8"?$/i;
 
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-/** SHA-256 of path and body, which identifies equal requests. Only present for submits, new flows and runs, and with an `Idempotency-Key`. */
+/**
+ * SHA-256 of path and body, which identifies equal requests. Present only for submits, new flows and new runs, and for requests
+ * with an `Idempotency-Key`.
+ */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }
@@ -33,9 +36,9 @@ export interface BodyLimits {
   requestBytes: number;
   rawBytes: number;
   largeRequests: LargeRequests;
-  /** Makes large bodies of all owners wait while too many bytes are being read. */
+  /** Makes requests of all owners wait while the process holds too many bytes of bodies. */
   inFlight: RequestHandler;
-  /** Whose large requests are counted together. */
+  /** The key under which large requests are counted together. */
   ownerOf: (req: IncomingMessage, res: Response) => string;
 }
 
@@ -80,7 +83,7 @@ async function read(req: IncomingMessage, res: Response, limits: BodyLimits, lim
   return bytes;
 }
 
-/** The request has its turn until its response is closed. */
+/** Waits for the turn of a large request, which lasts until its response is closed. */
 async function waitForTurn(req: IncomingMessage, res: Response, limits: BodyLimits): Promise<void> {
   const leave = await limits.largeRequests.enter(limits.ownerOf(req, res));
   if (res.closed) leave();

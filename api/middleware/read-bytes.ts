@@ -12,7 +12,7 @@ const DECODERS: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>
   deflate: createInflate,
   br: createBrotliDecompress,
 };
-/** Bodies of this size are large; below it, any compression ratio is allowed. */
+/** Longer bodies are large. Up to this size, any compression ratio is allowed. */
 export const LARGE_BYTES = 1_000_000;
 /** Serialized data stays below this factor. It bounds the work that a small request can cause. */
 const MAX_RATIO = 100;
@@ -37,7 +37,7 @@ export async function readBytes(
   return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
-/** The decompressed body, as it arrives. Nothing is read before the first chunk is asked for. */
+/** The decompressed body, as it arrives. Nothing is read before the first chunk is requested. */
 export async function* readChunks(req: IncomingMessage, { limitBytes, onLarge }: ReadOptions): AsyncGenerator<Buffer, void> {
   if (!hasBody(req)) return;
   const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();

@@ -115,7 +115,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
 
 async function checkPresent(deps: ApiDeps, identity: Identity, present: EndpointRow, wanted: Registration): Promise<void> {
   if (present.ownerId !== identity.id) {
-    // Whoever chose an ID of somebody else does not learn that it is in use: as for one that was deleted.
+    // The same error as for a deleted endpoint, so that the caller does not learn that the ID is in use.
     throw unknownEndpoint(present.id);
   }
   checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
@@ -141,7 +141,7 @@ async function checkPresent(deps: ApiDeps, identity: Identity, present: Endpoint
   });
 }
 
-/** A dead agent's consumer on the command queue disappears at once; missing heartbeats show its death only later. */
+/** A dead agent's consumer on the command queue disappears immediately; missing heartbeats show its death only later. */
 async function isAlive({ queues }: ApiDeps, present: EndpointRow): Promise<boolean> {
   const lastSign = Math.max(present.lastHeartbeatAt?.getTime() ?? 0, present.registeredAt.getTime());
   const isFresh = Date.now() - lastSign < (present.heartbeatPeriodS ?? 0) * MISSED_HEARTBEAT_PERIODS * 1000;

@@ -12,7 +12,7 @@ export function auditRoute({ db, audit }: ApiDeps): Route {
     query: auditQuerySchema,
     response: auditListSchema,
     handle: async ({ query }) => {
-      await audit.flush(); // an administrator sees what this process knows
+      await audit.flush(); // include the entries that this process has not stored yet
       return { entries: await listAuditEntries(db, query) };
     },
   });

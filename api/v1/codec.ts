@@ -9,7 +9,7 @@ import type { Config } from '../../platform/config';
 import type { ApiDeps } from '../deps';
 import { route, type Route } from '../route';
 
-/** The codec endpoint of Temporal's tools: its UI and command line show encrypted payloads of histories with it. */
+/** The codec endpoint for Temporal's UI and command line, which use it to show encrypted payloads of histories. */
 
 export const CODEC_PATH = '/v1/codec/decode';
 
@@ -19,7 +19,7 @@ export function codecRoute({ payloadCodecs }: ApiDeps): Route {
   return route({
     method: 'post',
     path: CODEC_PATH,
-    summary: 'Decrypts payloads of Temporal histories, for the Temporal UI; what is not encrypted comes back as it is',
+    summary: 'Decrypts payloads of Temporal histories, for the Temporal UI; returns unencrypted payloads unchanged',
     access: 'admin',
     bodySize: 'large',
     body: payloadListSchema,
@@ -49,7 +49,7 @@ const jsonOf = ({ metadata, data }: Payload): PayloadJson => ({
   data: base64(data ?? new Uint8Array()),
 });
 
-/** Pages of the Temporal UI, which has another origin, may ask this path; browsers ask first whether they may. */
+/** Lets pages of the Temporal UI, which has another origin, call this path. Browsers send a preflight request first. */
 export function allowTemporalUi({ TEMPORAL_UI_URL }: Config): RequestHandler {
   const origin = URL.canParse(TEMPORAL_UI_URL) ? new URL(TEMPORAL_UI_URL).origin : undefined;
   return function allowTemporalUiOrigin(req, res, next) {

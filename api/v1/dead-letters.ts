@@ -43,7 +43,8 @@ export function deadLetterRoutes({ db, requeue }: ApiDeps): Route[] {
             `the queue ${row.queue} of dead letter ${row.id} no longer exists; drop the dead letter`,
           );
         }
-        await deleteDeadLetter(db, row.id); // After the broker confirms: a crash in between may requeue it twice, but never loses it.
+        // Delete after the broker confirms: a crash in between may requeue the letter twice, but never loses it.
+        await deleteDeadLetter(db, row.id);
         return { id: row.id, queue: row.queue, requeued: true, replayed: true };
       },
     });

@@ -69,7 +69,7 @@ export function enrolmentRoutes(deps: ApiDeps): Route[] {
         }
         const isRepeat = code.isUsed && (await isAgent(deps, code, body));
         if (!isRepeat) await enrol(deps, endpointId, hash, code, body);
-        // For the audit log: the agent is the one who changed something.
+        // For the audit log, the agent is the caller.
         const agent: Identity = { id: body.client_id, name: `agent-${body.client_id}`, isAdmin: false, groups: new Set() };
         res.locals.identity = agent;
         identities.forget();
@@ -94,7 +94,7 @@ async function invite(deps: ApiDeps, identity: Identity, wanted: Wanted): Promis
     createdBy: identity.id,
     lifetimeS: wanted.expires_in_s,
   });
-  deps.log.info({ endpointId, expiresAt }, 'enrolment code made');
+  deps.log.info({ endpointId, expiresAt }, 'enrolment code created');
   return {
     endpoint_id: endpointId,
     name,
@@ -111,7 +111,7 @@ function requireOurKind(row: EndpointRow): EndpointRow {
   throw new TerminalError('CONFLICT', `endpoint ${row.id} is of kind ${row.kind}; invite an agent under another name`);
 }
 
-/** The agent of an existing endpoint may run where functions of others must not; so only a new one is shared before its agent. */
+/** An existing agent may run where functions of others must not run, so an invitation can share only a new endpoint. */
 function requireUnshared(wanted: Wanted, row: EndpointRow): EndpointRow {
   if (wanted.public === undefined && wanted.group === undefined) return row;
   throw new TerminalError(
@@ -120,7 +120,10 @@ function requireUnshared(wanted: Wanted, row: EndpointRow): EndpointRow {
   );
 }
 
-/** The newest endpoint of this name, or a new one. It exists before its agent: tasks for it wait, and its deletion ends the code. */
+/**
+ * Finds the newest endpoint of this name, or creates one. The endpoint exists before its agent: tasks for it wait, and deleting
+ * it ends the code.
+ */
 async function findOrMake(deps: ApiDeps, identity: Identity, wanted: Wanted): Promise<{ id: string; name: string }> {
   const { name = '', group } = wanted;
   const own = (await listOwnEndpoints(deps.db, identity.id)).filter((row) => row.name === name);
@@ -150,7 +153,7 @@ async function findOrMake(deps: ApiDeps, identity: Identity, wanted: Wanted): Pr
   return { id, name };
 }
 
-/** True when this agent used the code before: it lost the response and asks again. */
+/** True when this agent used the code before: it lost the response and repeats the request. */
 async function isAgent({ identities }: ApiDeps, code: EnrolmentCode, agent: z.output<typeof enrolSchema>): Promise<boolean> {
   if (code.agentId !== agent.client_id) return false;
   return (await identities.authenticateClient(agent.client_id, agent.client_secret)) !== undefined;
@@ -165,7 +168,7 @@ async function enrol(
 ): Promise<void> {
   requireUsable(endpointId, code);
   if ((await deps.identities.find(agent.client_id)) !== undefined) {
-    throw new TerminalError('CONFLICT', `an identity with the id ${agent.client_id} exists; enrol with another`);
+    throw new TerminalError('CONFLICT', `an identity with the ID ${agent.client_id} already exists; enrol with another ID`);
   }
   const secretHash = await hashSecret(agent.client_secret);
   if (!(await takeEnrolmentCode(deps.db, { endpointId, hash, agentId: agent.client_id, secretHash }))) {
@@ -173,7 +176,7 @@ async function enrol(
     requireUsable(endpointId, (await readEnrolmentCode(deps.db, endpointId, hash)) ?? { ...code, isUsed: true });
     throw new TerminalError('ENROLMENT_UNKNOWN', `a newer code replaced this one; ${ASK_AGAIN}`);
   }
-  // The agent that enrolled before cannot stay connected with an identity that was revoked.
+  // The identity of the earlier agent was revoked, so that agent must not stay connected.
   if (code.agentId !== null) await deps.brokerUsers.revokeEndpoint(endpointId);
   deps.log.info({ endpointId, agentId: agent.client_id, earlierAgentId: code.agentId }, 'agent enrolled');
 }
@@ -182,11 +185,11 @@ function requireUsable(endpointId: string, code: EnrolmentCode): void {
   if (code.isRevoked) {
     throw new TerminalError(
       'FORBIDDEN',
-      `the identity that owns endpoint ${endpointId}, or made this code, was revoked; ask an administrator for an endpoint of another owner`,
+      `the identity that owns endpoint ${endpointId}, or created this code, was revoked; ask an administrator for an endpoint of another owner`,
     );
   }
   if (code.isEndpointDeleted) {
-    throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} was deleted after the code was made; ${ASK_AGAIN}`);
+    throw new TerminalError('ENDPOINT_NOT_FOUND', `endpoint ${endpointId} was deleted after the code was created; ${ASK_AGAIN}`);
   }
   if (code.isUsed) {
     throw new TerminalError('ENROLMENT_USED', `an agent enrolled with this code before, and a code works once; ${ASK_AGAIN}`);
@@ -194,18 +197,18 @@ function requireUsable(endpointId: string, code: EnrolmentCode): void {
   if (code.isExpired) throw new TerminalError('ENROLMENT_EXPIRED', `the code has expired; ${ASK_AGAIN}`);
 }
 
-/** What must change before an agent on another machine reaches the service. */
+/** What must change before an agent on another machine can reach the service. */
 export function reachabilityNotes(apiUrl: string, brokerUrl: string): string[] {
   const [isApiLocal, isBrokerLocal] = [isLoopback(apiUrl), isLoopback(brokerUrl)];
   const fix = 'see "Reaching the service" in docs/endpoint-elsewhere.md';
   if (isApiLocal && isBrokerLocal) {
     return [
-      `The service is known as ${apiUrl} and its broker as ${brokerUrl}. Both lead to the machine where the agent runs: the code works on this machine, or through a tunnel; ${fix}.`,
+      `The service is known as ${apiUrl} and its broker as ${brokerUrl}. Both addresses point to the machine where the agent runs: the code works on this machine, or through a tunnel; ${fix}.`,
     ];
   }
-  const broker = `Agents are told that the broker is at ${brokerUrl}, where no other machine reaches it. Set AMQP_PUBLIC_URL; ${fix}.`;
-  const api = `The service is known as ${apiUrl}, where no other machine reaches it. Set API_PUBLIC_URL; ${fix}.`;
-  const clear = `${apiUrl} is not encrypted: the secrets of the agent travel in clear. Put TLS in front of the API.`;
+  const broker = `Agents get the broker address ${brokerUrl}, which no other machine can reach. Set AMQP_PUBLIC_URL; ${fix}.`;
+  const api = `The service is known as ${apiUrl}, which no other machine can reach. Set API_PUBLIC_URL; ${fix}.`;
+  const clear = `${apiUrl} is not encrypted: the secrets of the agent travel in clear text. Put TLS in front of the API.`;
   return [
     ...(isBrokerLocal ? [broker] : []),
     ...(isApiLocal ? [api] : []),

@@ -23,7 +23,7 @@ import { FlowsError } from '../flows/errors';
 import { checkInput } from '../flows/input-schema';
 import { idParameter, route, type Route } from '../route';
 
-/** Runs of a flow, or calls of a function, at times. A function is scheduled as a flow of one state, so it has runs and logs. */
+/** Schedules of flows and functions. A function is scheduled as a flow with one state, so that it has runs and logs. */
 
 const MAX_TIMES_DAYS = 400;
 const DAY_MS = 86_400_000;
@@ -81,7 +81,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/schedules',
-      summary: 'Runs a flow or calls a function at times, as you',
+      summary: 'Creates a schedule that runs a flow or calls a function, as you',
       body: createScheduleSchema,
       response: scheduleSchema,
       status: 201,
@@ -139,7 +139,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/schedules/:id/pause',
-      summary: 'Pauses a schedule, or lets it go on',
+      summary: 'Pauses or resumes a schedule',
       body: pauseScheduleSchema,
       response: scheduleSchema,
       errors: ['NOT_FOUND', 'CONFLICT'],
@@ -153,7 +153,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     route({
       method: 'post',
       path: '/v1/schedules/:id/trigger',
-      summary: 'Starts a run now, also while the schedule is paused',
+      summary: 'Starts a run now, even while the schedule is paused',
       response: doneSchema,
       status: 202,
       errors: ['NOT_FOUND', 'CONFLICT'],
@@ -182,7 +182,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
     route({
       method: 'delete',
       path: '/v1/schedules/:id',
-      summary: 'Deletes a schedule; its runs go on and stay',
+      summary: 'Deletes a schedule; its runs continue and are kept',
       response: doneSchema,
       errors: ['NOT_FOUND'],
       handle: async (call) => {
@@ -206,7 +206,7 @@ const NOT_SHARED = {
 };
 const CALL_WAIT_S = 7 * 86_400;
 
-/** The tasks come from the input, so that nothing in their arguments is taken for a path. */
+/** The tasks come from the input, so that the flow does not read text in their arguments as a path. */
 const callDefinition = (endpoint: string): unknown => ({
   StartAt: 'Call',
   States: {
@@ -250,7 +250,7 @@ function documentOf(row: ScheduleRow, state: ScheduleState | undefined): Schedul
     time_zone: state?.timeZone ?? 'UTC',
     overlap: state?.overlap ?? 'skip',
     paused: state?.paused ?? true,
-    note: state ? state.note : 'the schedule is not known to Temporal; delete it and make it again',
+    note: state ? state.note : 'Temporal does not know this schedule; delete it and create it again',
     next_times: (state?.nextTimes ?? []).map((time) => time.toISOString()),
     created_at: row.createdAt.toISOString(),
   };

@@ -20,7 +20,7 @@ import { idParameter, route, type Route } from '../route';
 import { listTaskPage } from '../task-list';
 import { requireSubmission } from '../task-lookup';
 
-/** Submission routes. Each document links to the workflow in the Temporal UI. Administrators see and cancel those of others. */
+/** Submission routes. Each document links to the workflow in the Temporal UI. Administrators see and cancel all submissions. */
 
 export function submissionRoutes(deps: ApiDeps): Route[] {
   const { db, config, cancel } = deps;

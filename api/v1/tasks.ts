@@ -13,7 +13,7 @@ import { untilClosed } from '../until-closed';
 
 /** Task routes: state, cancel, and the bodies for the agent that runs the task. */
 
-/** Of an upload, held in memory and stored at once. */
+/** Bytes of an upload that are held in memory, and stored by one statement. */
 const PART_BYTES = 1024 * 1024;
 
 export function taskRoutes(deps: ApiDeps): Route[] {
@@ -21,12 +21,12 @@ export function taskRoutes(deps: ApiDeps): Route[] {
 
   function requireAttempt(request: RequestHead, purpose: BodyPurpose): { taskId: string; attempt: number } {
     const taskId = idParameter(request, 'id', 'TASK_NOT_FOUND');
-    const token = bearerToken(request.req.headers.authorization, "send the one that the task's message holds");
+    const token = bearerToken(request.req.headers.authorization, "send the token from the task's message");
     const attempt = verifyBodyToken(config.FUNCX_TOKEN_KEY, purpose, taskId, token);
     if (attempt === undefined)
       throw new TerminalError(
         'UNAUTHENTICATED',
-        `the token is not valid for the ${purpose} of task ${taskId}; send the one that the task's message holds`,
+        `the token is not valid for the ${purpose} of task ${taskId}; send the token from the task's message`,
       );
     return { taskId, attempt };
   }
@@ -107,7 +107,7 @@ export function taskRoutes(deps: ApiDeps): Route[] {
   ];
 }
 
-/** Gathers the chunks of a result to parts for the store. Throws when the result has too many characters. */
+/** Gathers the chunks of a result into parts for the store. Throws if the result has too many characters. */
 async function* partsOf(chunks: AsyncIterable<Buffer>, taskId: string, maxChars: number): AsyncGenerator<Buffer, void> {
   let held: Buffer[] = [];
   let bytes = 0;

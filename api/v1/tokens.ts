@@ -18,7 +18,7 @@ import { route, type Route } from '../route';
 /** API tokens of an identity: named, with scopes and an end. */
 
 export function tokenRoutes({ db, identities, brokerUsers, config }: ApiDeps): Route[] {
-  /** The caller's own id, or for administrators the id of the identity that they name. */
+  /** The ID of the caller, or for administrators the ID of the identity that they name. */
   async function ownerOf(identity: Identity, wanted: string | undefined): Promise<string> {
     if (wanted === undefined || wanted === identity.id || wanted === identity.name) return identity.id;
     if (!identity.isAdmin) throw new TerminalError('FORBIDDEN', 'only an administrator may see or revoke tokens of others');
@@ -85,7 +85,7 @@ export function tokenRoutes({ db, identities, brokerUsers, config }: ApiDeps): R
         const wanted = (params.token ?? '').slice(0, 200);
         const id = await deleteApiToken(db, await ownerOf(identity, query.identity), wanted);
         if (id === undefined)
-          throw new TerminalError('NOT_FOUND', `there is no API token ${wanted}; "funcx token list" shows them`);
+          throw new TerminalError('NOT_FOUND', `API token ${wanted} does not exist; "funcx token list" shows your tokens`);
         identities.forget();
         await brokerUsers.revokeToken(id);
         return { token_id: id, revoked: true };

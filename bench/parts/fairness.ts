@@ -4,7 +4,7 @@ import { millisecondsOf, percentile, round } from '../figures';
 import { OURS, type Measure } from '../measures';
 import type { PartContext, Part } from './part';
 
-/** Owners on one public endpoint: single calls beside a drain, and equal work that ends at the same time. */
+/** Owners on one public endpoint: single calls beside a drain, and whether equal work ends at the same time. */
 
 const OWNERS = 10;
 const SUBMISSION = 1_000;
@@ -82,7 +82,7 @@ async function createOwner({ system }: PartContext, admin: BenchClient, n: numbe
   return { client, functionId };
 }
 
-/** How much later the last owner ends than the first, in percent of the time of the last. */
+/** How much later the last owner ends than the first, in percent of the time of the last owner. */
 async function spreadOfEnds({ scale, say }: PartContext, owners: readonly Owner[], endpointId: string): Promise<number> {
   const begun = performance.now();
   const ends = await Promise.all(

@@ -43,7 +43,7 @@ export const latencyPart: Part = async ({ system, scale, say }) => {
       const shown = [...times].map(([who, values]) => `${who} ${percentile(values, 0.5).toFixed(1)} ms`).join(', ');
       say(`round ${round + 1} of ${scale.rounds}, p50: ${shown}`);
     }
-    // The target of p95 is also a share of the p50 of the empty workflow.
+    // The target of the p95 is relative to the p50 of the empty workflow as well.
     const tail = { [OURS]: p95[OURS] ?? [], [`p50 of ${EMPTY}`]: p50[EMPTY] ?? [] };
     const shared = { part: 'latency', unit: 'ms' };
     const measures: Measure[] = [

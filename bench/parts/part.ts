@@ -1,14 +1,14 @@
 import type { Measure } from '../measures';
 import type { MeasuredSystem } from '../system';
 
-/** How much a part measures: `quick` takes about a minute for each part. */
+/** How much a part measures. With `QUICK`, a part takes about a minute. */
 export interface Scale {
   rounds: number;
-  /** Submissions of 1,000 of one round. */
+  /** Submissions of 1,000 tasks in one round. */
   submissions: number;
-  /** Calls of each of the clients that send single calls at the same time. */
+  /** Calls of each client, where several clients send single calls at the same time. */
   callsPerClient: number;
-  /** Calls of one latency figure. */
+  /** Calls for one latency figure. */
   latencyCalls: number;
   payloadBytes: readonly number[];
   backlogTasks: number;

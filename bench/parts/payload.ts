@@ -4,7 +4,7 @@ import { inTurn, OURS, type Measure } from '../measures';
 import { startPeers } from '../peers';
 import type { Part } from './part';
 
-/** A call whose argument comes back as its value, by its size. */
+/** The time of a call that returns its argument, for several sizes of the argument. */
 
 const CALLS = 5;
 

@@ -6,13 +6,13 @@ import { startPlainTemporal } from '../temporal';
 import { submitter, submitters } from '../throughput';
 import type { Part } from './part';
 
-/** Tasks a second with all durable settings, beside the peers. */
+/** Tasks per second with all durable settings, compared with the peers. */
 
 const LARGE = 1_000;
 const BATCH = 128;
 const CLIENTS = 50;
 const SINGLE_BATCHES = 5;
-/** Workflows with one activity each, of one round: the server completes some tens a second. */
+/** Workflows with one activity each in one round. The server completes only a few tens of them per second. */
 const TEMPORAL_CALLS = 100;
 
 export const throughputPart: Part = async ({ system, scale, say }) => {
@@ -53,7 +53,7 @@ export const throughputPart: Part = async ({ system, scale, say }) => {
       measures.push({ part: 'throughput', what, unit: 'tasks/s', rounds, reference: 'Celery', target: { atLeast: target } });
     };
 
-    await submitter(first, functionId, 1, LARGE); // the window grows to the rate
+    await submitter(first, functionId, 1, LARGE); // the window grows to fit the rate
     const { submissions, callsPerClient } = scale;
     await measure(
       `submissions of ${LARGE}`,

@@ -9,8 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 
-# Celery keeps a queue of results for each thread that waits, and may miss results of a thread that is new to it: so the same
-# threads serve every request.
+# Celery keeps a queue of results for each thread that waits, and may miss results of a new thread. So the same threads serve
+# every request.
 THREADS = ThreadPoolExecutor(max_workers=64)
 
 
@@ -29,7 +29,7 @@ def in_threads(count, work):
 
 
 def batches(peer, count, tasks):
-    """Batches one after another without a wait in between, then all results."""
+    """Submits batches one after another without waiting in between, then waits for all results."""
     handles = [peer.submit("noop") for _ in range(count * tasks)]
     for handle in handles:
         peer.wait(handle)

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import { FLOW_RUN_STATUSES } from '../../contracts/flows'; // '../flows' would be the room
+import { FLOW_RUN_STATUSES } from '../../contracts/flows'; // lint takes '../flows' for the room flows/
 import { UUID_PATTERN } from '../ids';
 
 /** The HTTP interface of Globus Flows, as its released clients speak it. */
@@ -42,7 +42,7 @@ const flowFields = {
   flow_administrators: principals,
   run_managers: principals,
   run_monitors: principals,
-  /** Taken and shown again; subscriptions mean nothing here. */
+  /** Stored and returned; subscriptions have no effect here. */
   subscription_id: z.string().max(100).nullable(),
   /** A policy would promise a protection that the service does not give. */
   authentication_policy_id: z.null('this service has no authentication policies; leave it out'),
@@ -57,13 +57,13 @@ export const createFlowSchema = z.strictObject({
   input_schema: flowFields.input_schema,
 });
 
-/** `PUT /flows/{id}`: what is absent stays. */
+/** `PUT /flows/{id}`: absent fields keep their values. */
 export const updateFlowSchema = z.strictObject({ ...allOptional, flow_owner: principalSchema.optional() });
 export type UpdateFlow = z.output<typeof updateFlowSchema>;
 
 export const validateFlowSchema = z.strictObject({ definition: z.unknown(), input_schema: z.unknown().optional() });
 export const validatedFlowSchema = z.object({
-  /** By `RunAs`. */
+  /** The scopes that the definition needs, by `RunAs`. */
   scopes: z.object({ User: z.array(z.string()) }),
   analysis: z.object({
     /** What the hosted service would refuse. */
@@ -108,7 +108,7 @@ export const flowSchema = z.object({
 export type FlowDocument = z.infer<typeof flowSchema>;
 export const deletedFlowSchema = flowSchema.extend({ DELETED: z.literal(true), deleted_at: z.string() });
 
-/** Absent and empty are the same: the CLI sends empty filters. */
+/** An empty value counts as absent: the CLI sends empty filters. */
 const text = z
   .string()
   .optional()
@@ -119,7 +119,7 @@ const csv = text.transform((value) =>
     .map((one) => one.trim())
     .filter((one) => one !== ''),
 );
-/** Repeated, or one with commas. */
+/** The parameter may be repeated, and each value may be a list with commas. */
 const orderby = z
   .union([z.string(), z.array(z.string())])
   .optional()
@@ -165,7 +165,7 @@ export const startRunSchema = z.strictObject({
   tags: tags.nullable().optional(),
   run_managers: principals.nullable().optional(),
   run_monitors: principals.nullable().optional(),
-  /** Taken and ignored: the service sends no mail. */
+  /** Accepted and ignored: the service sends no mail. */
   activity_notification_policy: z.unknown().optional(),
 });
 export type StartRun = z.output<typeof startRunSchema>;
@@ -210,7 +210,7 @@ export const runListQuerySchema = z.object({
   filter_status: csv,
   filter_label: text,
   filter_flow_title: text,
-  /** `FROM,TO` of ISO 8601; either may be missing, TO is exclusive. */
+  /** `FROM,TO` in ISO 8601. Either may be missing; TO is exclusive. */
   filter_start_time: text,
   filter_completion_time: text,
   orderby,
@@ -232,7 +232,7 @@ export const runDefinitionSchema = z.object({
   input_schema: z.unknown(),
 });
 
-/** Kinds of objects that the service has none of. */
+/** Objects of kinds that the service does not have. */
 export const registeredApisSchema = z.object({
   registered_apis: z.array(z.never()),
   limit: z.int(),

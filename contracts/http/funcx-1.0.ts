@@ -3,15 +3,15 @@ import { z } from 'zod';
 import { uuidSchema } from './v1';
 
 /**
- * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (funcx 1.0.4: `funcx/sdk/`), where it differs from that of
- * later clients in `http/globus`. Parsing drops unknown fields.
+ * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (funcx 1.0.4: `funcx/sdk/`), where it differs from the
+ * interface for later clients in `http/globus`. Parsing drops unknown fields.
  */
 
 /** `POST /v2/submit`. A task is `[function ID, endpoint ID, payload]`. */
 export const submit1Schema = z.object({
   task_group_id: uuidSchema.nullish(),
   tasks: z.array(z.tuple([uuidSchema, uuidSchema, z.string()])).min(1),
-  /** Sent since 1.0.4, which means the results socket by it; later releases mean an AMQP queue. */
+  /** Sent since 1.0.4. Release 1.0.4 means the results socket; later releases mean an AMQP queue. */
   create_websocket_queue: z.boolean().nullish(),
 });
 
@@ -104,7 +104,7 @@ export const socketResultSchema = z.object({
 });
 export type SocketResult = z.infer<typeof socketResultSchema>;
 
-/** The connection failed and the client cancels its futures. The client recognizes this message by the missing task ID. */
+/** Why the service closes the connection; the client cancels its futures. It recognizes this message by the missing task ID. */
 export interface SocketFailure {
   exception: string;
 }

@@ -17,10 +17,10 @@ export const authorizeFormSchema = authorizeQuerySchema.extend({
   secret: z.string().max(1_000),
 });
 
-/** Goes on at the OpenID Connect provider. `ticket` is the value of the cookie that the login page has set. */
+/** Continues the login at the OpenID Connect provider. `ticket` is the value of the cookie that the login page has set. */
 export const providerLoginFormSchema = authorizeQuerySchema.extend({ ticket: z.string().min(1).max(100) });
 
-/** What the provider sends the browser back with: a code, or an error. */
+/** The query with which the provider sends the browser back: a code or an error. */
 export const loginAnswerQuerySchema = z.object({
   state: z.string().max(10_000),
   code: z.string().min(1).max(4_000).optional(),
@@ -36,7 +36,7 @@ export const loginOptionsSchema = z.object({
   scope: z.string(),
   device_authorization_endpoint: z.string(),
   token_endpoint: z.string(),
-  /** What else to send to both. */
+  /** Further parameters to send to both endpoints. */
   parameters: z.record(z.string(), z.string()),
 });
 export type LoginOptions = z.infer<typeof loginOptionsSchema>;

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { OVERLAP_POLICIES } from '../../contracts/schedules';
 import { uuidSchema } from './v1';
 
-/** `/v1/schedules`: runs of a flow, or calls of a function, at times. */
+/** `/v1/schedules`: runs of a flow, or calls of a function, at given times. */
 
 const target = z.union([
   z.object({ flow: uuidSchema, input: z.record(z.string(), z.unknown()).default({}) }),
@@ -19,14 +19,14 @@ export const createScheduleSchema = z
   .object({
     name: z.string().min(1).max(128),
     target,
-    /** Five fields, as in crontab; several are one schedule. */
+    /** Expressions with five fields, as in crontab. The schedule is due at the times of all of them. */
     cron: z.array(z.string().min(1).max(200)).max(20).default([]),
-    /** Seconds between two times, counted from the start of 1970. */
+    /** Seconds between two times; the times are counted from the start of 1970. */
     every_s: z.number().int().min(1).optional(),
-    /** Of `cron`: a name of the IANA time zone database. */
+    /** The time zone of `cron`: a name of the IANA time zone database. */
     time_zone: z.string().min(1).max(100).default('UTC'),
     overlap: z.enum(OVERLAP_POLICIES).default('skip'),
-    /** Times that were missed while the service was down are made up for when they are not older. */
+    /** Seconds. A time that was missed while the service was down is made up for, unless it is older. */
     catch_up_s: z.number().int().min(10).max(31_536_000).default(86_400),
     paused: z.boolean().default(false),
   })
@@ -43,7 +43,7 @@ export const scheduleSchema = z.object({
   time_zone: z.string(),
   overlap: z.string(),
   paused: z.boolean(),
-  /** Why it is paused, where the service paused it. */
+  /** The note of the last pause or resume, by the owner or by the service. */
   note: z.string().nullable(),
   next_times: z.array(z.string()),
   created_at: z.string(),

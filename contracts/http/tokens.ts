@@ -14,14 +14,14 @@ const DAY_S = 86_400;
 const MAX_DAYS = 366;
 
 export const createTokenSchema = z.object({
-  /** Tells your tokens apart. */
+  /** Distinguishes your tokens. */
   name: z
     .string()
     .min(1)
     .max(100)
     .regex(/^[^\p{Cc}]+$/u, 'must not have control characters'),
   scopes: z.array(z.enum(TOKEN_SCOPES)).min(1).max(TOKEN_SCOPES.length),
-  /** Seconds until the token ends. */
+  /** Seconds until the token expires. */
   expires_in: z
     .int()
     .min(60)
@@ -35,7 +35,7 @@ export const tokenSchema = z.object({
   scopes: z.array(z.enum(TOKEN_SCOPES)),
   created_at: z.string(),
   expires_at: z.string(),
-  /** Within a minute; null before the first use. */
+  /** Accurate to about a minute; null before the first use. */
   last_used_at: z.string().nullable(),
 });
 export type TokenDocument = z.infer<typeof tokenSchema>;
@@ -44,7 +44,7 @@ export const createdTokenSchema = tokenSchema.extend({ token: z.string() });
 export type CreatedToken = z.infer<typeof createdTokenSchema>;
 export const tokenListSchema = z.object({ tokens: z.array(tokenSchema) });
 export const tokensQuerySchema = z.object({
-  /** Administrators only: name or ID of the identity whose tokens are meant. */
+  /** For administrators: name or ID of the identity whose tokens to list or revoke. Default: your own. */
   identity: z.string().min(1).max(200).optional(),
 });
 export const revokedTokenSchema = z.object({ token_id: z.string(), revoked: z.literal(true) });

@@ -7,10 +7,10 @@ import { registerAgentSchema, uuidSchema } from './v1';
 /** `POST /v1/invitations`: a one-time code with which an agent on another machine enrols. */
 export const inviteSchema = z
   .object({
-    /** Your endpoint of this name; the service makes a new one when you have none. */
+    /** The name of an endpoint of yours. If you have none of this name, the service creates one. */
     name: registerAgentSchema.shape.name.optional(),
     endpoint_id: uuidSchema.optional(),
-    /** Who may submit to a new endpoint besides you. An existing endpoint keeps what its agent said: 409 CONFLICT. */
+    /** `public` and `group`: who may submit to a new endpoint besides you. For an existing endpoint, they cause 409 CONFLICT. */
     public: z.boolean().optional(),
     group: uuidSchema.optional(),
     /** How long the code works, in seconds. */
@@ -27,7 +27,7 @@ export const invitationSchema = z.object({
   /** The secret of the code; only this response contains it. */
   secret: z.string(),
   expires_at: z.string(),
-  /** Where agents are told that the service is: `API_PUBLIC_URL` and `AMQP_PUBLIC_URL`. */
+  /** The addresses of the service that agents get: `API_PUBLIC_URL` and `AMQP_PUBLIC_URL`. */
   api_url: z.string(),
   broker_url: z.string(),
   /** What another machine needs besides the code, one sentence each. */
@@ -63,7 +63,7 @@ export const revokedIdentitySchema = z.object({ client_id: z.string(), revoked: 
 
 export const createGroupSchema = z.object({
   name: z.string().min(1).max(200),
-  /** A group of the OpenID Connect provider: its users are members from their next request on. */
+  /** A group of the OpenID Connect provider. Its users are members from their next request on. */
   provider_group: z.string().min(1).max(200).optional(),
 });
 export const groupSchema = z.object({
@@ -91,12 +91,12 @@ export const auditQuerySchema = z.object({
 /** One change or refusal. It holds no body, query or secret. */
 export const auditEntrySchema = z.object({
   at: z.string(),
-  /** Id and name of the caller; null if the request had no valid access token. */
+  /** ID and name of the caller; null if the request had no valid access token. */
   identity: z.string().nullable(),
   name: z.string().nullable(),
   /** Method and route, such as `DELETE /v2/functions/:id`. */
   action: z.string(),
-  /** The path's parameters by name. */
+  /** The path parameters by name. */
   objects: z.record(z.string(), z.string()),
   address: z.string().nullable(),
   outcome: z.enum(['allowed', 'refused']),

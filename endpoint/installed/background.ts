@@ -9,7 +9,7 @@ import { readAgentStatus, runningAgent } from '../state-dir';
 import { authorityFileOf, dirOf, logOf, readIdentity, readSettings } from './folders';
 import { ensurePython } from './python';
 
-/** The agent of one endpoint as a process in the background, or in the place of this one. */
+/** Runs the agent of one endpoint as a background process, or prepares the environment to run it in this process. */
 
 const READY_MS = 60_000;
 const POLL_MS = 50;
@@ -21,10 +21,10 @@ const SHOWN_LINES = 4;
 export const adviceWhenRefused = (name: string): string =>
   `If the service no longer knows this agent, ask the owner of the endpoint to run "funcx endpoint invite ${name}", and enrol with the code.`;
 
-/** The environment that `run-agent` reads. Variables that the user set, such as limits, stay. */
+/** Returns the environment that `run-agent` reads. Keeps variables that the user set, such as limits. */
 export function environmentOf(name: string, say: (text: string) => void): NodeJS.ProcessEnv {
   const identity = readIdentity(name);
-  if (identity === undefined) throw new Error(`${dirOf(name)} has no identity`); // the caller found it before
+  if (identity === undefined) throw new Error(`${dirOf(name)} has no identity`); // the caller has checked it
   const settings = readSettings(name);
   const python = ensurePython(name, settings, say);
   const authority = authorityFileOf(name);
@@ -43,7 +43,7 @@ export function environmentOf(name: string, say: (text: string) => void): NodeJS
   };
 }
 
-/** Starts the agent and waits until it is connected. Returns its process id; undefined when it ran already. */
+/** Starts the agent and waits until it is connected. Returns its process ID, or undefined if it was already running. */
 export async function startInBackground(name: string, say: (text: string) => void): Promise<number | undefined> {
   const dir = dirOf(name);
   if (runningAgent(dir) !== undefined) return undefined;
@@ -77,7 +77,7 @@ export async function startInBackground(name: string, say: (text: string) => voi
   return child.pid;
 }
 
-/** Stops the agent: it finishes what runs. False when it did not run on this machine. */
+/** Stops the agent, which first finishes running calls. Returns false if the agent was not running on this machine. */
 export async function stopInBackground(name: string): Promise<boolean> {
   const pid = runningAgent(dirOf(name));
   if (pid === undefined) return false;

@@ -7,14 +7,14 @@ import { enrolledSchema } from '../../contracts/http/v1-identities';
 
 import { dirOf, readDraft, readIdentity, writeDraft, writeIdentity } from './folders';
 
-/** Exchanges a one-time code for the identity of an agent, and remembers it. */
+/** Exchanges a one-time code for the identity of an agent, and stores the identity. */
 
 const TIMEOUT_MS = 30_000;
 const RETRY_MS = 15_000;
 const LOOPBACK = /^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])(:|\/|$)/;
 const CERTIFICATE_CODES = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ALTNAME/;
 
-/** Throws an error with a documented code and what to do. Repeating it with the same code is safe. */
+/** Throws errors with a documented code and what to do. Enrolling again with the same code on the same machine is safe. */
 export async function enrol(text: string, options: { isHttpAllowed: boolean }): Promise<{ name: string; id: string }> {
   const code = decodeEnrolmentCode(text);
   requireEncryption(code.apiUrl, options.isHttpAllowed);
@@ -31,7 +31,7 @@ export async function enrol(text: string, options: { isHttpAllowed: boolean }): 
   if (LOOPBACK.test(brokerUrl.replace(/^amqp/, 'http')) && !LOOPBACK.test(code.apiUrl)) {
     throw new TerminalError(
       'UNAVAILABLE',
-      `The agent of endpoint ${name} is enrolled, but the service at ${code.apiUrl} tells agents that its broker is at ${brokerUrl}, which is this machine (${hostname()}). ` +
+      `The agent of endpoint ${name} is enrolled, but the service at ${code.apiUrl} gives agents the broker address ${brokerUrl}, which means this machine (${hostname()}). ` +
         `Ask its operator to set AMQP_PUBLIC_URL, then run: funcx-endpoint start ${name}`,
     );
   }
@@ -57,7 +57,7 @@ async function redeem(
       path: `/v1/endpoints/${endpointId}/enrolment`,
       body: { client_id: clientId, client_secret: clientSecret },
       token: secret,
-      // The agent chose its own id and secret, so the service recognizes a repeat.
+      // The agent chose the ID and the secret, so the service recognizes a repeated request.
       mayRepeat: true,
     });
     return enrolledSchema.parse(answer);
@@ -70,14 +70,14 @@ async function redeem(
 
 function explained(error: unknown, apiUrl: string): unknown {
   if (error instanceof ApiError && error.code === 'NOT_FOUND') {
-    const reason = `${apiUrl} does not know enrolment codes: it is another service, or an earlier release of this one`;
+    const reason = `${apiUrl} does not support enrolment codes: it is a different service, or an earlier release of this service`;
     return new TerminalError('NOT_FOUND', `${reason}. Ask the owner of the endpoint for a new code.`, { cause: error });
   }
   const cause = error instanceof ConnectionError ? (error.cause as { code?: unknown } | undefined) : undefined;
   if (typeof cause?.code !== 'string' || !CERTIFICATE_CODES.test(cause.code)) return error;
   return new TerminalError(
     'UNAUTHENTICATED',
-    `${apiUrl} shows a certificate (${cause.code}) that does not belong to the service of this code. Another service answers there, or somebody is in between: nothing was sent. Ask the owner of the endpoint for a new code.`,
+    `${apiUrl} presented a certificate (${cause.code}) that does not belong to the service of this code. A different service answers at this address, or somebody intercepts the connection; nothing was sent. Ask the owner of the endpoint for a new code.`,
     { cause: error },
   );
 }
@@ -86,7 +86,7 @@ function requireEncryption(apiUrl: string, isHttpAllowed: boolean): void {
   if (apiUrl.startsWith('https:') || LOOPBACK.test(apiUrl) || isHttpAllowed) return;
   throw new TerminalError(
     'INVALID_REQUEST',
-    `${apiUrl} would carry the secrets of the agent in clear. Ask for a code with an https:// address, or add --insecure-http where the network is your own.`,
+    `${apiUrl} is not encrypted, so the secrets of the agent could be read on the network. Ask for a code with an https:// address, or add --insecure-http if you trust the network.`,
   );
 }
 
@@ -95,6 +95,6 @@ function requireFreeName(name: string, endpointId: string): void {
   if (known === undefined || known.endpoint_id === endpointId) return;
   throw new TerminalError(
     'CONFLICT',
-    `${dirOf(name)} belongs to another endpoint named ${name}, of ${known.api_url}. Set FUNCX_ENDPOINT_HOME to another folder, or remove this one.`,
+    `${dirOf(name)} belongs to a different endpoint named ${name} of the service at ${known.api_url}. Set FUNCX_ENDPOINT_HOME to another folder, or remove this one.`,
   );
 }

@@ -6,7 +6,7 @@ import { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
 
-/** The folder of an installed agent, one folder in it for each endpoint that it enrolled for, and what is remembered there. */
+/** The folder of the installed agents, with one folder for each enrolled endpoint, and the files in these folders. */
 
 const identitySchema = z.object({
   api_url: z.string(),
@@ -15,20 +15,21 @@ const identitySchema = z.object({
   client_id: z.string(),
   client_secret: z.string(),
 });
-/** Who the agent is. It may serve this endpoint and do nothing else. */
+/** The identity of the agent. It permits serving this endpoint and nothing else. */
 export type AgentIdentity = z.infer<typeof identitySchema>;
 
 const settingsSchema = z.object({
-  /** Path of the Python of its functions, or the text of a requirements file; without both, an environment of ours. */
+  /** Path of the Python for functions. Without `python` and `requirements`, functions run in a default environment. */
   python: z.string().optional(),
+  /** Text of a requirements file. */
   requirements: z.string().optional(),
   workers: z.number().optional(),
 });
-/** What a start was told, and remembers for the next one. */
+/** Options of a start, which are remembered for later starts. */
 export type AgentSettings = z.infer<typeof settingsSchema>;
 
 const draftSchema = z.object({ code_sha256: z.string(), client_id: z.string(), client_secret: z.string() });
-/** What the agent sends to enrol. It is kept until the service has answered, so that a lost answer loses nothing. */
+/** The request to enrol. It is kept until the service has responded, so that a lost response loses nothing. */
 export type EnrolmentDraft = z.infer<typeof draftSchema>;
 
 const FILES = { identity: 'identity.json', settings: 'settings.json', draft: 'enrolment.json' } as const;
@@ -39,7 +40,7 @@ export const dirOf = (name: string): string => path.join(homeOf(), name);
 export const logOf = (name: string): string => path.join(dirOf(name), 'agent.log');
 export const authorityFileOf = (name: string): string => path.join(dirOf(name), 'service-ca.pem');
 
-/** The endpoints for which this agent enrolled, by name. */
+/** Returns the names of the enrolled endpoints, sorted. */
 export function listNames(): string[] {
   const home = homeOf();
   if (!fs.existsSync(home)) return [];
@@ -49,7 +50,7 @@ export function listNames(): string[] {
     .sort();
 }
 
-/** The endpoint of this name; without a name, the only one. */
+/** Returns the name of an enrolled endpoint; without a name, of the only one. Throws if there is no match. */
 export function requireName(wanted: string | undefined): string {
   const names = listNames();
   if (wanted !== undefined && names.includes(wanted)) return wanted;
@@ -58,7 +59,7 @@ export function requireName(wanted: string | undefined): string {
   if (wanted === undefined && names.length > 1) throw new TerminalError('INVALID_REQUEST', `Name one endpoint.${known}`);
   throw new TerminalError(
     'INVALID_REQUEST',
-    `${wanted === undefined ? 'No agent' : `No agent of endpoint ${wanted}`} enrolled here.${known} Ask the owner of the endpoint to run "funcx endpoint invite ${wanted ?? 'NAME'}", and enrol with the code.`,
+    `${wanted === undefined ? 'No agent' : `No agent of endpoint ${wanted}`} is enrolled here.${known} Ask the owner of the endpoint to run "funcx endpoint invite ${wanted ?? 'NAME'}", and enrol with the code.`,
   );
 }
 
@@ -77,7 +78,7 @@ export function readDraft(name: string): EnrolmentDraft | undefined {
 export const writeSettings = (name: string, settings: AgentSettings): void => write(name, FILES.settings, json(settings));
 export const writeDraft = (name: string, draft: EnrolmentDraft): void => write(name, FILES.draft, json(draft));
 
-/** Ends the enrolment: the draft becomes the agent's identity. */
+/** Completes the enrolment: writes the agent's identity and removes the draft. */
 export function writeIdentity(name: string, identity: AgentIdentity, authority: string | undefined): void {
   if (authority === undefined) fs.rmSync(authorityFileOf(name), { force: true });
   else write(name, path.basename(authorityFileOf(name)), authority);
@@ -97,7 +98,7 @@ function read<T>(name: string, file: string, schema: z.ZodType<T>): T | undefine
   }
 }
 
-/** Only the agent's user reads it; readers see the old content or the new. */
+/** Replaces a file atomically: readers see the old content or the new content. Only the agent's user can read it. */
 function write(name: string, file: string, text: string): void {
   const dir = dirOf(name);
   fs.mkdirSync(dir, { recursive: true, mode: 0o700 });

@@ -8,15 +8,15 @@ import { environmentCommands, findPython, NO_PYTHON, noVenv, whyUnusable } from 
 
 import { homeOf, type AgentSettings } from './folders';
 
-/** The Python that functions of an installed agent run with: its user's own, or an environment in the agent's folder. */
+/** The Python that runs the functions of an installed agent: chosen by its user, or an environment in the agent's folder. */
 
 export interface FunctionPython {
   path: string;
-  /** How a person adds a package. */
+  /** How to add a package, as a sentence for the user. */
   advice: string;
 }
 
-/** Beside the package's `lib` folder, or beside this room in a checkout. */
+/** Reads a file that lies beside the package's `lib` folder, or in `endpoint/` of a checkout. */
 function ownFile(name: 'requirements.txt' | 'requirements.lock'): string {
   const places = [path.join(__dirname, '..'), path.join(__dirname, '..', '..', '..')];
   const file = places.map((dir) => path.join(dir, name)).find((place) => fs.existsSync(place));
@@ -24,7 +24,7 @@ function ownFile(name: 'requirements.txt' | 'requirements.lock'): string {
   return fs.readFileSync(file, 'utf8');
 }
 
-/** Makes the environment when it is missing, which takes a minute. `say` tells the user so. */
+/** Creates the environment if it is missing, which takes a minute. Tells the user so with `say`. */
 export function ensurePython(name: string, settings: AgentSettings, say: (text: string) => void): FunctionPython {
   if (settings.python !== undefined) {
     const reason = whyUnusable(settings.python, ownFile('requirements.txt'));
@@ -34,11 +34,11 @@ export function ensurePython(name: string, settings: AgentSettings, say: (text: 
   const folder = ensureEnvironment(settings.requirements, say);
   return {
     path: path.join(folder, 'bin', 'python'),
-    advice: `write it into a requirements file, then: funcx-endpoint stop ${name}; funcx-endpoint start ${name} --requirements FILE`,
+    advice: `add it to a requirements file, then: funcx-endpoint stop ${name}; funcx-endpoint start ${name} --requirements FILE`,
   };
 }
 
-/** `added`: text of the user's own requirements file. */
+/** Returns the folder of the environment. `added`: text of the user's requirements file. */
 function ensureEnvironment(added: string | undefined, say: (text: string) => void): string {
   const base = findPython(process.env.FUNCX_PYTHON);
   if (base === undefined) throw new TerminalError('INVALID_REQUEST', NO_PYTHON);
@@ -47,16 +47,16 @@ function ensureEnvironment(added: string | undefined, say: (text: string) => voi
     .update(`${base.path}\n${base.version}\n${locked}${added ?? ''}`)
     .digest('hex')
     .slice(0, 12);
-  // Scripts of an environment name its folder, so it is made in place; the last file written says that it is whole.
+  // Scripts in an environment contain its path, so it is created in place. The file written last marks it as complete.
   const folder = path.join(homeOf(), `python-${base.version}-${hash}`);
   const done = path.join(folder, 'requirements.installed');
   if (fs.existsSync(done)) return folder;
-  say(`Making a Python environment in ${folder}; this takes a minute.`);
+  say(`Creating a Python environment in ${folder}; this takes a minute.`);
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
   const [lock, list] = [path.join(folder, 'requirements.lock'), path.join(folder, 'requirements.txt')];
   fs.writeFileSync(lock, locked);
-  // With what workers need, so that pip refuses packages that contradict it.
+  // Includes the requirements of workers, so that pip refuses packages that conflict with them.
   fs.writeFileSync(list, `${ownFile('requirements.txt')}\n${added ?? ''}`);
   const commands = environmentCommands(base, folder, [
     ['--quiet', '--require-hashes', '-r', lock],
@@ -69,14 +69,14 @@ function ensureEnvironment(added: string | undefined, say: (text: string) => voi
     const line = [command, ...args].join(' ');
     throw new TerminalError(
       'INVALID_REQUEST',
-      `The Python environment was not made. This command failed:\n  ${line}\n${stderr.trim()}`,
+      `The Python environment could not be created. This command failed:\n  ${line}\n${stderr.trim()}`,
     );
   }
   fs.renameSync(list, done);
   return folder;
 }
 
-/** A program by its path or name, or the folder of an environment; returned as a path that a later start finds as well. */
+/** Resolves the path or name of a program, or the folder of an environment, to a path that later starts find as well. */
 export function pythonPathOf(given: string): string {
   const found = given.includes('/') ? path.resolve(given) : (onPath(given) ?? path.resolve(given));
   if (!fs.existsSync(found)) {

@@ -3,29 +3,29 @@ import path from 'node:path';
 
 import { limitedCommand, type ControlGroups, type WorkerLimits } from './limits';
 
-/** What a process must know about its place; a worker that serves no owner yet hears it with its first call. */
+/** The folders and variables of a process. A worker that starts without an owner gets its folders with its first call. */
 export interface Place {
   cwd: string;
-  /** Variables that differ from those of the agent. */
+  /** Environment variables that differ from the environment of the agent. */
   env: Record<string, string>;
-  /** Folders that a sandbox lets the process write. */
+  /** Folders that the process may write to in a sandbox. */
   writable: string[];
 }
 
-/** How function code is kept apart from the agent and from what the agent's user may read. */
+/** How function code is separated from the agent and from the files that the agent's user may read. */
 export interface Confinement {
-  /** The user that runs function code; the agent is root then. */
+  /** The user that runs function code. Requires that the agent is root. */
   user?: { uid: number; gid: number };
-  /** Function code runs in a sandbox of bubblewrap: nothing can be written but the run folder, these folders are empty. */
+  /** Runs function code in a bubblewrap sandbox: these folders are empty in it, and only `Place.writable` keeps changes. */
   hidden?: string[];
-  /** Every worker has a sandbox of its own: it sees no process and no folder of other workers. Needs `hidden`. */
+  /** Each worker has its own sandbox and sees no processes and folders of other workers. Needs `hidden`. */
   isIsolated?: boolean;
-  /** Where function code of the endpoint's owner works. */
+  /** Working folder for function code of the endpoint's owner. */
   runDir: string;
-  /** The agent's directory: it holds the folders of other owners. */
+  /** The agent's directory, which contains the folders of other owners. */
   dir: string;
   limits?: WorkerLimits;
-  /** Control groups for the limits, where the agent may make them. */
+  /** Control groups for the limits. Undefined if the agent may not create them. */
   controlGroups?: ControlGroups;
 }
 
@@ -38,14 +38,14 @@ interface ConfinedCommand {
 
 const APP = path.resolve(__dirname, '..', '..');
 
-/** The command line and the user that run this program within its confinement, at its place. */
+/** Returns the command line and the user that run a program within its confinement, at its place. */
 export function confine(confinement: Confinement, command: string, args: string[], place: Place): ConfinedCommand {
   const { user, hidden, isIsolated, limits, controlGroups } = confinement;
   const [program = command, ...rest] = [...limitedCommand(limits ?? {}, controlGroups), command, ...args];
   if (hidden === undefined) return { command: program, args: rest, ...user };
-  // What lies in a hidden folder and is needed is mounted again: a program's prefix is the parent of its bin folder.
+  // Needed folders inside a hidden folder are mounted again. The prefix of a program is the parent of its bin folder.
   const programs = path.isAbsolute(command) ? [command, realpathSync(command)] : [];
-  // Only that: the prefix of /bin/sh is the root, and mounting it again would undo the hiding.
+  // Mount nothing else again: the prefix of /bin/sh is the root, and mounting the root would undo the hiding.
   const needed = [APP, ...programs.map((program) => path.dirname(path.dirname(program)))].filter((folder) =>
     ['/tmp', ...hidden].some((outer) => liesIn(outer, folder)),
   );
@@ -53,7 +53,7 @@ export function confine(confinement: Confinement, command: string, args: string[
     ...['--die-with-parent', '--unshare-pid', '--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc'],
     ...['--perms', '1777', '--tmpfs', '/tmp', '--perms', '1777', '--tmpfs', '/dev/shm'],
     ...[...hidden].sort().flatMap((folder) => ['--tmpfs', folder]),
-    // The ways to what is mounted, which the other user must be able to pass: bubblewrap makes them for root alone.
+    // Folders on the path to each mount. bubblewrap would create them for root only, and the other user must pass through them.
     ...['/tmp', ...hidden]
       .flatMap((folder) => [...needed, ...place.writable].flatMap((inner) => waysBetween(folder, inner)))
       .flatMap((way) => ['--perms', '0755', '--dir', way]),
@@ -63,7 +63,7 @@ export function confine(confinement: Confinement, command: string, args: string[
     ...['--chdir', place.cwd],
   ];
   if (user === undefined) return { command: 'bwrap', args: [...sandbox, '--', program, ...rest] };
-  // As root, bubblewrap makes the mounts and the program in it becomes the other user, without any capability.
+  // bubblewrap creates the mounts as root. Then setpriv becomes the other user, without any capability, and runs the program.
   const become = [
     'setpriv',
     `--reuid=${user.uid}`,
@@ -81,7 +81,7 @@ function liesIn(outer: string, inner: string): boolean {
   return way !== '' && way.split(path.sep)[0] !== '..';
 }
 
-/** The folders between a folder and one that lies in it, from the outside in. */
+/** Returns the folders between a folder and one of its descendants, outermost first. */
 function waysBetween(outer: string, inner: string): string[] {
   if (!liesIn(outer, inner)) return [];
   const parts = path.relative(outer, inner).split(path.sep);

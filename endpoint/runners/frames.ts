@@ -1,6 +1,6 @@
 /**
  * Frames between the agent and its worker processes: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
- * The body stays out of the JSON, so that a large buffer is neither escaped nor parsed.
+ * The body is outside the JSON, so that a large buffer is neither escaped nor parsed.
  */
 
 const LENGTHS_BYTES = 8;
@@ -22,13 +22,13 @@ export function encodeWorkerFrame(header: object, body: string): Buffer {
   return frame;
 }
 
-/** Cuts a stream of chunks into frames. */
+/** Splits a stream of chunks into frames. */
 export class FrameReader {
   #chunks: Buffer[] = [];
   #length = 0;
   #needed = LENGTHS_BYTES;
 
-  /** Takes a chunk; returns the frames that it completes. */
+  /** Adds a chunk and returns the frames that it completes. */
   push(chunk: Buffer): WorkerFrame[] {
     this.#chunks.push(chunk);
     this.#length += chunk.length;
@@ -39,7 +39,7 @@ export class FrameReader {
       const end = headEnd + bytes.readUInt32BE(4);
       if (bytes.length < end) {
         this.#chunks = [bytes];
-        this.#needed = end; // large bodies: do not join again before they are complete
+        this.#needed = end; // do not join the chunks of a large body again before it is complete
         break;
       }
       const header: unknown = JSON.parse(bytes.toString('utf8', LENGTHS_BYTES, headEnd));

@@ -3,14 +3,15 @@
 /**
  * Runs JavaScript functions for the agent, one at a time, until its pipe closes.
  *
- * Frames on file descriptor 3 as in python-worker.py. In: {"task_id", "folder"?} and a JSON body [code, args text, kwargs text], the
- * code as `name:source`. Out: first {"ready": true, "details"}, then {"start_ns", "end_ns", "error"?, "last"?} and the
- * result; after an answer with "last" the process ends. "output" in the header is what the call printed: descriptors 1 and 2
- * are files of the agent, opened for appending, which are emptied between calls. 4 is its log.
- * The source is an expression that is a function, or statements that declare `name`; it is evaluated anew for each call.
+ * Frames on file descriptor 3 as in python-worker.py. In: {"task_id", "folder"?} and a JSON body [code, args text, kwargs text],
+ * with the code as `name:source`. Out: first {"ready": true, "details"}, then for each call
+ * {"start_ns", "end_ns", "error"?, "output"?, "last"?} and the result or the text of the error. After an answer with "last", the
+ * process ends. "output" is what the call printed: descriptors 1 and 2 are files of the agent, opened for appending, which are
+ * emptied between calls. Descriptor 4 is the agent's log of workers.
+ * The source is a function expression, or statements that declare `name`. It is evaluated again for each call.
  *
- * What ends a Node process (a rejection that nobody handles, a throw in a timer, process.exit) fails the call that caused
- * it, and only that call: asynchronous context says which one it was.
+ * Events that would end a Node process (an unhandled rejection, a throw in a timer, process.exit) fail only the call that caused
+ * them. The asynchronous context identifies that call.
  */
 
 const { AsyncLocalStorage } = require('node:async_hooks');
@@ -24,24 +25,24 @@ const util = require('node:util');
 const v8 = require('node:v8');
 const vm = require('node:vm');
 
-/** Said of a name that a function does not know. */
+/** Hint for a ReferenceError. */
 const OUTSIDE =
   'Only the text of a function is sent: it cannot use what is outside it, such as imports and functions that a compiler adds. ' +
   'Compile for ES2022 or later, without minifying, and call require inside the function.';
 
-/** A process whose heap is fuller than this after a call is replaced: the function leaks memory. */
+/** A process that uses more of its heap than this after a call is replaced, because the function leaks memory. */
 const MAX_HEAP_SHARE = 0.5;
 
 const COMPILED_LIMIT = 256;
 const LOG_FD = 4;
-/** Of both streams together. */
+/** Limit for both streams together. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_LOGGED_BYTES = 1024 * 1024;
 let runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
 let requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
 const compiled = new Map();
 const current = new AsyncLocalStorage();
-// A function may replace these.
+// Saved, because a function may replace them.
 const exitProcess = process.exit.bind(process);
 const { parse: parseJson, stringify: stringifyJson } = JSON;
 const environment = { ...process.env };
@@ -63,7 +64,7 @@ function writeFrame(header, body) {
 class ProcessExit extends Error {}
 ProcessExit.prototype.name = 'ProcessExit';
 
-/** The call that an uncaught error belongs to fails with it; the error of a call that has ended is only logged. */
+/** Fails the call that caused an uncaught error. If the call has already ended, the error is only logged. */
 function onUncaught(thrown) {
   const call = current.getStore();
   fs.writeSync(LOG_FD, util.format('uncaught, in a function that %s: %o\n', call?.isOpen ? 'runs' : 'has ended', thrown));
@@ -96,14 +97,14 @@ async function serveNext() {
     pending = pending.subarray(end);
     const [answer, data] = await execute(header, body);
     writeFrame(answer, data);
-    if (answer.last) return; // reads no further: the process ends once the answer is written
+    if (answer.last) return; // reads no more frames: the process ends once the answer is written
   }
   isReading = true;
 }
 
 const nowNs = () => Math.round((performance.timeOrigin + performance.now()) * 1e6);
 
-/** What was printed between calls is nobody's. */
+/** Moves output that was printed between calls to the log, because it belongs to no call. */
 function clearOutput() {
   for (const fd of [1, 2]) {
     const { size } = fs.fstatSync(fd);
@@ -113,7 +114,7 @@ function clearOutput() {
   }
 }
 
-/** What the call and its child processes printed; the middle of a long output is cut out. */
+/** Returns what the call and its child processes printed. The middle of a long output is cut out. */
 function takeOutput() {
   const [out, err] = [fs.fstatSync(1).size, fs.fstatSync(2).size];
   if (out + err === 0) return undefined;
@@ -142,7 +143,7 @@ async function execute(header, body) {
   const call = { isOpen: true, isBroken: false, fail: undefined };
   const failed = new Promise((_resolve, reject) => {
     call.fail = (thrown) => {
-      call.isBroken ||= call.isOpen; // what else the function left running is ended with the process
+      call.isBroken ||= call.isOpen; // the process is replaced, which ends everything else that the function left running
       reject(thrown);
     };
   });
@@ -172,7 +173,7 @@ async function execute(header, body) {
   return [answer, data];
 }
 
-/** The worker serves one owner from now on, whose folders are these. */
+/** Called when the worker gets its owner: from now on, calls use the folders of that owner. */
 function moveTo(folder) {
   runDir = folder.run_dir;
   requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
@@ -192,14 +193,14 @@ async function run(header, body) {
   return load(code)(...args);
 }
 
-/** Undoes what a function changed in this process, as far as that is possible. */
+/** Undoes changes that a function made to JSON and the environment variables of this process. */
 function restore() {
   Object.assign(JSON, { parse: parseJson, stringify: stringifyJson });
   for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
   for (const [name, value] of Object.entries(environment)) if (process.env[name] !== value) process.env[name] = value;
 }
 
-/** JSON text; throws a TypeError for what JSON drops, instead of dropping it. A bigint becomes an integer. */
+/** Returns JSON text. Throws a TypeError for values that JSON.stringify drops or changes. A bigint becomes an integer. */
 function write(given, place, parents) {
   const value = typeof given?.toJSON === 'function' && !ArrayBuffer.isView(given) ? given.toJSON() : given;
   if (value === undefined) return undefined;
@@ -251,17 +252,17 @@ function compile(code) {
   try {
     return wrap('(function (require, __name) { return (', '\n); })');
   } catch {
-    // Not an expression: declarations, of which `name` is the one to call. Errors here are the user's.
+    // Not an expression, so the source has statements that declare `name`. A SyntaxError here is an error of the function.
     return wrap('(function (require, __name) { ', `\n;return ${name}; })`);
   }
 }
 
-/** esbuild, and tsx with it, wraps inner functions in `__name(fn, 'name')`, a helper of the module that stayed behind. */
+/** Replaces a helper that is not sent with the function: esbuild and tsx wrap inner functions in `__name(fn, 'name')`. */
 function keepName(target, value) {
   return Object.defineProperty(target, 'name', { value, configurable: true });
 }
 
-/** The class of an error and its bases, as names: what a retry policy can name. */
+/** Returns the names of the class of an error and its bases, which a retry policy can name. */
 function classNames(thrown) {
   if (!(thrown instanceof Error)) return undefined;
   const names = [thrown.name];
@@ -273,7 +274,7 @@ function classNames(thrown) {
 
 function describe(thrown) {
   if (thrown instanceof Error || typeof thrown?.stack === 'string') {
-    // Without the frames of this file.
+    // Remove the stack frames of this file.
     const lines = String(thrown.stack).split('\n');
     if (thrown instanceof ProcessExit) return `${lines[0]}\n`;
     const own = lines.findIndex((line) => line.includes(__filename));

@@ -8,13 +8,13 @@ import { WorkerPool } from './worker-pool';
 
 const MEBIBYTE = 2 ** 20;
 
-/** Runs JavaScript functions in persistent child Node processes; arguments and results are JSON. */
+/** Creates a pool that runs JavaScript functions in persistent Node processes. Arguments and results are JSON. */
 export function createJavaScriptPool(shared: SharedPoolOptions): WorkerPool {
   const { limits, controlGroups } = shared.confinement;
   const memoryBytes = controlGroups === undefined ? limits?.memoryBytes : undefined;
   return new WorkerPool({
     ...shared,
-    // V8 reserves addresses far beyond what it uses: without control groups its heap is limited, not its addresses.
+    // V8 reserves far more addresses than it uses: without control groups, the heap is limited instead of the addresses.
     confinement: {
       ...shared.confinement,
       limits: { ...limits, ...(memoryBytes === undefined ? {} : { memoryBytes: undefined }) },
@@ -30,7 +30,7 @@ export function createJavaScriptPool(shared: SharedPoolOptions): WorkerPool {
   });
 }
 
-/** V8 aborts when the heap is full. */
+/** Explains an abort of the process: V8 aborts when the heap is full. */
 function heapSentence(code: number | null, signal: NodeJS.Signals | null): string | undefined {
   if (signal !== 'SIGABRT' && code !== 134) return undefined;
   return 'OutOfMemory: the function used more memory than its JavaScript worker may have, or aborted the process.\n';
@@ -42,7 +42,7 @@ function javaScriptBody(buffer: string): string {
   if (args?.identifier !== BUFFER.json || kwargs?.identifier !== BUFFER.json) {
     throw new SyntaxError('JavaScript functions take JSON arguments');
   }
-  // The worker parses them, and would round what a JavaScript number cannot hold.
+  // Refuses numbers that a JavaScript number cannot hold, which the worker would round.
   parseJsonText(args.body);
   parseJsonText(kwargs.body);
   return JSON.stringify([code.body, args.body, kwargs.body]);

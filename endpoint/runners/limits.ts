@@ -2,8 +2,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 /**
- * What one worker, with its children, may use. Where the agent may make control groups (cgroups v2), memory and processes
- * are limited for the worker and its children together; else the kernel's limits of single processes hold.
+ * Limits of one worker with its children. If the agent may create control groups (cgroups v2), memory and processes are limited
+ * for the worker and its children together. Otherwise, limits of the shell (`ulimit`) apply.
  */
 export interface WorkerLimits {
   memoryBytes?: number;
@@ -13,11 +13,11 @@ export interface WorkerLimits {
   fileBytes?: number;
 }
 
-/** A program that starts another one within limits of the kernel; `sh` of every system has them under one of two names. */
+/** Returns a command prefix that runs a program within limits of the kernel. The name of a limit depends on the `sh`. */
 export function limitedCommand(limits: WorkerLimits, groups: ControlGroups | undefined): string[] {
   const { memoryBytes, processes, openFiles, fileBytes } = limits;
   const settings = [
-    // A JavaScript engine reserves far more addresses than it uses: its runner limits its heap instead.
+    // The JavaScript pool passes no memory limit: V8 reserves far more addresses than it uses, so its heap is limited instead.
     ...(memoryBytes === undefined || groups !== undefined ? [] : [`ulimit -v ${Math.ceil(memoryBytes / 1024)}`]),
     ...(processes === undefined || groups !== undefined
       ? []
@@ -36,7 +36,7 @@ export class ControlGroups {
 
   private constructor(private readonly folder: string) {}
 
-  /** Undefined where this process may make none. `root` and `self` are for tests. */
+  /** Returns undefined if this process may not create control groups. `root` and `self` are for tests. */
   static open(root = CGROUP_ROOT, self = '/proc/self/cgroup'): ControlGroups | undefined {
     try {
       const own = /^0::(.*)$/m.exec(fs.readFileSync(self, 'utf8'))?.[1];
@@ -44,17 +44,17 @@ export class ControlGroups {
       const folder = path.join(root, own);
       const controllers = fs.readFileSync(path.join(folder, 'cgroup.controllers'), 'utf8').split(/\s/);
       if (!controllers.includes('memory') || !controllers.includes('pids')) return undefined;
-      // A group with groups below it has no processes of its own.
+      // A group that has subgroups with controllers must not contain processes, so the agent moves into a subgroup.
       fs.mkdirSync(path.join(folder, 'agent'), { recursive: true });
       fs.writeFileSync(path.join(folder, 'agent', 'cgroup.procs'), String(process.pid));
       fs.writeFileSync(path.join(folder, 'cgroup.subtree_control'), '+memory +pids');
       return new ControlGroups(folder);
     } catch {
-      return undefined; // not ours to change
+      return undefined; // this process may not change its control group
     }
   }
 
-  /** Puts a worker that was just started into a group of its own. */
+  /** Moves a worker that was just started into a new group. */
   add(pid: number, { memoryBytes, processes }: WorkerLimits): ControlGroup {
     const folder = path.join(this.folder, `worker-${process.pid}-${++this.#count}`);
     fs.mkdirSync(folder);
@@ -71,7 +71,7 @@ export class ControlGroups {
 export class ControlGroup {
   constructor(private readonly folder: string) {}
 
-  /** True if the kernel ended a process of the group because its memory was full. */
+  /** True if the kernel killed a process of the group because the memory limit was reached. */
   get ranOutOfMemory(): boolean {
     try {
       return /^oom_kill [1-9]/m.test(fs.readFileSync(path.join(this.folder, 'memory.events'), 'utf8'));
@@ -80,7 +80,7 @@ export class ControlGroup {
     }
   }
 
-  /** Ends what is left in the group, also what has left the worker's process group, and removes it. */
+  /** Kills all processes in the group, including those that left the worker's process group, and removes the group. */
   end(): void {
     tryToWrite(path.join(this.folder, 'cgroup.kill'), '1');
     const remove = (tries: number): void => {

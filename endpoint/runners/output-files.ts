@@ -3,9 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 /**
- * Where a worker process and its children print: two files without a name, opened for appending. Files, not pipes: a write
- * never waits, whatever holds the reader up, and a print of 1 GB takes no memory. The worker empties them between calls;
- * the agent reads them when the worker is lost, and empties them while they are far too large.
+ * Standard output and error of a worker process and its children: two unlinked files, opened for appending. With files instead
+ * of pipes, a write never waits for a reader, and printing 1 GB needs no memory. The worker empties the files between calls. The
+ * agent reads them when the worker is lost, and truncates files that are far too large.
  */
 
 export interface Output {
@@ -13,10 +13,10 @@ export interface Output {
   stderr: string;
 }
 
-/** Of both streams together, in bytes; the middle is cut out. */
+/** Limit for both streams together, in bytes. The middle of a longer output is cut out. */
 export const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
-/** Less than `cut` shows of the start of a stream, so that the note about what was dropped is always shown. */
+/** Less than `cut` shows of the start of a stream, so that the note about dropped bytes is always shown. */
 const KEPT_START_BYTES = MAX_OUTPUT_BYTES / 8;
 const POLL_INTERVAL_MS = 2_000;
 const MAX_LOGGED_BYTES = 1024 * 1024;
@@ -26,7 +26,7 @@ export class OutputFiles {
   readonly stderr: number;
   readonly #timer: NodeJS.Timeout;
 
-  /** `user`: who may open `/dev/stdout` again. */
+  /** `user`: the user of the worker, who must be able to open `/dev/stdout`. */
   constructor(dir: string, user: { uid: number; gid: number } | undefined) {
     const [stdout, stderr] = [openNameless(dir), openNameless(dir)];
     if (user) for (const fd of [stdout, stderr]) fs.fchownSync(fd, user.uid, user.gid);
@@ -35,7 +35,7 @@ export class OutputFiles {
     this.#timer = setInterval(() => this.#limit(), POLL_INTERVAL_MS).unref();
   }
 
-  /** What was printed; undefined when it is nothing. */
+  /** Returns the output and empties the files. Returns undefined if nothing was printed. */
   take(): Output | undefined {
     const [out, err] = [sizeOf(this.stdout), sizeOf(this.stderr)];
     if (out + err === 0) return undefined;
@@ -48,7 +48,7 @@ export class OutputFiles {
     return output;
   }
 
-  /** Moves what is left to a log. */
+  /** Appends the remaining output to a log and closes the files. */
   close(logFd: number): void {
     clearInterval(this.#timer);
     for (const fd of [this.stdout, this.stderr]) {
@@ -64,8 +64,8 @@ export class OutputFiles {
 }
 
 /**
- * Drops all but the first bytes of a file, open for appending, that is larger than `maxBytes`, and notes there how many were
- * dropped. The process that writes goes on behind the note.
+ * If a file that is open for appending is larger than `maxBytes`, drops all but its first bytes and appends a note with the
+ * number of dropped bytes. Later writes of the process follow the note.
  */
 export function limitFile(fd: number, maxBytes: number, keptBytes: number): void {
   const size = sizeOf(fd);

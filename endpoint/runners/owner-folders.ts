@@ -7,13 +7,13 @@ import type { Confinement, Place } from './confinement';
 import { OWN } from './runner';
 
 /**
- * Where function code works.
+ * The folders in which function code works.
  *
  * | who | working folder | home | temporary folder |
  * |---|---|---|---|
- * | the endpoint's owner | `tasks` | as the agent's, or `tasks` where another user runs function code | as the agent's |
- * | every other owner | `owners/<key>/work` | the same | `owners/<key>/tmp`, emptied when the owner's last worker ends |
- * | each worker, isolated | `cells/<id>/work`, removed with the worker | the same | a `/tmp` of its own, in memory |
+ * | the endpoint's owner | `tasks` | as for the agent, or `tasks` if another user runs function code | as for the agent |
+ * | every other owner | `owners/<key>/work` | the working folder | `owners/<key>/tmp`, emptied after the owner's last worker |
+ * | each isolated worker | `cells/<id>/work`, removed with the worker | the working folder | its own `/tmp`, in memory |
  */
 
 export interface OwnerFolder {
@@ -36,20 +36,20 @@ export class OwnerFolders {
     this.#cells = path.join(dir, 'cells');
   }
 
-  /** Removes what an earlier agent, which was killed, left behind. */
+  /** Removes files that an earlier agent left behind because it was killed. */
   async clean(): Promise<void> {
     const temporary = list(this.#owners).map((owner) => path.join(this.#owners, owner, 'tmp'));
     const cells = list(this.#cells).map((cell) => path.join(this.#cells, cell));
     await Promise.all([...temporary.map((folder) => this.#empty(folder)), ...cells.map((cell) => this.#removeCell(cell))]);
   }
 
-  /** The place of a process that serves no owner yet, or of the owner that is given. */
+  /** Returns the place of a process for this owner, or of a process that has no owner yet. */
   placeOf(owner?: string): Place {
     const { confinement } = this.options;
     if (confinement.isIsolated) return this.#makeCell();
     const folder = owner === undefined ? undefined : this.folderOf(owner);
     if (folder === undefined) {
-      // A failure shows when the process is spawned. A function may have removed the folder.
+      // A function may have removed the folder. If it cannot be created, spawning the process fails.
       tryTo(() => fs.mkdirSync(confinement.runDir, { recursive: true }));
       tryTo(() => this.#make(this.#owners));
       return { cwd: confinement.runDir, env: {}, writable: [confinement.runDir, this.#owners] };
@@ -61,7 +61,7 @@ export class OwnerFolders {
     };
   }
 
-  /** Makes the folders of an owner. Undefined where a process keeps the place that it was started in. */
+  /** Creates the folders of an owner. Returns undefined if the process keeps the place in which it was started. */
   folderOf(owner: string): OwnerFolder | undefined {
     if (owner === OWN || this.options.confinement.isIsolated) return undefined;
     const base = path.join(this.#owners, owner);
@@ -73,13 +73,13 @@ export class OwnerFolders {
     return folder;
   }
 
-  /** The last process of an owner has ended. */
+  /** Call it when the last process of an owner has ended. */
   ownerLeft(owner: string): void {
     if (owner === OWN || this.options.confinement.isIsolated) return;
     void this.#empty(path.join(this.#owners, owner, 'tmp'));
   }
 
-  /** The process of a place has ended. */
+  /** Call it when the process of a place has ended. */
   placeLeft({ cwd }: Place): void {
     const cell = path.dirname(cwd);
     if (path.dirname(cell) === this.#cells) void this.#removeCell(cell);
@@ -94,7 +94,7 @@ export class OwnerFolders {
     return { cwd: work, env: { FUNCX_RUN_DIR: work, HOME: work, TMPDIR: '/tmp' }, writable: [work] };
   }
 
-  /** A way through, which function code cannot change: what lies in it is never a link that somebody put there. */
+  /** Creates a folder that function code can pass through but not change, so that it contains no links of function code. */
   #make(folder: string): void {
     fs.mkdirSync(folder, { recursive: true, mode: 0o711 });
   }
@@ -111,8 +111,8 @@ export class OwnerFolders {
   }
 
   /**
-   * Empties a folder as the user that wrote into it: function code may swap folders for links while this runs, and a root
-   * agent must not follow them.
+   * Empties a folder as the user that runs function code: function code may replace folders by links while this runs, and an
+   * agent with root rights must not follow the links.
    */
   async #empty(folder: string): Promise<void> {
     if (!fs.existsSync(folder)) return;
@@ -134,6 +134,6 @@ function tryTo(action: () => void): void {
   try {
     action();
   } catch {
-    // see the caller
+    // ignored, see the callers
   }
 }

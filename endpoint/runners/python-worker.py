@@ -1,24 +1,25 @@
 """Runs Python functions for the agent, one at a time, until its pipe closes.
 
-Frames on file descriptor 3, both ways: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
-In:  {"task_id", "result_serializers"?, "max_result_chars"?, "folder"?} and the task buffer. "folder" comes once, when the
+Frames on file descriptor 3, in both directions: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
+In:  {"task_id", "result_serializers"?, "max_result_chars"?, "folder"?} and the task buffer. "folder" is sent once, when the
      worker gets its owner: {"run_dir", "tmp_dir"}.
-Out: first {"ready": true, "details": {...}}, then per task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?,
-     "output"?} and the result or the traceback text. "error" has "code", "user_message" and, for an exception, "exception": the dotted
-     names of its class and its bases. "value" has "type" and "repr" of a result that is not JSON, for a submitter who asked
-     for JSON and cannot read anything else. "output" is what was printed, see Output.
-Descriptors 1 and 2 are files of the agent, opened for appending, and 4 is its log.
+Out: first {"ready": true, "details": {...}}, then for each task {"start_ns", "end_ns", "error"?, "interrupted"?, "value"?,
+     "output"?} and the result or the text of the traceback. "error" has "code", "user_message" and, for an exception,
+     "exception": the dotted names of its class and the base classes. "value" has "type" and "repr" of a result that is not
+     JSON, for a submitter that prefers JSON and may be unable to read other results. "output" is what was printed, see Output.
+Descriptors 1 and 2 are files of the agent, opened for appending. Descriptor 4 is the agent's log of workers.
 
-What a function sees follows the stock worker (globus_compute_endpoint.engines.helper.execute_task): GC_TASK_UUID,
-GC_TASK_SANDBOX_DIR, the working directory, and a function that is deserialized anew for each call, so that no call sees
-what an earlier one left in the function's globals. Only the *compiled* form of source text is kept between calls.
-Unlike there, SystemExit and KeyboardInterrupt of user code are answers too; they do not end the worker, coroutines are
-awaited, and the state of the process that a function changes is restored after each call (see ProcessState).
+The environment of a function is the same as in the stock worker (globus_compute_endpoint.engines.helper.execute_task):
+GC_TASK_UUID, GC_TASK_SANDBOX_DIR and the working directory. As in the stock worker, the function is deserialized again for
+each call, so that no call sees what an earlier call left in the function's globals. Only *compiled* source text is kept
+between calls. Unlike in the stock worker, SystemExit and KeyboardInterrupt of user code are failures of the call and do not
+end the worker, coroutines are awaited, and process state that a function changes is restored after each call (see
+ProcessState).
 """
 
 import __future__
 
-import _signal  # signal without its enums, which cost as much as the rest of a call's bookkeeping
+import _signal  # signal without its enums, which take as long as all other bookkeeping of a call
 import builtins
 import fcntl
 import gc
@@ -45,16 +46,16 @@ WORKER_PID = os.getpid()
 ADVICE = os.environ.pop("FUNCX_PACKAGE_ADVICE", "")
 MAX_EXCEPTION_NAMES = 20
 MAX_REPR_CHARS = 4_000
-# The repr of a larger result may take long, unless its package is known to summarize.
+# The repr of a larger result may take long, unless its package is known to abbreviate it.
 MAX_REPR_DATA_CHARS = 1_000_000
 SUMMARIZING = {"numpy", "pandas", "polars", "scipy", "torch", "xarray"}
-# A function may replace json.dumps: answers are encoded by an encoder of our own.
+# A separate encoder and decoder for frames, because a function may replace json.dumps.
 ENCODER = json.JSONEncoder()
 DECODER = json.JSONDecoder()
 
 
 def die_with_agent():
-    """A kill -9 of the agent ends a worker in the middle of a call too (Linux; elsewhere the closed pipe must do)."""
+    """Makes a kill -9 of the agent end this worker even during a call (Linux only; elsewhere, the closed pipe ends it)."""
     if sys.platform != "linux":
         return
     try:
@@ -62,11 +63,11 @@ def die_with_agent():
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
-        pass  # the agent's group guard still ends us
+        pass  # the guard of the process groups still ends this worker
 
 
 def flush_of_c():
-    """The function that writes out what C code printed, which is buffered apart from Python."""
+    """Returns a function that flushes the output buffers of C code, which are separate from the buffers of Python."""
     try:
         import ctypes
 
@@ -79,7 +80,7 @@ def flush_of_c():
 
 def write_frame(header, body=""):
     head = ENCODER.encode(header).encode()
-    # A lone surrogate in a result's text has no UTF-8 form; it must not cost the whole answer.
+    # A lone surrogate has no UTF-8 form. Replace it, so that the answer is not lost.
     text = body.encode("utf-8", "replace")
     rest = memoryview(LENGTHS.pack(len(head), len(text)) + head + text)
     while rest:
@@ -87,7 +88,7 @@ def write_frame(header, body=""):
 
 
 class Functions:
-    """Deserializes functions; keeps compiled source, never a function."""
+    """Deserializes functions. Keeps compiled source, but never a function."""
 
     def __init__(self, serializer):
         self.serializer = serializer
@@ -104,23 +105,23 @@ class Functions:
             if len(self.compiled) >= COMPILED_LIMIT:
                 self.compiled.clear()
             filename = f"<function {name}>"
-            source = source.removeprefix("\ufeff")  # a byte order mark of the file
-            # The SDK's own exec() hands its `from __future__ import annotations` on to the source; so do we.
+            source = source.removeprefix("\ufeff")  # the byte order mark of a file
+            # The exec() of the SDK applies its own `from __future__ import annotations` to the source. Do the same.
             code = compile(source, filename, "exec", __future__.annotations.compiler_flag, True)
             self.compiled[buffer] = code
-        # Lets tracebacks show the source line. No modification time: linecache never drops the entry.
+        # Lets tracebacks show the source line. Without a modification time, linecache never drops the entry.
         filename = code.co_filename
         source = source.removeprefix("\ufeff")
         if filename not in linecache.cache or linecache.cache[filename][0] != len(source):
             linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         namespace = {}
         exec(code, namespace)
-        # Python normalizes identifiers; the name as it was sent may be in another form.
+        # Python normalizes identifiers, but the name may have been sent in another form.
         return namespace[unicodedata.normalize("NFKC", name)]
 
 
 def split_three(text):
-    """Takes the task buffer apart without copying its tail again and again."""
+    """Splits the task buffer without repeatedly copying its tail."""
     buffers = []
     at = 0
     while at < len(text):
@@ -131,16 +132,16 @@ def split_three(text):
         buffers.append(text[newline + 1 : end])
         at = end
     if len(buffers) != 3:
-        raise ValueError(f"a task has 3 buffers (function, arguments, keyword arguments), this one {len(buffers)}")
+        raise ValueError(f"a task has 3 buffers (function, arguments, keyword arguments), this task has {len(buffers)}")
     return buffers
 
 
 class ProcessState:
-    """What a function may change in this process and must not keep changed for the next one.
+    """State of this process that a function may change, and that is restored after each call.
 
-    Restored after each call: signal handlers, the alarm timer and the signal mask, os.environ, sys.path, the umask,
-    standard output and error, and replaced attributes of the modules below. Everything else (threads, imported modules, the attributes of
-    other modules, open files, resource limits) stays as the function left it.
+    Restored are the signal handlers, the alarm timer, the signal mask, os.environ, sys.path, the umask, standard output and
+    error, and replaced attributes of the modules below. Everything else (threads, imported modules, the attributes of other
+    modules, open files, resource limits) stays as the function left it.
     """
 
     MODULES = (builtins, json, json.decoder, json.encoder)
@@ -162,7 +163,7 @@ class ProcessState:
 
     @staticmethod
     def stream(fd, name):
-        """A copy of the descriptor, beyond those that a function is likely to close, and which file it is."""
+        """Returns the descriptor, its name, a copy (with a number that functions are unlikely to close), and its file."""
         copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
         found = os.fstat(fd)
         return fd, name, copy, (found.st_dev, found.st_ino)
@@ -173,7 +174,7 @@ class ProcessState:
         setattr(sys, name, open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False))
 
     def remember_environ(self):
-        self.variables = dict(self.environ._data)  # encoded: compared and copied without decoding every variable
+        self.variables = dict(self.environ._data)  # encoded, so that comparing and copying decode no variable
 
     def restore(self):
         for namespace, saved in self.attributes:
@@ -215,14 +216,14 @@ class ProcessState:
 
 
 class Output:
-    """What a call and its child processes print: descriptors 1 and 2 append to two files, which are emptied between calls."""
+    """The output of a call and its child processes. Descriptors 1 and 2 append to two files, which are emptied between calls."""
 
     def __init__(self, state):
         self.state = state
         self.flush_c = flush_of_c()
 
     def clear(self):
-        """Before a call: what threads and children of earlier calls printed meanwhile is nobody's; it goes to the log."""
+        """Called before a call: moves output that threads and children of earlier calls printed in between to the log."""
         for fd in (1, 2):
             size = os.lseek(fd, 0, os.SEEK_END)
             if size > 0:
@@ -230,7 +231,7 @@ class Output:
                 os.ftruncate(fd, 0)
 
     def take(self):
-        """After a call: {"stdout", "stderr"}, or None when nothing was printed. The middle of a long output is cut out."""
+        """Called after a call: returns {"stdout", "stderr"}, or None without output. Cuts out the middle of long output."""
         self.flush_c()
         out, err = os.lseek(1, 0, os.SEEK_END), os.lseek(2, 0, os.SEEK_END)
         output = None
@@ -268,7 +269,7 @@ class Output:
             return False
 
     def renew(self):
-        """A child that lives on keeps the files that it has; the next call gets others."""
+        """Gives the next call new files, because a child that still runs keeps printing to the current ones."""
         import tempfile
 
         for index, (fd, name, copy, _file) in enumerate(self.state.streams):
@@ -277,7 +278,7 @@ class Output:
                     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
                     os.dup2(file.fileno(), fd)
             except OSError:
-                os.ftruncate(fd, 0)  # no place for another file
+                os.ftruncate(fd, 0)  # another file cannot be created
                 continue
             os.close(copy)
             self.state.streams[index] = self.state.stream(fd, name)
@@ -302,7 +303,7 @@ class Worker:
         }
 
     def warm_up(self):
-        """Pays for lazy imports before the first task does."""
+        """Runs lazy imports now, so that the first task need not wait for them."""
         code = self.serializer.serialize(types.FunctionType((lambda: None).__code__, {}))
         self.serializer.deserialize(code)
         self.serializer.deserialize(self.serializer.serialize(((), {})))
@@ -312,7 +313,7 @@ class Worker:
         self.output = Output(self.state)
 
     def move_to(self, folder):
-        """The worker serves one owner from now on, whose folders are these."""
+        """Called when the worker gets its owner: from now on, calls use the folders of that owner."""
         self.run_dir = os.environ["FUNCX_RUN_DIR"] = os.environ["HOME"] = folder["run_dir"]
         os.environ["TMPDIR"] = folder["tmp_dir"]
         if "tempfile" in sys.modules:
@@ -337,7 +338,7 @@ class Worker:
         _signal.default_int_handler(number, frame)
 
     def call(self, function, args, kwargs):
-        """Runs the function with the default handling of Ctrl-C, for it and for its child processes."""
+        """Runs the function. During the call, it and its child processes handle Ctrl-C in the default way."""
         self.interrupted = False
         _signal.signal(_signal.SIGINT, self.interrupt)
         try:
@@ -358,10 +359,10 @@ class Worker:
             try:
                 value = json.loads(json.dumps(value, default=number_of))
             except (TypeError, ValueError, RecursionError):
-                pass  # not JSON, numpy or not: the next serializer takes it
+                pass  # not JSON even with numpy scalars converted; the next serializer is used
         data = self.serializer.serialize_from_list(value, serializers)
         if not data.startswith("11\n"):
-            self.state.restore()  # __reduce__ and __getstate__ are code of the user too
+            self.state.restore()  # __reduce__ and __getstate__ are user code as well
         return data
 
     def look_of(self, value, data):
@@ -372,13 +373,13 @@ class Worker:
                 text = repr(value)
                 look["repr"] = text if len(text) <= MAX_REPR_CHARS else text[:MAX_REPR_CHARS] + "..."
         except Exception:
-            pass  # code of the user; the type alone says something
+            pass  # __repr__ is user code and may fail; then only the type is reported
         finally:
             self.state.restore()
         return look
 
     def execute(self, header, buffer):
-        """Returns the answer's header and body. Never raises, whatever the function does."""
+        """Returns the header and body of the answer. Never raises, whatever the function does."""
         start_ns = time.time_ns()
         error = look = None
         try:
@@ -403,9 +404,9 @@ class Worker:
                     "user_message": f"The result has {len(data)} serialized characters; the limit is {limit}.",
                 }
                 data = f"MaxResultSizeExceeded({len(data)}, {limit})"
-        except BaseException as thrown:  # also SystemExit: an answer, see above
+        except BaseException as thrown:  # includes SystemExit, which is a failure of the call
             if os.getpid() != WORKER_PID:
-                os._exit(1)  # a forked child of user code that came back here must not answer in our name
+                os._exit(1)  # a forked child of user code that returns here must not send an answer
             self.state.restore()
             error = {
                 "code": "RemoteExecutionError",
@@ -433,7 +434,7 @@ class Worker:
         while True:
             lengths = pipe.read(LENGTHS.size)
             if len(lengths) < LENGTHS.size:
-                return  # the agent is gone, or wants no more of us
+                return  # the agent has ended, or ends this worker
             header_length, body_length = LENGTHS.unpack(lengths)
             frame = pipe.read(header_length + body_length)
             if len(frame) < header_length + body_length:
@@ -443,14 +444,14 @@ class Worker:
 
 
 def number_of(value):
-    """A numpy scalar as a number of Python, for json.dumps."""
+    """Converts a numpy scalar to a Python number, for json.dumps."""
     if isinstance(value, sys.modules["numpy"].generic):
         return value.item()
     raise TypeError
 
 
 def class_names(cls):
-    """Dotted names of a class and its bases, without `object`: what a retry policy can name."""
+    """Returns the dotted names of a class and its bases without `object`, which a retry policy can name."""
     names = [f"{base.__module__}.{base.__qualname__}"[:200] for base in cls.__mro__ if base is not object]
     return names[:MAX_EXCEPTION_NAMES]
 
@@ -463,7 +464,7 @@ def package_hint(thrown):
 
 
 def describe(thrown):
-    """The traceback as text, without the frames of this file."""
+    """Returns the traceback as text, without the stack frames of this file."""
     try:
         report = traceback.TracebackException.from_exception(thrown)
         if any(frame.filename != __file__ for frame in report.stack):
@@ -477,23 +478,23 @@ def main():
     die_with_agent()
     os.set_inheritable(FD, False)
     os.set_inheritable(LOG_FD, False)
-    # Ctrl-C goes to the agent, which decides. Functions run with the default handling, see Worker.call.
+    # The agent handles Ctrl-C. Functions run with the default handling, see Worker.call.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = Worker()
     worker.warm_up()
-    # dill resolves functions of the submitter's __main__ in ours: give them an empty one, not this file.
+    # dill resolves names of the submitter's __main__ in the __main__ of this process: replace this file by an empty module.
     sys.modules["__main__"] = types.ModuleType("__main__")
     gc.collect()
     gc.freeze()
     try:
         worker.serve()
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the agent is gone
+        pass  # the agent has ended
     finally:
         if os.getpid() == WORKER_PID:
             sys.stdout.flush()
             sys.stderr.flush()
-    os._exit(0)  # threads of user code do not keep the worker alive
+    os._exit(0)  # threads of user code must not keep the worker alive
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@ import path from 'node:path';
 
 import { WorkerPool, type WorkerPoolOptions } from './worker-pool';
 
-/** What the pools of an agent have in common. */
+/** Options that all pools of an agent share. */
 export type SharedPoolOptions = Omit<WorkerPoolOptions, 'title' | 'command' | 'args'>;
 
-/** Runs Python functions in persistent processes of the agent's Python environment. */
+/** Creates a pool that runs Python functions in persistent processes of the agent's Python environment. */
 export function createPythonPool(python: string, shared: SharedPoolOptions): WorkerPool {
   return new WorkerPool({
     ...shared,

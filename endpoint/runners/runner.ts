@@ -1,21 +1,21 @@
-/** The interface between the slots and the three ways to run functions. */
+/** The interface between the slots and the runners of the three kinds of functions. */
 
 export const FUNCTION_KINDS = ['python', 'javascript', 'shell'] as const;
 export type FunctionKind = (typeof FUNCTION_KINDS)[number];
 
-/** The key of the endpoint's owner; other owners have keys that the service makes. */
+/** The key of the endpoint's owner. The service makes the keys of other owners. */
 export const OWN = 'own';
 
 /** One call, as a runner needs it. */
 export interface Call {
   taskId: string;
-  /** Whose call it is: {@link OWN}, or the opaque key of another owner. A worker serves one owner. */
+  /** The owner of the call: {@link OWN}, or the opaque key of another owner. A worker serves one owner. */
   owner: string;
   /** Packed code, arguments, keyword arguments. */
   buffer: string;
   /** Class paths of Globus serialization strategies, tried in order. Python only. */
   resultSerializers?: string[];
-  /** Serialized characters that a result may have at most. */
+  /** Maximum number of serialized characters of a result. */
   maxResultChars: number;
 }
 
@@ -27,24 +27,24 @@ export interface Outcome {
   exitCode?: number;
   startedNs: number;
   endedNs: number;
-  /** Where the call ran: versions, operating system. */
+  /** Details of the run, such as versions, operating system and output. */
   details?: Record<string, unknown>;
-  /** The process died under the call: by itself, or because of `stop`. */
+  /** True if the process ended during the call, on its own or because of `stop`. */
   isLost?: boolean;
-  /** SIGINT reached the worker while the function ran: from the function itself, or together with the agent. */
+  /** True if the worker got SIGINT while the function ran: from the function, or together with the agent. */
   isInterrupted?: boolean;
-  /** Why no worker process could run the call. The task was not touched. */
+  /** Why no worker process could run the call. The function was not started. */
   cannotStart?: string;
 }
 
 /**
- * What a call would cost now.
+ * What a call would need now.
  *
  * | value | meaning |
  * |---|---|
- * | `ready` | a worker of its owner rests, or one that serves nobody is there for it |
- * | `start` | a worker must start, for this call or in the place of the one that it takes |
- * | `crowded` | all workers of its owner are busy, and one more would push out the worker of another owner |
+ * | `ready` | an idle worker of the owner, or a worker without an owner, can run the call |
+ * | `start` | a worker must start, for this call or to replace the worker that it takes |
+ * | `crowded` | all workers of the owner are busy, and another worker would end the worker of another owner |
  */
 export type Readiness = 'ready' | 'start' | 'crowded';
 
@@ -53,22 +53,22 @@ export interface Runner {
   /** Never rejects: every failure is an outcome. */
   run(call: Call): Promise<Outcome>;
   readinessFor(owner: string): Readiness;
-  /** Begins to start a worker for this owner, where that takes time. */
+  /** Begins to start a worker for this owner, if a start takes time. */
   prepareFor(owner: string): void;
-  /** Starts a worker before the first call needs it, where that takes time. */
+  /** Starts workers before the first call needs them, if a start takes time. */
   warm(): void;
-  /** Why no worker can be started, or undefined when one is ready. */
+  /** Resolves to the reason why no worker can be started, or to undefined when a worker is ready. */
   whyNotReady(): Promise<string | undefined>;
-  /** Ends the process of the running call and all its children: SIGTERM, then SIGKILL. The call's outcome is lost. */
+  /** Ends the process of the running call and all its children: SIGTERM, then SIGKILL. The call is lost. */
   stop(): void;
-  /** Ends everything for good. Resolves when no process is left. */
+  /** Ends all processes permanently. Resolves when they have ended. */
   close(graceMs: number): Promise<void>;
 }
 
-/** Unix nanoseconds; a number is exact to about 200 ns there, which is finer than its clock. */
+/** Unix time in nanoseconds. A number is exact to about 200 ns at this size, which is finer than the clock in milliseconds. */
 export const nowNs = (): number => Date.now() * 1e6;
 
-/** Where a function of this task buffer runs, by the identifier of its first packed buffer. */
+/** Returns the kind of the function in a task buffer, by the identifier of the first packed buffer. */
 export function kindOf(buffer: string): FunctionKind {
   const newline = buffer.indexOf('\n');
   switch (buffer.slice(newline + 1, newline + 4)) {
@@ -81,7 +81,7 @@ export function kindOf(buffer: string): FunctionKind {
   }
 }
 
-/** An answer that the agent makes in the function's place. */
+/** Creates a failure that the agent reports in place of a result of the function. */
 export function failure(code: string, sentence: string, startedNs = nowNs()): Outcome {
   return { data: sentence, error: { code, userMessage: sentence }, startedNs, endedNs: nowNs() };
 }

@@ -12,16 +12,16 @@ import type { ProcessGroups } from './process-groups';
 import { failure, nowNs, type Call, type Outcome, type Readiness, type Runner } from './runner';
 
 /**
- * Runs shell functions: `name:template`, each call in a `/bin/sh` with a process group of its own.
+ * Runs shell functions (`name:template`). Each call runs in a `/bin/sh` with its own process group.
  *
- * `{0}` and `{name}` in the template become the shell-quoted argument; `{{name}}` is a literal `{name}`. Every other brace
- * and `${VAR}` are the shell's. What a call leaves running in the background ends with it.
+ * `{0}` and `{name}` in the template are replaced by the shell-quoted argument; `{{name}}` is a literal `{name}`. All other
+ * braces and `${VAR}` are left to the shell. Background processes of a call end with the call.
  */
 
-/** Kept of each stream: its end, where errors are. */
+/** How much of the end of each stream is kept. Errors are usually at the end. */
 const SNIPPET_BYTES = 1024 * 1024;
 const STDERR_TAIL_CHARS = 4_000;
-/** How long a finished call waits for streams that its background children keep open. */
+/** How long a finished call waits for streams that background processes keep open. */
 const STREAM_GRACE_MS = 200;
 
 const argsSchema = z.array(z.unknown());
@@ -46,7 +46,7 @@ export class ShellRunner implements Runner {
   }
 
   prepareFor(): void {
-    // see warm
+    // not needed, see warm
   }
 
   warm(): void {
@@ -89,7 +89,7 @@ export class ShellRunner implements Runner {
     try {
       place = folders.placeOf(call.owner);
     } catch (error) {
-      return failure('EndpointFailed', `No folder could be made for the shell: ${String(error)}`, startedNs);
+      return failure('EndpointFailed', `No folder could be created for the shell: ${String(error)}`, startedNs);
     }
     const { command, args, ...user } = confine(confinement, '/bin/sh', ['-c', cmd], place);
     const child = spawn(command, args, {
@@ -125,7 +125,7 @@ export class ShellRunner implements Runner {
       const sentence = `The shell on ${this.options.hostname} was stopped while it ran task ${call.taskId}.`;
       return { ...failure('WorkerLost', sentence, startedNs), isLost: true };
     }
-    // as a shell reports it: 128 and the signal's number would need a table; 137 and 143 are what people know
+    // A shell reports 128 plus the number of the signal; only the most common signals are translated.
     const returncode = end.code ?? (end.signal === 'SIGKILL' ? 137 : end.signal === 'SIGTERM' ? 143 : 128);
     if (returncode === 0) {
       const result = { returncode, stdout: stdout.text(), stderr: stderr.text(), cmd };
@@ -134,7 +134,7 @@ export class ShellRunner implements Runner {
     const how = end.signal ? `was ended by ${end.signal}` : `exited with code ${returncode}`;
     const text = `${stderr.text().slice(-STDERR_TAIL_CHARS).trimEnd()}\nShellCommandFailed: the command ${how}: ${cmd.slice(0, 500)}\n`;
     const userMessage = `The shell command ${how}.`;
-    // The end of stderr is in the text.
+    // The end of stderr is already in the text.
     const printed = stdout.text(MAX_OUTPUT_BYTES);
     return {
       data: text.trimStart(),
@@ -161,7 +161,7 @@ class Snippet {
     });
   }
 
-  /** Its end, of at most so many bytes. */
+  /** Returns the end of the stream, at most `maxBytes`. */
   text(maxBytes = SNIPPET_BYTES): string {
     this.#cut();
     return Buffer.concat(this.#chunks).subarray(-maxBytes).toString('utf8');
@@ -184,7 +184,7 @@ function commandOf(buffer: string): string {
   return formatCommand(template, argsSchema.parse(JSON.parse(args.body)), kwargsSchema.parse(JSON.parse(kwargs.body)));
 }
 
-/** Fills a template's placeholders with shell-quoted arguments; throws when one has no argument. */
+/** Replaces the placeholders of a template by shell-quoted arguments. Throws if a placeholder has no argument. */
 export function formatCommand(template: string, args: readonly unknown[], kwargs: Readonly<Record<string, unknown>>): string {
   return template.replace(
     /\{(\{[A-Za-z0-9_]+\})\}|(?<!\$)\{([A-Za-z_]\w*|\d+)\}/g,

@@ -10,32 +10,32 @@ import {
 } from './runner';
 
 /**
- * The agent's concurrency: a fixed number of slots for functions of all kinds. First come, first served, but a call for
- * which a worker would have to start lets later calls pass for a while, so that each owner gets runs of calls. A call whose
- * start would end the worker of another owner waits for a worker of its own owner a moment longer, also beside a free slot.
+ * The agent's concurrency: a fixed number of slots for functions of all kinds. Calls are served in order of arrival, with two
+ * exceptions. A call that needs a new worker lets later calls pass for a while, so that calls of one owner run in a row. A call
+ * whose new worker would end the worker of another owner waits a moment for a worker of its own owner, even if a slot is free.
  *
  * | slot state | entered by | left by |
  * |---|---|---|
- * | free | begin, an outcome | a call -> busy |
+ * | free | the start, an outcome | a call -> busy |
  * | busy | a call | its runner's outcome -> free |
- * | stopping | `stop`, or the walltime of a busy one | the runner's outcome, replaced by the reason -> free |
+ * | stopping | `stop`, or the end of the walltime | the runner's outcome, replaced by the reason -> free |
  */
 
 export interface SlotCall extends Call {
-  /** The worker is stopped when the call runs longer. */
+  /** The worker is stopped if the call runs longer. */
   walltimeMs?: number;
   onStart(): void;
   onWithdrawn(): void;
   onOutcome(outcome: Outcome): void;
 }
 
-/** The share of the latest call in the mean time that a call runs. */
+/** Weight of the latest call in the moving mean of the run time. */
 const LATEST_SHARE = 0.1;
-/** Calls a second that one agent can handle, however short they are. */
+/** Calls per second that one agent can handle, however short the calls are. */
 const MAX_CAPACITY = 2_000;
-/** How long a call that needs a new worker lets others pass. */
+/** How long a call that needs a new worker lets other calls pass. */
 const PASS_MS = 2_000;
-/** How long a call leaves a slot free for which the worker of another owner would have to end. A start costs several times this. */
+/** How long a call whose start would end the worker of another owner leaves a slot free. A start takes several times as long. */
 const CROWDED_MS = 50;
 
 interface WaitingCall {
@@ -55,7 +55,7 @@ export class Slots {
   readonly #free: Slot[];
   #queue: WaitingCall[] = [];
   #timer: NodeJS.Timeout | undefined;
-  /** How long a call runs: a moving mean. */
+  /** Moving mean of the run time of calls. */
   #meanMs: number | undefined;
 
   constructor(count: number, makeRunners: MakeRunners) {
@@ -71,18 +71,18 @@ export class Slots {
     return this.#free.length;
   }
 
-  /** Calls a second, if calls like the latest ones fill all slots; undefined before the first call. */
+  /** Calls per second if calls like the latest ones fill all slots. Undefined before the first call. */
   get capacity(): number | undefined {
     if (this.#meanMs === undefined) return undefined;
     return Number(Math.min(MAX_CAPACITY, (this.total * 1_000) / this.#meanMs).toPrecision(3));
   }
 
-  /** Starts a worker of this kind in every slot, before the first call needs it. */
+  /** Starts a worker of this kind for every slot, before the first call needs it. */
   warm(kind: FunctionKind): void {
     for (const slot of this.#slots) slot.runners[kind].warm();
   }
 
-  /** Why no worker of this kind can be started, or undefined when one is ready. */
+  /** Resolves to the reason why no worker of this kind can be started, or to undefined when a worker is ready. */
   async whyNotReady(kind: FunctionKind): Promise<string | undefined> {
     return (this.#free.at(-1) ?? this.#slots[0])?.runners[kind].whyNotReady();
   }
@@ -92,7 +92,7 @@ export class Slots {
     this.#fill();
   }
 
-  /** Takes a call back that waits for a slot. It hears `onWithdrawn` and nothing more. */
+  /** Removes a call that waits for a slot. Only its `onWithdrawn` is called. */
   withdraw(taskId: string): void {
     const withdrawn = this.#queue.filter(({ call }) => call.taskId === taskId);
     if (withdrawn.length === 0) return;
@@ -100,12 +100,12 @@ export class Slots {
     for (const { call } of withdrawn) call.onWithdrawn();
   }
 
-  /** Stops the worker of a running call; its outcome is then a failure with this code. */
+  /** Stops the worker of a running call. The outcome of the call is then a failure with this code. */
   stop(taskId: string, code: string, sentence: string): void {
     for (const slot of this.#slots) if (slot.present?.call.taskId === taskId) stopSlot(slot, code, sentence);
   }
 
-  /** Ends all workers. Calls that still run are lost; those that wait are forgotten. */
+  /** Ends all workers. Running calls are lost; waiting calls are dropped. */
   async close(graceMs: number): Promise<void> {
     this.#queue = [];
     clearTimeout(this.#timer);
@@ -123,7 +123,7 @@ export class Slots {
     clearTimeout(timer?.handle);
     const ranMs = Math.max(0, outcome.endedNs - outcome.startedNs) / 1e6;
     this.#meanMs = this.#meanMs === undefined ? ranMs : this.#meanMs + LATEST_SHARE * (ranMs - this.#meanMs);
-    // A call that answered just before it was stopped has its own outcome.
+    // A call that ended just before it was stopped keeps its own outcome.
     if (present.stopped && outcome.isLost) {
       const { code, sentence } = present.stopped;
       outcome = { ...failure(code, sentence, outcome.startedNs), details: outcome.details };
@@ -144,7 +144,7 @@ export class Slots {
     }
   }
 
-  /** Undefined where nothing waits, or where all that waits is better off with a worker that is busy. */
+  /** Returns undefined if no call waits, or if all waiting calls should wait for busy workers. */
   #takeNext({ runners }: Slot): SlotCall | undefined {
     const [head] = this.#queue;
     if (head === undefined) return undefined;
@@ -153,7 +153,7 @@ export class Slots {
     const waitedMs = Date.now() - head.sinceMs;
     if (waitedMs > PASS_MS) return take(0);
     let [ready, start] = [-1, -1];
-    const known = new Map<string, Readiness>(); // of each kind and owner: a queue may be long
+    const known = new Map<string, Readiness>(); // by kind and owner, because the queue may be long
     for (const [at, waiting] of this.#queue.entries()) {
       const key = `${kindOf(waiting.call.buffer)} ${waiting.call.owner}`;
       const found = known.get(key) ?? readiness(waiting);
@@ -176,7 +176,7 @@ export class Slots {
     return undefined;
   }
 
-  /** A timer that may be longer than setTimeout's 24 days. */
+  /** Stops the call at its walltime, which may be longer than the 24 days of setTimeout. */
   #limit(slot: Slot, taskId: string, walltimeMs: number): { handle: NodeJS.Timeout } {
     const endMs = Date.now() + walltimeMs;
     const sentence = `Task ${taskId} ran longer than its walltime of ${walltimeMs / 1000} s and was stopped.`;

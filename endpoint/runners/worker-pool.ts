@@ -2,32 +2,33 @@ import { failure, nowNs, type Call, type Outcome, type Readiness, type Runner } 
 import { WorkerProcess, type WorkerProcessOptions } from './worker-process';
 
 /**
- * The worker processes of one kind. A process serves one owner for its whole life, so that nothing that a function leaves
- * behind in a process is ever seen by another owner's.
+ * The worker processes of one kind of function. A process serves one owner for its whole life, so that the functions of another
+ * owner never see anything that a function left behind in the process.
  *
- * Calls of an owner run in a process of that owner, else in one that serves nobody yet. As soon as a second owner is seen,
- * one started process is kept that serves nobody, so that the next owner need not wait for a start. Processes that rest stay
- * warm for their owners, up to {@link WARM_OWNERS} beside one for each slot; beyond that the one that rested longest ends.
+ * Calls of an owner run in an idle process of that owner, otherwise in a process that has no owner yet. After a second owner has
+ * appeared, the pool keeps one spare process without an owner, so that the next owner need not wait for a start. Idle processes
+ * are kept for their owners until more than slots + {@link WARM_OWNERS} processes have an owner. Then the process that has been
+ * idle longest ends.
  */
 
-/** A start costs about as much processor time as 2,000 short calls, so the processes of a few more owners are kept. */
+/** A start costs about as much CPU time as 2,000 short calls, so the processes of a few more owners are kept. */
 const WARM_OWNERS = 8;
 const START_TRIES = 3;
 const START_BACKOFF_MS = 300;
 
 export interface WorkerPoolOptions extends WorkerProcessOptions {
-  /** Calls that run at the same time at most. */
+  /** Maximum number of concurrent calls. */
   slots: number;
-  /** Other owners are expected: a process is kept for them from the start. */
+  /** Other owners are expected, so a spare process is kept from the start. */
   isShared?: boolean;
-  /** The body of a call for the process, from its task buffer; throws when no process can run the call. */
+  /** Returns the body to send to the process for a task buffer. Throws if no process can run the call. */
   bodyOf?: (buffer: string) => string;
 }
 
 interface Member {
   process: WorkerProcess;
   isTaken: boolean;
-  /** Order of release. */
+  /** Sequence number of the last release. */
   restsSince: number;
 }
 
@@ -42,12 +43,12 @@ export class WorkerPool {
     this.#isShared = options.isShared ?? false;
   }
 
-  /** The view of one slot. */
+  /** Creates the runner of one slot. */
   runner(): Runner {
     return new PooledRunner(this);
   }
 
-  /** Starts a process for each slot. */
+  /** Starts processes until there is one for each slot. */
   warm(): void {
     while (!this.#isClosed && this.#living().length < this.options.slots) this.#start();
   }
@@ -70,7 +71,7 @@ export class WorkerPool {
     );
   }
 
-  /** Starts a process for this owner while others go on; one start at a time. */
+  /** Starts a process for this owner while other processes run calls. At most one process starts at a time. */
   prepare(owner: string): void {
     const living = this.#living();
     if (this.#isClosed || living.some(({ process }) => !process.wasReady)) return;
@@ -78,11 +79,11 @@ export class WorkerPool {
     try {
       this.#start().process.serve(owner);
     } catch {
-      // The folders cannot be made: the call itself fails with the reason.
+      // The folders cannot be created. The call will fail with the reason.
     }
   }
 
-  /** A process for one call of this owner, perhaps one that is still starting. Give it back with `release`. */
+  /** Takes a process for one call of this owner; the process may still be starting. Give it back with `release`. */
   take(owner: string): WorkerProcess {
     const free = this.#living().filter(({ isTaken }) => !isTaken);
     const ofOwner = free.filter(({ process }) => process.owner === owner);
@@ -110,7 +111,7 @@ export class WorkerPool {
     for (const { process: old } of resting.slice(0, surplus)) old.stop(0);
   }
 
-  /** Runs a call. `onProcess` hears which process is going to run it, and says whether the call is still wanted. */
+  /** Runs a call. `onProcess` receives the process for the call and returns whether the call is still wanted. */
   async run(call: Call, onProcess: (process: WorkerProcess) => boolean): Promise<Outcome> {
     const startedNs = nowNs();
     let body: string;
@@ -134,7 +135,7 @@ export class WorkerPool {
           (error: Error) => error,
         );
         if (!onProcess(process)) return stopped();
-        if (!problem && process.hasExited) continue; // died while it was idle; this call is not harmed
+        if (!problem && process.hasExited) continue; // the process died while it was idle, so take another one
         if (!problem) return await process.call(call, body);
         if (tries >= START_TRIES || this.#isClosed) return cannotStart(problem.message, startedNs);
       } finally {
@@ -144,7 +145,7 @@ export class WorkerPool {
     }
   }
 
-  /** Ends all processes for good. */
+  /** Ends all processes and starts no others. */
   async close(graceMs: number): Promise<void> {
     this.#isClosed = true;
     const members = [...this.#members];
@@ -152,7 +153,7 @@ export class WorkerPool {
     await Promise.all(members.map(({ process }) => process.exited));
   }
 
-  /** Processes that serve an owner. */
+  /** Maximum number of processes that have an owner. */
   get #capacity(): number {
     return this.options.slots + WARM_OWNERS;
   }
@@ -165,7 +166,7 @@ export class WorkerPool {
     return this.#living().some(({ process, isTaken }) => !isTaken && process.owner === undefined);
   }
 
-  /** Keeps one process that serves nobody, where several owners share the endpoint. */
+  /** Starts a spare process without an owner, if several owners share the endpoint and there is none. */
   #keepSpare(): void {
     if (!this.#isClosed && this.#isShared && this.#hasServed && !this.#hasSpare()) this.#start();
   }
@@ -179,13 +180,13 @@ export class WorkerPool {
         this.#hasServed = true;
         this.#keepSpare();
       },
-      () => undefined, // the next call tries again
+      () => undefined, // the next call starts another process
     );
     void process.exited.then(() => {
       this.#members = this.#members.filter((one) => one !== member);
       const { owner } = process;
       if (owner !== undefined && !this.#members.some((one) => one.process.owner === owner)) this.options.folders.ownerLeft(owner);
-      // One that served is replaced at once; one that could not start waits for the next call.
+      // A process that was ready is replaced immediately. After a failed start, the next call starts another process.
       if (!process.wasReady || this.#isClosed) return;
       if (!this.#hasSpare() && this.#living().length < this.options.slots) this.#start();
       this.#keepSpare();

@@ -19,11 +19,11 @@ import { failure, nowNs, type Call, type Outcome } from './runner';
  * | process state | entered by | left by |
  * |---|---|---|
  * | starting | spawn | its ready frame -> idle; exit -> gone |
- * | idle | ready frame, an answer | a call -> busy; exit -> gone |
- * | busy | a call | its answer -> idle, or dying when the answer says `last`; exit -> gone, the call is lost |
+ * | idle | its ready frame, an answer | a call -> busy; exit -> gone |
+ * | busy | a call | its answer -> idle, or dying if the answer has `last`; exit -> gone, the call is lost |
  * | dying | `stop`, a last answer | exit -> gone; takes no call |
  *
- * It serves no owner until `serve`, and the same one from then on.
+ * It has no owner until `serve`, and the same owner from then on.
  */
 
 export interface WorkerProcessOptions {
@@ -34,19 +34,19 @@ export interface WorkerProcessOptions {
   env: NodeJS.ProcessEnv;
   confinement: Confinement;
   folders: OwnerFolders;
-  /** File descriptor of the log of workers: what they print before they are ready, and between calls. */
+  /** File descriptor of the log of workers: output that a worker prints before it is ready and between calls. */
   logFd: number;
   groups: ProcessGroups;
   /** Path of the file behind `logFd`; a message quotes it when a worker cannot start. */
   logPath: string;
-  /** Says why the function itself ended the process; undefined when the worker was lost for another reason. */
+  /** Explains an exit that the function itself caused. Returns undefined if the worker was lost for another reason. */
   explainExit?: (code: number | null, signal: NodeJS.Signals | null) => string | undefined;
   hostname: string;
   log: { warn(fields: object, text: string): void };
 }
 
 const PIPE_FD = 3;
-/** Quoted of a worker's output when it does not start. */
+/** How much of a worker's output a message quotes if the worker does not start. */
 const QUOTE_BYTES = 4_096;
 const QUOTE_LINES = 4;
 
@@ -62,7 +62,7 @@ const answerSchema = z.object({
   last: z.boolean().optional(),
 });
 
-/** How a process ended, for people. */
+/** Describes the end of a process, as part of a sentence. */
 export function exitSentence(code: number | null, signal: NodeJS.Signals | null): string {
   return signal ? `was ended by ${signal}` : `exited with code ${code ?? 'unknown'}`;
 }
@@ -81,7 +81,7 @@ export class WorkerProcess {
   #onReady: ((error?: Error) => void) | undefined;
   #pending: { call: Call; startedNs: number; resolve: (outcome: Outcome) => void } | undefined;
   #owner: string | undefined;
-  /** Told to the process with its next call. */
+  /** Sent to the process with its next call. */
   #folder: OwnerFolder | undefined;
 
   constructor(private readonly options: WorkerProcessOptions) {
@@ -91,7 +91,7 @@ export class WorkerProcess {
     const logStart = fs.fstatSync(logFd).size;
     this.#output = new OutputFiles(path.dirname(options.logPath), confinement.user);
     const { stdout, stderr } = this.#output;
-    // detached: leads a group of its own, so that its children can be ended with it
+    // detached: the process leads its own group, so that its children can be ended with it
     this.#child = spawn(command, args, {
       ...user,
       cwd: place.cwd,
@@ -102,7 +102,7 @@ export class WorkerProcess {
     const group = this.#limit();
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
-    this.ready.catch(() => undefined); // whoever runs a call asks again
+    this.ready.catch(() => undefined); // a call awaits it again
     this.exited = new Promise((resolve) => {
       const onEnd = (sentence: string, explained?: string): void => {
         if (this.hasExited) return;
@@ -124,7 +124,7 @@ export class WorkerProcess {
       };
       this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
       this.#child.once('exit', (code, signal) => {
-        // Its last answer may still be in the pipe: read to the end first. A forked child may hold the pipe open: not for long.
+        // The pipe may still hold its answer: read to the end. Wait only briefly, as a forked child may keep the pipe open.
         const end = (): void => onEnd(exitSentence(code, signal), this.isDying ? undefined : options.explainExit?.(code, signal));
         if (!this.#pending || this.isDying) return end();
         const timer = setTimeout(end, 200);
@@ -146,12 +146,12 @@ export class WorkerProcess {
     });
   }
 
-  /** Undefined while it serves nobody. */
+  /** Undefined while the process has no owner. */
   get owner(): string | undefined {
     return this.#owner;
   }
 
-  /** Takes calls of this owner only from now on; throws when its folders cannot be made. */
+  /** From now on, the process takes only calls of this owner. Throws if the folders of the owner cannot be created. */
   serve(owner: string): void {
     if (this.#owner !== undefined) throw new Error('a worker process serves one owner');
     this.#folder = this.options.folders.folderOf(owner);
@@ -163,7 +163,7 @@ export class WorkerProcess {
     if (this.#pending) throw new Error('a worker process runs one call at a time');
     return new Promise((resolve) => {
       this.#pending = { call, startedNs: nowNs(), resolve };
-      if (this.#child.exitCode !== null || this.#child.signalCode !== null) return; // 'exit' is about to be told
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) return; // 'exit' is about to be emitted
       const header = {
         task_id: call.taskId,
         max_result_chars: call.maxResultChars,
@@ -201,7 +201,7 @@ export class WorkerProcess {
       return;
     }
     const pending = this.#pending;
-    if (!pending) return; // the answer of a call that was given up
+    if (!pending) return; // the answer of a call that is already lost
     const answer = answerSchema.parse(frame.header);
     const { start_ns: startedNs, end_ns: endedNs, error, interrupted: isInterrupted, value, output } = answer;
     if (answer.last) this.isDying = true;
@@ -243,7 +243,7 @@ function memorySentence({ limits }: Confinement): string {
   return `OutOfMemory: the function used more memory than the endpoint allows (${limit} MB).\n`;
 }
 
-/** The last lines that were written to a file after `start`. */
+/** Quotes the last lines that were written to a file after `start`. */
 function quoteOf(file: string, start: number): string {
   const fd = fs.openSync(file, 'r');
   const { size } = fs.fstatSync(fd);

@@ -1,6 +1,6 @@
 import { Client, Connection } from '@temporalio/client';
 
-/** `node decide.js WORKFLOW_ID NAME yes|no` decides, then prints what came of the pipeline. */
+/** `node decide.js WORKFLOW_ID NAME yes|no` decides, then prints the result of the pipeline. */
 async function main(): Promise<void> {
   const [workflowId = '', by = '', answer = 'no'] = process.argv.slice(2);
   const connection = await Connection.connect({ address: process.env.TEMPORAL_ADDRESS ?? 'localhost:7233' });

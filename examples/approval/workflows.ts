@@ -12,7 +12,7 @@ export interface Decision {
 export const decide = defineUpdate<string, [Decision]>('decide');
 export const summaryQuery = defineQuery<Summary | undefined>('summary');
 
-/** Summarizes on one endpoint, waits for a person for as long as it takes, then publishes on another. */
+/** Summarizes on one endpoint, waits until a person decides, however long that takes, then publishes on another endpoint. */
 export async function publishAfterApproval(samples: number[], cluster: string, laptop: string): Promise<string> {
   const state: { summary?: Summary; decision?: Decision } = {};
   setHandler(summaryQuery, () => state.summary);
@@ -39,7 +39,7 @@ export async function publishAfterApproval(samples: number[], cluster: string, l
   return call(publish, [summary, by], { endpoint: laptop });
 }
 
-/** TypeScript does not know that the handler wrote it while the workflow waited. */
+/** TypeScript does not know that the update handler set the decision while the workflow waited. */
 function decided({ decision }: { decision?: Decision }): Decision {
   if (!decision) throw new Error('nobody decided');
   return decision;

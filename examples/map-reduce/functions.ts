@@ -1,6 +1,6 @@
 import { pythonFunction } from '@funcx-temporal/sdk/workflow';
 
-/** Where the files are, the functions run: only counts travel. */
+/** The functions run where the files are, so only counts travel. */
 
 export const listFiles = pythonFunction<[folder: string], string[]>({
   name: 'list_files',

@@ -5,7 +5,7 @@ import { countWords, listFiles, mergeCounts } from './functions';
 export interface Site {
   /** Name of the endpoint. */
   endpoint: string;
-  /** A folder there. */
+  /** A folder on the machine of the endpoint. */
   folder: string;
 }
 

@@ -4,7 +4,7 @@ import { FuncXPlugin } from '@funcx-temporal/sdk/temporal';
 
 import type { acquireThenAnalyse } from './workflows';
 
-/** `node start.js INSTRUMENT LAPTOP` prints the id of the pipeline, and its value when the laptop is back. */
+/** `node start.js INSTRUMENT LAPTOP` prints the workflow ID of the pipeline, and its result when the laptop is back. */
 async function main(): Promise<void> {
   const [instrument = 'local', laptop = instrument] = process.argv.slice(2);
   const connection = await Connection.connect({ address: process.env.TEMPORAL_ADDRESS ?? 'localhost:7233' });

@@ -1,4 +1,4 @@
-"""The functions of the pipeline. They run on endpoints: each brings its own imports."""
+"""The functions of the pipeline. They run on endpoints, so each function imports what it needs."""
 
 
 def measure(n):

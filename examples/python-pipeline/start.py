@@ -24,6 +24,6 @@ async def main(instrument, cluster):
 
 
 asyncio.run(main(*sys.argv[1:]))
-# At its end Python can abort while a thread of temporalio still runs (temporalio/sdk-python issue 300).
+# At exit, Python can abort while a thread of temporalio still runs (temporalio/sdk-python issue 300).
 sys.stdout.flush()
 os._exit(0)

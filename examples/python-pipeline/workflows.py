@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class FitCurve:
-    """Measures on one endpoint, tries several fits on another as one submission, and returns the best."""
+    """Measures on one endpoint, tries several fits on another endpoint as one submission, and returns the best fit."""
 
     @workflow.run
     async def run(self, instrument: str, cluster: str) -> dict:

@@ -6,7 +6,7 @@ export interface Trial {
   weight: number;
 }
 
-/** Some rates diverge: the function raises, and the sweep goes on without them. */
+/** If a rate diverges, the function raises, and the sweep continues without this rate. */
 export const train = pythonFunction<[rate: number, steps: number], Trial>({
   name: 'train',
   source: `

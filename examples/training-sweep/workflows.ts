@@ -8,7 +8,7 @@ export interface Sweep {
   diverged: number;
 }
 
-/** Trains with every rate as one submission, and picks the best; up to half of them may fail. */
+/** Trains with every rate as one submission, and picks the best trial. Up to half of the trials may fail. */
 export async function sweep(endpoint: string, rates: number[], steps = 50): Promise<Sweep> {
   const trials = await map(
     train,

@@ -1,6 +1,6 @@
 import { Client, Executor, python, TaskError } from '@funcx-temporal/sdk';
 
-/** Runs on the endpoint: its imports must be there. */
+/** Runs on the endpoint, so its imports must be installed there. */
 const mean = python<number>(`
 import statistics
 

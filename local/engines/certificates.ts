@@ -31,8 +31,9 @@ import type { KeyObject } from 'node:crypto';
 import type { Layout } from '../machine/layout';
 
 /**
- * The private certificate authority of one system, the certificate of its servers and that of their clients, made when they
- * are needed (RFC 5280, P-256). Written on top of node:crypto, because the libraries for it bring a dozen packages and a global polyfill.
+ * The private certificate authority of one system, its server certificate and its client certificate (RFC 5280, P-256). Each is
+ * created when it is first needed. Uses node:crypto, because the libraries for certificates add a dozen packages and a global
+ * polyfill.
  */
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -71,7 +72,7 @@ export function ensureCertificates(layout: Layout): TlsFiles {
   return files;
 }
 
-/** The certificate with which the system's own programs show a server who they are. */
+/** Creates a missing client certificate, and renews it when it expires soon. The system's own programs log in with it. */
 export function ensureClientCertificate(layout: Layout): TlsFiles {
   const files = filesOf(layout, 'client');
   const issuer = ensureAuthority(layout);
@@ -105,7 +106,7 @@ function makeLeaf(files: TlsFiles, request: Pick<Request, 'subject' | 'issuer' |
   writeWhole(files.certificate, issue({ ...request, key, days: SERVER_DAYS }), 0o644);
 }
 
-/** `host`: the name that the certificate must have. */
+/** `host`: the name for which the certificate must be valid. */
 function isUsable(files: TlsFiles, authority: X509Certificate, host?: string): boolean {
   if (!existsSync(files.certificate) || !existsSync(files.key)) return false;
   const certificate = new X509Certificate(readFileSync(files.certificate));
@@ -128,7 +129,7 @@ interface Request {
   days: number;
   /** If absent, the certificate is a self-signed authority. */
   issuer?: Authority;
-  /** What a certificate that is no authority is for. */
+  /** The extended key usage of a certificate that is not an authority. */
   use?: 'serverAuth' | 'clientAuth';
 }
 

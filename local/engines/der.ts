@@ -35,7 +35,7 @@ export const octetString = (bytes: Buffer): Buffer => encode(TAG.octetString, by
 export const utf8String = (text: string): Buffer => encode(TAG.utf8String, Buffer.from(text, 'utf8'));
 export const bitString = (unusedBits: number, bytes: Buffer): Buffer => encode(TAG.bitString, Buffer.from([unusedBits]), bytes);
 
-/** `[number]`: explicit (constructed) unless it replaces the tag of a primitive value. */
+/** The context-specific tag `[number]`. Explicit (constructed) unless it replaces the tag of a primitive value. */
 export const contextTag = (number: number, content: Buffer, form: 'constructed' | 'primitive' = 'constructed'): Buffer =>
   encode(CONTEXT | (form === 'constructed' ? CONSTRUCTED : 0) | number, content);
 
@@ -55,7 +55,7 @@ export function time(date: Date): Buffer {
   return encode(TAG.utcTime, Buffer.from(digits.slice(2)));
 }
 
-/** Returns the 4 or 16 bytes of an address. Supports of IPv6 only what loopback needs (one `::`, no embedded IPv4). */
+/** Returns the 4 or 16 bytes of an address. For IPv6, supports only what loopback needs (one `::`, no embedded IPv4). */
 export function ipAddressBytes(address: string): Buffer {
   if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
   const [head = '', tail = ''] = address.split('::');

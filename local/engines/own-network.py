@@ -2,8 +2,9 @@
 
     python3 own-network.py <port,port,...> program argument...
 
-The program sees a loopback that nobody else sees. Each port is opened on the machine's own loopback before the namespace is
-made: the program gets the listening sockets as the file descriptors 3, 4, ... and is reached by them alone.
+The program has a loopback interface that no other program can use. Each port is opened on the machine's own loopback before
+the namespace is created. The program gets the listening sockets as file descriptors 3, 4, ... and can be reached only through
+them.
 """
 import ctypes
 import fcntl

@@ -10,20 +10,20 @@ const PROBE_MS = 10_000;
 export const FIRST_DESCRIPTOR = 3;
 
 /**
- * The command that runs a program in a network namespace of its own. The sockets that listen on `ports` of this machine's
- * loopback are its file descriptors from {@link FIRST_DESCRIPTOR} on. It keeps its process ID.
+ * Returns the command that runs a program in its own network namespace. Sockets that listen on `ports` of this machine's
+ * loopback become the program's file descriptors from {@link FIRST_DESCRIPTOR} on. The program has the process ID of the command.
  */
 export function inOwnNetwork(ports: number[], command: string, args: string[]): { command: string; args: string[] } {
   return { command: findBasePython().path, args: ['-I', PROGRAM, ports.join(','), command, ...args] };
 }
 
-/** Throws a {@link UserError} where this user can have no network namespace. */
+/** Throws a {@link UserError} if this user cannot create a network namespace. */
 export function requireOwnNetwork(): void {
   const reason = refusal();
   if (reason === undefined) return;
   throw new UserError(
-    `--shared-host runs Temporal in a network namespace, but ${reason}. Run "up" as root, let ordinary users make namespaces, or ` +
-      'set TEMPORAL_ADDRESS to a Temporal server with a login.',
+    `--shared-host runs Temporal in a network namespace, but ${reason}. Run "up" as root, let ordinary users create ` +
+      'namespaces, or set TEMPORAL_ADDRESS to a Temporal server with a login.',
   );
 }
 

@@ -134,7 +134,7 @@ function packagePrograms(): string {
   }
 }
 
-/** PostgreSQL refuses to run as root. So as root it gets a system user and a folder that this user can reach. */
+/** PostgreSQL refuses to run as root. For root, it therefore gets a system user and a folder that this user can reach. */
 function choosePlace({ layout, say }: StartContext): Place {
   const programs = packagePrograms();
   if (process.getuid?.() !== 0) return { programs, data: layout.postgresDir };
@@ -205,8 +205,8 @@ async function initialise({ programs, data, user }: Place, context: StartContext
 }
 
 /**
- * PostgreSQL refuses to start while the process in its lock file is alive. After a crash, another program may have that
- * process ID; only then this removes the file. PostgreSQL's own check of shared memory still prevents two servers.
+ * PostgreSQL refuses to start while the process in its lock file is alive. After a crash, another program may have that process
+ * ID. This function removes the file only in that case. PostgreSQL's own check of shared memory still prevents two servers.
  */
 function removeForeignLock(data: string): void {
   const lock = join(data, 'postmaster.pid');

@@ -3,22 +3,22 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** The start of an Erlang node takes a while on a busy machine. */
+/** `rabbitmqctl` starts an Erlang node, which takes a while on a busy machine. */
 const CONTROL_MS = 60_000;
 
 /** How `rabbitmqctl` reaches the node. */
 export interface NodeControl {
   command: string;
-  /** Before those of `rabbitmqctl` itself. */
+  /** Arguments that precede the arguments of `rabbitmqctl` itself. */
   args: readonly string[];
   env: NodeJS.ProcessEnv;
 }
 
 /**
  * Frees the name of a quorum queue that was deleted while the node could not start it. The node (ra 2.2 of RabbitMQ 3.10:
- * `ra_directory:unregister_name` and `register_name`) keeps the name with the folder of the deleted queue, so that at each later start
- * it would look for the new queue of this name in a folder that does not exist. A queue of this name that runs already gets the
- * name.
+ * `ra_directory:unregister_name` and `register_name`) keeps the name together with the folder of the deleted queue. Without this
+ * call, the node would look at each later start for the new queue of this name in a folder that does not exist. If a queue of
+ * this name already runs, the name is registered for that queue.
  */
 export async function freeQueueName({ command, args, env }: NodeControl, vhost: string, queue: string): Promise<void> {
   const name = Buffer.from(`${vhost}_${queue}`).toString('base64');

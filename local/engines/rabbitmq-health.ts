@@ -7,9 +7,9 @@ import { askManagement } from './rabbitmq-management';
  * deleted; the service then dispatches the affected tasks again.
  */
 
-/** The list of all queues costs more than one of them. */
+/** Reading all queues costs more than reading one queue. */
 const LIST_EVERY_POLLS = 5;
-/** A queue with a long log takes a while after the start of its node. */
+/** After the start of its node, a queue with a long log needs a while to start. */
 const DAMAGED_AFTER_MS = 30_000;
 
 interface QueueRow {
@@ -23,14 +23,14 @@ export interface HealthOptions {
   vhost: string;
   /** A quorum queue that exists whenever the service runs. */
   queue: string;
-  /** Called after the removal of a queue that could not be started, with its name; see `freeQueueName`. */
+  /** Called with the name of each queue that was deleted because it could not be started; see `freeQueueName`. */
   freeName: (queue: string) => Promise<void>;
   say: (line: string) => void;
 }
 
 export class RabbitmqHealth {
   #polls = 0;
-  /** True once every queue had a leader since the start of the node. */
+  /** True once every queue has had a leader since the start of the node. */
   #wasWhole = false;
   #without = new Set<string>();
   #withoutSinceMs = 0;
@@ -44,11 +44,11 @@ export class RabbitmqHealth {
     this.#polls = 0;
   }
 
-  /** Why only a restart helps; undefined where nothing is wrong. Deletes queues that a restart could not start. */
+  /** Returns why only a restart helps, or undefined if nothing is wrong. Deletes queues that a restart could not start. */
   async findFault(): Promise<string | undefined> {
     if (await this.#isVhostStopped()) return 'its virtual host is stopped';
     const { without, isOfAll } = await this.#withoutLeader();
-    // A queue that is being made has no leader for a moment.
+    // A queue has no leader for a moment while it is being created.
     const still = new Set(without.filter((name) => this.#without.has(name)));
     if (still.size === 0) this.#withoutSinceMs = Date.now();
     this.#without = new Set(without);
@@ -72,7 +72,7 @@ export class RabbitmqHealth {
     // With statistics, the list of 600 queues keeps the node busy for 0.3 s.
     const list = `queues/${vhost}?disable_stats=true&${columns}`;
     const answer = await this.#ask(isListDue ? list : `queues/${vhost}/${queue}?${columns}`);
-    if (!answer.ok) return { without: [], isOfAll: false }; // before the service has made its queues
+    if (!answer.ok) return { without: [], isOfAll: false }; // before the service has created its queues
     const rows = [(await answer.json()) as QueueRow | QueueRow[]].flat();
     const without = rows.filter(({ type, leader }) => type === 'quorum' && (leader === null || leader === ''));
     return { without: without.map(({ name }) => name), isOfAll: isListDue };
@@ -84,7 +84,7 @@ export class RabbitmqHealth {
       const answer = await this.#ask(`queues/${vhost}/${encodeURIComponent(name)}`, 'DELETE');
       say(
         answer.ok
-          ? `rabbitmq could not start the queue ${name}, so it was deleted; what it held is sent again`
+          ? `rabbitmq could not start the queue ${name}, so it was deleted; its messages are sent again`
           : `rabbitmq could not start the queue ${name}, and its removal failed with status ${answer.status}`,
       );
       if (!answer.ok) continue;

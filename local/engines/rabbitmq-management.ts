@@ -1,6 +1,6 @@
 const ASK_MS = 3_000;
 
-/** Asks RabbitMQ's management API; the URL holds the user and the password. Rejects after 3 s. */
+/** Sends a request to RabbitMQ's management API. The URL contains the user and the password. Rejects after 3 s. */
 export async function askManagement(address: string, path: string, method = 'GET'): Promise<Response> {
   const url = new URL(address);
   const credentials = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');

@@ -120,7 +120,7 @@ class Folders {
   }
 }
 
-/** Only keys that both 3.10 and 4.x know: one unknown key stops the boot. */
+/** Contains only keys that both 3.10 and 4.x know, because a single unknown key stops the boot. */
 function configuration(layout: Layout, ports: Ports, tls: TlsFiles, isContainer: boolean): string {
   const host = isContainer ? '0.0.0.0' : '127.0.0.1'; // Docker publishes the ports of a container on loopback only
   return `# written by "funcx up" at every start
@@ -135,7 +135,7 @@ ssl_options.verify = verify_none
 ssl_options.fail_if_no_peer_cert = false
 management.tcp.ip = ${host}
 management.tcp.port = ${ports.management}
-# Milliseconds. The figures of each connection cost more than what an idle agent sends.
+# Milliseconds. The statistics of a connection cost more than the traffic of an idle agent.
 collect_statistics_interval = 10000
 default_vhost = ${VHOST}
 default_user = ${BROKER_USER}
@@ -157,7 +157,7 @@ function withoutErlangVariables(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
 }
 
-/** What the node and `rabbitmqctl` need to know of it. */
+/** The variables by which `rabbitmqctl` finds the node. The node itself needs the same ones. */
 function nodeIdentity(folders: Folders, layout: Layout, ports: Ports): NodeJS.ProcessEnv {
   return {
     ...withoutErlangVariables(),
@@ -200,7 +200,7 @@ function nodeProgram(server: string, folders: Folders, layout: Layout, ports: Po
   };
 }
 
-/** Runs Erlang's port mapper in the foreground. As a daemon started by the node it would outlive this process. */
+/** Runs Erlang's port mapper in the foreground. As a daemon started by the node, it would outlive this process. */
 function portMapper(program: string, context: StartContext): ManagedProcess {
   const { layout, ports } = context;
   return new ManagedProcess({

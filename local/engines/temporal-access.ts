@@ -6,7 +6,7 @@ import { ensureCertificates, ensureClientCertificate } from './certificates';
 
 import type { Layout } from '../machine/layout';
 
-/** What Temporal's clients show on a shared host: files that only the user of the data folder can read. */
+/** How Temporal's clients log in on a shared host. Only the user of the data folder can read the key and the password. */
 export interface TemporalAccess {
   ca_file: string;
   certificate_file: string;
@@ -15,7 +15,7 @@ export interface TemporalAccess {
   ui_password_file: string;
 }
 
-/** What the program that guards Temporal needs. */
+/** Settings of the program that guards Temporal. */
 export interface GuardSettings {
   command: string;
   args: string[];
@@ -30,7 +30,7 @@ export const UI_USER = 'funcx';
 
 const passwordFileOf = (layout: Layout): string => join(layout.secretsDir, 'temporal-ui-password');
 
-/** Creates what is missing. */
+/** Creates missing files and returns their paths. */
 export function ensureAccess(layout: Layout): TemporalAccess {
   const { authority, certificate, key } = ensureClientCertificate(layout);
   keepSecret(passwordFileOf(layout));
@@ -43,13 +43,13 @@ export function guardSettings(layout: Layout, server: Omit<GuardSettings, 'tls' 
   return { ...server, tls: ensureCertificates(layout), passwordFile: passwordFileOf(layout) };
 }
 
-/** The header with which a client of the UI shows the password in this file. */
+/** Returns the `Authorization` header of a client of the UI, with the password in this file. */
 export function authorizationOf(passwordFile: string): string {
   const password = readFileSync(passwordFile, 'utf8').trim();
   return `Basic ${Buffer.from(`${UI_USER}:${password}`).toString('base64')}`;
 }
 
-/** The variables, named as in Temporal's own tools, with which a program connects. */
+/** Returns the variables with which a program connects. Temporal's own tools read the same names. */
 export function clientVariables(access: TemporalAccess): Record<string, string> {
   return {
     TEMPORAL_TLS: '1',

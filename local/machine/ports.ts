@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { readJson, writeJson } from './files';
 
 const HIGHEST_PORT = 65_535;
-/** By default, Linux and macOS give outgoing connections higher ports, so none takes a chosen port before its server listens. */
+/** By default, Linux and macOS give outgoing connections higher ports, so they take no chosen port before its server listens. */
 const QUIET_PORTS = [16_000, 32_000] as const;
 const QUIET_TRIES = 100;
 const CONNECT_MS = 500;

@@ -18,7 +18,7 @@ const LONGEST_BACKOFF_MS = 30_000;
 /** A process that lives this long after it was ready starts again with the shortest backoff. */
 const STABLE_MS = 60_000;
 const FAULT_POLL_MS = 2_000;
-/** A shorter fault may go by itself: a queue that elects its leader has none for a moment. */
+/** A shorter fault may pass without a restart: a queue has no leader for a moment while it elects one. */
 const FAULT_LASTS_MS = 10_000;
 const LOG_ROTATE_BYTES = 20 * 1024 * 1024;
 
@@ -36,14 +36,14 @@ export interface ManagedProcessOptions {
   program: Program;
   log: string;
   /**
-   * Polled until it resolves to true, which means that the process serves. A rejection means "not yet". Replicas have none:
-   * several processes answer at one port, so each of them says by itself that it serves.
+   * Polled until it resolves to true, which means that the process serves. A rejection means "not yet". For replicas, use
+   * 'says so': several processes answer at one port, so each process sends a message when it serves.
    */
   isReady: 'says so' | ((pid: number) => Promise<boolean>);
   readyWithinMs: number;
   /**
-   * Polled while the process serves. Resolves to why it cannot serve although it runs, if only a restart helps; a rejection
-   * means "unknown". A process whose fault lasts is ended, and so restarted.
+   * Polled while the process serves. If the process runs but cannot serve, and only a restart helps, resolves to the reason. A
+   * rejection means "unknown". A process with a fault that lasts is ended, and then restarted.
    */
   findFault?: () => Promise<string | undefined>;
   /** Called before each start. Cleans up what a killed predecessor may have left. */
@@ -73,7 +73,7 @@ export type ProcessState = 'stopped' | 'starting' | 'ready' | 'waiting to restar
  *
  *   stopped --start--> starting --isReady--> ready --exit--> waiting to restart --backoff--> starting ...
  *   ready --a fault that lasts--> waiting to restart --exit, backoff--> starting ...
- *   ready --hands over--> starting ... (its successor, without backoff; the old one exits by itself)
+ *   ready --hands over--> starting ... (its successor, without backoff; the predecessor exits later)
  *   any --stop--> stopping --exit--> stopped
  *
  * Only the first `start` can fail. After that, the process is restarted after each exit, with exponential backoff.
@@ -254,7 +254,7 @@ export class ManagedProcess {
     sendSignal(-run.identity.pid, 'SIGKILL');
     this.#options.registry.remove(run.identity);
     run.identity = undefined;
-    // Nobody may read that it is ready while it does not run.
+    // The state must never be "ready" while the process does not run.
     if (run === this.#current && this.#state === 'ready') this.#become('waiting to restart');
     else this.#options.onChange();
   }
@@ -265,9 +265,9 @@ export class ManagedProcess {
   }
 }
 
-/** Tells a process that hands over to end. */
+/** Lets a process that hands over exit. */
 function release({ child }: Run): void {
-  if (child.connected) child.send(SUCCESSOR_SERVES, () => undefined); // a process that has just ended cannot be told
+  if (child.connected) child.send(SUCCESSOR_SERVES, () => undefined); // the process may have exited meanwhile
 }
 
 function spawnLeader({ command, args, ...rest }: Program, output: number): ChildProcess {
@@ -275,9 +275,9 @@ function spawnLeader({ command, args, ...rest }: Program, output: number): Child
   return spawn(command, args, { ...rest, stdio, detached: true });
 }
 
-/** Shares its listening sockets with its replicas and its successor. Its last argument is the script. */
+/** Starts a process that shares listening sockets with its replicas and its successor. The last argument is the script. */
 function forkReplica({ args, env, cwd }: Program, output: number): ChildProcess {
-  // Each process accepts its own connections: this one is not in their way.
+  // Each process accepts its own connections, so connections do not pass through the supervisor.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   const [execArgv, exec] = [args.slice(0, -1), args.at(-1)];
   cluster.setupPrimary({ exec, execArgv, args: [], cwd, stdio: ['ignore', output, output, 'ipc'] });

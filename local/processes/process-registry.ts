@@ -16,7 +16,7 @@ export interface RecordedProcess extends ProcessIdentity {
 const GRACE_MS = 20_000;
 const KILL_MS = 5_000;
 
-/** Stop order: a process stops before those that it depends on. Names that are not listed (pip, initdb) stop first. */
+/** Stop order: a process stops before the processes that it uses. Names that are not listed (pip, initdb) stop first. */
 const STOP_ORDER = ['endpoint', 'api', 'workers', 'rabbitmq', 'temporal', 'postgres', 'epmd'];
 
 /**

@@ -12,7 +12,7 @@ import type { StartContext } from './start-context';
 
 export type { BasePython };
 
-/** The Python for creating private environments: the one that the bootstrap found, or python3 on the PATH. */
+/** The Python for creating private environments: the Python that the bootstrap found, or python3 on the PATH. */
 export function findBasePython(): BasePython {
   const found = findPython(process.env.FUNCX_BASE_PYTHON);
   if (found === undefined) throw new UserError(NO_PYTHON);
@@ -87,7 +87,7 @@ function removeAbandoned(cacheDir: string): void {
   }
 }
 
-/** Returns the first of these programs that is on the PATH. */
+/** Returns the path of this program in the first folder of the PATH that has it. */
 export function onPath(name: string): string | undefined {
   const folders = (process.env.PATH ?? '').split(':').filter((folder) => folder !== '');
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path) && dirname(path) !== '.');

@@ -36,26 +36,26 @@ export function readEndpointId(dir: string): string | null {
   return known?.endpoint_id ?? null;
 }
 
-/** What the agent's workers need, as a person would write it. */
+/** The packages that the agent's workers need, as a short requirements file without their dependencies. */
 export const agentRequirements = (): string => readFileSync(AGENT_REQUIREMENTS, 'utf8');
 
-/** The same and everything that it needs, with hashes. */
+/** The same packages and all their dependencies, with versions and hashes. */
 export const lockedAgentPackages = (): string => readFileSync(AGENT_LOCK, 'utf8');
 
-/** Path of the Python in the agent's private environment. */
+/** Returns the Python of the agent's private environment. Creates the environment if it is missing. */
 export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
   return join(await ensureEnvironment({ name: 'agent-python', locked: lockedAgentPackages() }, context), 'bin', 'python');
 }
 
 export const processFileOf = (dir: string): string => join(dir, 'process.json');
 
-/** The process of an agent that `endpoint start` started, if it lives. */
+/** Returns the process of an agent that `endpoint start` started, if the process is alive. */
 export function runningProcess(dir: string): ProcessIdentity | undefined {
   const stored = readJson(processFileOf(dir)) as ProcessIdentity | undefined;
   return stored !== undefined && isAlive(stored) ? stored : undefined;
 }
 
-/** Agents that `endpoint start` started and that live. */
+/** Lists the live agents that `endpoint start` started. */
 export function listRunningAgents(layout: Layout): { name: string; pid: number }[] {
   if (!existsSync(layout.endpointsDir)) return [];
   return readdirSync(layout.endpointsDir)

@@ -15,16 +15,16 @@ const NAMES = Object.keys(DEFAULT_PORTS) as PortName[];
 
 export interface ChosenPorts {
   ports: Ports;
-  /** The requested ports of those that had to move. */
+  /** For each port that had to move, the requested port. */
   moved: Map<PortName, number>;
 }
 
 const portsFile = (layout: Layout): string => join(layout.runDir, 'ports.json');
 
 /**
- * Chooses a port for each name: from the command line, or as at the last start, or the default. If an engine's port is busy,
- * the next free port is used. If ports of the API are busy, throws a {@link UserError} that
- * names them all and says what to do.
+ * Chooses a port for each name: the port from the command line, the port of the last start, or the default. If an engine's port
+ * is busy, the next free port is used. If ports of the API are busy, throws a {@link UserError} that names them all and says what
+ * to do.
  */
 export async function choosePorts(layout: Layout, options: UpOptions, external: ReadonlySet<PortName>): Promise<ChosenPorts> {
   const remembered = readPorts(portsFile(layout));
@@ -55,7 +55,7 @@ export async function choosePorts(layout: Layout, options: UpOptions, external: 
   return { ports, moved };
 }
 
-/** Moves those ports of an engine that became busy since they were chosen. Returns true if a port moved. */
+/** Moves the ports of an engine that became busy after they were chosen. Returns true if a port moved. */
 export async function moveTakenPorts(layout: Layout, engine: keyof typeof ENGINE_PORTS, chosen: ChosenPorts): Promise<boolean> {
   let hasMoved = false;
   for (const name of ENGINE_PORTS[engine]) {

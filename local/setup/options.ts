@@ -13,11 +13,11 @@ export interface UpOptions {
   endpointName: string;
   /** Every identity may use the local endpoint. Function code then needs its own user or a sandbox. */
   publicTutorial: boolean;
-  /** Other users of this machine are not trusted: Temporal asks for a certificate, its UI for a password. */
+  /** Other users of this machine are not trusted: Temporal requires a certificate, and its UI a password. */
   sharedHost: boolean;
   /** Start only PostgreSQL, Temporal and RabbitMQ. */
   onlyEngines: boolean;
-  /** Processes of each kind. Those of the API share its ports. */
+  /** Number of processes of each service. The API processes share the ports of the API. */
   replicas: Record<ReplicatedService, number>;
 }
 

@@ -10,9 +10,9 @@ import { findBasePython } from '../processes/python';
 import type { Layout } from '../machine/layout';
 
 /**
- * How function code of an agent on this machine is separated from the service's secrets. An agent that is root runs it as
- * another user, and in a bubblewrap sandbox too if that user cannot reach a folder that it needs: root can mount the folder
- * there. Any other agent runs it in a sandbox.
+ * How function code of an agent on this machine is separated from the service's secrets. An agent that runs as root runs function
+ * code as another user. If that user cannot reach a folder that it needs, the agent also uses a bubblewrap sandbox, because root
+ * can mount the folder there. Any other agent runs function code in a sandbox.
  */
 
 const WORKER_USER = 'funcx-worker';
@@ -45,7 +45,7 @@ export function findSeparation(layout: Layout, cacheDir: string): Separation | {
   return { refusal: `the user ${WORKER_USER} cannot reach ${unreachable}, and ${refusal}` };
 }
 
-/** A sandbox of its own for each worker (`--isolate`), also on machines without a service. `refusal` says why there is none. */
+/** A separate sandbox for each worker (`--isolate`), also on machines without a service. `refusal` says why it is impossible. */
 export function findIsolation(layout: Layout): Separation | { refusal: string } {
   const hidden = [layout.dataDir, homedir()].filter((folder) => folder !== '/');
   if (process.getuid?.() !== 0) {

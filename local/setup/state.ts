@@ -44,7 +44,7 @@ export interface SystemState {
   ws_url: string;
   temporal_address: string;
   temporal_ui_url: string | null;
-  /** What clients of the system's own Temporal server need on a shared host; null where it has no login. */
+  /** What clients of the system's own Temporal server need on a shared host; null if the server has no login. */
   temporal_access: TemporalAccess | null;
   amqp_public_url: string;
   /** Without credentials. */
@@ -100,7 +100,7 @@ export function releaseSupervision(layout: Layout): void {
   rmSync(lockFile(layout), { force: true });
 }
 
-/** The address of the Temporal server that the system started itself; undefined where it uses an external one. */
+/** The address of the system's own Temporal server; undefined if the system uses an external server. */
 export function ownTemporalOf(state: SystemState | undefined): string | undefined {
   const isOwn = state?.services.some(({ name, external }) => name === 'temporal' && !external) === true;
   return isOwn ? state.temporal_address : undefined;

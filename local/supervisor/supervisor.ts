@@ -52,7 +52,7 @@ export class Supervisor {
   readonly #registry: ProcessRegistry;
   readonly #managed = new Map<ServiceName, ManagedProcess[]>();
   #externals: Externals = {};
-  /** One port for each replica; empty until they are chosen. */
+  /** One port for each replica; empty until the ports are chosen. */
   #ports: Record<ReplicatedService, number[]> = { api: [], workers: [] };
   #chosen: ChosenPorts | undefined;
   #state: SystemState | undefined;
@@ -281,7 +281,7 @@ export class Supervisor {
   async #stopParts(): Promise<void> {
     const stop = async (...names: ServiceName[]): Promise<void> => {
       const processes = names.flatMap((name) => this.#managed.get(name) ?? []);
-      // A service may consist of two processes. The first needs the second, so they stop one after the other.
+      // RabbitMQ consists of two processes. The node needs epmd, so the node stops first.
       const [first, second] = [processes.filter((p) => p.name !== 'epmd'), processes.filter((p) => p.name === 'epmd')];
       await Promise.all(first.map((managed) => managed.stop()));
       await Promise.all(second.map((managed) => managed.stop()));

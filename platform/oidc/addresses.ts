@@ -1,4 +1,4 @@
-/** Tokens and secrets travel to these addresses: over TLS, or not beyond this machine. */
+/** Whether tokens and secrets may be sent to the address: only over TLS, or within this machine. */
 export function isSafeAddress(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const { protocol, hostname } = new URL(text);

@@ -19,9 +19,9 @@ export interface ClaimSettings {
 export interface ProviderUser {
   issuer: string;
   subject: string;
-  /** The same for the same issuer and subject, in every installation. */
+  /** Derived from issuer and subject, so it is the same in every installation. */
   id: string;
-  /** A name for the identity, such as `alice@login.example`, and one for the case that another identity has the first. */
+  /** The name for the identity, such as `alice@login.example`, and a second name in case another identity has the first. */
   names: readonly [string, string];
   groups: readonly string[];
   isAdmin: boolean;
@@ -29,16 +29,16 @@ export interface ProviderUser {
 
 const MAX_SUBJECT = 255;
 const MAX_NAME = 64;
-/** More groups than that do not fit into a token. */
+/** A token has no room for more groups. */
 const MAX_GROUPS = 1_000;
 const MAX_GROUP_NAME = 200;
 
-/** Throws UNAUTHENTICATED when the claims name nobody, FORBIDDEN when the user may not use the service. */
+/** The user that the claims describe. Throws UNAUTHENTICATED without a subject, FORBIDDEN if the user may not use the service. */
 export function userOf(claims: Claims, settings: ClaimSettings): ProviderUser {
   const { issuer, adminGroup, allowedGroups } = settings;
   const { sub: subject } = claims;
   if (typeof subject !== 'string' || subject === '' || subject.length > MAX_SUBJECT)
-    throw new TerminalError('UNAUTHENTICATED', `the token of ${issuer} names no subject (claim "sub"); tokens of users have one`);
+    throw new TerminalError('UNAUTHENTICATED', `the token of ${issuer} has no subject (claim "sub"); tokens of users have one`);
   const groups = groupsOf(claims, settings.groupsClaims);
   if (allowedGroups.length > 0 && !allowedGroups.some((group) => groups.includes(group)))
     throw new TerminalError(
@@ -56,7 +56,7 @@ export function userOf(claims: Claims, settings: ClaimSettings): ProviderUser {
   };
 }
 
-/** A claim that is absent means no groups: some providers leave the claim out when a user has lost the last group. */
+/** An absent claim means no groups: some providers omit the claim when a user has lost their last group. */
 function groupsOf(claims: Claims, paths: readonly string[]): string[] {
   const found = paths.flatMap((path) => valuesAt(claims, path));
   return [...new Set(found.filter((group) => group !== '' && group.length <= MAX_GROUP_NAME))].sort().slice(0, MAX_GROUPS);
@@ -86,8 +86,9 @@ function idOf(issuer: string, subject: string): string {
 }
 
 /**
- * Users may choose their name at the provider. A name therefore ends with the provider's host, so that nobody gets the name of
- * a local identity, and has only characters that stay different in the user names of identity mappings (`describeName`).
+ * Users may choose their name at the provider. The names therefore end with the provider's host, so that nobody gets the name of
+ * a local identity. They contain only characters that `describeName` keeps, so that different names stay different in identity
+ * mappings.
  */
 function namesOf(claims: Claims, { issuer, nameClaim }: ClaimSettings, id: string): [string, string] {
   const candidates = [claims[nameClaim], claims.preferred_username, claims.email, claims.sub];

@@ -10,11 +10,11 @@ import type { IdentityProvider } from './provider';
 import { unauthenticated } from './tokens';
 
 /**
- * A login at the provider by authorization code with PKCE (RFC 7636). Verifier and nonce come from the state and a key of the
- * service, so that every replica can finish a login that another one began, and nothing is stored.
+ * A login at the provider by authorization code with PKCE (RFC 7636). Verifier and nonce are derived from the state and a key of
+ * the service, so that every replica can finish a login that another replica started, and nothing is stored.
  */
 export interface CodeLogin {
-  /** The address at the provider to which the browser goes. Throws UNAVAILABLE while the provider does not answer. */
+  /** The address of the provider's login page for the browser. Throws UNAVAILABLE while the provider does not answer. */
   addressFor(state: string): Promise<string>;
   /** The user who logged in. Throws UNAUTHENTICATED, FORBIDDEN or UNAVAILABLE. */
   finish(state: string, code: string): Promise<ProviderUser>;
@@ -25,14 +25,14 @@ const refusalSchema = z.object({ error: z.string().max(200), error_description: 
 const ID_TOKEN_TOLERANCE_S = 30;
 
 export interface CodeLoginOptions {
-  /** Where the provider sends the browser back to. */
+  /** The address to which the provider redirects the browser after the login. */
   redirectUri: string;
   scopes: string;
-  /** Secret of the service, the same in every replica. */
+  /** A secret of the service, the same in every replica. */
   key: string;
 }
 
-/** Undefined if the configuration names no client of this service at the provider. */
+/** Undefined if the configuration has no client of this service at the provider. */
 export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOptions): CodeLogin | undefined {
   const { client, discover, verifier, claimSettings } = provider.parts;
   if (client === undefined) return undefined;
@@ -63,7 +63,7 @@ export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOp
     throw new RetryableError(`${issuer} answered without an ID token; the operator must have "openid" in FUNCX_OIDC_SCOPES`);
   }
 
-  /** Many providers put groups and names only there. */
+  /** Reads the userinfo endpoint, because many providers return groups and names only there. */
   async function readUserinfo(accessToken: string, subject: unknown): Promise<Claims> {
     const { userinfo_endpoint: url } = await discover();
     if (url === undefined) return {};
@@ -108,7 +108,7 @@ export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOp
   };
 }
 
-/** What a provider says when it refuses a login, such as `access_denied`. */
+/** The error for a login that the provider refused, with the provider's reason, such as `access_denied`. */
 export function refusedBy(issuer: string, answer: unknown): TerminalError {
   const parsed = refusalSchema.safeParse(answer);
   const reason = parsed.success ? (parsed.data.error_description ?? parsed.data.error) : 'without a reason';

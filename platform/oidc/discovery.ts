@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ensureError, RetryableError, type TerminalError } from '../../contracts/errors';
 import { isSafeAddress } from './addresses';
 
-/** What an OpenID Connect provider says about itself (OpenID Connect Discovery 1.0). */
+/** The metadata of an OpenID Connect provider (OpenID Connect Discovery 1.0). */
 
 const address = z.string().refine(isSafeAddress, { message: 'must be an https:// address' });
 const metadataSchema = z.object({
@@ -17,15 +17,15 @@ const metadataSchema = z.object({
 });
 export type ProviderMetadata = z.infer<typeof metadataSchema>;
 
-/** A provider rarely changes its addresses. */
+/** Metadata is cached for this long, because a provider rarely changes its addresses. */
 const VALID_MS = 3_600_000;
-/** After a failure, requests fail at once for this long instead of waiting for the provider one after the other. */
+/** After a failure, further requests fail immediately for this long, instead of each waiting for the provider. */
 const FAILED_MS = 1_000;
 export const PROVIDER_TIMEOUT_MS = 5_000;
 
 export type Discover = () => Promise<ProviderMetadata>;
 
-/** The returned function throws UNAVAILABLE while the provider does not answer, or answers with something else. */
+/** The returned function throws UNAVAILABLE while the provider does not answer, or if its answer is not valid metadata. */
 export function createDiscovery(issuer: string, now: () => number = Date.now): Discover {
   let last: { metadata: Promise<ProviderMetadata>; untilMs: number } | undefined;
   return function discover() {
@@ -53,7 +53,7 @@ async function readMetadata(issuer: string): Promise<ProviderMetadata> {
   );
 }
 
-/** The JSON of a provider's answer. Throws UNAVAILABLE when the provider does not answer; `refused` makes the error of a 4xx. */
+/** The JSON of a provider's answer. Throws UNAVAILABLE if the provider does not answer; `refused` creates the error for a 4xx. */
 export async function askProvider(
   issuer: string,
   url: string,

@@ -4,14 +4,14 @@ import type { Claims } from './claims';
 import { askProvider, type Discover } from './discovery';
 import { unauthenticated } from './tokens';
 
-/** Asks a provider about an access token that is not a JWT (RFC 7662). */
+/** Validates an access token that is not a JWT by introspection at the provider (RFC 7662). */
 
 const answerSchema = z.looseObject({
   active: z.boolean(),
   exp: z.number().optional(),
   aud: z.union([z.string(), z.array(z.string())]).optional(),
 });
-/** Ask again after this, if the provider does not say when the token ends. */
+/** The assumed lifetime of a token if the provider does not say when it expires. */
 const UNKNOWN_LIFETIME_S = 60;
 
 export interface ClientOfProvider {
@@ -20,7 +20,7 @@ export interface ClientOfProvider {
   clientSecret: string | undefined;
 }
 
-/** How a client proves itself: by its secret in `Authorization`, or only by its name where it has no secret. */
+/** How a client authenticates: with its secret in `Authorization`, or with only its ID if it has no secret. */
 export function clientProof({ clientId, clientSecret }: ClientOfProvider): {
   headers: Record<string, string>;
   form: Record<string, string>;
@@ -38,7 +38,7 @@ export async function introspect(
 ): Promise<Claims & { exp: number }> {
   const { issuer } = client;
   const { introspection_endpoint: url } = await discover();
-  if (url === undefined) throw unauthenticated(`the access token is unknown, and ${issuer} has no introspection to ask about it`);
+  if (url === undefined) throw unauthenticated(`the access token is unknown, and ${issuer} has no introspection endpoint`);
   const proof = clientProof(client);
   const answer = answerSchema.parse(
     await askProvider(issuer, url, {

@@ -4,17 +4,17 @@ import { createDiscovery, type Discover } from './discovery';
 import { introspect, type ClientOfProvider } from './introspection';
 import { createTokenVerifier, refuseOtherKinds, type TokenVerifier } from './tokens';
 
-/** The OpenID Connect provider whose users may use the service, as the configuration names it. */
+/** The configured OpenID Connect provider, whose users may use the service. */
 export interface IdentityProvider {
   readonly issuer: string;
-  /** Whether an access token can be one of the provider. */
+  /** Whether an access token may be from the provider. */
   mayBeOwn(token: string): boolean;
   /**
-   * The user of an access token, and when the token expires. Throws UNAUTHENTICATED with what is wrong with the token,
-   * FORBIDDEN when the user may not use the service, and UNAVAILABLE while the provider does not answer.
+   * The user of an access token, and when the token expires. Throws UNAUTHENTICATED with the reason if the token is not valid,
+   * FORBIDDEN if the user may not use the service, and UNAVAILABLE while the provider does not answer.
    */
   userOfToken(token: string): Promise<{ user: ProviderUser; expiresAtMs: number }>;
-  /** For the login page and `funcx login`. */
+  /** Used by the login page and `funcx login`. */
   readonly parts: ProviderParts;
 }
 

@@ -4,15 +4,15 @@ import { ensureError, RetryableError, TerminalError } from '../../contracts/erro
 import type { Claims } from './claims';
 import { providerAway, PROVIDER_TIMEOUT_MS, type Discover } from './discovery';
 
-/** Checks signed tokens of a provider against its published keys (JWKS), and says in a sentence what is wrong with one. */
+/** Checks signed tokens of a provider against its published keys (JWKS). The error for an invalid token says what is wrong. */
 
-/** Signatures that only the provider can make. Neither `none`, nor HS256, whose key a client would know as well. */
+/** Signatures that only the provider can create. Excludes `none`, and HS256, whose key a client would know as well. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'];
-/** Keys are read again after this, and when a token names another key. */
+/** Keys are read again after this time, and when a token names an unknown key. */
 const KEYS_VALID_MS = 600_000;
-/** Tokens with made-up keys cause one request to the provider in this time. */
+/** Tokens with unknown keys cause at most one request to the provider in this time. */
 const KEYS_PAUSE_MS = 5_000;
-/** Kinds of tokens that Keycloak names in the claim `typ`; none of them is for a service. */
+/** Values of Keycloak's claim `typ` for tokens that must not be used as access tokens. */
 const NOT_FOR_SERVICES = new Set(['ID', 'Refresh', 'Offline', 'Logout']);
 
 export interface TokenExpectations {
@@ -37,7 +37,7 @@ export function createTokenVerifier(issuer: string, discover: Discover, keysPaus
     return keys.getKey;
   }
 
-  /** Tells a provider that is away apart from a token that is wrong. */
+  /** Fetches the keys. Throws UNAVAILABLE on failure, so that an unreachable provider does not look like an invalid token. */
   async function fetchKeys(...args: Parameters<typeof fetch>): Promise<Response> {
     try {
       const response = await fetch(...args);
@@ -60,7 +60,7 @@ export function createTokenVerifier(issuer: string, discover: Discover, keysPaus
           clockTolerance: clockToleranceS,
           requiredClaims: ['exp', 'sub'],
         });
-        return { ...payload, exp: payload.exp ?? 0 }; // required above
+        return { ...payload, exp: payload.exp ?? 0 }; // `exp` is required above
       } catch (error) {
         throw refusal(ensureError(error), issuer, audience);
       }
@@ -68,7 +68,7 @@ export function createTokenVerifier(issuer: string, discover: Discover, keysPaus
   };
 }
 
-/** Refuses what needs no key, so that a provider that is away does not make every wrong token a reason to wait. */
+/** Refuses tokens that are invalid without looking at a key, so that they need not wait for an unreachable provider. */
 function refuseAtOnce(token: string, issuer: string): void {
   let header: { alg?: string };
   try {
@@ -79,7 +79,7 @@ function refuseAtOnce(token: string, issuer: string): void {
   if (header.alg === undefined || !ALGORITHMS.includes(header.alg)) throw wrongAlgorithm(issuer);
 }
 
-/** ID tokens and refresh tokens are signed by the same keys; a token that is bound to a key needs a proof of that key. */
+/** Refuses ID and refresh tokens, which the same keys sign, and tokens that are bound to a key, which need a proof of the key. */
 export function refuseOtherKinds(claims: Claims, issuer: string): void {
   if (typeof claims.typ === 'string' && NOT_FOR_SERVICES.has(claims.typ))
     throw unauthenticated(`the token of ${issuer} is of the kind ${claims.typ}; send an access token`);

@@ -3,11 +3,11 @@ import type { EndState, TaskState } from '../../contracts/states';
 import type { Database } from './database';
 import { WITHOUT_FLUSH } from './without-flush';
 
-/** Storing results of attempts: the first stored result of a task is its answer. */
+/** Stores results of attempts. The first stored result of a task is its answer. */
 
 export interface Answer {
   taskId: string;
-  /** The queue of the agent that sent it; undefined for a result made by the service. */
+  /** The endpoint queue of the agent that sent the result; undefined for a result that the service created. */
   endpointQueueId?: string;
   /** Undefined for a result that holds for every attempt: cancelled, expired. */
   attempt?: number;
@@ -18,20 +18,20 @@ export interface Answer {
   retryMs?: number;
   /** The attempt was lost: it counts as an infrastructure retry, not as one of the user's attempts. */
   isLoss?: boolean;
-  /** The last line of a failure that is tried again. */
+  /** The last line of a failure that is retried. */
   error?: string;
-  /** Calls a second that the agent could run, as it says. */
+  /** Calls per second that the agent reports it could run. */
   capacity?: number;
 }
 
-/** What became of a result; `verdict_of` in the SQL describes each value. */
+/** What happened to a result; `verdict_of` in the SQL describes each value. */
 export type Verdict = 'stored' | 'retry' | 'duplicate' | 'stale' | 'foreign' | 'unknown';
 
 export interface Completed {
   taskId: string;
   verdict: Verdict;
   delivered: boolean;
-  /** The stored answer, for a duplicate that is not marked delivered and for an uploaded value that must be delivered. */
+  /** The stored answer, for a duplicate that is not marked as delivered and for an uploaded value that must be delivered. */
   frame: Buffer | null;
   ownerId: string | null;
   taskGroupId: string | null;
@@ -41,7 +41,7 @@ export interface Completed {
   /** State and attempt before this result; null for an unknown task. */
   oldState: TaskState | null;
   oldAttempt: number | null;
-  /** Of the submission's workflow; null for an unknown task and for a result that changed nothing. */
+  /** The ID of the submission's workflow; null if the verdict is `unknown`, `foreign` or `stale`. */
   workflowId: string | null;
 }
 
@@ -80,7 +80,7 @@ function rangeOfIds(ids: readonly string[]): [string, string] | [null, null] {
   return [low, high];
 }
 
-/** Call only after the broker confirmed: answers without the mark are delivered again. */
+/** Marks answers as delivered. Call only after the broker confirmed them: answers without the mark are delivered again. */
 export async function markDelivered(db: Database, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-delivered',
@@ -99,7 +99,7 @@ export interface RetryFacts {
   attempt: number;
   losses: number;
   policy: Policy;
-  /** The answer is also published to the queue of the task group. */
+  /** The answer is also published to the result queue of the task group. */
   hasQueue: boolean;
 }
 
@@ -125,8 +125,8 @@ export async function sizeOfUpload(db: Database, taskId: string, attempt: number
 }
 
 /**
- * Deletes the uploads of these attempts, if their tasks belong to the endpoint queue that names them. Once a task is answered, the
- * uploads of its other attempts go too: an agent that ended between its upload and its message never announces it.
+ * Deletes the uploads of these attempts, if their tasks belong to the given endpoint queues. If a task is answered, also deletes
+ * the uploads of its other attempts: an agent that ended between its upload and its message never announces the upload.
  */
 export async function removeUploads(
   db: Database,
@@ -143,7 +143,7 @@ export async function removeUploads(
   );
 }
 
-/** Where a listing of undelivered answers goes on. */
+/** The position from which a listing of undelivered answers continues. */
 export interface UndeliveredPosition {
   taskId: string;
   answeredAt: string;
@@ -155,7 +155,7 @@ export interface UndeliveredAnswer extends UndeliveredPosition {
   taskGroupId: string;
 }
 
-/** Stored answers that no confirm was written for: the process died between store and deliver. */
+/** Stored answers that are not marked as delivered, because their delivery failed or the process died before it. */
 export async function listUndelivered(
   db: Database,
   olderThanMs: number,
@@ -175,7 +175,7 @@ export async function listUndelivered(
 
 /** Removes uploads of answered tasks, and uploads older than `olderThanMs`. Returns their number. */
 export async function sweepUploads(db: Database, olderThanMs: number): Promise<number> {
-  // The server ends a request after five minutes.
+  // No upload is still running after an hour: the HTTP server ends a request after five minutes.
   await db.query(`delete from upload_parts where created_at < now() - interval '1 hour'`);
   const { rowCount } = await db.query(
     `delete from uploads u

@@ -1,7 +1,7 @@
 import type { TokenScope } from '../../contracts/http/tokens';
 import type { Database } from './database';
 
-/** API tokens: access tokens with a name, scopes and an end, which their owner lists and revokes. */
+/** API tokens: access tokens with a name, scopes and an expiry time, which their owner can list and revoke. */
 
 export interface ApiTokenRow {
   id: string;
@@ -14,17 +14,17 @@ export interface ApiTokenRow {
 
 const COLUMNS = `id, name, string_to_array(scope, ' ') as scopes, created_at as "createdAt", expires_at as "expiresAt",
                  last_used_at as "lastUsedAt"`;
-/** Uses are recorded this often, so that a busy token does not write with each request. */
+/** Uses are recorded at most this often, so that a busy token does not cause a write for each request. */
 const USED_EVERY = '1 minute';
 
-/** `taken` if a valid token of the identity has the name; `full` if the identity has `max` tokens. */
+/** Returns `taken` if a valid token of the identity has the name, and `full` if the identity has `max` tokens. */
 export async function insertApiToken(
   db: Database,
   token: { id: string; hash: Buffer; identityId: string; name: string; scopes: readonly TokenScope[]; expiresInS: number },
   max: number,
 ): Promise<ApiTokenRow | 'taken' | 'full'> {
   const { id, hash, identityId, name, scopes, expiresInS } = token;
-  // Also removes expired tokens, whose names are free again.
+  // Delete expired tokens first, so that their names can be used again.
   await db.query('delete from access_tokens where expires_at < now()');
   const { rows } = await db.query<ApiTokenRow>(
     `insert into access_tokens (hash, identity_id, kind, scope, resource_server, expires_at, id, name)
@@ -46,7 +46,7 @@ export async function listApiTokens(db: Database, identityId: string): Promise<A
   return rows;
 }
 
-/** Revokes a token by name or id. Returns its id; undefined if the identity has no such token. */
+/** Revokes a token by name or ID. Returns its ID; undefined if the identity has no such token. */
 export async function deleteApiToken(db: Database, identityId: string, nameOrId: string): Promise<string | undefined> {
   const { rows } = await db.query<{ id: string }>(
     `delete from access_tokens where kind = 'api' and identity_id = $1

@@ -21,17 +21,17 @@ export interface ClaimedTask {
   resultSerializers: string[] | null;
   walltimeMs: number | null;
   traceparent: string | null;
-  /** The first task that the arguments refer to and whose result no longer exists. */
+  /** The first referenced task whose result no longer exists; null if all referenced results exist. */
   missingSource: string | null;
-  /** What the queue's agent announced at its present start. */
+  /** The capabilities that the current incarnation of the queue's agent announced. */
   capabilities: string[];
-  /** Measured results of the queue per second. */
+  /** Measured rate of the queue, in results per second. */
   rate: number;
 }
 
 /**
- * Claims waiting tasks within the queue's window and returns them with their bodies. Repeating a claim id returns the
- * unanswered tasks of that claim, so that an interrupted dispatch can be completed.
+ * Claims waiting tasks within the queue's window and returns them with their bodies. Repeating a claim ID returns the tasks of
+ * that claim that are still dispatched, so that an interrupted dispatch can be completed.
  */
 export async function claimTasks(
   db: Database,
@@ -62,7 +62,7 @@ export async function claimTasks(
 }
 
 /**
- * True when tasks wait at an online queue without a live pump. The caller must then signal the endpoint's workflow. True
+ * True when tasks wait at an online queue without a live pump. The caller must then signal the endpoint's workflow. Returns true
  * at most once in 15 s, so that many submissions cause one signal.
  */
 export async function askForPump(db: Database, queueId: string): Promise<boolean> {
@@ -74,12 +74,12 @@ export async function askForPump(db: Database, queueId: string): Promise<boolean
   return rows[0]?.asked ?? false;
 }
 
-/** Call after a failed signal, so that the next caller may signal without waiting. */
+/** Call after a failed signal, so that the next caller can signal immediately. */
 export async function forgetPump(db: Database, queueId: string): Promise<void> {
   await db.query('update endpoint_queues set pump_alive_at = null where id = $1', [queueId]);
 }
 
-/** Those of the given queues that are online and have room in their windows. */
+/** Returns the given queues that are online and have room in their windows. */
 export async function listQueuesWithRoom(db: Database, queueIds: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-roomy',
@@ -89,7 +89,7 @@ export async function listQueuesWithRoom(db: Database, queueIds: readonly string
   return rows.map(({ id }) => id);
 }
 
-/** The claim whose publishing a pump did not complete; its tasks must be published again. */
+/** The claim that a pump did not finish publishing, if any. Its tasks must be published again. */
 export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
   const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from endpoint_queues where id = $1', [
     queueId,
@@ -97,7 +97,7 @@ export async function findUnfinishedClaim(db: Database, queueId: string): Promis
   return rows[0]?.claim ?? undefined;
 }
 
-/** Renews the pump's sign of life. False when nothing is left to dispatch; the pump is then recorded as ended. */
+/** Renews the lease of the pump. False when nothing is left to dispatch; the pump is then recorded as ended. */
 export async function keepPumping(db: Database, queueId: string): Promise<boolean> {
   const { rows } = await db.query<{ more: boolean }>({
     name: 'keep-pumping',
@@ -108,8 +108,8 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
 }
 
 /**
- * True when the window is full and nothing was sent for `quietMs`: the pump is then recorded as ended, and the presence sweep
- * asks for one when a place is free.
+ * True when the window is full and nothing was dispatched for `quietMs`. The pump is then recorded as ended, and the presence
+ * sweep requests another pump when a place is free.
  */
 export async function parkPump(db: Database, queueId: string, quietMs: number): Promise<boolean> {
   const { rows } = await db.query<{ parked: boolean }>({
@@ -120,7 +120,7 @@ export async function parkPump(db: Database, queueId: string, quietMs: number): 
   return rows[0]?.parked ?? false;
 }
 
-/** The broker has every task of the claim: repeating the claim must not publish them again. */
+/** Settles a claim. Call when the broker has all its tasks: repeating the claim then does not publish them again. */
 export async function settleClaim(db: Database, claimId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'settle-claim',
@@ -147,7 +147,7 @@ export interface WaitingState {
   changedAt: Date;
 }
 
-/** The number of waiting tasks of a submission, or of those up to `lastId`, and whether their queue is online. */
+/** The number of waiting tasks of a submission, or of all submissions up to `lastId`, and whether their queue is online. */
 export async function readWaiting(
   db: Database,
   submissionId: string,
@@ -165,7 +165,7 @@ export async function readWaiting(
   return row;
 }
 
-/** Moves delayed tasks of a submission to `waiting` that are due by the store's clock or by the caller's. Returns their number. */
+/** Moves delayed tasks that are due, by the store's clock or the caller's, to `waiting`. Returns their number. */
 export async function releaseDue(db: Database, submissionId: string, nowMs: number, lastId = submissionId): Promise<number> {
   const { rows } = await db.query<{ n: number }>('select release_due($1, last_task_of($3), $2) as n', [
     submissionId,

@@ -2,18 +2,18 @@ import { Pool, types } from 'pg';
 
 import type { Logger } from '../log';
 
-/** The Postgres pool. */
+/** The pool of PostgreSQL connections. */
 
 export type Database = Pool;
 
 // int8 counts and sequence numbers stay below 2^53.
 types.setTypeParser(types.builtins.INT8, (text) => Number(text));
 
-/** How long a caller waits for a connection: a free one of the pool, or a new one. */
+/** How long a caller waits for a free connection of the pool or a new connection. */
 const CONNECT_TIMEOUT_MS = 12_000;
-/** The server ends a longer statement. Chores that take longer set another one. */
+/** The server cancels longer statements. Slow chores set their own timeout. */
 const STATEMENT_TIMEOUT_MS = 12_000;
-/** For a server that does not answer at all; longer, so that a live server's own message comes first. */
+/** For a server that does not answer at all. Longer, so that the error message of a live server comes first. */
 const QUERY_TIMEOUT_MS = 14_000;
 const KEEPALIVE_DELAY_MS = 5_000;
 
@@ -24,8 +24,8 @@ export interface DatabaseTimeouts {
 }
 
 /**
- * Every query ends in bounded time, also when the server hangs or the network drops its packets: the query is rejected and
- * its connection closed.
+ * Opens the pool. Every query ends in bounded time, even if the server hangs or the network drops packets: the query is rejected
+ * and its connection closed.
  */
 export function openDatabase(
   url: string,
@@ -47,8 +47,8 @@ export function openDatabase(
     statement_timeout: statementMs,
     query_timeout: queryMs,
   });
-  // The pool listens only while a connection is idle. One that is lost in a transaction, between two statements, fails the next
-  // statement; without a listener it would also end the process.
+  // The pool listens for errors only while a connection is idle. A connection that is lost between two statements of a
+  // transaction fails the next statement; without a listener, it would also end the process.
   pool.on('connect', (client) => void client.on('error', () => undefined));
   pool.on('error', (error) => log.warn({ reason: error.message }, 'an idle database connection was lost'));
   return pool;

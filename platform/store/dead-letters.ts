@@ -1,7 +1,7 @@
 import type { Database } from './database';
 import { storableJson, storableText } from './storable';
 
-/** Messages that the service could not process, each with the reason, until an administrator drops or requeues them. */
+/** Messages that the service could not process, each with the reason. Administrators can delete and requeue them. */
 
 export interface NewDeadLetter {
   /** The queue from which the message was taken. */
@@ -23,14 +23,14 @@ export interface DeadLetterRow {
 }
 
 const COLUMNS = `id, queue, routing_key as "routingKey", reason, octet_length(body) as size, headers, created_at as "createdAt"`;
-/** Headers of foreign messages may be large; larger ones are not kept. */
+/** Headers that are larger than this are not stored. */
 const MAX_HEADER_CHARS = 64 * 1024;
 
-/** Kept of one agent, or of one queue, by number and by bytes: the newest. */
+/** Limits for the dead letters of one queue and routing key, by number and by bytes. The newest are kept. */
 const MAX_PER_KEY = 1_000;
 const MAX_BYTES_PER_KEY = 64 * 1024 * 1024;
 
-/** Stores a dead letter, and removes the oldest with the same routing key that are over its share. */
+/** Stores a dead letter, and deletes the oldest dead letters of the same queue and routing key that exceed the limits. */
 export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
   await db.query('insert into dead_letters (queue, routing_key, reason, body, headers) values ($1, $2, $3, $4, $5)', [
     storableText(letter.queue),
@@ -41,7 +41,7 @@ export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Pro
   ]);
   await db.query({
     name: 'limit-dead-letters',
-    // Several processes remove old ones of the same key at the same time: what one of them has locked it also removes.
+    // Several processes may do this at the same time. Skip rows that another process has locked: it deletes them.
     text: `delete from dead_letters where id in (
              select id from dead_letters where id in (
                select id from (
@@ -58,7 +58,7 @@ function headersOf(headers: Record<string, unknown>): string {
   return json.length <= MAX_HEADER_CHARS ? json : '{}';
 }
 
-/** Newest first, those with an id below `before`. */
+/** Dead letters with an ID below `before`, newest first. */
 export async function listDeadLetters(db: Database, before: number | undefined, limit: number): Promise<DeadLetterRow[]> {
   const { rows } = await db.query<DeadLetterRow>(
     `select ${COLUMNS} from dead_letters where $1::bigint is null or id < $1 order by id desc limit $2`,

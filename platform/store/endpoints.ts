@@ -1,7 +1,7 @@
 import type { Policy } from '../../contracts/policy';
 import type { Database } from './database';
 
-/** Endpoints and their queues, as the API reads and registers them. */
+/** Endpoints and their queues, as the API reads and writes them. */
 
 /** `agent`: our agent. `globus`: a core endpoint of Globus Compute 4. `funcx-1.0`: an agent of funcX 1.0. */
 export type EndpointKind = 'agent' | 'globus' | 'funcx-1.0';
@@ -42,7 +42,7 @@ export async function findEndpoint(db: Database, id: string): Promise<EndpointRo
   return rows[0];
 }
 
-/** Includes deleted endpoints: their ids stay taken, and a deletion that failed midway can be repeated. */
+/** Also finds deleted endpoints: their IDs cannot be reused, and a deletion that failed midway can be repeated. */
 export async function findEndpointEvenDeleted(db: Database, id: string): Promise<EndpointRow | undefined> {
   const { rows } = await db.query<EndpointRow>(`${SELECT_ENDPOINT} where e.id = $1`, [id]);
   return rows[0];
@@ -56,7 +56,7 @@ export async function listOwnEndpoints(db: Database, ownerId: string): Promise<E
   return rows;
 }
 
-/** Endpoints that the identity may see: its own, public ones, and those shared with its groups. */
+/** Endpoints that the identity may see: its own, public endpoints, and endpoints shared with its groups. */
 export async function listVisibleEndpoints(db: Database, identityId: string, groups: readonly string[]): Promise<EndpointRow[]> {
   const { rows } = await db.query<EndpointRow>(
     `${SELECT_ENDPOINT} where (e.owner_id = $1 or e.is_public or e.group_id = any ($2)) and e.deleted_at is null
@@ -79,7 +79,7 @@ export interface AgentRegistrationRow {
   /** Null when the agent does not report one. */
   incarnation: string | null;
   workers: number;
-  /** They hold for this incarnation only. */
+  /** Valid for this incarnation only. */
   capabilities?: readonly string[];
   heartbeatPeriodS: number;
   windowFloor: number;
@@ -167,7 +167,7 @@ export async function deleteEndpoint(db: Database, id: string): Promise<void> {
   );
 }
 
-/** A function, as the checks of a submission read it. */
+/** The facts about a function that the checks of a submission need. */
 export interface CallableRow {
   id: string;
   name: string;
@@ -175,7 +175,7 @@ export interface CallableRow {
   isPublic: boolean;
   groupId: string | null;
   policy: Policy;
-  /** The first characters of the code: they tell how it is serialized. */
+  /** The first characters of the code, which show how it is serialized. */
   codeStart: string;
   /** Version of the Globus Compute SDK that registered it, if it was sent. */
   sdkVersion: string | null;
@@ -215,7 +215,7 @@ export async function readSubmitTargets(
   return rows;
 }
 
-/** Whose endpoint a queue belongs to. */
+/** The endpoint of a queue, and the owner of the endpoint. */
 export async function endpointOfQueue(
   db: Database,
   endpointQueueId: string,

@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** Codes with which agents on other machines enrol. An endpoint has one code: a new one replaces the code before it. */
+/** Codes with which agents on other machines enrol. An endpoint has one code; a new code replaces the previous one. */
 
 export interface EnrolmentCode {
   /** False when the endpoint has another code, or the code was replaced. */
@@ -11,11 +11,11 @@ export interface EnrolmentCode {
   agentId: string | null;
   endpointName: string;
   isEndpointDeleted: boolean;
-  /** The owner of the endpoint, or the identity that made the code, was revoked. */
+  /** The owner of the endpoint, or the identity that created the code, was revoked. */
   isRevoked: boolean;
 }
 
-/** Makes or replaces the code of an endpoint. Returns when the code expires. */
+/** Creates or replaces the code of an endpoint. Returns when the code expires. */
 export async function saveEnrolmentCode(
   db: Database,
   code: { endpointId: string; hash: Buffer; createdBy: string; lifetimeS: number },
@@ -45,8 +45,8 @@ export async function readEnrolmentCode(db: Database, endpointId: string, hash: 
 }
 
 /**
- * Takes the code, once: adds the identity of the agent, which may only serve this endpoint, and revokes the one that enrolled
- * before. False when the code cannot be used any more.
+ * Redeems the code, once: creates the identity of the agent, which may only serve this endpoint, and revokes the identity of the
+ * agent that enrolled before. False when the code cannot be used.
  */
 export async function takeEnrolmentCode(
   db: Database,

@@ -1,6 +1,6 @@
 import type { PoolClient } from 'pg';
 
-/** Where the lines of a run are. Only the interpreter's activities read and write here. */
+/** The progress of the lines of a run. Only the interpreter's activities read and write it. */
 
 export interface LineRow {
   line: string;
@@ -44,7 +44,7 @@ export async function insertLines(
   );
 }
 
-/** Locked until the end of the transaction. */
+/** Reads a line and locks it until the end of the transaction. */
 export async function lockLine(client: Queryable, runId: string, line: string): Promise<LineRow | undefined> {
   const { rows } = await client.query<LineRow>(`select ${COLUMNS} from flow_lines where run_id = $1 and line = $2 for update`, [
     runId,
@@ -79,7 +79,7 @@ export async function saveLine(client: Queryable, runId: string, row: LineRow): 
   );
 }
 
-/** What is known about the state in which the line is; ignored when the line has left the state. */
+/** Saves what is known about the state that the line is in. Does nothing if the line has left the state. */
 export async function savePending(
   db: Queryable,
   { runId, line, position }: { runId: string; line: string; position: number },
@@ -93,7 +93,7 @@ export async function savePending(
   ]);
 }
 
-/** Lines `<prefix>0`, `<prefix>1` and so on, by their number. */
+/** The lines `<prefix>0`, `<prefix>1` and so on, ordered by number. */
 export async function listLines(
   db: Queryable,
   runId: string,
@@ -107,7 +107,7 @@ export async function listLines(
   return rows;
 }
 
-/** What the lines of a state that ended leave behind, also those inside them. */
+/** Deletes the lines of a state that has ended, including the lines inside them. */
 export async function deleteLines(client: Queryable, runId: string, prefix: string): Promise<void> {
   await client.query('delete from flow_lines where run_id = $1 and starts_with(line, $2)', [runId, prefix]);
 }

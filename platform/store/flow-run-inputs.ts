@@ -2,7 +2,7 @@ import type { PoolClient } from 'pg';
 
 import type { Identity } from '../access';
 
-/** What the interpreter reads when it begins with a run. */
+/** What the interpreter reads when it starts to work on a run. */
 
 type Queryable = Pick<PoolClient, 'query'>;
 
@@ -13,13 +13,13 @@ export interface RunStart {
   ownerId: string;
   ownerName: string;
   definition: unknown;
-  /** The body of the start. */
+  /** The body of the request that started the run. */
   input: unknown;
   generation: number;
   startTime: string;
 }
 
-/** What the interpreter begins with; undefined when the run was released. */
+/** The facts with which the interpreter starts; undefined when the run was deleted. */
 export async function readRunStart(db: Queryable, runId: string): Promise<RunStart | undefined> {
   const { rows } = await db.query<Omit<RunStart, 'startTime'> & { startedAt: Date }>(
     `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", i.name as "ownerName", v.definition, r.input,
@@ -34,7 +34,7 @@ export async function readRunStart(db: Queryable, runId: string): Promise<RunSta
   return { ...rest, startTime: startedAt.toISOString() };
 }
 
-/** Whom a run acts as: its owner. Undefined when the run is gone or its owner was revoked. */
+/** The identity as which a run acts: its owner. Undefined when the run was deleted or its owner was revoked. */
 export async function readRunIdentity(db: Queryable, runId: string): Promise<Identity | undefined> {
   const { rows } = await db.query<Omit<Identity, 'groups'> & { groups: string[] }>(
     `select i.id, i.name, i.is_admin as "isAdmin",

@@ -10,7 +10,7 @@ export const RUN_ROLES = ['run_owner', 'run_manager', 'run_monitor', 'flow_run_m
 export type RunRole = (typeof RUN_ROLES)[number];
 
 export interface RunFilter {
-  /** Undefined: whoever may see the run. */
+  /** Undefined: any role that may see the run. */
   roles?: readonly RunRole[] | undefined;
   flowIds?: readonly string[] | undefined;
   statuses?: readonly string[] | undefined;

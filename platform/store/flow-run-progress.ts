@@ -4,21 +4,21 @@ import { FLOW_CODE, type FlowLogEntry, type FlowRunStatus } from '../../contract
 import type { Database } from './database';
 import { inTransaction } from './transactions';
 
-/** What becomes of runs: their start, their steps, their end. The interpreter writes through {@link recordRun} only. */
+/** The progress of runs: their start, steps and end. The interpreter writes only through {@link recordRun}. */
 
 type Queryable = Pick<PoolClient, 'query'>;
 
 export interface RunUpdate {
   status?: FlowRunStatus;
-  /** As the clients read it. */
+  /** The details in the format that clients read. */
   details?: Record<string, unknown>;
-  /** ISO 8601; null when the run goes on. */
+  /** ISO 8601; null clears the completion time, because the run continues. */
   completionTime?: string | null;
-  /** Numbered here, in this order. */
+  /** New entries of the log. They are numbered when they are written, in this order. */
   entries: readonly FlowLogEntry[];
 }
 
-/** Call it in a transaction: it locks the run's row until the end of that. */
+/** Writes an update. Call it in a transaction: it locks the run's row until the transaction ends. */
 export async function recordRun(client: Queryable, runId: string, update: RunUpdate): Promise<void> {
   const { status, details, completionTime, entries } = update;
   const { rows } = await client.query<{ next: number }>(
@@ -35,7 +35,7 @@ export async function recordRun(client: Queryable, runId: string, update: RunUpd
     ],
   );
   const next = rows[0]?.next;
-  if (next === undefined || entries.length === 0) return; // the run was released
+  if (next === undefined || entries.length === 0) return; // the run was deleted, or there is nothing to log
   await client.query(
     `insert into flow_run_log (run_id, seq, at, code, description, details)
      select $1, $2 + e.n - 1, e.at, e.code, e.description, e.details
@@ -51,7 +51,7 @@ export async function recordRun(client: Queryable, runId: string, update: RunUpd
   );
 }
 
-/** Ends a run that nobody else ends: its workflow was cancelled, or is gone. False when the run has its end already. */
+/** Ends a run whose workflow was cancelled or no longer exists. False when the run has already ended. */
 export async function endOpenRun(
   db: Database,
   { runId, generation }: { runId: string; generation?: number },
@@ -74,7 +74,7 @@ export async function endOpenRun(
   });
 }
 
-/** False when the run has ended or was cancelled already. */
+/** Records a request to cancel the run. False when the run has already ended. */
 export async function noteCancelRequest(db: Database, id: string): Promise<boolean> {
   const { rowCount } = await db.query(
     `update flow_runs set cancel_requested_at = coalesce(cancel_requested_at, now())
@@ -84,7 +84,7 @@ export async function noteCancelRequest(db: Database, id: string): Promise<boole
   return rowCount === 1;
 }
 
-/** Makes a failed run active again, with a log entry. Undefined when it is not failed or inactive any more; else its generation. */
+/** Makes a failed or inactive run active again, with a log entry. Returns its new generation; undefined for any other run. */
 export async function reopenRun(db: Database, id: string): Promise<number | undefined> {
   return inTransaction(db, async (client) => {
     const { rows } = await client.query<{ generation: number }>(
@@ -119,7 +119,7 @@ export interface UnstartedRun {
   isCancelled: boolean;
 }
 
-/** Accepted runs that nobody was seen to start. */
+/** Accepted runs whose workflow start was not recorded. */
 export async function listUnstartedRuns(db: Database, before: Date, limit: number): Promise<UnstartedRun[]> {
   const { rows } = await db.query<UnstartedRun>(
     `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation,

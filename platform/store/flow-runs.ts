@@ -4,7 +4,7 @@ import { recordRun } from './flow-run-progress';
 import { inTransaction } from './transactions';
 import { insertUnanswered, type AnsweredLater } from './unanswered-requests';
 
-/** Runs of flows: made, found, changed by people, and removed. What becomes of a run is in flow-run-progress.ts. */
+/** Creates, reads, changes and deletes runs of flows. flow-run-progress.ts has the progress of runs. */
 
 export interface NewRun {
   id: string;
@@ -38,7 +38,7 @@ export interface RunRow {
   flow: RunFlow;
 }
 
-/** What a run shows of its flow, as the flow is now. */
+/** What a run shows of its flow, with the flow's current values. */
 export interface RunFlow {
   title: string;
   subtitle: string;
@@ -79,12 +79,12 @@ export function runOf(flat: FlatRun): RunRow {
   return { ...run, flow: { title, subtitle, description, keywords, ownerId: flowOwnerId, createdAt, updatedAt, ...people } };
 }
 
-/** The run, the first entry of its log, and what is needed to know a repeat whose first answer is lost, in one transaction. */
+/** Inserts, in one transaction, the run, its first log entry, and what is needed to recognize a repeated request. */
 export async function insertRun(
   db: Database,
   run: NewRun,
   unanswered?: AnsweredLater,
-  /** The caller, itself a workflow, starts the workflow of the run. */
+  /** `startsItself`: the caller is a workflow and starts the workflow of the run itself. */
   { startsItself = false } = {},
 ): Promise<void> {
   const details = {
@@ -130,13 +130,13 @@ export async function findRun(db: Database, id: string): Promise<RunRow | undefi
   return rows[0] && runOf(rows[0]);
 }
 
-/** Definition and schema as at the start of the run. */
+/** The definition and the schema of the version with which the run started. */
 export async function readRunDefinition(db: Database, run: RunRow): Promise<{ definition: unknown; inputSchema: unknown }> {
   const { rows } = await db.query<{ definition: unknown; inputSchema: unknown }>(
     'select definition, input_schema as "inputSchema" from flow_versions where flow_id = $1 and version = $2',
     [run.flowId, run.flowVersion],
   );
-  return rows[0]!; // a foreign key in all but name: versions are never deleted
+  return rows[0]!; // exists, because versions are never deleted
 }
 
 export async function updateRun(
@@ -153,7 +153,7 @@ export async function updateRun(
   ]);
 }
 
-/** False when the run goes on, or is gone already. */
+/** False when the run has not ended, or no longer exists. */
 export async function deleteRun(db: Database, id: string): Promise<boolean> {
   const { rowCount } = await db.query(`delete from flow_runs where id = $1 and status in ('SUCCEEDED', 'FAILED')`, [id]);
   return rowCount === 1;

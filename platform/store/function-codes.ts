@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 
 import type { Database } from './database';
 
-/** The code of functions, which never changes. Each process keeps what it used last, so that a claim needs not read it. */
+/** The code of functions, which never changes. Each process caches recently used code, so that a claim need not read it. */
 
 export interface FunctionCode {
   /** The packed buffer; tasks of one function share it. */
@@ -13,7 +13,7 @@ export interface FunctionCode {
 
 const KEPT_BYTES = 32 * 1024 * 1024;
 
-/** The least recently used code goes first. */
+/** A cache that evicts the least recently used code first. */
 class KeptCodes {
   readonly #codes = new Map<string, FunctionCode>();
   #bytes = 0;
@@ -41,7 +41,7 @@ class KeptCodes {
 
 const keptByDatabase = new WeakMap<Database, KeptCodes>();
 
-/** The code of each of these functions; a function that does not exist is left out. */
+/** The code of these functions. Omits functions that do not exist. */
 export async function readFunctionCodes(db: Database, functionIds: readonly string[]): Promise<Map<string, FunctionCode>> {
   let kept = keptByDatabase.get(db);
   if (!kept) keptByDatabase.set(db, (kept = new KeptCodes()));

@@ -7,7 +7,7 @@ export interface NewFunction {
   id: string;
   ownerId: string;
   name: string;
-  /** The packed buffer of the code; a task buffer is this and then the payload. */
+  /** The packed buffer of the code. A task buffer is this buffer followed by the payload. */
   code: Buffer;
   isSerialized: boolean;
   description: string | null;

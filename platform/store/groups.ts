@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** Groups of identities, with which functions and endpoints are shared. */
+/** Groups of identities, with which functions and endpoints can be shared. */
 
 export interface GroupRow {
   id: string;

@@ -6,14 +6,14 @@ import { Client } from 'pg';
 import type { Database } from './database';
 import { countDaysAhead, createPartitions } from './partitions';
 
-/** Brings the schema up to date: the files `sql/NNNN-name.sql` in order, each once, then the functions. */
+/** Brings the schema up to date: applies the files `sql/NNNN-name.sql` in order, each once, and then replaces the functions. */
 
 const SQL_DIR = join(__dirname, 'sql');
 const FUNCTIONS_DIR = join(SQL_DIR, 'functions');
 const MIGRATION_LOCK = 0x66756e63; // "func"
-/** A migration that cannot get its locks gives up, so that requests do not queue behind it; the caller tries again. */
+/** A migration that waits longer for a lock fails, so that requests do not queue behind it. The caller retries. */
 const LOCK_TIMEOUT = '3s';
-/** `unique nulls not distinct` needs it. */
+/** The first version with `unique nulls not distinct`. */
 const MIN_SERVER_VERSION = 15;
 
 /** Thrown when this version of the service cannot use the database; retrying cannot help. */
@@ -25,8 +25,8 @@ export class UnsupportedDatabaseError extends Error {
 }
 
 /**
- * The migrations of a folder, in order. A migration after which earlier versions of the service cannot work begins with a
- * line `-- incompatible: <why>`.
+ * The migrations in a folder, in order. If earlier versions of the service cannot work after a migration, the migration begins
+ * with a line `-- incompatible: <why>`.
  */
 export function readMigrations(folder = SQL_DIR): { name: string; sql: string; incompatible: string | null }[] {
   return readdirSync(folder)
@@ -38,7 +38,7 @@ export function readMigrations(folder = SQL_DIR): { name: string; sql: string; i
     });
 }
 
-/** Safe to run in several processes at the same time. Throws UnsupportedDatabaseError when trying again cannot help. */
+/** Safe to run in several processes at the same time. Throws UnsupportedDatabaseError when retrying cannot help. */
 export async function migrate(db: Database, nowMs: number, folder?: string): Promise<void> {
   // A connection of its own: migrations may take longer than the timeouts of the pool allow.
   const client = new Client({ ...db.options, statement_timeout: 0, query_timeout: 0 });
@@ -73,7 +73,7 @@ async function applyMigrations(client: Client, migrations: ReturnType<typeof rea
     `create table if not exists schema_migrations (
        name text primary key, applied_at timestamptz not null default now(), incompatible text)`,
   );
-  // Read as JSON: databases of earlier versions lack the last column.
+  // Read rows as JSON, because databases of earlier versions lack the last column.
   const { rows } = await client.query<{ row: { name: string; incompatible?: string | null } }>(
     'select to_jsonb(m) as row from schema_migrations m order by m.name',
   );
@@ -94,11 +94,11 @@ async function applyMigrations(client: Client, migrations: ReturnType<typeof rea
     await client.query('insert into schema_migrations (name, incompatible) values ($1, $2)', [name, incompatible]);
     await client.query('commit');
   }
-  // The functions of a newer version serve this one as well, as they do during a rolling upgrade. Ours would not serve it.
+  // The functions of a newer version also work for this version, as in a rolling upgrade; ours would not work for a newer one.
   if (newer.length === 0) await replaceFunctions(client);
 }
 
 async function replaceFunctions(client: Client): Promise<void> {
-  const files = readdirSync(FUNCTIONS_DIR).sort(); // SQL functions are created after those that they call
+  const files = readdirSync(FUNCTIONS_DIR).sort(); // each function is created after the functions that it calls
   await client.query(`begin; ${files.map((file) => readFileSync(join(FUNCTIONS_DIR, file), 'utf8')).join('\n')} commit`);
 }

@@ -7,25 +7,25 @@ import type { Database } from './database';
 import { WITHOUT_FLUSH } from './without-flush';
 
 /**
- * Short messages between the processes of the service, by LISTEN and NOTIFY of PostgreSQL. A message may be lost: whoever
- * relies on one also looks from time to time.
+ * Short messages between the processes of the service, by LISTEN and NOTIFY of PostgreSQL. A message may be lost, so receivers
+ * must also poll.
  */
 export interface Notifications {
-  /** False while no message arrives. */
+  /** False while no messages can arrive. */
   isListening(): boolean;
-  /** Sends to every process that listens on the channel, this one included. Never throws. */
+  /** Sends to every process that listens on the channel, including this one. Never throws. */
   send(payload: string): void;
   close(): Promise<void>;
 }
 
-/** Free places in the windows of endpoint queues, see `activities/free-places.ts`. */
+/** The channel for free places in the windows of endpoint queues, see `activities/free-places.ts`. */
 export const PLACES_CHANNEL = 'funcx_places';
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 const KEEPALIVE_DELAY_MS = 5_000;
 
-/** Listens on a connection of its own, outside the pool, and connects again when it is lost. */
+/** Listens on a separate connection, outside the pool, and reconnects when the connection is lost. */
 export function createNotifications(
   db: Database,
   channel: string,
@@ -49,7 +49,7 @@ export function createNotifications(
       await ended;
     } finally {
       isListening = false;
-      void client.end().catch(() => undefined); // it is closed already, or never opened
+      void client.end().catch(() => undefined); // it is already closed, or was never opened
     }
   }
 
@@ -72,7 +72,7 @@ export function createNotifications(
     },
     async close() {
       stop.abort();
-      await current?.end().catch(() => undefined); // it may have ended by itself
+      await current?.end().catch(() => undefined); // it may have ended already
       await running;
     },
   };

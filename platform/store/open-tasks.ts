@@ -1,7 +1,7 @@
 import type { Database } from './database';
 import { WALLTIME_GRACE_MS } from './submission-progress';
 
-/** Tasks without an answer, and the submissions that have some. */
+/** Tasks without an answer, and submissions with such tasks. */
 
 export interface OpenTask {
   id: string;
@@ -9,7 +9,7 @@ export interface OpenTask {
   attempt: number;
 }
 
-/** Tasks without an answer of a submission, or of those up to `lastId`. */
+/** Tasks without an answer of a submission, or of all submissions up to `lastId`. */
 export async function listOpenTasks(db: Database, submissionId: string, lastId = submissionId): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>(
     `select id, attempt from tasks
@@ -19,7 +19,7 @@ export async function listOpenTasks(db: Database, submissionId: string, lastId =
   return rows;
 }
 
-/** Running attempts that exceed the walltime plus grace. */
+/** Running attempts that exceed the walltime plus the grace period. */
 export async function listOverdue(
   db: Database,
   submissionId: string,
@@ -35,7 +35,7 @@ export async function listOverdue(
   return rows;
 }
 
-/** The open ones of these tasks, by endpoint queue. */
+/** The given tasks that are open, by endpoint queue. */
 export async function listOpenOfTasks(db: Database, taskIds: readonly string[]): Promise<Map<string, OpenTask[]>> {
   const { rows } = await db.query<OpenTask & { endpoint_queue_id: string }>(
     `select id, attempt, endpoint_queue_id from tasks
@@ -50,7 +50,7 @@ export async function listOpenOfTasks(db: Database, taskIds: readonly string[]):
 
 export type OpenSubmissionsOf =
   | { submissionId: string }
-  /** All that share the workflow of this submission, which is their first. */
+  /** All submissions that share a workflow; the ID is that of the first one. */
   | { firstId: string }
   | { taskGroupId: string }
   | { endpointId: string };
@@ -64,7 +64,7 @@ export interface OpenSubmission {
   open: number;
 }
 
-/** Submissions with open tasks: one submission, those of a task group, or those of an endpoint. */
+/** Submissions with open tasks: one submission, or those of a workflow, a task group or an endpoint. */
 export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): Promise<OpenSubmission[]> {
   const [condition, value] =
     'submissionId' in of

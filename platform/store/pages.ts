@@ -1,6 +1,6 @@
 import { TerminalError } from '../../contracts/errors';
 
-/** Pages of a list in any order: a marker holds the sort keys of the last row, so rows that come meanwhile move nothing. */
+/** Pages of a list in any order. A marker holds the sort keys of the last row, so rows added meanwhile do not shift the pages. */
 
 export interface OrderKey {
   /** A SQL expression that is never null. */
@@ -17,7 +17,7 @@ export interface PageSql {
   orderBy: string;
 }
 
-/** `push` adds a parameter to the statement and returns its name. The last key must be unique. */
+/** The SQL of a page. `push` adds a parameter to the statement and returns its name. The last key must be unique. */
 export function pageSql(keys: readonly OrderKey[], marker: string | undefined, push: (value: unknown) => string): PageSql {
   const orderBy = keys.map(({ sql, descending }) => `${sql} ${descending ? 'desc' : 'asc'}`).join(', ');
   const key = `array[${keys.map(({ sql }) => `(${sql})::text`).join(', ')}] as "pageKey"`;
@@ -37,7 +37,7 @@ function readMarker(marker: string, length: number): string[] {
     const values = JSON.parse(Buffer.from(marker, 'base64url').toString('utf8')) as unknown;
     if (Array.isArray(values) && values.length === length && values.every((value) => typeof value === 'string')) return values;
   } catch {
-    // told below
+    // reported below
   }
-  throw new TerminalError('INVALID_REQUEST', 'the marker is not one of this list; start again without a marker');
+  throw new TerminalError('INVALID_REQUEST', 'the marker does not belong to this list; start again without a marker');
 }

@@ -2,17 +2,17 @@ import { lowestIdAt } from '../../contracts/ids';
 import type { Database } from './database';
 import { inTransaction, isLockTimeout } from './transactions';
 
-/** The partitions of tasks and bodies: one a day and table, by the time in the ids. */
+/** The partitions of tasks and bodies: one for each table and day, by the time in the IDs. */
 
 export const PARTITIONED = ['tasks', 'payloads', 'results'] as const;
 type PartitionedTable = (typeof PARTITIONED)[number];
 
 const DAY_MS = 86_400_000;
-/** Partitions exist this many days ahead: when they cannot be created, there are days to find out why. */
+/** Partitions are created this many days ahead. If the creation fails, there are days to find out why. */
 const DAYS_AHEAD = 3;
-/** Statements on the parent table queue behind a waiting lock request, so a request gives up early. */
+/** Short, because statements on the parent table queue behind a waiting lock request. */
 const LOCK_TIMEOUT = '500ms';
-/** Serializes the creation by several processes. */
+/** The advisory lock that serializes the creation of partitions. */
 const PARTITION_LOCK = 0x66756e65;
 
 export function partitionName(table: PartitionedTable, dayMs: number): string {
@@ -20,8 +20,8 @@ export function partitionName(table: PartitionedTable, dayMs: number): string {
 }
 
 /**
- * Creates the missing partitions of yesterday (the clock of the process that made an id may be behind), today and the next
- * days. Returns the names of those that could not be created now because another transaction holds a lock.
+ * Creates the missing partitions of yesterday (the clock of the process that created an ID may be behind), today and the next
+ * days. Returns the names of the partitions that could not be created now because another transaction holds a lock.
  */
 export async function createPartitions(db: Database, nowMs: number): Promise<string[]> {
   const existing = await listAttached(db);
@@ -54,8 +54,8 @@ async function listAttached(db: Database): Promise<Set<string>> {
 }
 
 /**
- * Creates a standalone table and attaches it. "create table ... partition of" would lock the parent against every reader
- * and writer; "attach" locks it against other schema changes only.
+ * Creates a standalone table and attaches it. "create table ... partition of" would lock the parent against all readers and
+ * writers; "attach" locks it only against other schema changes.
  */
 async function createPartition(db: Database, table: PartitionedTable, fromMs: number): Promise<boolean> {
   const name = partitionName(table, fromMs);
@@ -88,8 +88,8 @@ export async function listPartitionDays(db: Database): Promise<string[]> {
 }
 
 /**
- * Detaches and drops the partitions of one day, tasks last: what is left after an interruption is found by its partition
- * of tasks. Detaching "concurrently" does not lock the parent against readers and writers, as dropping would. False when
+ * Detaches and drops the partitions of one day. The partition of tasks is last: after an interruption, it shows that the day is
+ * not finished. Detaching "concurrently" does not lock the parent against readers and writers, as dropping would. False when
  * another transaction holds a lock on a table; the next call continues.
  */
 export async function dropPartitions(db: Database, suffix: string): Promise<boolean> {
@@ -111,7 +111,7 @@ export async function dropPartitions(db: Database, suffix: string): Promise<bool
     client.release();
     return true;
   } catch (error) {
-    client.release(true); // with its settings
+    client.release(true); // close it: its lock_timeout is still set
     if (isLockTimeout(error)) return false;
     throw error;
   }

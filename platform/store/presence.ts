@@ -3,7 +3,7 @@ import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
 import { WITHOUT_FLUSH } from './without-flush';
 
-/** Presence of endpoints, and attempts that their agents lost. */
+/** Presence of endpoints, and lost attempts. */
 
 export interface Heartbeat {
   endpointQueueId: string;
@@ -12,7 +12,7 @@ export interface Heartbeat {
   isActive: boolean;
   workers: number | null;
   report: unknown;
-  /** How long the heartbeat was under way: it counts as heard when it was sent. Default 0. */
+  /** How late the heartbeat arrived, in milliseconds: it counts from when it was sent. Default 0. */
   lateMs?: number;
 }
 
@@ -25,17 +25,17 @@ export interface PresenceChange {
 }
 
 export interface RecordedHeartbeat extends PresenceChange {
-  /** The heartbeat changed whether the endpoint is online. */
+  /** Whether the heartbeat changed the presence of the endpoint. */
   changed: boolean;
   /** A user endpoint reports another incarnation than before. */
   isReplaced: boolean;
-  /** The store knows attempts in flight at the endpoint. */
+  /** Whether attempts are in flight at the endpoint. */
   hasAttempts: boolean;
 }
 
 /**
- * Records one heartbeat for each of several endpoint queues; skips queues that another transaction has locked. The result, by
- * queue, has no entry for a skipped queue or for a heartbeat that does not count.
+ * Records one heartbeat for each of several endpoint queues. Skips queues that another transaction has locked. The result, by
+ * queue, has no entry for a skipped queue or an ignored heartbeat.
  */
 export async function recordHeartbeats(db: Database, beats: readonly Heartbeat[]): Promise<Map<string, RecordedHeartbeat>> {
   const recorded = await db.query<RecordedHeartbeat>({
@@ -46,7 +46,7 @@ export async function recordHeartbeats(db: Database, beats: readonly Heartbeat[]
   return new Map(recorded.rows.map((row) => [row.endpointQueueId, row]));
 }
 
-/** Records a heartbeat. Undefined when it does not count: the endpoint was deleted, or the incarnation was replaced. */
+/** Records a heartbeat. Undefined if it is ignored, because the endpoint was deleted or the incarnation was replaced. */
 export async function recordHeartbeat(db: Database, beat: Heartbeat): Promise<RecordedHeartbeat | undefined> {
   const { rows } = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeat',
@@ -69,9 +69,9 @@ function valuesOf(beats: readonly Heartbeat[]): unknown[][] {
 }
 
 /**
- * Locks endpoints before their queues, as registration and deletion do, and an endpoint only for a report that says something new: a
- * lock costs as much as a change. A user endpoint has no endpoint row to lock. Our agent registers each incarnation; a user endpoint
- * of a stock agent does not.
+ * Locks endpoints before their queues, as registration and deletion do. Locks an endpoint only if its report has changed, because
+ * a lock costs as much as an update. A user endpoint has no endpoint row to lock. Our agent registers each incarnation; a user
+ * endpoint of a stock agent does not, so its heartbeats may change the incarnation.
  */
 const recordStatement = (whenLocked: '' | 'skip locked'): string => `
   with given as (
@@ -118,8 +118,8 @@ export async function hasWaitingTasks(db: Database, endpointQueueId: string): Pr
 }
 
 /**
- * Marks queues offline whose heartbeats stopped, and returns them. `heardForMs`: for how long heartbeats have been read without
- * a break; a shorter silence than that means nothing. Safe when several processes do it at the same time.
+ * Marks queues offline whose heartbeats stopped, and returns them. `heardForMs`: how long heartbeats have been received without a
+ * break; a queue is marked only if its timeout is shorter than this time. Safe to run in several processes at the same time.
  */
 export async function sweepOffline(db: Database, heardForMs: number): Promise<PresenceChange[]> {
   const { rows } = await db.query<PresenceChange>({
@@ -140,11 +140,11 @@ export async function sweepOffline(db: Database, heardForMs: number): Promise<Pr
   return rows;
 }
 
-/** Marks tasks as running that the agent reports as running. */
+/** Marks the tasks as running that the agent reports as running. */
 export async function markRunning(db: Database, endpointQueueId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-running',
-    // Locks in the order of ids, as every statement that locks tasks.
+    // Locks tasks in the order of their IDs, as every statement does that locks tasks.
     text: `with started as (
              select id from tasks where endpoint_queue_id = $1 and state = 'dispatched' and id = any ($2)
               order by id for no key update
@@ -154,18 +154,18 @@ export async function markRunning(db: Database, endpointQueueId: string, taskIds
   });
 }
 
-/** An attempt in flight that the latest heartbeat, or an earlier one, did not name. */
+/** An attempt in flight that the latest heartbeat or an earlier one did not name. */
 export interface Suspect extends OpenTask {
   isHeld: boolean;
-  /** Time since the first heartbeat that did not name it; null when that is the latest one. */
+  /** Time since the first heartbeat that did not name the attempt; null if the latest heartbeat is the first. */
   missingMs: number | null;
   /** Time since the dispatch. */
   ageMs: number;
-  /** The agent is the one that ran when the attempt was dispatched. */
+  /** The agent is still the same incarnation as when the attempt was dispatched. */
   hasSameAgent: boolean;
 }
 
-/** Attempts in flight for at least `minAgeMs` that the heartbeat did not name, and those that were missing before. */
+/** Attempts in flight for at least `minAgeMs` that the heartbeat did not name, and attempts that were missing before. */
 export async function listSuspects(
   db: Database,
   endpointQueueId: string,
@@ -189,7 +189,7 @@ export async function listSuspects(
   return rows;
 }
 
-/** Records which attempts are missing from now on, and which were named again. */
+/** Records which attempts are missing as of now, and which are no longer missing. */
 export async function noteMissing(db: Database, missing: readonly string[], found: readonly string[]): Promise<void> {
   if (missing.length + found.length === 0) return;
   await db.query({
@@ -217,7 +217,7 @@ export async function oldestDispatchMs(
   return rows[0]?.ms ?? undefined;
 }
 
-/** Requeues lost attempts; those that were lost too often are returned as final. */
+/** Requeues lost attempts and returns them. Attempts that were lost too often are not requeued and are marked as final. */
 export async function requeueLost(
   db: Database,
   attempts: readonly OpenTask[],
@@ -231,7 +231,7 @@ export async function requeueLost(
   return rows;
 }
 
-/** Online queues with room where tasks wait without a live pump; each is returned at most once in 15 s, as by `askForPump`. */
+/** Online queues with room where tasks wait without a live pump. As with `askForPump`, each is returned at most once in 15 s. */
 export async function listQueuesWithoutPump(
   db: Database,
 ): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string; changedAt: Date | null }[]> {
@@ -246,18 +246,18 @@ export async function listQueuesWithoutPump(
   return rows;
 }
 
-/** The endpoint's workflow took this change. */
+/** Records that the endpoint's workflow received this change. */
 export async function markSignalled(db: Database, endpointQueueId: string, changedAt: Date): Promise<void> {
   await db.query({
     name: 'mark-signalled',
-    // The caller's time has milliseconds, the store's has microseconds.
+    // The caller's time has a precision of milliseconds, the store's of microseconds.
     text: `update endpoint_queues set signalled_at = changed_at
             where id = $1 and abs(extract(epoch from changed_at - $2::timestamptz)) < 0.002`,
     values: [endpointQueueId, changedAt],
   });
 }
 
-/** Queues whose last change is older than `olderThanMs` and was not taken by the endpoint's workflow. */
+/** Queues whose last change is older than `olderThanMs` and was not signalled to the endpoint's workflow. */
 export async function listUnsignalled(db: Database, olderThanMs: number, limit: number): Promise<PresenceChange[]> {
   const { rows } = await db.query<PresenceChange>({
     name: 'list-unsignalled',

@@ -8,19 +8,19 @@ export interface ProviderIdentity {
   name: string;
   isAdmin: boolean;
   isRevoked: boolean;
-  /** Ids of the groups that the identity is a member of. */
+  /** IDs of the groups that the identity is a member of. */
   groups: string[];
 }
 
 interface Row extends ProviderIdentity {
   providerGroups: string[];
-  /** Whether the memberships that come from the provider's groups are not what the groups of the user give. */
+  /** Whether the memberships that come from provider groups differ from the user's current provider groups. */
   isStale: boolean;
 }
 
 /**
- * The identity of a user, created at the first sight. Groups and the role of an administrator become those of `user`. Writes
- * only what changed.
+ * The identity of a user, created on first use. The group memberships and the administrator role are updated to those of `user`.
+ * Writes only if something changed.
  */
 export async function ensureProviderIdentity(db: Database, user: ProviderUser): Promise<ProviderIdentity & { isNew: boolean }> {
   const known = await readIdentity(db, user);
@@ -47,7 +47,7 @@ async function readIdentity(db: Database, { issuer, subject, groups }: ProviderU
   return rows[0];
 }
 
-/** Two processes may see a user first at the same time; another identity may have the first name. */
+/** Allows for two processes that insert the same user at the same time, and for another identity with the first name. */
 async function insertIdentity(db: Database, user: ProviderUser): Promise<Row> {
   for (const name of user.names) {
     await db.query(

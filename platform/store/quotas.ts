@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** What one owner has of everything that is limited. */
+/** What one owner uses of everything that is limited. */
 export interface Usage {
   open_tasks: number;
   open_groups: number;
@@ -12,7 +12,7 @@ export interface Usage {
 }
 export type QuotaName = keyof Usage;
 
-/** One owner's count of each. Functions with the same code count once: stock clients register again in each process. */
+/** Statements that count an owner's usage. Functions with equal code count once: stock clients register them in each process. */
 const COUNTS: Record<QuotaName, string> = {
   open_tasks: 'select coalesce(sum(open), 0) from submissions where owner_id = $1 and is_open',
   open_groups: 'select count(distinct task_group_id) from submissions where owner_id = $1 and is_open',

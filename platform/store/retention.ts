@@ -4,8 +4,8 @@ import { slowQuery } from './transactions';
 import { dropPartitions, listPartitionDays } from './partitions';
 
 /**
- * Removes rows past their retention time. A day's partitions are dropped once the answers of all its tasks are past it;
- * until then, answered rows are deleted in batches. Each step may be interrupted at any point and repeated.
+ * Removes rows past their retention time. The partitions of a day are dropped once all tasks of the day were answered before the
+ * cutoff; until then, answered rows are deleted in batches. Each step may be interrupted at any point and repeated.
  */
 
 const BATCH_ROWS = 2_000;
@@ -14,7 +14,7 @@ const BATCH_RUNS = 100;
 /** Bounds one run; the next run continues. */
 const MAX_BATCHES = 50;
 const DAY_MS = 86_400_000;
-/** New ids may still fall into these days, because clocks differ. */
+/** Days whose partitions are never dropped: new IDs may still fall into them, because clocks differ. */
 const KEPT_DAYS = 2;
 
 export interface Removed {
@@ -25,7 +25,7 @@ export interface Removed {
   flowRuns: number;
 }
 
-/** Removes tasks that were answered before `cutoff`, submissions and groups without tasks, and runs of flows that ended before. */
+/** Removes tasks answered before `cutoff`, submissions and groups without tasks, and flow runs that ended before `cutoff`. */
 export async function removeExpired(db: Database, cutoff: Date): Promise<Removed> {
   const removed: Removed = { partitions: 0, tasks: 0, submissions: 0, groups: 0, flowRuns: 0 };
   for (const suffix of await listOldPartitions(db, cutoff)) {
@@ -63,14 +63,14 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
   return removed;
 }
 
-/** Removes idempotency records and expired tokens after a day, and dead letters older than `deadLettersBefore`. */
+/** Removes idempotency records after a day, tokens a day after they expired, and dead letters older than `deadLettersBefore`. */
 export async function removeLeftovers(db: Database, deadLettersBefore: Date): Promise<void> {
   await db.query(`delete from accepted_requests where created_at < now() - interval '1 day'`);
   await db.query(`delete from access_tokens where expires_at < now() - interval '1 day'`);
   await db.query('delete from dead_letters where created_at < $1', [deadLettersBefore]);
 }
 
-/** Suffixes of the partitions whose day ended before the cutoff. */
+/** The suffixes of the partitions whose day ended before the cutoff. */
 async function listOldPartitions(db: Database, cutoff: Date): Promise<string[]> {
   const before = Math.min(cutoff.getTime(), Date.now() - KEPT_DAYS * DAY_MS);
   const days = await listPartitionDays(db);

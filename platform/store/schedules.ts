@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** What schedules start, and whose they are. */
+/** What schedules start, and who owns them. */
 
 export interface ScheduleRow {
   id: string;

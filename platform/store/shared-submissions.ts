@@ -3,7 +3,7 @@ import type { Database } from './database';
 import type { NewSubmission, Remembered } from './submissions';
 import type { UnansweredRequest } from './unanswered-requests';
 
-/** Submissions of several requests that are accepted together and share a workflow. */
+/** Inserts submissions of several requests that are accepted together and share a workflow. */
 
 export interface SharedRequest {
   submission: NewSubmission;
@@ -54,8 +54,8 @@ const INSERT_SHARED = `
   select exists (select from grouped) as "hasGroup", coalesce((select array_agg(id) from submitted), '{}') as ids`;
 
 /**
- * Inserts submissions with equal options, whose ids follow each other. Returns the ids of those that were inserted: not those
- * whose idempotency key was used before. No two of the requests have the same key.
+ * Inserts submissions with equal options and consecutive IDs. Returns the IDs of the inserted submissions. A submission whose
+ * idempotency key was used before is not inserted. All keys of the requests must be different.
  */
 export async function insertShared(
   db: Database,

@@ -1,6 +1,6 @@
 import type { Database } from './database';
 
-/** How far each task group was delivered over the results socket, as a sequence number of the group's answers. */
+/** How far each task group was delivered over the results socket, as the sequence number of the latest delivered answer. */
 
 export interface SocketGroupRow {
   ownerId: string;

@@ -1,7 +1,7 @@
 import type { SubmissionState, TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
-/** Submissions, as the API shows them. */
+/** Reads submissions for the API. */
 
 export interface SubmissionRow {
   id: string;
@@ -45,7 +45,7 @@ export async function countTaskStates(db: Database, submissionId: string): Promi
 }
 
 export interface SubmissionFilter {
-  /** Absent: of every owner. */
+  /** Absent: submissions of every owner. */
   ownerId?: string;
   endpointId?: string;
   taskGroupId?: string;

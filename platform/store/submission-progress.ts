@@ -4,7 +4,7 @@ import { MAX_SHOWN_TASKS, type FailureLine, type QueueState, type SubmissionProg
 import { isEndState, type TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
-/** The state of a submission, as its workflow reads and writes it. */
+/** Reads and writes the state of a submission for its workflow. */
 
 /** Thrown when the rows of a submission were removed (by retention or by hand): its workflow must end. */
 export class SubmissionGoneError extends Error {
@@ -15,10 +15,10 @@ export class SubmissionGoneError extends Error {
 }
 
 const MAX_FAILURES_SHOWN = 5;
-/** Time for the agent to stop an overdue attempt before the service ends the attempt. */
+/** How long the service waits for the agent to stop an overdue attempt before it ends the attempt itself. */
 export const WALLTIME_GRACE_MS = 15_000;
 
-/** The state of a submission, or of those up to `lastId` together, as their workflow needs it. */
+/** The state of a submission, or of all submissions up to `lastId` together, as their workflow needs it. */
 export async function readProgress(
   db: Database,
   submissionId: string,
@@ -60,7 +60,7 @@ export async function readProgress(
       progress.nextDueMs = row.due.getTime();
       progress.nextAttempt = { number: (row.attempt ?? 0) + 1, error: row.error };
     }
-    // Walltime counts from the agent's report that the attempt runs: an attempt may wait at its agent for longer.
+    // The walltime starts when the agent reports that the attempt runs, because an attempt may wait at its agent before.
     if (row.state === 'running' && row.running && walltimeMs !== undefined) {
       progress.nextOverdueMs = row.running.getTime() + walltimeMs + WALLTIME_GRACE_MS;
     }
@@ -71,7 +71,7 @@ export async function readProgress(
   return progress;
 }
 
-/** Whether the submission, or one of those up to `lastId`, is in the store. */
+/** Whether the submission, or any submission up to `lastId`, is in the store. */
 export async function hasSubmission(db: Database, submissionId: string, lastId = submissionId): Promise<boolean> {
   const { rows } = await db.query<{ found: boolean }>({
     name: 'has-submission',
@@ -91,7 +91,7 @@ interface CountRow {
   error: string | null;
 }
 
-/** What a queue has to do, and for whom. Counting waiting tasks ends at {@link MAX_SHOWN_TASKS}. */
+/** What a queue has to do, and for which owners. Waiting tasks are counted up to {@link MAX_SHOWN_TASKS}. */
 export async function readQueueState(db: Database, queueId: string): Promise<QueueState> {
   const { rows } = await db.query<QueueState>({
     name: 'queue-state',
@@ -114,7 +114,7 @@ export async function readQueueState(db: Database, queueId: string): Promise<Que
   return row;
 }
 
-/** The queues of an endpoint, the busiest first, and the name of its owner. */
+/** The queues of an endpoint, its own queue first and then the busiest, and the name of the endpoint's owner. */
 export async function listEndpointQueues(
   db: Database,
   endpointId: string,
@@ -149,7 +149,7 @@ export async function readFailures(
   });
 }
 
-/** Writes the state that the workflow decided on. */
+/** Writes the state that the workflow has decided. */
 export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
   await db.query(
     `update submissions set state = $2,
@@ -160,8 +160,8 @@ export async function setSubmissionState(db: Database, submissionId: string, sta
 }
 
 /**
- * Writes the state of submissions that share a workflow. Each one ends by itself: with its last answer, or as the workflow
- * ends. One that has ended keeps its state.
+ * Writes the state of submissions that share a workflow. Each submission ends separately: after its last answer, or when the
+ * workflow ends. A submission that has ended keeps its state.
  */
 export async function setSharedStates(db: Database, firstId: string, lastId: string, state: string): Promise<void> {
   await db.query({

@@ -8,7 +8,7 @@ import { inTransaction } from './transactions';
 import type { UnansweredRequest } from './unanswered-requests';
 import { WITHOUT_FLUSH } from './without-flush';
 
-/** Submissions as accept writes them and as their workflows start. */
+/** Inserts accepted submissions, and reads what the start of their workflows needs. */
 
 export interface NewTask {
   functionId: string;
@@ -19,7 +19,7 @@ export interface NewTask {
 
 export interface NewSubmission {
   id: string;
-  /** Of its workflow in Temporal. */
+  /** The ID of the submission's workflow in Temporal. */
   workflowId: string;
   ownerId: string;
   endpointId: string;
@@ -42,15 +42,15 @@ export interface Remembered {
 }
 
 export type InsertOutcome =
-  /** With what was claimed for dispatch, where a claim was asked for and the queue had room. */
+  /** `claimed` is set if a claim was requested and the queue had room. */
   | { kind: 'inserted'; claimed?: ClaimedAtInsert }
   | { kind: 'group-of-another-owner' }
-  /** The key was accepted before, with this hash and response. */
+  /** A request with this key was accepted before, with this body hash and response. */
   | { kind: 'repeated'; bodyHash: Buffer; response: unknown };
 
 type Queryable = Pick<PoolClient, 'query'>;
 
-/** What the insert of a submission has claimed for dispatch. */
+/** What the dispatch of tasks that were claimed at their insert needs to know. */
 export interface ClaimedAtInsert {
   /** See {@link ClaimedTask}. */
   capabilities: string[];
@@ -114,7 +114,7 @@ async function insertOne(
   return row;
 }
 
-/** The response to an earlier request with this key. */
+/** The body hash and the response of an earlier request with this key. */
 export async function readAccepted(
   db: Queryable,
   ownerId: string,
@@ -128,8 +128,8 @@ export async function readAccepted(
 }
 
 /**
- * Inserts the submissions of one request: all or none. With a claim id, the tasks of a request that is one submission, without
- * an idempotency key, are dispatched by the same statement where the queue has room for them.
+ * Inserts the submissions of one request: all or none. With a claim ID, the same statement also claims the tasks for dispatch if
+ * the request is one submission without an idempotency key and the queue has room for all tasks.
  */
 export async function insertSubmissions(
   db: Database,
@@ -173,10 +173,10 @@ export async function insertSubmissions(
   }
 }
 
-/** Rolls the submissions of a request back. */
+/** Thrown to roll back the submissions of a request. */
 class GroupOfAnotherOwnerError extends Error {}
 
-/** Records that the workflows were started; the sweep starts submissions without this record. */
+/** Records that the workflows were started. The sweep starts submissions without this record. */
 export async function markStarted(db: Database, starts: readonly Pick<SubmissionStart, 'id' | 'lastId'>[]): Promise<void> {
   await db.query({
     name: 'mark-started',
@@ -205,7 +205,7 @@ export async function readSubmissionStarts(db: Database, ids: readonly string[])
   return rows;
 }
 
-/** Submissions accepted before `olderThan` whose workflow start was not recorded; each workflow once. */
+/** The workflows of submissions that were accepted before `olderThan` and whose start was not recorded, each workflow once. */
 export async function listUnstarted(db: Database, olderThan: Date, limit: number): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>(
     `${SUBMISSION_STARTS} where s.started_at is null and s.created_at < $1 order by s.created_at limit $2`,
@@ -215,8 +215,8 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
 }
 
 /**
- * Submissions without an end whose tasks are all answered, or whose deadline passed more than `graceMs` ago. A workflow ends
- * its submission within a moment, so a submission that is listed twice in a row has lost its workflow, or its nudge.
+ * Unfinished submissions whose tasks are all answered, or whose deadline passed more than `graceMs` ago. A workflow normally
+ * finishes its submission within a moment, so a submission that is listed twice in a row has lost its workflow or its nudge.
  */
 export async function listOverdueSubmissions(db: Database, graceMs: number, limit: number): Promise<SubmissionStart[]> {
   const { rows } = await db.query<SubmissionStart>({
@@ -231,7 +231,7 @@ export async function listOverdueSubmissions(db: Database, graceMs: number, limi
   return rows;
 }
 
-/** The workflows of those of these submissions that have no end. */
+/** The workflows of the given submissions that are not finished. */
 export async function readUnfinished(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   if (ids.length === 0) return [];
   const { rows } = await db.query<SubmissionStart>(`${SUBMISSION_STARTS} where s.id = any ($1) and s.finished_at is null`, [ids]);

@@ -2,7 +2,7 @@ import type { TaskState } from '../../contracts/states';
 import type { Database } from './database';
 import type { TaskRow } from './tasks';
 
-/** Tasks of a submission or a task group, page by page, and the bodies of those that are submitted again. */
+/** Tasks of a submission or a task group, page by page, and the bodies of tasks that are submitted again. */
 
 export type TasksOf = { submissionId: string } | { taskGroupId: string };
 
@@ -14,7 +14,7 @@ export interface TaskFilter {
   limit: number;
 }
 
-/** A page ends where its frames or bodies exceed this size; it has at least one task. */
+/** A page ends where its frames or bodies exceed this size, but has at least one task. */
 const MAX_PAGE_BYTES = 16 * 1024 * 1024;
 const LOWEST_ID = '00000000-0000-0000-0000-000000000000';
 
@@ -27,7 +27,7 @@ const tasksOf = (of: TasksOf): string => `
 
 const idOf = (of: TasksOf): string => ('submissionId' in of ? of.submissionId : of.taskGroupId);
 
-/** In the order of their IDs. The frame is that of a failure; values are not read. */
+/** Tasks in the order of their IDs. `frame` is set only for tasks that ended without a value; values are not read. */
 export async function listTasks(db: Database, of: TasksOf, { states, after, limit }: TaskFilter): Promise<TaskRow[]> {
   const { rows } = await db.query<TaskRow>(
     `with page as (
@@ -53,7 +53,7 @@ export async function listTasks(db: Database, of: TasksOf, { states, after, limi
 export interface TaskBody {
   id: string;
   functionId: string;
-  /** Packed arguments. Null when they refer to a result that no longer exists. */
+  /** Packed arguments; null if they refer to a result that no longer exists. */
   body: Buffer | null;
 }
 
@@ -78,7 +78,7 @@ export interface RepeatedSubmission {
   policy: Record<string, unknown>;
   resourceSpecification: Record<string, unknown> | null;
   resultSerializers: string[] | null;
-  /** Of its user endpoint. */
+  /** Configuration of the user endpoint. */
   config: Record<string, unknown>;
   runtime: Record<string, unknown>;
 }

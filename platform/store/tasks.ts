@@ -2,7 +2,7 @@ import { taskIdOf } from '../../contracts/ids';
 import type { TaskState } from '../../contracts/states';
 import type { Database } from './database';
 
-/** Tasks and task groups, as the API reads them. */
+/** Reads tasks and task groups for the API. */
 
 export interface TaskRow {
   id: string;
@@ -14,14 +14,14 @@ export interface TaskRow {
   endpointId: string;
   endpointName: string;
   taskGroupId: string;
-  /** Of the latest attempt. */
+  /** When the latest attempt was dispatched. */
   dispatchedAt: Date | null;
   /** When the agent reported that the latest attempt runs. */
   runningAt: Date | null;
-  /** When a delayed task is tried again. */
+  /** When a delayed task is retried. */
   dueAt: Date | null;
   answeredAt: Date | null;
-  /** The last line of the failure after which the task is or was tried again. */
+  /** The last line of the failure after which the task is or was retried. */
   lastError: string | null;
   /** The result message of the answer, if there is one. */
   frame: Buffer | null;
@@ -47,7 +47,7 @@ export interface TaskSize extends Omit<TaskRow, 'frame'> {
   frameBytes: number;
 }
 
-/** Tasks without their results. Omits unknown ids and tasks of other owners. */
+/** Tasks without their results. Omits unknown IDs and tasks of other owners. */
 export async function sizeTasks(db: Database, ownerId: string, ids: readonly string[]): Promise<TaskSize[]> {
   const { rows } = await db.query<TaskSize>({
     name: 'size-tasks',
@@ -94,7 +94,7 @@ export async function findTaskGroup(db: Database, id: string): Promise<TaskGroup
 }
 
 export async function listGroupTaskIds(db: Database, groupId: string): Promise<string[]> {
-  // Task ids follow from the submissions, so the partitions of the tasks are not read.
+  // Task IDs are derived from submission IDs, so the partitions of tasks need not be read.
   const { rows: submissions } = await db.query<{ id: string; total: number }>(
     'select id, total from submissions where task_group_id = $1 order by id',
     [groupId],
@@ -119,7 +119,7 @@ export interface GroupResultRow {
   answeredAt: Date;
 }
 
-/** A page ends where its frames exceed this size; it has at least one. */
+/** A page ends where its frames exceed this size, but has at least one frame. */
 const MAX_PAGE_BYTES = 8 * 1024 * 1024;
 
 /** Answers of a group after the sequence number `after`, in order. */

@@ -19,7 +19,7 @@ export async function inTransaction<T>(db: Database, work: (client: PoolClient) 
 
 const ROLLBACK_TIMEOUT_MS = 1_000;
 
-/** False when the connection hangs or is broken: closing it ends its transaction. */
+/** False when the connection hangs or is broken. The caller then closes it, which ends its transaction. */
 async function rollback(client: PoolClient): Promise<boolean> {
   const query: QueryConfig & { query_timeout: number } = { text: 'rollback', query_timeout: ROLLBACK_TIMEOUT_MS };
   return client.query(query).then(
@@ -36,7 +36,7 @@ export function sqlState(error: unknown): string | undefined {
 
 const SLOW_TIMEOUT_MS = 600_000;
 
-/** Runs a statement of the maintenance, which may take longer than the timeouts of requests allow. */
+/** Runs a statement of maintenance, which may take longer than the timeouts for requests. */
 export function slowQuery<Row extends QueryResultRow>(
   db: Database,
   text: string,

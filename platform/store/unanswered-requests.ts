@@ -4,8 +4,8 @@ import type { Database } from './database';
 
 /**
  * Accepted submits whose HTTP response may not have been written. Stock clients repeat a submit when the connection breaks,
- * without an idempotency key, and distinct submits of the same call have the same bytes. So a request counts as a repeat
- * only if an equal request lost its connection, or its process died, before the response was written.
+ * without an idempotency key, and separate submits of the same call have the same bytes. So a request counts as a repeat only if
+ * an equal request lost its connection, or its process died, before the response was written.
  */
 
 /** Stored in the same statement as the bodies of the submission. */
@@ -18,7 +18,7 @@ export interface UnansweredRequest {
   process: string;
 }
 
-/** What is written in the transaction that accepts the request. */
+/** The record that is written in the transaction that accepts a request. */
 export interface AnsweredLater extends UnansweredRequest {
   ownerId: string;
   /** The endpoint, or the flow. */
@@ -26,31 +26,31 @@ export interface AnsweredLater extends UnansweredRequest {
   response: unknown;
 }
 
-/** Clients repeat within this time, including their own timeouts. */
+/** Clients repeat a request within this time, including their own timeouts. */
 const MATCH_WITHIN_S = 600;
 
-/** A process without a sign of life for this long counts as dead. Far above a pause of its event loop. */
+/** A process that has not renewed its lease for this long counts as dead. Much longer than any pause of its event loop. */
 const LEASE_S = 10;
 
 /**
- * Whether an equal request exists: `lost` when its response was never written; `pending` when another process that is not
- * known to be dead is about to write it; with the last sign of life of that process.
+ * Whether an equal request exists: `lost` if its response was never written, `pending` if another process, which is not known to
+ * be dead, is about to write the response. `aliveAt` is when that process last renewed its lease.
  */
 export type EqualRequest = { state: 'none' } | { state: 'lost' } | { state: 'pending'; aliveAt: Date };
 
-/** What tells that two requests are equal. */
+/** Two requests with the same key are equal. */
 export interface RequestKey {
   ownerId: string;
   bodyHash: Buffer;
 }
 
-/** For each of these requests, in order. Every submit asks this, so it must stay cheap. */
+/** Finds an equal request for each of these requests, in order. Every submit calls this function, so it must stay cheap. */
 export async function findEqualRequests(
   db: Database,
   requests: readonly RequestKey[],
   ownProcess: string,
 ): Promise<EqualRequest[]> {
-  // Processes of earlier versions have no lease: theirs is told by `listener` alone.
+  // Processes of earlier versions have no lease: their requests become lost only through `markLostOfListener`.
   const { rows } = await db.query<{ lost: boolean | null; aliveAt: Date | null }>({
     name: 'equal-requests',
     text: `select equal.lost, equal.alive_at as "aliveAt"
@@ -71,7 +71,7 @@ export async function findEqualRequests(
   });
 }
 
-/** Removes the oldest equal request that was lost, and returns its response. Each is matched once. */
+/** Removes the oldest equal request that was lost, and returns its response, so each lost request is matched once. */
 export async function takeLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<unknown> {
   const { rows } = await db.query<{ response: unknown }>(
     `delete from unanswered_requests where id = (
@@ -86,7 +86,7 @@ export async function takeLostRequest(db: Database, ownerId: string, bodyHash: B
   return rows[0]?.response;
 }
 
-/** Renews the sign of life of a process. */
+/** Renews the lease of a process. */
 export async function renewLease(db: Database, process: string): Promise<void> {
   await db.query({
     name: 'renew-lease',
@@ -95,12 +95,12 @@ export async function renewLease(db: Database, process: string): Promise<void> {
   });
 }
 
-/** Call before the responses are written: from then on an equal request is a new one. */
+/** Call before the responses are written: after this, an equal request counts as a new request. */
 export async function forgetUnanswered(db: Database, ids: readonly string[]): Promise<void> {
   await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = any ($1)', values: [ids] });
 }
 
-/** Written together with what the request asked for. */
+/** Call in the transaction that writes what was requested. */
 export async function insertUnanswered(client: Pick<PoolClient, 'query'>, request: AnsweredLater): Promise<void> {
   const { id, ownerId, endpointId, bodyHash, listener, process, response } = request;
   await client.query(
@@ -110,7 +110,7 @@ export async function insertUnanswered(client: Pick<PoolClient, 'query'>, reques
   );
 }
 
-/** Call when the connection closed before the response was written. */
+/** Marks a request as lost. Call when its connection closed before the response was written. */
 export async function saveLost(
   db: Database,
   request: UnansweredRequest & { ownerId: string; endpointId: string; response: unknown },
@@ -130,16 +130,16 @@ export async function saveLost(
   );
 }
 
-/** What is known of a request whose statement failed. */
+/** A request whose statement failed without an answer of the server, so that it may be stored or not. */
 export type InDoubt = UnansweredRequest & { ownerId: string; endpointId: string };
 
-/** A record that takes the id of a request which is not stored has no body to be equal with. */
+/** The body hash of a record that only occupies the ID of a request that is not stored. No request is equal to it. */
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Decides for each request whose statement failed without an answer of the server: it is stored, and counts as lost from now on,
- * or it never will be. Waits for statements that are still running; one that comes later fails, because its id is taken. Returns
- * the ids of those that are stored.
+ * Determines for each request in doubt whether it is stored. A stored request counts as lost from now on; any other request can
+ * no longer be stored. Waits for statements that are still running. A statement that arrives later fails, because its ID is
+ * taken. Returns the IDs of the stored requests.
  */
 export async function settleInDoubt(db: Database, requests: readonly InDoubt[]): Promise<Set<string>> {
   const { rows } = await db.query<{ id: string }>({
@@ -165,10 +165,10 @@ export async function settleInDoubt(db: Database, requests: readonly InDoubt[]):
   return new Set(rows.map(({ id }) => id));
 }
 
-/** A process renews its lease every second. One that still writes its last responses is not dead. */
+/** A process renews its lease every second, so a process with a younger lease is alive and may still write its last responses. */
 const MISSED_RENEWALS_S = 3;
 
-/** Marks the unanswered requests of earlier processes at this address as lost, unless those processes still renew their leases. */
+/** Marks unanswered requests of earlier processes at this address as lost, unless those processes still renew their leases. */
 export async function markLostOfListener(db: Database, listener: string, process: string): Promise<number> {
   const { rowCount } = await db.query(
     `update unanswered_requests r set lost_at = now()
@@ -180,7 +180,7 @@ export async function markLostOfListener(db: Database, listener: string, process
   return rowCount ?? 0;
 }
 
-/** Removes requests that no client repeats any more, and the leases of processes that ended as long ago. */
+/** Removes requests that no client repeats any more, and equally old leases of processes that ended. */
 export async function removeOldUnanswered(db: Database, olderThanS: number): Promise<void> {
   const age = `now() - $1::double precision * interval '1 second'`;
   await db.query(`delete from unanswered_requests where created_at < ${age}`, [olderThanS]);

@@ -15,9 +15,9 @@ export async function saveUpload(db: Database, taskId: string, attempt: number, 
 }
 
 /**
- * The same, for a value that arrives in parts. Each part is stored as it comes, so nobody holds the whole value and no
- * transaction waits for a slow sender. The value exists once its last part is stored: that statement counts the parts, because
- * a crash of the database server may lose some.
+ * Stores an uploaded value that arrives in parts. Each part is stored when it arrives, so no process holds the whole value and no
+ * transaction waits for a slow sender. The last statement assembles the value. It counts the parts, because a crash of the
+ * database server may lose some of them.
  */
 export async function saveUploadInParts(
   db: Database,
@@ -51,7 +51,7 @@ export async function saveUploadInParts(
     );
     if (rowCount !== count) throw new RetryableError(`the store lost a part of the result of task ${taskId}; upload it again`);
   } catch (error) {
-    // If the store is away, the sweep of uploads removes the parts.
+    // If the store is unavailable, the sweep of uploads removes the parts later.
     if (count > 0) await db.query('delete from upload_parts where upload_id = $1', [uploadId]).catch(() => undefined);
     throw error;
   }

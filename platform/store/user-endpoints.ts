@@ -2,8 +2,8 @@ import type { Database } from './database';
 import type { OpenTask } from './open-tasks';
 
 /**
- * Stock endpoints of Globus Compute 4. A core endpoint has a queue row for its presence only, and one queue for each of its
- * user endpoints: one per submitter and canonical `user_endpoint_config`.
+ * Stock endpoints of Globus Compute 4. A core endpoint has a queue row only for its presence. Each of its user endpoints has a
+ * queue of its own, one per submitter and canonical `user_endpoint_config`.
  */
 
 /** Stock agents have no prefetch and publish results every half second, so they need a larger window than our agent. */
@@ -55,7 +55,7 @@ export interface UserEndpointKey {
   configHash: string;
 }
 
-/** True if the user endpoint has had a submission. */
+/** True if the user endpoint exists, which means that it has had a submission. */
 export async function hasUserEndpoint(db: Database, key: UserEndpointKey): Promise<boolean> {
   const { rows } = await db.query('select 1 from endpoint_queues where endpoint_id = $1 and owner_id = $2 and config_hash = $3', [
     key.endpointId,
@@ -103,8 +103,9 @@ export interface StartFacts {
 }
 
 /**
- * Returns the facts for a start command if the core endpoint is online and the pause since the last command is over. Of
- * several processes that call this at the same time, one gets the facts. The pause depends on whether the user endpoint runs.
+ * Returns the facts for a start command if the core endpoint is online and the pause since the last command has passed. If
+ * several processes call this at the same time, only one gets the facts. The pause depends on whether the user endpoint is
+ * online.
  */
 export async function takeStartTurn(
   db: Database,
@@ -126,7 +127,7 @@ export async function takeStartTurn(
   return rows[0];
 }
 
-/** Offline user endpoints with open tasks whose core endpoint is online. */
+/** Offline user endpoints with tasks that wait or are in flight, and whose core endpoint is online. */
 export async function listWaitingUserEndpoints(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-waiting-user-endpoints',
@@ -161,7 +162,7 @@ export async function listInHand(db: Database, endpointQueueId: string, limit: n
   return rows;
 }
 
-/** Tasks of a queue that wait or are in flight. Omits delayed tasks: they wait again when they are due. */
+/** Tasks of a queue that wait or are in flight. Omits delayed tasks, which wait again when they are due. */
 export async function listOpenOfQueue(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-open-of-queue',
@@ -173,7 +174,10 @@ export async function listOpenOfQueue(db: Database, endpointQueueId: string, lim
   return rows;
 }
 
-/** Records that a start was refused. Allows the next command after `againS`. Returns how long starts have been refused. */
+/**
+ * Records that a start was refused, and sets the time of the last command to `againS` seconds from now. A negative `againS`
+ * allows the next command before the full pause has passed. Returns how long starts have been refused.
+ */
 export async function noteStartRefused(
   db: Database,
   endpointQueueId: string,
@@ -199,7 +203,7 @@ const UNUSED = `q.owner_id is not null and not q.is_online and q.in_flight = 0 a
   and greatest(q.changed_at, q.command_sent_at) < now() - $1::double precision * interval '1 second'
   and not exists (select from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')`;
 
-/** User endpoints that nobody used for `unusedS` seconds and whose queues and broker users may still exist. */
+/** User endpoints that were unused for `unusedS` seconds and whose queues and broker users may still exist. */
 export async function listUnusedUserEndpoints(db: Database, unusedS: number, limit: number): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
     `select q.id from endpoint_queues q join endpoints e on e.id = q.endpoint_id
@@ -210,8 +214,8 @@ export async function listUnusedUserEndpoints(db: Database, unusedS: number, lim
 }
 
 /**
- * The queue of an unused user endpoint is removed: its broker users expire, too. False when the user endpoint was woken
- * meanwhile; the next start command then declares the queue again.
+ * Records that the queue of an unused user endpoint was deleted, and expires its broker users. False when the user endpoint was
+ * woken meanwhile; the next start command then declares the queue again.
  */
 export async function markCollected(db: Database, endpointQueueId: string, unusedS: number): Promise<boolean> {
   const { rows } = await db.query<{ collected: boolean }>(

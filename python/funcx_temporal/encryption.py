@@ -1,4 +1,4 @@
-"""Encrypts the payloads of a Python worker or client as the service does. Needs `temporalio` and `cryptography`.
+"""Encrypts the payloads of a Python worker or client in the same format as the service. Needs `temporalio` and `cryptography`.
 
     converter = dataclasses.replace(temporalio.converter.default(), payload_codec=EncryptionCodec())
     client = await Client.connect(address, data_converter=converter)
@@ -17,14 +17,14 @@ NONCE_BYTES = 12
 
 
 def read_keys(path):
-    """Keys by ID, in the order of the file: an ID and 64 hex digits a line."""
+    """Returns the keys by ID, in the order of the file. Each line has an ID and 64 hex digits."""
     with open(path) as file:
         lines = [line.split() for line in file if line.strip() and not line.lstrip().startswith("#")]
     return {key_id: bytes.fromhex(key) for key_id, key in lines}
 
 
 class EncryptionCodec(PayloadCodec):
-    """The first key of the file encrypts, all decrypt. What is not encrypted is read as it is."""
+    """The first key of the file encrypts; all keys decrypt. Unencrypted payloads are read unchanged."""
 
     def __init__(self, keys_file=None):
         self._keys = read_keys(keys_file or os.environ["FUNCX_PAYLOAD_KEYS_FILE"])
@@ -51,4 +51,6 @@ class EncryptionCodec(PayloadCodec):
         try:
             return Payload.FromString(AESGCM(self._keys[key_id]).decrypt(nonce, data, None))
         except InvalidTag:
-            raise ValueError(f'a payload is encrypted with another key than "{key_id}" of the key file') from None
+            raise ValueError(
+                f'a payload is encrypted with the key "{key_id}", but the key file has a different key with this ID'
+            ) from None

@@ -1,4 +1,4 @@
-"""What a Python worker needs beside `temporalio`: one request at start."""
+"""What a Python worker needs in addition to `temporalio`: one request when it starts."""
 
 import base64
 import inspect
@@ -13,12 +13,12 @@ CALLS_QUEUE = "funcx-calls"
 
 
 def named(function):
-    """`name@version`, where the version follows from the source; the same in the worker and in the workflow."""
+    """Returns `name@version`. The version is a checksum of the source, so worker and workflow compute the same name."""
     return f"{function.__name__}@{zlib.crc32(inspect.getsource(function).encode()):08x}"
 
 
 def register(task_queue, functions, namespace="default"):
-    """Registers the functions; calls of workflows on this task queue act as the identity of these credentials."""
+    """Registers the functions. Calls of workflows on this task queue then act as the identity in FUNCX_CLIENT_ID."""
     api = os.environ.get("FUNCX_API_URL", "http://localhost:5000")
     secret = f"{os.environ['FUNCX_CLIENT_ID']}:{os.environ['FUNCX_CLIENT_SECRET']}".encode()
     form = urllib.parse.urlencode({"grant_type": "client_credentials", "scope": SCOPE}).encode()

@@ -1,20 +1,20 @@
-"""Progress of futures, whichever executor made them."""
+"""Progress of futures of any executor."""
 
 import sys
 import time
 from concurrent import futures as concurrent_futures
 
 WIDTH = 30
-# How often a terminal or a notebook is drawn again, and how often a log gets a line; seconds.
+# How often the bar is redrawn in a terminal or notebook, and how often a log gets a line; in seconds.
 REDRAW_S = 0.2
 LOG_LINE_S = 10.0
 
 
 def progress(futures, label="", stream=None):
-    """Yields each future as it ends, and shows a bar meanwhile.
+    """Yields each future when it ends, and shows a progress bar.
 
-    `futures`: any iterable of `concurrent.futures.Future`, which those of the Globus Compute SDK and funcX 1.0 are.
-    `label`: stands before the bar. `stream`: where the bar is shown, by default standard error.
+    `futures`: any iterable of `concurrent.futures.Future`, such as the futures of the Globus Compute SDK and funcX 1.0.
+    `label`: shown before the bar. `stream`: where the bar is written. Default: standard error.
     """
     waiting = set(futures)
     bar = _Bar(len(waiting), label, sys.stderr if stream is None else stream)
@@ -31,7 +31,7 @@ def progress(futures, label="", stream=None):
 
 
 def wait(futures, label="", stream=None):
-    """Shows a bar until all futures have ended. Returns them in their own order."""
+    """Shows a bar until all futures have ended. Returns the futures in their original order."""
     futures = list(futures)
     for _ in progress(futures, label, stream):
         pass
@@ -45,7 +45,7 @@ class _Bar:
         self.started = time.monotonic()
         self.shown_at = None
         self.width = 0
-        # A notebook is no terminal, but honours a carriage return.
+        # A notebook is not a terminal, but it supports carriage returns.
         self.is_live = stream.isatty() or type(stream).__module__.startswith("ipykernel")
         self.period = REDRAW_S if self.is_live else LOG_LINE_S
 
@@ -74,7 +74,7 @@ class _Bar:
         self._write(self.text())
 
     def close(self):
-        """The last state stays, on a line of its own."""
+        """Writes the final state and ends its line."""
         self._write(self.text())
         if self.is_live:
             self.stream.write("\n")

@@ -7,9 +7,9 @@ import type { FunctionSource, RemoteFunction } from '../workflow/functions';
 import { registerPipeline, type ServiceOptions } from './register-pipeline';
 
 export interface FuncXPluginOptions extends ServiceOptions {
-  /** Functions declared beside the workflows; registered when the worker starts. All exports of a module may be passed. */
+  /** Functions to register when the worker starts. May be all exports of a module; other exports are ignored. */
   functions?: readonly RemoteFunction<never, unknown>[] | Readonly<Record<string, unknown>>;
-  /** File with the keys that encrypt payloads in Temporal's histories, the same as the service has. Default: FUNCX_PAYLOAD_KEYS_FILE. */
+  /** Key file of the service, which encrypts payloads in Temporal's histories. Default: FUNCX_PAYLOAD_KEYS_FILE. */
   payloadKeysFile?: string;
 }
 
@@ -18,8 +18,8 @@ type DataConverter = NonNullable<ClientOptions['dataConverter']>;
 
 /**
  * Connects a pipeline to the service: `plugins: [new FuncXPlugin({ functions })]` on the client and on the worker. When the
- * worker starts, it registers its functions, and calls of workflows on its task queue act as the plugin's identity. The
- * credentials stay in this process; no secret enters a workflow.
+ * worker starts, the plugin registers the functions, and from then on calls of workflows on the worker's task queue act as the
+ * plugin's identity. The credentials stay in this process; no secret enters a workflow.
  */
 export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
   readonly name = 'funcx-temporal.FuncXPlugin';
@@ -43,7 +43,7 @@ export class FuncXPlugin implements ClientPlugin, WorkerPlugin {
     return this.#withCodec(options);
   }
 
-  /** The codec runs last, on what the author's own codecs made of a payload. */
+  /** Appends the codec, so that it encrypts the output of the author's own codecs. */
   #withCodec<T extends { dataConverter?: DataConverter }>(options: T): T {
     const file = this.#options.payloadKeysFile ?? process.env.FUNCX_PAYLOAD_KEYS_FILE;
     if (!file) return options;

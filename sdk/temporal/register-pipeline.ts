@@ -5,7 +5,7 @@ import type { FunctionSource } from '../workflow/functions';
 export type ServiceOptions = Pick<ClientOptions, 'apiUrl' | 'clientId' | 'clientSecret' | 'ca'>;
 
 const DEFAULT_API_URL = 'http://localhost:5000';
-/** How long to wait for the service: a worker may start before it. */
+/** How long to wait for the service, because a worker may start before the service. */
 const RETRY_FOR_MS = 120_000;
 
 export interface Registration {
@@ -14,7 +14,7 @@ export interface Registration {
   functions: readonly FunctionSource[];
 }
 
-/** Registers the pipeline's functions and task queue. If the service refuses, throws the service's message. */
+/** Registers the pipeline's functions and task queue. If the service refuses, throws an error with the service's message. */
 export async function registerPipeline(options: ServiceOptions, { taskQueue, ...body }: Registration): Promise<void> {
   const apiUrl = options.apiUrl ?? (process.env.FUNCX_API_URL || DEFAULT_API_URL);
   const http = new ServiceHttp({ ...resolveOptions({ ...options, apiUrl }), retryForMs: RETRY_FOR_MS });

@@ -23,7 +23,7 @@ export interface CallOptions {
   /** Name or ID of the endpoint. */
   endpoint: string;
   kwargs?: Record<string, unknown>;
-  /** Retries after the function raised; see docs/pipelines.md. */
+  /** Retries if the function raises; see docs/pipelines.md. */
   retries?: { attempts: number; backoffS?: number; on?: string[] };
   /** Time limit of one attempt, in seconds. */
   walltimeS?: number;
@@ -31,11 +31,11 @@ export interface CallOptions {
   deadlineS?: number;
   /** While the endpoint is offline: wait (default), or fail with FuncXEndpointOffline after this many seconds. */
   whenOffline?: 'wait' | { failAfterS: number };
-  /** `reference`: keep the value in the store even if it is JSON. A Python value then keeps its exact type. */
+  /** `reference`: keep the value in the store even if it is JSON. A Python value then keeps its exact type. Default: `auto`. */
   result?: 'auto' | 'reference';
   /** Last part of the call's workflow ID. Default: the function's name and a number. */
   id?: string;
-  /** Task queue of the service for calls. */
+  /** Temporal task queue of the service's calls. Default: `funcx-calls`. */
   callsTaskQueue?: string;
 }
 
@@ -107,7 +107,7 @@ export async function map<A extends unknown[], R>(
   });
 }
 
-/** Throws FuncXRefused, with the position, for an argument that the pipeline cannot send unchanged. */
+/** Throws FuncXRefused, with the position, for an argument that JSON cannot carry unchanged. */
 function requirePlain(args: readonly unknown[] | undefined, kwargs: Readonly<Record<string, unknown>> = {}): void {
   try {
     stringifyJsonText(args ?? [], 'argument list', { bigints: 'refuse' });

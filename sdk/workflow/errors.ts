@@ -14,7 +14,7 @@ export class FuncXTaskError extends ApplicationFailure {
     super(message, CALL_FAILURE.task, true, [detail], cause);
   }
 
-  /** A task error code; RemoteExecutionError if the function raised. */
+  /** The error code of the task; RemoteExecutionError if the function raised an exception. */
   get code(): string {
     return this.detail.code;
   }
@@ -48,7 +48,7 @@ export class FuncXEndpointOffline extends ApplicationFailure {
   }
 }
 
-/** Extracts the typed failure from an error of a child workflow. Returns other errors, such as a cancellation, unchanged. */
+/** Returns the typed failure inside an error of a child workflow. Returns other errors, such as a cancellation, unchanged. */
 export function failureOf(thrown: unknown): unknown {
   if (!(thrown instanceof ChildWorkflowFailure) || !(thrown.cause instanceof ApplicationFailure)) return thrown;
   const { cause } = thrown;

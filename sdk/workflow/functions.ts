@@ -1,8 +1,8 @@
 import type { ReferenceDocument } from '../../contracts/calls';
 
-/** How a pipeline declares functions. Python source is only sent to the endpoint; nothing here runs it. */
+/** Declarations of functions for pipelines. The source is only sent to the endpoint; it does not run in the workflow. */
 
-/** A reference to a value that stays in the service's store. It may be an argument of another call. */
+/** A reference to a value that stays in the service's store. It can be an argument of another call. */
 export type Reference<T = unknown> = ReferenceDocument & { readonly __value?: T };
 
 /** An argument is a value or a reference to a value. */
@@ -21,7 +21,7 @@ export interface RemoteFunction<A extends unknown[] = unknown[], R = unknown> {
   /** ID, name or name@version. */
   readonly ref: string;
   readonly name: string;
-  /** The source that the plugin registers when the worker starts. Absent for functions that are registered elsewhere. */
+  /** The source that the plugin registers when the worker starts. Absent if the function is registered elsewhere. */
   readonly declared?: FunctionSource;
   readonly __types?: (...args: A) => R;
 }
@@ -58,7 +58,7 @@ function declare<A extends unknown[], R>(
   return { ref: `${name}@${declared.version}`, name, declared };
 }
 
-/** FNV-1a, 64 bits: the workflow's sandbox has no crypto module, and worker and workflow must compute the same version. */
+/** FNV-1a with 64 bits: worker and workflow must compute the same version, and the workflow sandbox has no crypto module. */
 function contentVersion(text: string): string {
   let hash = 0xcbf29ce484222325n;
   for (const byte of utf8(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
@@ -71,7 +71,7 @@ function* utf8(text: string): Generator<number> {
   }
 }
 
-/** Removes the indentation that a source in a template literal has. */
+/** Removes the common indentation of a source in a template literal. */
 function dedent(source: string): string {
   const lines = source
     .replace(/^[ \t]*\n/, '')

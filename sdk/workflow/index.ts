@@ -1,4 +1,4 @@
-/** For workflow code: runs in Temporal's sandbox. The plugin for client and worker is `@funcx-temporal/sdk/temporal`. */
+/** For workflow code: safe in Temporal's sandbox. The plugin for clients and workers is `@funcx-temporal/sdk/temporal`. */
 export { call, isReference, map, type CallOptions, type MapOptions, type Settled } from './call';
 export { FuncXEndpointOffline, FuncXMapError, FuncXTaskError } from './errors';
 export {

@@ -3,7 +3,7 @@ import { defineQuery, defineSignal, setCurrentDetails, setHandler, workflowInfo 
 import { callLine, escapeMarkdown } from '../../contracts/call-details';
 import { PROGRESS_SIGNAL, type CallProgress } from '../../contracts/calls';
 
-/** Tracks the calls of this workflow for its current details. Every workflow has its own copy of this module's variables. */
+/** Tracks the calls of this workflow for its current details. Each workflow has its own copy of this module's variables. */
 
 interface OpenCall {
   label: string;
@@ -23,12 +23,12 @@ let failed = 0;
 let isListening = false;
 let isShown = true;
 
-/** Stops updating the workflow's current details. The author can include {@link describeCalls} in their own details. */
+/** With false, stops updating the workflow's current details. The author can include {@link describeCalls} in other details. */
 export function showCalls(show: boolean): void {
   isShown = show;
 }
 
-/** Returns Markdown about this workflow's calls: which run, which wait for which endpoint and since when, which failed. */
+/** Returns Markdown about this workflow's calls: open calls with their state, counts, and the calls that ended last. */
 export function describeCalls(): string {
   const lines = [...open].map(([callId, call]) =>
     call.latest
@@ -47,7 +47,7 @@ export function callStarted(callId: string, label: string, endpoint: string): vo
     isListening = true;
     setHandler(progressSignal, (progress) => {
       const call = open.get(progress.callId);
-      if (!call) return; // the call ended meanwhile
+      if (!call) return; // the call has already ended
       call.latest = progress;
       show();
     });
@@ -69,7 +69,7 @@ export function callEnded(callId: string, failure?: unknown): void {
   show();
 }
 
-/** A short call may end before it reports its submissions, which are its children. The path is that of the Temporal UI. */
+/** Links to a call in the Temporal UI. Used for calls that have not reported their submissions, which are child workflows. */
 function linkToCall(callId: string): string {
   return `[call](/namespaces/${encodeURIComponent(workflowInfo().namespace)}/workflows/${encodeURIComponent(callId)})`;
 }

@@ -83,7 +83,7 @@ test('a queue that has no leader for half a minute after the start of its node i
   expect(await poll(1)).toBeUndefined();
   expect(deleted).toEqual([TASKS]);
   expect(freed).toEqual([TASKS]);
-  expect(said).toEqual([`rabbitmq could not start the queue ${TASKS}, so it was deleted; what it held is sent again`]);
+  expect(said).toEqual([`rabbitmq could not start the queue ${TASKS}, so it was deleted; its messages are sent again`]);
 });
 
 test('a stopped virtual host is a fault', async () => {

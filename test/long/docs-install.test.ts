@@ -63,7 +63,7 @@ test(
     const { code } = JSON.parse(funcx(['endpoint', 'invite', name, '--json']).stdout) as { code: string };
     shell(`cp ${checkout}/funcx-temporal-endpoint-*.tgz ~`);
     shell('npm install --global --prefix ~/.local ./funcx-temporal-endpoint-*.tgz');
-    expect(shell(`~/.local/bin/funcx-endpoint enroll ${code} --workers 1`)).toContain(`Making a Python environment in ${home}`);
+    expect(shell(`~/.local/bin/funcx-endpoint enroll ${code} --workers 1`)).toContain(`a Python environment in ${home}`);
     shell(`printf 'def add(a, b):\\n    return a + b\\n' > add.py`);
     expect(funcx(['run', `${home}/add.py:add`, '--endpoint', name, '--args', '[1, 2]']).stdout).toBe('3\n');
   },

@@ -66,7 +66,7 @@ test('a pipeline in Python calls through Nexus as the author who registered its 
 test('an endpoint that its author does not see is refused to a pipeline in Python through Nexus', async () => {
   expect(await (await inPython('root', [144], shared.name)).result()).toMatchObject({
     type: 'FuncXRefused',
-    message: expect.stringContaining(`sees no endpoint named ${shared.name}`),
+    message: expect.stringContaining(`no endpoint named ${shared.name} is visible to`),
   });
 });
 

@@ -144,7 +144,7 @@ describe('the command line and an endpoint whose agent is stopped', () => {
     await until('it waits', () => running.stderr().includes('has no answer yet') || undefined);
     running.kill('SIGINT');
     expect(await running.exit).toBe(130);
-    const [, taskId = ''] = /Task (\S+) goes on: "funcx task/.exec(running.stderr()) ?? [];
+    const [, taskId = ''] = /Task (\S+) continues: "funcx task/.exec(running.stderr()) ?? [];
     expect(JSON.parse(funcx(['task', taskId, '--json']).stdout)).toMatchObject({ state: 'waiting' });
     expect(funcx(['cancel', 'task', taskId])).toMatchObject({ status: 0 });
   });

@@ -70,6 +70,6 @@ test('down names the agents that go on', () => {
   writeFileSync(join(dataDir, 'endpoints', 'laptop', 'process.json'), JSON.stringify(identify(process.pid)));
   const { status, stdout } = funcx(['down', '--data-dir', dataDir]);
   expect(status).toBe(0);
-  expect(stdout).toContain(`These agents go on and connect again when the service is back: laptop (process ${process.pid}).`);
+  expect(stdout).toContain(`These agents keep running and reconnect when the service is back: laptop (process ${process.pid}).`);
   expect(stdout).toContain('funcx endpoint stop laptop');
 });

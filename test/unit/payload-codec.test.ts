@@ -54,7 +54,7 @@ test('a key that is missing or another one is refused by its ID', async () => {
   await expect(missing).rejects.toThrow('encrypted with the key "k1", which is not in the key file');
   const wrong = createPayloadCodec({ keys: keysOf(`k1 ${OTHER}`) }).decode(recorded);
   await expect(wrong).rejects.toThrow(PayloadKeyError);
-  await expect(wrong).rejects.toThrow('encrypted with the key "k1", but the key with this ID in the key file is another one');
+  await expect(wrong).rejects.toThrow('encrypted with the key "k1", but the key file has a different key with this ID');
   const changed = { ...recorded[0], data: Buffer.from(recorded[0]?.data ?? []).fill(0, 20, 21) };
   await expect(createPayloadCodec({ keys: keysOf(`k1 ${OLD}`) }).decode([changed])).rejects.toThrow(PayloadKeyError);
 });

@@ -1,9 +1,9 @@
 -- Inserts a submission with its group, tasks, bodies and records. `accepted` is false when the group belongs to another owner.
 --
--- With `p_claim`, the tasks are dispatched in the same transaction, as claim_tasks would: when the queue is online, has room for
--- all of them, and nothing waits there. Whoever then finds the claim publishes its tasks, as after a crash between a claim and its
--- messages. Locks in the order of all statements: the queue before the group. It does not wait for the lock of the queue: on a busy
--- queue the tasks wait, and one claim takes those of many requests.
+-- With `p_claim`, the tasks are claimed in the same transaction, as by claim_tasks, if the queue is online, has room for all of
+-- them, and no tasks wait there. The process that then finds the claim publishes its tasks, as after a crash between a claim and
+-- its messages. Locks in the same order as all statements: the queue before the group. Does not wait for the lock of the queue:
+-- on a busy queue the tasks wait, and one claim takes the tasks of many requests.
 create or replace function accept_submission(
   p_id uuid, p_owner uuid, p_endpoint uuid, p_queue uuid, p_group uuid, p_function_name text, p_policy jsonb,
   p_specification jsonb, p_serializers text[], p_traceparent text, p_deadline timestamptz, p_has_queue boolean,

@@ -4,7 +4,8 @@
 -- Each list of ids comes with its lowest and highest id: the planner prunes partitions by a range, but not by a list.
 
 -- Claims waiting tasks of a queue until its window is full. Owners take turns; within an owner, priority and age decide.
--- `p_bytes` bounds what one claim holds: each message carries the code of its function and its body. Repeating a claim id returns the unanswered tasks of that claim.
+-- `p_bytes` limits the size of one claim: the code of the function and the body of each task. Repeating a claim ID returns the
+-- tasks of that claim that are still dispatched.
 create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint)
 returns table (id uuid, attempt integer) language plpgsql as $$
 declare
@@ -19,7 +20,7 @@ begin
   -- First without a lock: a lock is a write, and a claim that finds nothing to do must not cost a commit with an fsync.
   select * into v_queue from endpoint_queues queue where queue.id = p_queue;
   if not found then return; end if;
-  -- Pumps never repeat a claim id except the one that the queue remembers.
+  -- A pump repeats only the claim ID that the queue has stored.
   v_may_repeat := v_queue.in_flight > 0 and (p_claim not like 'pump/%' or p_claim is not distinct from v_queue.pump_claim);
   if not v_may_repeat and (
     v_queue.in_flight >= v_queue.window_size or not v_queue.is_online
@@ -45,7 +46,7 @@ begin
              order by task.owner_id limit 1)
       from owners owner where owner.owner_id is not null
   ), turns as (
-    -- The turn goes to the owners after the one that was served last, then to those before.
+    -- First the owners after the owner that was served last, then the owners before it.
     select owner.owner_id, count(*) over () as owners,
            row_number() over (order by coalesce(owner.owner_id <= v_queue.last_owner, false), owner.owner_id) as place
       from owners owner where owner.owner_id is not null
@@ -91,8 +92,8 @@ begin
     select task.id, task.attempt from dispatched task order by task.id;
 end $$;
 
--- Claims tasks and returns everything that their messages need, except the code of the functions. `payload` is null where an
--- agent of ours fetches a large body. `missing_source` is a referenced result that no longer exists.
+-- Claims tasks and returns everything that their messages need, except the code of the functions. `payload` is null if one of
+-- our agents fetches the large body. `missing_source` is a referenced result that no longer exists.
 create or replace function claim_and_load(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint, p_inline_bytes integer)
 returns table (
   id uuid, attempt integer, function_id uuid, payload bytea, resource_specification jsonb, result_serializers text[],
@@ -121,7 +122,7 @@ begin
            (select reference.source from payload_references reference
              where reference.id = claimed.id and not exists (select from results result where result.id = reference.source)
              order by reference.position limit 1),
-           -- They hold for the incarnation that announced them.
+           -- Capabilities are valid only for the incarnation that announced them.
            case when queue.capable_incarnation = queue.incarnation then queue.capabilities else '{}' end,
            queue.rate
       from unnest(v_ids, v_attempts) as claimed (id, attempt)
@@ -132,7 +133,7 @@ begin
      order by claimed.id;
 end $$;
 
--- Queues with waiting tasks, by skipping along the index: the cost grows with these queues, not with all that exist.
+-- Queues with waiting tasks, by skipping along the index: the cost grows with these queues, not with the number of all queues.
 create or replace function queues_with_waiting_tasks() returns table (id uuid) language sql stable as $$
   with recursive waiting as (
     (select task.endpoint_queue_id as id from tasks task where task.state = 'waiting' order by 1 limit 1)
@@ -143,8 +144,8 @@ create or replace function queues_with_waiting_tasks() returns table (id uuid) l
   ) select waiting.id from waiting where waiting.id is not null
 $$;
 
--- True when tasks wait at an online queue without a live pump; the caller then signals the endpoint's workflow.
--- True at most once in 15 s, so that one caller signals and the others rely on it.
+-- True when tasks wait at an online queue without a live pump; the caller must then signal the endpoint's workflow.
+-- Returns true at most once in 15 s, so that one caller signals and the others rely on that signal.
 create or replace function ask_for_pump(p_queue uuid) returns boolean language sql as $$
   with asked as (
     update endpoint_queues queue set pump_alive_at = now()
@@ -155,13 +156,13 @@ create or replace function ask_for_pump(p_queue uuid) returns boolean language s
   ) select exists (select from asked)
 $$;
 
--- Renews the pump's sign of life. With nothing left to dispatch, records that the pump ends and returns false.
+-- Renews the lease of the pump. With nothing left to dispatch, records that the pump ends and returns false.
 create or replace function keep_pumping(p_queue uuid) returns boolean language plpgsql as $$
 declare
   v_has_work boolean;
   v_alive_at timestamptz;
 begin
-  -- Without a lock first, as in claim_tasks: a pump asks far more often than its sign of life must be renewed.
+  -- First without a lock, as in claim_tasks: a pump calls this far more often than its lease must be renewed.
   select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting'),
          queue.pump_alive_at
     into v_has_work, v_alive_at from endpoint_queues queue where queue.id = p_queue;
@@ -176,8 +177,8 @@ begin
   return coalesce(v_has_work, false);
 end $$;
 
--- Records that the pump ends although tasks wait, if the window is full and nothing was sent for `p_quiet_ms`; returns whether it
--- is so. The presence sweep asks for a pump again when a place is free.
+-- If the window is full and nothing was dispatched for `p_quiet_ms`, records that the pump ends although tasks wait, and returns
+-- true. The presence sweep requests another pump when a place is free.
 create or replace function park_pump(p_queue uuid, p_quiet_ms double precision) returns boolean language sql as $$
   with parked as (
     update endpoint_queues queue set pump_alive_at = null, pump_claim = null
@@ -190,8 +191,8 @@ create or replace function park_pump(p_queue uuid, p_quiet_ms double precision) 
   ) select exists (select from parked)
 $$;
 
--- Delayed tasks of a submission that are due wait for dispatch again. Returns their number. The caller passes its own time: a
--- workflow whose clock is ahead of this one would ask again and again until this one has caught up.
+-- Moves delayed tasks of a submission that are due back to waiting. Returns their number. The caller passes its own time: if the
+-- clock of the workflow is ahead of the database's clock, the workflow would otherwise call this repeatedly until they agree.
 drop function if exists release_due(uuid, uuid);
 create or replace function release_due(p_from uuid, p_to uuid, p_now timestamptz default now())
 returns integer language sql as $$
@@ -206,10 +207,11 @@ returns integer language sql as $$
   ) select count(*)::integer from released
 $$;
 
--- Lost attempts go back to waiting. Attempts that were lost too often are returned as final: the caller ends them.
--- Skips attempts that were answered, or followed by another one, since the caller looked.
--- Our agents acknowledge an attempt early that waits behind long ones, and lose it at each restart. Such an attempt never ran,
--- so it did not end its agent: it spends no loss. One that waited for less than a minute may have, in the moment of its start.
+-- Moves lost attempts back to waiting and returns them. Attempts that were lost too often are returned as final instead; the
+-- caller ends their tasks. Skips attempts that were answered, or followed by another attempt, since the caller read them.
+-- Our agents acknowledge an attempt early that waits behind long attempts, and lose it at each restart. Such an attempt never
+-- ran, so it cannot have crashed its agent, and it does not count as a loss. An attempt that waited for less than a minute may
+-- have crashed the agent just when it started, so it counts.
 create or replace function requeue_lost(p_ids uuid[], p_attempts integer[], p_max_losses integer)
 returns table (id uuid, attempt integer, is_final boolean) language plpgsql as $$
 begin

@@ -1,6 +1,6 @@
--- Storing results: the first stored result of a task is its answer. Locks as described in 20-dispatch.sql.
+-- Stores results. The first stored result of a task is its answer. The order of locks is described in 20-dispatch.sql.
 
--- A result message ends with a brace. One that ends with a colon lacks its value, which was uploaded over HTTP.
+-- A complete result message ends with a brace. A message that ends with a colon lacks its value, which was uploaded over HTTP.
 create or replace function lacks_value(p_frame bytea) returns boolean language sql immutable parallel safe as $$
   select get_byte(p_frame, octet_length(p_frame) - 1) = 58
 $$;
@@ -16,15 +16,15 @@ create or replace function upload_bytes(p_id uuid, p_attempt integer) returns bi
                     where upload.id = p_id and upload.attempt = p_attempt), 0)
 $$;
 
--- What becomes of one result:
+-- What happens to one result:
 --   stored     it is the task's answer
 --   retry      the attempt failed and another attempt follows
---   duplicate  the task has its answer already
---   stale      a failure of an attempt that was given up
---   foreign    from an agent that the task was not dispatched to
+--   duplicate  the task already has its answer
+--   stale      a failure of an attempt that was requeued or followed by another attempt
+--   foreign    from an agent to which the task was not dispatched
 --   unknown    no such task
--- `p_task_state` is null for an unknown task. `p_queue` is the queue that the result came from, null for a result of the
--- service's own; `p_attempt` is null for a result that holds for every attempt (cancelled, expired).
+-- `p_task_state` is null for an unknown task. `p_queue` is the queue from which the result came, null for a result that the
+-- service created. `p_attempt` is null for a result that holds for every attempt (cancelled, expired).
 create or replace function verdict_of(
   p_task_state text, p_task_queue uuid, p_task_attempt integer, p_queue uuid, p_attempt integer, p_state text,
   p_is_retried boolean) returns text language sql immutable parallel safe as $$
@@ -33,7 +33,7 @@ create or replace function verdict_of(
     when p_queue is not null and (p_queue <> p_task_queue or p_task_attempt = 0) then 'foreign'
     when is_answered(p_task_state) then 'duplicate'
     when p_state <> 'succeeded' and p_attempt < p_task_attempt then 'stale'
-    -- The attempt was given up before its failure arrived, and the task waits for its next attempt.
+    -- The attempt was requeued before its failure arrived, and the task waits for its next attempt.
     when p_task_state = 'waiting' and p_state <> 'succeeded' and p_attempt is not null
       and (p_is_retried or p_queue is null) then 'stale'
     when p_is_retried then 'retry'
@@ -49,17 +49,17 @@ do $$ begin
 exception when duplicate_object then null;
 end $$;
 
--- The tasks that may be in flight: at least `p_floor`, the work of `p_span_s` by the measured rate, and half of what the agent says
--- that it could do in that time. The rate alone would hold itself down: where dispatch to result takes longer than the span, a
+-- How many tasks may be in flight: `p_floor` plus the work of `p_span_s`, by the measured rate or by half of the capacity that
+-- the agent reports, whichever is greater. The rate alone is not enough: if the time from dispatch to result exceeds the span, a
 -- small window keeps the rate low, and a low rate keeps the window small.
 create or replace function window_of(p_floor integer, p_span_s double precision, p_rate double precision, p_capacity double precision)
 returns integer language sql immutable parallel safe as $$
   select least(50000, p_floor + ceil(p_span_s * greatest(p_rate, p_capacity / 2)))::integer
 $$;
 
--- Stores a batch of results. `p_retry_ms` is the delay before another attempt, null where the result is final.
--- `p_losses` tells that an attempt was lost: it does not count as one of the user's attempts. `p_errors` has the last line of
--- a failure, and `p_capacities` the calls a second that the agent could run. Processes of earlier versions send neither.
+-- Stores a batch of results. `p_retry_ms` is the delay before another attempt, null if the result is final. `p_losses` marks lost
+-- attempts, which do not count as the user's attempts. `p_errors` has the last line of each failure, and `p_capacities` the calls
+-- per second that the agent could run. Processes of earlier versions send neither.
 drop function if exists complete_tasks(uuid[], uuid[], integer[], text[], bytea[], bigint[], boolean[], text[]);
 create or replace function complete_tasks(
   p_ids uuid[], p_queues uuid[], p_attempts integer[], p_states text[], p_frames bytea[], p_retry_ms bigint[],
@@ -67,7 +67,7 @@ create or replace function complete_tasks(
 returns table (
   id uuid, verdict text, delivered boolean, frame bytea, owner_id uuid, task_group_id uuid, has_queue boolean,
   submission_id uuid, submission_open integer, nudge boolean, old_state text, old_attempt integer, workflow_id text)
--- A generic plan: planning for each call costs more than the call (2.6 instead of 1.6 ms with 33 partitions).
+-- A generic plan, because planning each call costs more than it saves (2.6 instead of 1.6 ms with 33 partitions).
 language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_results completing_task[];
@@ -98,8 +98,8 @@ begin
       left join tasks task on task.id = given.id and task.id = any (p_ids) and task.id >= v_from and task.id <= v_to
       left join task_groups task_group on task_group.id = task.task_group_id
   ), ranked as (
-    -- Two results of one task in a batch: an answer precedes a retry, then the first precedes the second. Foreign and
-    -- stale results take no part, so that they cannot displace one that counts.
+    -- If a batch has two results of one task, an answer takes precedence over a retry, then the first over the second. Foreign
+    -- and stale results are ranked separately, so that they cannot displace a result that counts.
     select judged.*, row_number() over (
              partition by judged.id, judged.verdict in ('stored', 'retry')
              order by judged.verdict = 'stored' desc, judged.n) as rank
@@ -146,7 +146,7 @@ begin
            where result.verdict = 'stored' group by 1) latest
    where latest.task_group_id = task_group.id;
 
-  -- Frees the places of the window, and every 150 ms measures the rate of results and sizes the window by it.
+  -- Frees places in the window. Every 150 ms, also measures the rate of results and adapts the size of the window.
   update endpoint_queues queue set
       in_flight = queue.in_flight - freed.places,
       span_answers = case when freed.is_span_over then 0 else queue.span_answers + freed.places end,
@@ -168,7 +168,8 @@ begin
    where freed.id = queue.id;
 
   -- A submission is nudged for its last answer, for a retry that needs a decision, and otherwise at most every 5 s. A
-  -- duplicate may follow a crash that prevented the nudge, so it nudges until the workflow has finished.
+  -- duplicate may follow a crash that prevented the nudge, so it nudges if all tasks are answered and the submission is not
+  -- finished.
   return query
     with changes as (
       select submission_of(result.id) as submission_id, count(*) filter (where result.verdict = 'stored')::integer as stored,
@@ -203,7 +204,7 @@ begin
                     where submission.id = submission_of(result.id)), false)
                 else coalesce(lowered.nudge, false) end,
            result.old_state, result.old_attempt,
-           -- A duplicate changes no submission, and is rare enough to read it once more.
+           -- A duplicate changes no submission. Duplicates are rare enough to read the submission again.
            case when result.verdict in ('stored', 'retry') then workflow_of(lowered.id, lowered.workflow_id)
                 when result.verdict = 'duplicate' then (
                   select workflow_of(submission.id, submission.workflow_id) from submissions submission

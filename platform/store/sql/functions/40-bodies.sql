@@ -1,8 +1,8 @@
 -- Bodies of tasks that refer to results of other tasks.
 
--- The body of a task as its agent receives it. Where the task has references, the stored text is the start of a JSON list
--- whose last member is the list of the referenced buffers. They are inserted here, so that no process of the service holds
--- them. Null when a referenced result no longer exists.
+-- The body of a task as its agent receives it. If the task has references, the stored text is the start of a JSON list whose last
+-- member is the list of the referenced buffers. The buffers are inserted here, so that no process of the service has to read and
+-- assemble them. Null when a referenced result no longer exists.
 create or replace function task_payload(p_id uuid) returns bytea language plpgsql stable as $$
 declare
   v_body bytea;

@@ -1,5 +1,5 @@
--- Stored counts change only in the transactions that change task states, so a difference between a count and its tasks is
--- a bug. These functions find differences in one snapshot, repair them under the lock, and return them.
+-- Stored counts change only in the transactions that change task states, so a difference between a count and its tasks is a bug.
+-- These functions find differences in one snapshot, repair them under a lock, and return them.
 
 create or replace function reconcile_in_flight() returns table (queue_id uuid, counted integer, actual integer)
 language plpgsql as $$
