@@ -16,15 +16,15 @@ export interface Connection {
   apiUrl: string;
   clientId: string;
   clientSecret: string;
-  /** In place of the two above, which are empty then. */
+  /** Used in place of `clientId` and `clientSecret`, which are then empty. */
   token?: string | (() => Promise<string>);
   /** PEM file of the private authority that signed the service's or the broker's certificate. */
   caFile: string | null;
-  /** Of the results socket, where it is known. */
+  /** URL of the results WebSocket, if it is known. */
   wsUrl?: string;
-  /** Of the Temporal server, where it is known. */
+  /** Address of the Temporal server, if it is known. */
   temporalAddress?: string;
-  /** What that server asks for on a shared host. */
+  /** How clients log in to that Temporal server on a shared host. */
   temporalAccess?: TemporalAccess | null;
 }
 
@@ -33,7 +33,7 @@ interface Identity {
   client_secret: string;
 }
 
-/** A person waits: the service may be restarted meanwhile, but is not waited for any longer. */
+/** How long a command retries. The service may be restarting meanwhile, but a person should not wait longer. */
 export const RETRY_MS = 5_000;
 
 /** Reads how to reach the system in this data folder, as its administrator. */
@@ -51,8 +51,8 @@ export function connectionOfSystem(dataDir: string): Connection {
 }
 
 /**
- * The service that FUNCX_API_URL names, with FUNCX_TOKEN, or FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET, else the one that
- * `funcx login` logged in to, else the system in the data folder.
+ * Finds the service that FUNCX_API_URL names, with FUNCX_TOKEN, or FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET. Otherwise the service
+ * of `funcx login`, otherwise the system in the data folder: as its administrator, or with FUNCX_TOKEN.
  */
 export function findConnection(dataDir: string): Connection {
   const { FUNCX_API_URL: apiUrl, FUNCX_CLIENT_ID: clientId, FUNCX_CLIENT_SECRET: clientSecret, FUNCX_CA: ca } = process.env;
@@ -60,14 +60,22 @@ export function findConnection(dataDir: string): Connection {
   const caFile = ca || null;
   if (apiUrl && token) return { apiUrl, clientId: '', clientSecret: '', token, caFile };
   if (apiUrl && clientId && clientSecret) return { apiUrl, clientId, clientSecret, caFile };
+  const isNamed = (url: string): boolean => !apiUrl || url === apiUrl.replace(/\/+$/, '');
   const login = readLogin();
-  if (login && (!apiUrl || login.api_url === apiUrl.replace(/\/+$/, '')))
-    return { apiUrl: login.api_url, clientId: '', clientSecret: '', token: tokenOfLogin, caFile: caFile ?? login.ca_file };
-  const system = connectionOfSystem(dataDir);
+  if (login && isNamed(login.api_url)) {
+    const bearer = token || tokenOfLogin;
+    return { apiUrl: login.api_url, clientId: '', clientSecret: '', token: bearer, caFile: caFile ?? login.ca_file };
+  }
+  const system = isNamed(readState(layoutOf(dataDir))?.api_url ?? '') ? connectionOfSystem(dataDir) : undefined;
+  // Another service than the named one must not get the command.
+  if (!system)
+    throw new UserError(
+      `There are no credentials for ${apiUrl} (FUNCX_API_URL): set FUNCX_TOKEN, or FUNCX_CLIENT_ID and FUNCX_CLIENT_SECRET, or run "funcx login".`,
+    );
   return token ? { ...system, clientId: '', clientSecret: '', token } : system;
 }
 
-/** Options for a client of the service that a command talks to. */
+/** Returns options for a client of the service that {@link findConnection} finds. */
 export function clientOptions(dataDir: string): ClientOptions {
   const { caFile, apiUrl, clientId, clientSecret, token } = findConnection(dataDir);
   const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};

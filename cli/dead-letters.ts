@@ -10,7 +10,7 @@ import {
 
 import { parseCount } from './arguments';
 import { withClient } from './connection';
-import { addCommonOptions, print, printFields, printJson, printTable, showTime } from './output';
+import { addCommonOptions, print, printable, printFields, printJson, printTable, showTime } from './output';
 
 import type { Command } from 'commander';
 
@@ -18,11 +18,11 @@ import type { CommonOptions } from './output';
 
 const DEFAULT_LIMIT = 50;
 
-/** `dead-letters`: messages that nobody could understand. */
+/** `dead-letters`: messages that the service could not process. */
 export function addDeadLetterCommands(program: Command): void {
-  const command = program.command('dead-letters').description('messages that could not be understood (for administrators)');
+  const command = program.command('dead-letters').description('messages that the service could not process (for administrators)');
   addCommonOptions(command.command('list').description('list them, newest first'))
-    .option('--limit <n>', 'at most so many', parseCount, DEFAULT_LIMIT)
+    .option('--limit <n>', 'how many at most', parseCount, DEFAULT_LIMIT)
     .action((options: CommonOptions & { limit: number }) => list(options));
   addCommonOptions(command.command('show').description('show one, with its headers and the beginning of its body'))
     .argument('<id>', 'its number', parseNumber)
@@ -73,9 +73,6 @@ async function showLetter(id: number, options: CommonOptions): Promise<void> {
   ]);
   print(`\n${printable(Buffer.from(letter.body_base64, 'base64').toString('utf8'))}`);
 }
-
-/** What strangers sent must not steer the terminal. */
-const printable = (text: string): string => text.replace(/[^\P{C}\n\t]/gu, '\u00b7');
 
 async function drop(id: number, options: CommonOptions): Promise<void> {
   const answer = droppedDeadLetterSchema.parse(await ask(options, 'DELETE', `/${id}`));

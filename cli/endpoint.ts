@@ -22,24 +22,24 @@ export function addEndpointCommands(program: Command): void {
   addCommonOptions(command.command('list').description('list your endpoints and the agents of this machine'))
     .option('--all', 'also those that are public or shared with you')
     .action((options: CommonOptions & { all?: boolean }) => list(options));
-  addCommonOptions(command.command('status').description('tell whether an endpoint is online, and its last report'))
+  addCommonOptions(command.command('status').description('show whether an endpoint is online, and its last report'))
     .argument('<name|id>')
     .action((name: string, options: CommonOptions) => status(name, options));
   addCommonOptions(command.command('start').description('start agents on this machine; returns when they are connected'))
     .argument('<name...>', 'one agent for each name; a known name keeps its id')
-    .option('--id <uuid>', 'the id that a new endpoint shall have', parseId)
+    .option('--id <uuid>', 'the id for a new endpoint', parseId)
     .option('--public', 'let everybody submit to it; stays so until --private')
     .option('--private', 'let only yourself and its group submit to it')
-    .option('--group <name|id>', 'let the members of this group submit to it; "none" takes it back')
+    .option('--group <name|id>', 'let the members of this group submit to it; "none" removes it')
     .option('--functions <name|id...>', 'run these functions only')
     .option('--isolate', 'run each worker in a sandbox of its own; needs bubblewrap')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount)
-    .option('--python <path>', 'run Python functions with this Python, or environment; "default" takes it back')
-    .option('--requirements <file>', 'make an environment with the packages of this file for it')
-    .option('--venv', 'make an environment for this endpoint alone, for packages that you add')
-    .option('--task-directories', 'run each Python call in a folder of its own, as run_in_sandbox wants it')
+    .option('--python <path>', 'run Python functions with this Python, or environment; "default" undoes this')
+    .option('--requirements <file>', 'create an environment for it with the packages of this file')
+    .option('--venv', 'create an environment for this endpoint only, to which you add packages')
+    .option('--task-directories', 'run each Python call in a folder of its own, as run_in_sandbox requires')
     .option('--no-task-directories', 'run them in one folder again')
-    .addHelpText('after', '\nWhat is said of Python and of folders is remembered for the next start. See docs/packages.md.')
+    .addHelpText('after', '\nThe options for Python and folders are remembered for the next start. See docs/packages.md.')
     .action((names: string[], options: StartCommandOptions) => start(names, options));
   addInviteCommand(command);
   addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
@@ -70,8 +70,9 @@ interface ListedEndpoint {
   status: 'online' | 'offline';
   kind: string;
   public: boolean;
-  /** Of the agent on this machine. */
+  /** Process ID of the agent on this machine. Null if none runs here. */
   pid: number | null;
+  /** Folder of the agent on this machine. Null if there is none. */
   dir: string | null;
 }
 
@@ -94,7 +95,7 @@ async function list(options: CommonOptions & { all?: boolean }): Promise<void> {
       dir: local?.dir ?? null,
     };
   });
-  // Never registered, deleted, or of another service or owner.
+  // Agents whose endpoint is not registered yet, is deleted, or belongs to another service or owner.
   for (const { name, id, pid, dir } of locals.filter((local) => !listed.some((endpoint) => endpoint.id === local.id))) {
     const seen = others.get(dir);
     listed.push({
@@ -120,7 +121,7 @@ async function list(options: CommonOptions & { all?: boolean }): Promise<void> {
   );
 }
 
-/** An agent of this machine may serve an endpoint of another owner: it is shown as it is, where it may be seen. */
+/** An agent of this machine may serve an endpoint of another owner. The state is undefined if this user may not see it. */
 async function presenceOf(client: Client, { id, dir }: LocalAgent): Promise<[string, EndpointState | undefined]> {
   if (id === null) return [dir, undefined];
   const state = await client.endpointState(id).catch((error: unknown) => {
@@ -143,7 +144,8 @@ async function status(name: string, options: CommonOptions): Promise<void> {
     return printJson({ ...rest, id, details: report.details, agent });
   }
   const isOwn = local !== undefined && !local.isSystems;
-  printFields([...statusFields(state, report.details, agent), ...(isOwn ? [['packages', packagesLine(settings)] as const] : [])]);
+  const packages: Field[] = isOwn ? [['packages', packagesLine(settings)]] : [];
+  printFields([...statusFields(state, report.details, agent), ...packages], paintStatus);
   const isStopped = state.status === 'offline' && local?.isSystems === false && local.pid === null;
   const isUnserved = state.status === 'offline' && local === undefined && state.since === null && state.kind === 'agent';
   if (isUnserved) print(`\nLet an agent on another machine serve it: funcx endpoint invite ${state.name}`);
@@ -158,7 +160,6 @@ function statusFields(
   agent: { pid: number | null; log: string } | null,
 ): Field[] {
   const { status: presence, since, waiting_since: oldest } = state;
-  const shown = presence === 'online' ? good(presence) : failing(presence);
   const ago = since === null ? '' : ` since ${showTime(since)} (${showDuration(Date.now() - Date.parse(since))})`;
   const whose = state.waiting_owners.length === 0 ? '' : `, of ${state.waiting_owners.join(', ')}`;
   const waits =
@@ -171,7 +172,7 @@ function statusFields(
   return [
     ['name', state.name],
     ['id', state.endpoint_id],
-    ['status', presence === 'offline' && since === null ? `${shown}: no agent of it was ever online` : shown + ago],
+    ['status', presence === 'offline' && since === null ? 'offline: no agent of it was ever online' : presence + ago],
     ['waiting', waits],
     ['in hand', `${state.in_hand} of at most ${state.window} tasks`],
     ['workers', `${state.workers}${idle}`],
@@ -186,6 +187,9 @@ function statusFields(
     ['in Temporal', state.temporal_url],
   ];
 }
+
+const paintStatus = (value: string, name: string): string =>
+  name === 'status' ? value.replace(/^online/, good).replace(/^offline/, failing) : value;
 
 function packagesLine({ python, taskDirectories }: AgentSettings): string {
   const where = {
@@ -212,7 +216,7 @@ async function start(names: string[], options: StartCommandOptions): Promise<voi
     const one = await startAgent(layout, connection, name, wanted);
     started.push(one);
     if (options.json === true) continue;
-    const what = one.isNew ? 'is connected' : 'runs already; nothing was changed';
+    const what = one.isNew ? 'is connected' : 'is already running; nothing was changed';
     print(
       `Endpoint ${name} (${one.agent.id ?? 'without an id'}) ${what}: process ${one.agent.pid}, log ${agentLog(one.agent.dir)}`,
     );
@@ -231,7 +235,7 @@ async function start(names: string[], options: StartCommandOptions): Promise<voi
   }
 }
 
-/** Names of groups and functions become ids here; the agent knows ids only. */
+/** Replaces the names of groups and functions by ids, because the agent accepts only ids. */
 async function readStartOptions(options: StartCommandOptions): Promise<StartOptions> {
   const { id, workers, group, functions, python, requirements, venv, taskDirectories } = options;
   const settings = { python, requirements, venv, taskDirectories };
@@ -268,7 +272,7 @@ async function remove(name: string, options: CommonOptions): Promise<void> {
     const found = local?.id ?? (await findEndpoint(client, name));
     if (local !== undefined) await stopAgent(local); // first, so that its calls are finished
     await client.deleteEndpoint(found).catch((error: unknown) => {
-      // What is left of it here is removed all the same.
+      // The service does not have the endpoint any more. Its files on this machine are still removed.
       if (local === undefined || !(error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND')) throw error;
     });
     return found;

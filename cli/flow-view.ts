@@ -1,6 +1,6 @@
 import type { FlowsClient, LogEntry, RunDocument } from './flows-client';
 
-/** The steps of a run from its log: a tree with durations and bars of fan-outs, drawn again at each change on a terminal. */
+/** The steps of a run from its log: a tree with durations and bars for fan-outs, redrawn at each poll on a terminal. */
 
 export interface Step {
   name: string;
@@ -24,7 +24,7 @@ const BAR_CHARS = 20;
 
 const stringOf = (value: unknown): string => (typeof value === 'string' ? value : '');
 
-/** Adds what the entries say. */
+/** Applies log entries to the steps. */
 export function addEntries(steps: Step[], entries: readonly LogEntry[]): void {
   for (const { code, time, details } of entries) {
     const [, type, what] = /^([A-Za-z]+?)(Started|Completed|Failed)$/.exec(code) ?? [];
@@ -53,7 +53,7 @@ interface Row {
   bar?: string;
 }
 
-/** Each fan-out with the steps of its lines below it, or with a bar when there are many. */
+/** Returns one row for each step. A fan-out has the steps of its lines below it, or a bar if it has many lines. */
 function rowsOf(steps: readonly Step[], path: readonly string[] = []): Row[] {
   const rows: Row[] = [];
   const own = steps.filter(({ within }) => within.join() === path.join());
@@ -81,7 +81,7 @@ const lineOf = ({ within }: Step, path: readonly string[], name: string): boolea
   within[path.length]?.replace(/\[\d+\]$/, '') === name;
 const numberOf = (line: string): number => Number(/\[(\d+)\]$/.exec(line)?.[1] ?? 0);
 
-/** Lines whose last step has ended, of all. */
+/** Draws how many of the lines have ended: the last step of such a line is not running. */
 function barOf({ state }: Step, total: number, inside: readonly Step[], path: readonly string[]): string {
   const last = new Map<string, Step>();
   for (const step of inside) last.set(step.within[path.length] ?? '', step);
@@ -116,7 +116,7 @@ export function drawRun(run: RunDocument, steps: readonly Step[], nowMs: number)
 
 export const isOver = ({ status }: RunDocument): boolean => status !== 'ACTIVE';
 
-/** Reads until the run is over or `signal` aborts; `show` gets every state that was seen. */
+/** Polls until the run has ended or `signal` aborts. Calls `show` after each poll. */
 export async function followRun(
   flows: FlowsClient,
   id: string,
@@ -125,7 +125,7 @@ export async function followRun(
 ): Promise<RunDocument> {
   const steps: Step[] = [];
   for (let marker = 0; ;) {
-    const run = await flows.run(id); // before the log, so that the log of a run that is over is whole
+    const run = await flows.run(id); // before the log, so that the log of a run that has ended is complete
     for (;;) {
       const { entries, next } = await flows.log(id, marker);
       if (entries.length === 0) break;
@@ -138,10 +138,10 @@ export async function followRun(
   }
 }
 
-/** On a terminal the tree is drawn over itself; elsewhere each step that ends is one line. */
+/** On a terminal, redraws the tree in place. Elsewhere, writes one line for each step that ends. */
 export function createRunView(): (run: RunDocument, steps: readonly Step[]) => void {
   let drawn = 0;
-  let told = 0;
+  const written = new Set<Step>();
   return (run, steps) => {
     if (process.stderr.isTTY) {
       const lines = drawRun(run, steps, Date.now());
@@ -150,8 +150,11 @@ export function createRunView(): (run: RunDocument, steps: readonly Step[]) => v
       drawn = lines.length;
       return;
     }
-    const ended = steps.filter(({ state }) => state !== 'running');
-    for (const step of ended.slice(told)) process.stderr.write(`${drawSteps([step], Date.now())[0]?.slice(2) ?? ''}\n`);
-    told = ended.length;
+    for (const step of steps) {
+      if (step.state === 'running' || written.has(step)) continue;
+      written.add(step);
+      const alone: Step = { ...step, name: [...step.within, step.name].join(' / '), within: [] };
+      process.stderr.write(`${drawSteps([alone], Date.now())[0]?.slice(2) ?? ''}\n`);
+    }
   };
 }

@@ -22,14 +22,18 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2));
 }
 
+/** Replaces control characters, so that text from another person cannot control the terminal. */
+export const printable = (text: string): string => text.replace(/[^\P{C}\n\t]/gu, '\u00b7');
+
 /**
  * Columns as wide as their longest cell; the last one is not padded. `paint` adds colours to a padded cell, in a terminal.
  */
 export function printTable(
   head: readonly string[],
-  rows: readonly (readonly string[])[],
+  given: readonly (readonly string[])[],
   paint: (cell: string, column: number) => string = (cell) => cell,
 ): void {
+  const rows = given.map((row) => row.map(printable));
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const fit = (row: readonly string[], column: number): string =>
     column === row.length - 1 ? '' : ' '.repeat((widths[column] ?? 0) - (row[column]?.length ?? 0));
@@ -40,13 +44,16 @@ export function printTable(
   }
 }
 
-/** One `name: value` a line, in a column. */
-export function printFields(fields: readonly (readonly [string, string])[]): void {
+/** Prints one name and its value per line, the values in a column. `paint` adds colours to a value, in a terminal. */
+export function printFields(
+  fields: readonly (readonly [string, string])[],
+  paint: (value: string, name: string) => string = (value) => value,
+): void {
   const width = Math.max(...fields.map(([name]) => name.length));
-  for (const [name, value] of fields) print(`${name.padEnd(width)}  ${value}`);
+  for (const [name, value] of fields) print(`${name.padEnd(width)}  ${paint(printable(value), name)}`);
 }
 
-/** `2026-11-24 10:05:00 CET` of an ISO time: the time of the reader's clock. */
+/** Formats an ISO time in the reader's time zone, such as `2026-11-24 10:05:00 CET`. */
 export function showTime(iso: string): string {
   const date = new Date(iso);
   const two = (part: number): string => String(part).padStart(2, '0');

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { readInput } from '../../cli/flow';
 import { readFlowFile } from '../../cli/flow-file';
 import { flowSvg } from '../../cli/flow-graph';
-import { addEntries, drawSteps, type Step } from '../../cli/flow-view';
+import { addEntries, createRunView, drawSteps, type Step } from '../../cli/flow-view';
+import type { RunDocument } from '../../cli/flows-client';
 
 let dir: string;
 beforeAll(() => (dir = mkdtempSync(join(tmpdir(), 'funcx-flow-file-'))));
@@ -150,4 +151,31 @@ test('a fan-out is a tree of its lines, or a bar when it has many', () => {
     '├ ✓   1 Inner  Pass              0.0 s',
     '└ … Many       Map               1.0 s  █████░░░░░░░░░░░░░░░ 10/40',
   ]);
+});
+
+test('in a log, each step is written once when it ends, also a step around others', () => {
+  const at = (s: number): string => new Date(s * 1_000).toISOString();
+  const entry = (s: number, code: string, name: string, more = {}) => ({
+    time: at(s),
+    code,
+    description: '',
+    details: { state_name: name, ...more },
+  });
+  const steps: Step[] = [];
+  const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
+  try {
+    const show = createRunView();
+    const within = { within: ['Fan[0]'] };
+    addEntries(steps, [entry(0, 'MapStarted', 'Fan', { lines: 1 }), entry(0, 'PassStarted', 'Inner', within)]);
+    addEntries(steps, [entry(1, 'PassCompleted', 'Inner', within)]);
+    show({} as RunDocument, steps);
+    addEntries(steps, [entry(3, 'MapCompleted', 'Fan')]);
+    show({} as RunDocument, steps);
+    expect(write.mock.calls.map(([text]) => text)).toEqual([
+      '✓ Fan[0] / Inner  Pass              1.0 s\n',
+      '✓ Fan   Map               3.0 s\n',
+    ]);
+  } finally {
+    write.mockRestore();
+  }
 });
