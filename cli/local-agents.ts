@@ -18,14 +18,15 @@ import { separationVariables, findIsolation, findSeparation, isSameUserWanted } 
 import { identify, sendSignal, waitUntilGone } from '../local/processes/process-identity';
 import { readState } from '../local/setup/state';
 import { UserError } from '../local/machine/user-error';
+import { FuncXError } from '../sdk/index';
 
 import { findAgentPython, readSettings, rememberSettings, settingsWith, type SettingOptions } from './agent-settings';
 
-import type { Connection } from './connection';
+import { withClient, type Connection } from './connection';
 
 /**
- * Agents on this machine beside the one that `up` starts: each has a folder `endpoints/<name>` in the data folder, with its
- * id, its log and the process that runs there. They outlive the command that started them.
+ * Agents on this machine beside the agent that `up` starts. Each has a folder `endpoints/<name>` in the data folder, with its id,
+ * its log and its process. They outlive the command that started them.
  */
 
 export interface LocalAgent {
@@ -33,20 +34,20 @@ export interface LocalAgent {
   dir: string;
   /** Null before its first registration. */
   id: string | null;
-  /** Null while it does not run. */
+  /** Null while the agent does not run. */
   pid: number | null;
-  /** Started by `up`, and stopped by `down`. */
+  /** True for the agent that `up` starts and `down` stops. */
   isSystems: boolean;
 }
 
 export interface StartOptions extends SettingOptions {
   id?: string;
-  /** Undefined: as before, at first private. */
+  /** Undefined keeps the last value. A new endpoint is private. */
   isPublic?: boolean;
   groupId?: string;
   functionIds?: string[];
   workers?: number;
-  /** Every worker has a sandbox of its own. */
+  /** Each worker has a sandbox of its own. */
   isIsolated?: boolean;
 }
 
@@ -56,7 +57,7 @@ const POLL_MS = 50;
 const STOP_MS = 40_000;
 const KILL_MS = 5_000;
 
-/** It also names a folder. */
+/** A valid name of an endpoint, which is also the name of a folder. */
 const isName = (text: string): boolean => /^[A-Za-z0-9._-]{1,128}$/.test(text) && !/^\.+$/.test(text);
 export const agentLog = (dir: string): string => join(dir, 'agent.log');
 
@@ -78,7 +79,7 @@ export function listLocalAgents(layout: Layout): LocalAgent[] {
     .flatMap((name) => findLocalAgent(layout, name) ?? []);
 }
 
-/** Starts an agent and waits until it is connected; an agent that runs already is left as it is. */
+/** Starts an agent and waits until it is connected. Does not change an agent that already runs. */
 export async function startAgent(
   layout: Layout,
   connection: Connection,
@@ -93,6 +94,7 @@ export async function startAgent(
     throw new UserError(`The endpoint ${name} belongs to the system in ${layout.dataDir}; it starts with "npm run up".`);
   if (present !== undefined && present.pid !== null) return { agent: present, isNew: false };
 
+  const isShared = await willBeShared(layout, present?.id ?? options.id, options);
   const settings = settingsWith(readSettings(endpointDirOf(layout, name)), options);
   const python = await findAgentPython(layout, name, settings.python);
   const dir = makeEndpointDir(layout, name);
@@ -102,11 +104,11 @@ export async function startAgent(
     FUNCX_PACKAGE_ADVICE: python.advice,
     FUNCX_SANDBOX: settings.taskDirectories === true ? '1' : (process.env.FUNCX_SANDBOX ?? '0'),
   };
-  const variables = variablesOf(layout, connection, name, dir, options);
+  const variables = variablesOf(layout, connection, name, dir, { ...options, isShared });
   const output = openSync(agentLog(dir), 'a', 0o600);
   const child = spawn(process.execPath, ['--enable-source-maps', join(REPOSITORY, 'dist', 'endpoint', 'main.js')], {
     cwd: dir,
-    // User functions can read the agent's environment: nothing of the engines is in it.
+    // User functions can read the agent's environment, so it has no variables of the engines.
     env: {
       ...Object.fromEntries(Object.entries(process.env).filter(([key]) => !SERVICE_VARIABLES.test(key))),
       ...variables,
@@ -123,7 +125,7 @@ export async function startAgent(
   for (const deadline = Date.now() + READY_MS; ;) {
     if (identity === undefined || exit !== undefined)
       throw new UserError(
-        `The agent of endpoint ${name} ended (${exit ?? 'at once'}). From ${agentLog(dir)}:\n  ${tailOf(agentLog(dir), 4)}`,
+        `The agent of endpoint ${name} ended (${exit ?? 'immediately'}). From ${agentLog(dir)}:\n  ${tailOf(agentLog(dir), 4)}`,
       );
     if (isAgentConnected(dir, identity.pid)) break;
     const problem = problemOf(dir, identity.pid);
@@ -141,16 +143,16 @@ export async function startAgent(
   return { agent: { name, dir, id: readEndpointId(dir), pid: identity.pid, isSystems: false }, isNew: true };
 }
 
-/** Why the agent takes no tasks, from its `status.json`. Its first worker may need a moment: that is no problem yet. */
+/** Returns why the agent takes no tasks, from its `status.json`. Undefined while its first worker is still starting. */
 function problemOf(dir: string, pid: number): string | undefined {
   const status = readJson(join(dir, 'status.json')) as { pid?: number; problem?: string; is_starting?: boolean } | undefined;
   return status?.pid === pid && !status.is_starting ? status.problem : undefined;
 }
 
-/** Stops an agent: it finishes what runs; false when it did not run. */
+/** Stops an agent, which first finishes its running calls. Returns false if it did not run. */
 export async function stopAgent(agent: LocalAgent): Promise<boolean> {
   if (agent.isSystems)
-    throw new UserError(`The endpoint ${agent.name} belongs to the system; it is stopped with all of it, by "funcx down".`);
+    throw new UserError(`The endpoint ${agent.name} belongs to the system; it is stopped with the whole system by "funcx down".`);
   const running = runningProcess(agent.dir);
   if (running === undefined) return false;
   sendSignal(running.pid, 'SIGTERM');
@@ -171,7 +173,7 @@ function variablesOf(
   { apiUrl, clientId, clientSecret, caFile }: Connection,
   name: string,
   dir: string,
-  options: StartOptions,
+  options: StartOptions & { isShared: boolean },
 ): Record<string, string> {
   return {
     FUNCX_API_URL: apiUrl,
@@ -189,18 +191,38 @@ function variablesOf(
   };
 }
 
+/** True if others may submit to the endpoint once its agent runs. An option that is not given keeps what the service knows. */
+async function willBeShared(
+  layout: Layout,
+  id: string | null | undefined,
+  { isPublic, groupId }: StartOptions,
+): Promise<boolean> {
+  if (isPublic === true || (groupId !== undefined && groupId !== 'none')) return true;
+  const isDecided = isPublic === false && groupId === 'none';
+  if (isDecided || !id || readState(layout) === undefined) return false;
+  const known = await withClient(layout, (client) => client.endpointState(id)).catch((error: unknown) => {
+    if (error instanceof FuncXError && error.code === 'ENDPOINT_NOT_FOUND') return undefined;
+    throw error;
+  });
+  return known !== undefined && ((known.public && isPublic !== false) || (Boolean(known.group_id) && groupId !== 'none'));
+}
+
 /**
- * Beside a service on this machine, function code that runs as the service's user can read the service's secrets: it runs
- * apart where the agent is root, and an agent that others may submit to does not start otherwise.
+ * If a service runs on this machine, function code that runs as the service's user can read the service's secrets. Function code
+ * is therefore separated from them if the agent is root (unless FUNCX_WORKER_USER=same) or if others may submit to it. If
+ * separation is not possible, an agent that others may submit to does not start.
  */
-function confinementOf(layout: Layout, name: string, { isPublic, groupId, isIsolated }: StartOptions): Record<string, string> {
+function confinementOf(
+  layout: Layout,
+  name: string,
+  { isShared, isIsolated }: { isShared: boolean; isIsolated?: boolean },
+): Record<string, string> {
   if (isIsolated === true) {
     const isolation = findIsolation(layout);
     if (!('refusal' in isolation)) return separationVariables(isolation);
     throw new UserError(`Endpoint ${name} was not started: --isolate is not possible, because ${isolation.refusal}.`);
   }
   if (readState(layout) === undefined) return {};
-  const isShared = isPublic === true || (groupId !== undefined && groupId !== 'none');
   if (!isShared && (process.getuid?.() !== 0 || isSameUserWanted())) return {};
   const found = findSeparation(layout, cacheDirOf(layout));
   if (!('refusal' in found)) return separationVariables(found);

@@ -6,7 +6,7 @@ import { requireEndpoint } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
 
-/** What an endpoint does now, for everybody who may see it: a public endpoint is online for others too. */
+/** The current state of an endpoint, for everybody who may see the endpoint: users of a public endpoint need it too. */
 
 const MAX_QUEUES = 20;
 
@@ -37,6 +37,7 @@ export function endpointStateRoute({ db, config, latestRunOf }: ApiDeps): Route 
         name: row.name,
         kind: row.kind,
         public: row.isPublic,
+        group_id: mayKnow ? row.groupId : null,
         owner_id: row.ownerId,
         owner_name: ownerName,
         status: row.isOnline ? 'online' : 'offline',

@@ -78,7 +78,7 @@ export const functionListSchema = z.object({
       public: z.boolean(),
       group: z.string().nullable(),
       created_at: timestamp,
-      /** In the answer to a request with `code_sha256`. */
+      /** Present in responses to requests with `code_sha256`. */
       code_sha256: z.string().optional(),
     }),
   ),
@@ -90,6 +90,8 @@ export const endpointStateSchema = z.object({
   name: z.string(),
   kind: z.string(),
   public: z.boolean(),
+  /** Only for the owner and administrators: the ID of the group whose members may submit; null without a group. */
+  group_id: z.string().nullable().optional(),
   owner_id: z.string(),
   owner_name: z.string(),
   status: z.enum(['online', 'offline']),
@@ -98,7 +100,7 @@ export const endpointStateSchema = z.object({
   last_heartbeat_at: timestamp.nullable(),
   /** Calls that its agents run at the same time. */
   workers: z.int(),
-  /** Tasks of every identity that were sent to its agents, and how many there may be. */
+  /** Tasks of every identity that are in hand, and how many may be. */
   in_hand: z.int(),
   window: z.int(),
   /** Tasks of every identity that wait, counted up to 10,000 for each queue. */
@@ -122,9 +124,9 @@ const taskFacts = {
   /** When the agent reported that the latest attempt runs; agents report it periodically, so short attempts have none. */
   started_at: timestamp.nullable(),
   answered_at: timestamp.nullable(),
-  /** When a delayed task is tried again. */
+  /** When the next attempt of a delayed task is due. */
   next_attempt_at: timestamp.nullable(),
-  /** The last line of the failure after which the task is or was tried again. */
+  /** The last line of the failure after which the task was or will be retried. */
   last_error: z.string().nullable(),
 };
 
@@ -145,7 +147,7 @@ export const taskStateSchema = z.object({
   error_code: z.string().optional(),
   completion_t: z.string().optional(),
   details: z.record(z.string(), z.unknown()).optional(),
-  /** The machine that ran the task, and for how long; where the agent reports it. */
+  /** The machine that ran the task, and for how long, if the agent reports it. */
   host: z.string().optional(),
   ran_ms: z.number().optional(),
   ...taskFacts,
@@ -154,13 +156,13 @@ export type TaskStateDocument = z.infer<typeof taskStateSchema>;
 
 /** `GET /v1/submissions/{id}/tasks` and `GET /v1/taskgroups/{id}/tasks`. */
 export const tasksQuerySchema = z.object({
-  /** One state, or several with commas between them. */
+  /** One state, or several separated by commas. */
   state: z
     .string()
     .transform((text) => text.split(','))
     .pipe(z.array(z.enum(TASK_STATES)))
     .optional(),
-  /** The `next` of the page before. */
+  /** The `next` of the previous page. */
   after: uuidSchema.optional(),
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
 });
@@ -195,7 +197,7 @@ export const retrySchema = z.object({
     .default(['failed', 'expired']),
 });
 export const retryResponseSchema = z.object({
-  /** Of the new submissions; null when no task is in one of the states. */
+  /** The group of the new submissions; null when no task is in one of the states. */
   task_group_id: z.string().nullable(),
   /** Number of tasks that were submitted again. */
   tasks: z.int(),
@@ -246,7 +248,7 @@ export const submissionSchema = z.object({
   failed: z.int(),
   cancelled: z.int(),
   expired: z.int(),
-  /** Number of tasks by state, without states that have no task. */
+  /** Number of tasks by state; states without tasks are omitted. */
   counts: z.record(z.string(), z.int()),
   policy: z.record(z.string(), z.unknown()),
   deadline: timestamp,
@@ -269,7 +271,7 @@ export const submissionsQuerySchema = z.object({
   failed: flagSchema,
   /** Only submissions with open tasks. */
   open: flagSchema,
-  /** Administrators: of every owner. */
+  /** For administrators: the submissions of every owner. */
   all: flagSchema,
   /** Only submissions whose ID starts with these characters. */
   prefix: z

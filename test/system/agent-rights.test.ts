@@ -41,8 +41,7 @@ def spy(data_dir):
   let other: Record<string, string> = {};
 
   function funcx(args: string[], env: Record<string, string> = {}): { status: number | null; output: string } {
-    const given = { ...process.env, ...env };
-    delete given.FUNCX_WORKER_USER;
+    const given = { ...process.env, FUNCX_WORKER_USER: undefined, ...env };
     const run = spawnSync(process.execPath, [join(ROOT, 'bin', 'funcx'), ...args], { encoding: 'utf8', env: given, cwd: ROOT });
     return { status: run.status, output: run.stdout + run.stderr };
   }
@@ -113,6 +112,22 @@ def spy(data_dir):
     // Its own endpoint: only the living agent is in the way.
     expect(await ask('PUT', `/v1/endpoints/${agent.endpoint_id}`, registration)).toBe(409);
   });
+
+  test('an endpoint that others may use is separated at each start, not only when it is shared', () => {
+    const separationOf = (...args: string[]): string[] => {
+      const command = ['endpoint', 'start', 'lab', '--json', '--data-dir', dataDir, ...args];
+      const { status, output } = funcx(command, { FUNCX_WORKER_USER: 'same' });
+      expect(status === 0 ? '' : output).toBe('');
+      const [{ pid }] = (JSON.parse(output) as { endpoints: [{ pid: number }] }).endpoints;
+      const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+      expect(funcx(['endpoint', 'stop', 'lab', '--data-dir', dataDir]).status).toBe(0);
+      return environment.filter((variable) => /^FUNCX_WORKER_(USER=\d|HIDES=)/.test(variable));
+    };
+    const shared = separationOf('--public');
+    expect(shared).not.toEqual([]);
+    expect(separationOf()).toEqual(shared);
+    expect(separationOf('--private')).toEqual([]);
+  }, 200_000);
 
   test('an endpoint that was public is private after an ordinary start, which says how to share it', () => {
     expect(funcx(['down', '--data-dir', dataDir]).status).toBe(0);
