@@ -14,7 +14,7 @@ import { createCallAccepting, type AcceptingDeps } from './accept-calls';
 import { readCallResults } from './call-results';
 import type { ActivityDeps } from './deps';
 
-/** The calls of pipelines: who they act as, accept, watch, read. */
+/** Activities for the calls of pipelines: find the identity of a call, accept it, observe its tasks and read its results. */
 
 export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallActivities {
   const { db } = deps;
@@ -57,7 +57,7 @@ export function createCallActivities(deps: ActivityDeps & AcceptingDeps): CallAc
       };
     },
 
-    readResults: ({ submissionIds }) => readCallResults(db, submissionIds, { parse: parseExactly }),
+    readResults: async ({ submissionIds }) => (await readCallResults(db, submissionIds, { parse: parseExactly })).results,
   };
 }
 
@@ -84,7 +84,7 @@ function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   throw new TerminalError('INVALID_REQUEST', `the input of the call is not well formed: ${z.prettifyError(parsed.error)}`);
 }
 
-/** The task queue of the pipeline's workflow says whom it acts as; see docs/pipelines.md for what that does and does not protect. */
+/** The task queue of the pipeline's workflow determines the identity; docs/pipelines.md says what this protects and what not. */
 async function identityOf({ db, config, temporal }: ActivityDeps, { pipeline }: CallOrigin): Promise<Identity> {
   const taskQueue = pipeline && (await temporal.taskQueueOf(pipeline));
   if (pipeline && taskQueue) {
@@ -105,7 +105,7 @@ async function identityOf({ db, config, temporal }: ActivityDeps, { pipeline }: 
   );
 }
 
-/** Errors of the service as failures of the call: what the author must change is final, the rest is tried again. */
+/** Turns errors that the author must fix into final failures of the call. Other errors are rethrown, and Temporal retries. */
 async function translated<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();

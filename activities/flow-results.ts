@@ -1,21 +1,21 @@
 import type { FlowEvent, LineRef } from '../contracts/flow-steps';
-import { taskIdOf } from '../contracts/ids';
 import { actionStatus, readComputeBody, type ActionStatus } from '../flows/compute';
 import type { Provider } from '../flows/providers';
 import type { Json } from '../flows/values';
 import type { Database } from '../platform/store/database';
 import { readLine } from '../platform/store/flow-lines';
+import { listTaskIds } from '../platform/store/pipelines';
 import { readCallResults } from './call-results';
 import { groupTasks } from './flow-groups';
 import type { Pending } from './flow-pending';
 
-/** What a Compute action returns into the state: values in the order of its tasks, small ones inline, large ones by reference. */
+/** The result of a Compute action: values in the order of its tasks, small values inline, large values by reference. */
 
 export interface ComputeOutcome {
   status(given: { stateName: string; creator: string; startedMs: number; nowMs: number; isTimedOut: boolean }): ActionStatus;
 }
 
-/** All values of the state of a run that stand there themselves; what comes after is by reference. */
+/** Limit for all inline values in the data of a line together. Later values are references. */
 const MAX_INLINE_CHARS = 200_000;
 
 export async function readActionResult(
@@ -25,29 +25,30 @@ export async function readActionResult(
 ): Promise<ComputeOutcome | undefined> {
   const row = await readLine(db, runId, line);
   const pending = row?.pending as Pending | null | undefined;
-  if (!row || pending?.body === undefined) return undefined; // this step was taken, and its answer got lost
+  if (!row || pending?.body === undefined) return undefined; // this step was completed, and its answer was lost
   const { tasks } = readComputeBody(pending.provider as Provider, pending.body);
   const groups = groupTasks(tasks);
-  // Each value stands there twice, in `result` and in `results`.
+  // Each value occurs twice, in `result` and in `results`.
   const inline = Math.max(0, Math.min(100_000, Math.floor((MAX_INLINE_CHARS - row.data.length) / 2)));
   const result: Json[] = tasks.map(() => null);
   const results: Json[] = tasks.map(() => null);
   let failed = 0;
   for (const [at, { places }] of groups.entries()) {
     const submissionIds = event.groups[at]?.submissionIds ?? [];
-    const { values, failures } = await readCallResults(db, submissionIds, { maxInlineBytes: inline });
-    const ids = taskIdsOf(submissionIds, places.length);
-    const failureAt = new Map(failures.map((failure) => [failure.index, failure]));
-    failed += failures.length;
+    const tasksOfGroup = await listTaskIds(db, submissionIds);
+    const { taskIds, results: read } = await readCallResults(db, submissionIds, {
+      maxInlineBytes: inline,
+      keepsAllFailures: true,
+    });
+    const valueOf = new Map(taskIds.map((id, index) => [id, (read.values[index] ?? null) as Json]));
+    const textOf = new Map(read.failures.map(({ taskId, traceback }) => [taskId, traceback.replaceAll('\0', '')]));
+    failed += read.failed;
     places.forEach((place, index) => {
-      const failure = failureAt.get(index);
-      const taskId = failure?.taskId ?? ids(index);
-      const text = failure && failure.traceback.replaceAll('\0', '');
-      result[place] = text ?? ((values[index] ?? null) as Json);
-      results[place] =
-        text === undefined
-          ? { task_id: taskId, output: (values[index] ?? null) as Json }
-          : { task_id: taskId, output: text, exception: text };
+      const taskId = tasksOfGroup[index] ?? '';
+      const text = textOf.get(taskId);
+      const output = text ?? valueOf.get(taskId) ?? null; // null for a task that is still open
+      result[place] = output;
+      results[place] = text === undefined ? { task_id: taskId, output } : { task_id: taskId, output, exception: text };
     });
   }
   return {
@@ -62,10 +63,4 @@ export async function readActionResult(
         details: { result, results },
       }),
   };
-}
-
-/** The id of the nth task of a group: its submissions are full but for the last. */
-function taskIdsOf(submissionIds: readonly string[], total: number): (index: number) => string {
-  const size = submissionIds.length <= 1 ? Math.max(total, 1) : Math.ceil(total / submissionIds.length);
-  return (index) => taskIdOf(submissionIds[Math.floor(index / size)] ?? submissionIds[0] ?? '', (index % size) + 1);
 }

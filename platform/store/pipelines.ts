@@ -4,7 +4,7 @@ import type { Database } from './database';
 
 /** Reads and writes for pipeline calls: identities, names of endpoints and functions, outcomes of tasks. */
 
-/** False if the task queue belongs to another identity. An administrator can take a task queue over. */
+/** Binds a task queue to an identity. False if it belongs to another identity; an administrator can take it over. */
 export async function bindPipelineQueue(
   db: Database,
   binding: { namespace: string; taskQueue: string; identityId: string; isAdmin: boolean },
@@ -89,8 +89,8 @@ async function oneIdentity(db: Database, text: string, values: string[]): Promis
 }
 
 /**
- * Whose object a name means: the identity's own, or with `owner/name` that of the owner, by name or ID. A bare name never
- * means another owner's object; otherwise a newer public object of the same name would receive the calls.
+ * Resolves a name: a bare name means the identity's own object, and `owner/name` an object of that owner (by name or ID). A bare
+ * name never means another owner's object; otherwise a newer public object of the same name would receive the calls.
  */
 const OWNER_AND_NAME = `((owner_id = $2 and name = $1)
   or (owner_id = (select i.id from identities i where i.name = split_part($1, '/', 1) or i.id::text = lower(split_part($1, '/', 1))
@@ -141,7 +141,7 @@ export interface OutcomeRow {
   /** Code and text of a failure. */
   code: string | null;
   text: string | null;
-  /** What the agent reports of a failure, such as the classes of the exception. */
+  /** What the agent reports about a failure, such as the classes of the exception. */
   details: unknown;
   /** Size of the serialized value. */
   size: number;
@@ -173,6 +173,16 @@ export async function readOutcomes(db: Database, submissionIds: readonly string[
     [submissionIds, maxJsonBytes],
   );
   return rows;
+}
+
+/** The IDs of all tasks of these submissions, in the order of the tasks. */
+export async function listTaskIds(db: Database, submissionIds: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(
+    `select t.id from unnest($1::uuid[]) with ordinality as s (id, n)
+       join tasks t on t.id > s.id and t.id <= last_task_of(s.id) order by s.n, t.id`,
+    [submissionIds],
+  );
+  return rows.map(({ id }) => id);
 }
 
 /** The JSON text of a result; undefined when it is not JSON. */
