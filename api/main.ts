@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -41,7 +42,7 @@ import { createPlacement } from '../accepting/placement';
 
 const KEEP_ALIVE_MS = 65_000;
 const LAST_KEEP_ALIVE_MS = 1_000;
-/** How long the results socket waits for a successor at its port. For a replica, the successor serves already. */
+/** How long the results socket waits for a successor at its port. The successor of a replica already serves. */
 const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
 /**
@@ -57,6 +58,7 @@ async function main(): Promise<void> {
   const fresh = createFreshSubmissions(() => publisher.isReady);
   const activityDeps: ActivityDeps = { config, log, db, publisher, temporal, fresh };
   const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal); // every waiting request listens
   let isLeaving = false;
 
   const groupQueues = await createGroupQueues(broker, config.FUNCX_RESULT_QUEUE_EXPIRY_S);
@@ -178,7 +180,7 @@ async function main(): Promise<void> {
           resultsSocket.stopAccepting();
           server.close(() => resolve());
           stopping.abort();
-          server.keepAliveTimeout = LAST_KEEP_ALIVE_MS; // after the answers that are under way
+          server.keepAliveTimeout = LAST_KEEP_ALIVE_MS; // applies after the responses in progress
           server.closeIdleConnections();
         }),
     },

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -13,12 +14,12 @@ import { failure, type Outcome } from './runners/runner';
 import type { Slots } from './runners/slots';
 import type { ServiceClient } from './service-client';
 
-/** Sends results: large bodies over HTTP first, then the message; tries for as long as the agent lives. */
+/** Sends results: first a large body over HTTP, then the message. Retries for as long as the agent runs. */
 
 export interface AnswersOptions {
   client: ServiceClient;
   publisher: Publisher;
-  /** Of the present connection. */
+  /** The current registration. */
   registration: () => AgentRegistration;
   slots: Pick<Slots, 'capacity'>;
   whenConnected: () => Promise<void>;
@@ -27,10 +28,10 @@ export interface AnswersOptions {
 
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 15_000;
-/** A failure's text beyond this loses its middle. */
+/** The middle of a longer failure text is cut out. */
 const MAX_TEXT_CHARS = 64 * 1024;
 
-/** Services of earlier versions send the number under its old name only. */
+/** Earlier versions of the service send the limit only under its old name. */
 export const maxResultCharsOf = ({ max_body_chars, max_body_bytes }: AgentRegistration): number =>
   max_body_chars ?? max_body_bytes;
 
@@ -38,9 +39,11 @@ export class Answers {
   readonly #aborted = new AbortController();
   readonly #batches = new ResultBatches((messages) => this.#publish(messages));
 
-  constructor(private readonly options: AnswersOptions) {}
+  constructor(private readonly options: AnswersOptions) {
+    setMaxListeners(0, this.#aborted.signal); // every result that waits for the broker listens
+  }
 
-  /** True when the broker confirmed the result; false when `close` came first. */
+  /** Resolves to true when the broker confirms the result, or to false if `close` is called first. */
   async send(attempt: Attempt, outcome: Outcome): Promise<boolean> {
     const limited = limitOutcome(outcome, maxResultCharsOf(this.options.registration()));
     for (let backoffMs = FIRST_BACKOFF_MS; !this.#aborted.signal.aborted; backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)) {
@@ -110,7 +113,7 @@ export class Answers {
     });
   }
 
-  /** False when the service named no place for it: then it travels inline. */
+  /** Uploads a large body. Returns false if the service gave no path for it; the body is then sent inline. */
   async #store(attempt: Attempt, data: string): Promise<boolean> {
     const { 'funcx-result-path': path, 'funcx-result-token': token } = attempt.headers;
     if (!path || !token) return false;
@@ -119,7 +122,7 @@ export class Answers {
   }
 }
 
-/** Our own name, which the service compares with the endpoint that it minted it for. */
+/** The broker user of this agent. RabbitMQ refuses a message whose user ID is not the user of its connection. */
 export function userOf(registration: AgentRegistration): string {
   return decodeURIComponent(new URL(registration.broker.url).username);
 }
@@ -129,7 +132,7 @@ function resultData(taskId: string, outcome: Outcome, isStored: boolean, endpoin
     task_id: taskId,
     data: isStored ? '' : outcome.data,
     error_details: outcome.error ? { code: outcome.error.code, user_message: outcome.error.userMessage } : null,
-    // Not in error_details, whose keys foreign clients may check.
+    // Not in error_details, because other clients may check its keys.
     details: {
       ...outcome.details,
       endpoint_id: endpointId,
@@ -143,7 +146,7 @@ function resultData(taskId: string, outcome: Outcome, isStored: boolean, endpoin
   };
 }
 
-/** Replaces a result over the limit by a failure that says so; shortens a failure's text. */
+/** Replaces a result above the limit by a failure that says so, and shortens the text of a failure. */
 export function limitOutcome(outcome: Outcome, maxChars: number): Outcome {
   if (outcome.error) {
     if (outcome.data.length <= MAX_TEXT_CHARS) return outcome;
@@ -152,7 +155,7 @@ export function limitOutcome(outcome: Outcome, maxChars: number): Outcome {
   }
   if (outcome.data.length <= maxChars) return outcome;
   let chars = 0;
-  for (const _ of outcome.data) chars++; // code points: what the clients' limits count
+  for (const _ of outcome.data) chars++; // code points, as the limits of the clients count
   if (chars <= maxChars) return outcome;
   const sentence = `The result has ${chars} serialized characters; the limit is ${maxChars}.`;
   return {
@@ -162,8 +165,8 @@ export function limitOutcome(outcome: Outcome, maxChars: number): Outcome {
   };
 }
 
-/** The service does not take the body: too large for it, or the task has its answer. A short failure decides it. */
+/** The failure to send if the service refuses a body: the body is too large, or the token is no longer valid. */
 function refused(error: ApiError, outcome: Outcome): Pick<Outcome, 'data' | 'error'> {
   const code = error.status === 413 ? 'MaxResultSizeExceeded' : 'EndpointFailed';
-  return failure(code, `The service did not take the result of ${outcome.data.length} characters: ${error.message}`);
+  return failure(code, `The service did not accept the result of ${outcome.data.length} characters: ${error.message}`);
 }

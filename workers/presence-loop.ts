@@ -21,26 +21,26 @@ import type { ResultsInHand } from './results-in-hand';
 import { repeat } from './repeat';
 
 /**
- * Heartbeats become presence: recorded in the store in batches, signalled to the endpoint's workflow on transitions only.
- * A queue whose heartbeats stop is marked offline by a sweep that any number of processes may run.
+ * Turns heartbeats into presence: records them in the store in batches, and signals the endpoint's workflow on transitions only.
+ * A sweep, which any number of processes may run, marks queues offline whose heartbeats stop.
  */
 
 const PREFETCH = 200;
 const SWEEP_MS = 1_000;
-/** Two sweeps further apart than this: the process, or its machine, stood still. */
+/** If two sweeps are further apart than this, the process or its machine was stopped. */
 const MAX_SWEEP_GAP_MS = 5_000;
-/** A later heartbeat is good for presence, and not for finding lost attempts. */
+/** A heartbeat that is later than this counts for presence, but is not used to find lost attempts. */
 const MAX_LATE_MS = 2_000;
 /**
- * After an outage of an engine, what was claimed before it is published by repeated activities, the last of them 10 s later.
- * Until then a missing attempt is not a lost one.
+ * After an outage of an engine, retried activities publish what was claimed before the outage, the last of them 10 s later. Until
+ * then, a missing attempt does not count as lost.
  */
 const STEADY_MS = 15_000;
-/** A bound on the signals that a returning Temporal gets. */
+/** Maximum number of missed signals that one sweep repeats, to limit the load on Temporal after an outage. */
 const SIGNALS_PER_SWEEP = 50;
-/** Signals that heartbeats send at the same time, at most. More would overload Temporal and fail; the sweep sends the others. */
+/** Maximum number of concurrent signals from heartbeats. More could overload Temporal and fail; the sweep sends the others. */
 const MAX_HEARTBEAT_SIGNALS = 20;
-/** A younger change is most likely being signalled. */
+/** The sweep skips younger changes: their signal is most likely being sent. */
 const SIGNAL_GRACE_MS = 5_000;
 
 export interface PresenceLoop {
@@ -79,7 +79,7 @@ export async function startPresenceLoop(
       await apply(endpointQueueIdOfKey(message.routingKey), status);
     } catch (error) {
       noteOutage();
-      // The next heartbeat says the same: this one is not requeued.
+      // Do not requeue this heartbeat: the next one contains the same information.
       deps.log.warn({ err: error, routingKey: message.routingKey }, 'a heartbeat could not be applied');
     }
     message.ack();
@@ -88,7 +88,7 @@ export async function startPresenceLoop(
   async function apply(endpointQueueId: string, status: StatusData): Promise<void> {
     const state = agentStateOf(status);
     const periodS = state?.heartbeat_period ?? 0;
-    // A user endpoint that could not start says so once; its presence is not affected.
+    // A user endpoint that could not start reports the error once; its presence is not affected.
     if (state?.error !== undefined) return userEndpoints.onStartFailure(endpointQueueId, state.error);
     const incarnation = incarnationOf(state) ?? null;
     const lateMs = lateness.measure(`${endpointQueueId}/${incarnation ?? ''}`, state?.sent_ms, Date.now());
@@ -112,14 +112,14 @@ export async function startPresenceLoop(
         state.running.map((name) => name.slice(0, 36)),
       );
     }
-    // What an agent held when it sent a late report says nothing about now, and an idle one has nothing to lose.
+    // A late report does not say what the agent holds now, and a queue without attempts in flight cannot lose one.
     if (!state || periodS <= 0 || lateMs > MAX_LATE_MS || !beat.hasAttempts) return;
     if (Date.now() - steadySinceMs < STEADY_MS) return;
     if (state.held) await detectLosses(broker, deps, inHand, { endpointQueueId, held: state.held, periodS });
     else if (isIdleReport(state)) await detectLosses(broker, deps, inHand, { endpointQueueId, held: [], periodS });
   }
 
-  /** Without what differs in each heartbeat: a report that says nothing new is not written. */
+  /** The report without the field that differs in each heartbeat, so that an unchanged report is not written. */
   function lastingPartOf(state: AgentState | undefined): Omit<AgentState, 'sent_ms'> | undefined {
     if (!state) return undefined;
     const { sent_ms: _, ...lasting } = state;
@@ -132,7 +132,7 @@ export async function startPresenceLoop(
     await signalPresence(change).finally(() => signalsOfHeartbeats--);
   }
 
-  /** A change that Temporal does not take stays unsignalled in the store, and the sweep repeats it. */
+  /** If the signal fails, the change stays unsignalled in the store, and the sweep repeats the signal. */
   async function signalPresence({
     endpointQueueId,
     endpointId,
@@ -160,11 +160,12 @@ export async function startPresenceLoop(
     await Promise.all((await sweepOffline(deps.db, await heardForMs())).map(signalPresence));
     await Promise.all((await listUnsignalled(deps.db, SIGNAL_GRACE_MS, SIGNALS_PER_SWEEP)).map(signalPresence));
     // Requests the pump again when its signal was lost because the process died between the store and the signal.
-    for (const { endpointQueueId, endpointId, endpointName, changedAt } of await listQueuesWithoutPump(deps.db)) {
+    const queues = await listQueuesWithoutPump(deps.db);
+    for (const [at, { endpointQueueId, endpointId, endpointName, changedAt }] of queues.entries()) {
       const input = { version: 1, taskQueueId: endpointQueueId, endpointId, endpointName } as const;
       try {
         const workflowTask = await deps.temporal.workflowTaskOf(endpointWorkflowId(endpointQueueId));
-        // A signal would begin the repetitions anew.
+        // A signal would reset the retries of the workflow task.
         if (workflowTask === 'repeated') continue;
         if (workflowTask === 'fine') {
           await deps.temporal.signalWaiting(input);
@@ -174,15 +175,16 @@ export async function startPresenceLoop(
         const sinceMs = changedAt?.getTime() ?? Date.now();
         await deps.temporal.restartEndpoint(input, { isOnline: true, sinceMs, hasWaiting: true });
       } catch (error) {
-        await forgetPump(deps.db, endpointQueueId);
+        // The list has marked the remaining queues as requested, too. They must not wait until that mark is old.
+        for (const remaining of queues.slice(at)) await forgetPump(deps.db, remaining.endpointQueueId);
         throw error;
       }
     }
   }
 
   /**
-   * For how long heartbeats have been heard without a break. The silence of an endpoint means nothing while nobody reads the
-   * status queue, while this process is stopped, or while the broker takes no messages.
+   * How long heartbeats have been received without a break. The silence of an endpoint means nothing while nobody reads the
+   * status queue, while this process is stopped, or while the broker accepts no messages.
    */
   async function heardForMs(): Promise<number> {
     const wasStopped = Date.now() - sweptAtMs > MAX_SWEEP_GAP_MS;

@@ -13,7 +13,7 @@ import { releaseOf } from './release';
 /** Endpoint routes for funcX 1.0 agents and clients (funcx 1.0.4: `funcx/sdk/web_client.py`). */
 
 const KIND = 'funcx-1.0';
-/** Default heartbeat period of the agents; their reports contain the real one. */
+/** Default heartbeat period of the agents; their reports contain the actual period. */
 const HEARTBEAT_S = 30;
 /** Large, because these agents consume without a prefetch limit and queue tasks internally. */
 const WINDOW_FLOOR = 1_000;
@@ -50,7 +50,7 @@ export function endpointRoutes(deps: ApiDeps): Route[] {
         return registerAgent(deps, identity, present, id, body.endpoint_name, {
           ...body.meta,
           ...body.metadata,
-          endpoint_version: body.version,
+          ...(body.version ? { endpoint_version: body.version } : {}),
         });
       },
     }),

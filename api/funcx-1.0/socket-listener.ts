@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import type { WebSocket } from 'ws';
 
 import { ensureError, TerminalError, type ErrorCode } from '../../contracts/errors';
@@ -17,7 +19,7 @@ import type { TakenCursor } from './taken-cursor';
  * numbers, from the last acknowledged one.
  *
  * The client does not acknowledge results, but its library answers pings in order. A ping follows each page of results, and
- * its pong proves that the results arrived. The next connection sends results without a proof again.
+ * its pong proves that the results arrived. The next connection repeats results without this proof.
  *
  *   open --stop--> draining (no more results; waits for pongs) --> closing (1001) --> closed
  *   open --the client closes or disconnects--> closed
@@ -27,7 +29,7 @@ export interface SocketListener {
   stop(): Promise<void>;
 }
 
-/** What the audit log gets. */
+/** Records a refusal in the audit log. */
 export type OnRefused = (code: ErrorCode, who: Identity | undefined, objects?: Record<string, string>) => void;
 
 export interface ListenerDeps {
@@ -61,6 +63,7 @@ export function serveListener(
   onRefused: OnRefused,
 ): SocketListener {
   const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal); // every task group of the connection listens
   /** Last sent sequence number, by task group. */
   const sent = new Map<string, number>();
   const loops = new Set<Promise<void>>();
@@ -184,7 +187,7 @@ export function serveListener(
     fail(text);
   }
 
-  /** Sends the reason, with which the client fails its futures, and closes. */
+  /** Sends the reason, which the client logs before it cancels its futures, and closes the connection. */
   function fail(text: string, cause?: unknown): void {
     deps.log.debug({ reason: text, err: cause }, 'refused a client of the results socket');
     const failure: SocketFailure = { exception: text };

@@ -13,7 +13,7 @@ import { enrol } from './enrol';
 import { dirOf, listNames, logOf, readIdentity, readSettings, requireName, writeSettings, type AgentSettings } from './folders';
 import { pythonPathOf } from './python';
 
-/** `funcx-endpoint`: the agent where nothing of the service is installed. */
+/** `funcx-endpoint`: the agent on machines where the service is not installed. */
 
 const FAILED = 1;
 const WRONG_USAGE = 2;
@@ -25,7 +25,7 @@ interface StartOptions {
 }
 
 export async function runProgram(args: readonly string[]): Promise<void> {
-  // Before there were commands, variables alone described the agent.
+  // Earlier releases had no commands: environment variables alone described the agent.
   if (args.length === 0 && process.env.FUNCX_CLIENT_ID && process.env.FUNCX_CLIENT_SECRET) return runAgent(process.env);
   const program = createProgram();
   for (const command of [program, ...program.commands]) command.exitOverride();
@@ -47,16 +47,16 @@ function createProgram(): Command {
     .description('serve an endpoint of funcX on Temporal on this machine; it connects outbound only and opens no port')
     .version(version, '--version', 'print the version')
     .showHelpAfterError('(add --help for more)')
-    .addHelpText('after', '\nWhat is remembered is in ~/.funcx-endpoint, or in the folder that FUNCX_ENDPOINT_HOME names.');
+    .addHelpText('after', '\nIdentities, settings and logs are in ~/.funcx-endpoint, or in the folder FUNCX_ENDPOINT_HOME.');
   addStartOptions(program.command('enroll').alias('enrol').description('enrol with a one-time code, and start'))
     .argument('<code>', 'as "funcx endpoint invite" printed it')
     .option('--no-start', 'enrol only')
-    .option('--insecure-http', 'take an http:// address that is not on this machine: secrets travel in clear')
+    .option('--insecure-http', 'accept an http:// address that is not on this machine; secrets are then sent unencrypted')
     .action((code: string, options: StartOptions & { start: boolean; insecureHttp?: boolean }) => enroll(code, options));
   addStartOptions(program.command('start').description('start the agent in the background; returns when it is connected'))
     .argument('[name]', 'the endpoint, if there are several here')
     .action(async (name: string | undefined, options: StartOptions) => start(requireName(name), options));
-  addStartOptions(program.command('run').description('run the agent in the foreground, as systemd and Slurm want it'))
+  addStartOptions(program.command('run').description('run the agent in the foreground, for systemd and Slurm'))
     .argument('[name]')
     .action(async (wanted: string | undefined, options: StartOptions) => {
       const name = requireName(wanted);
@@ -83,8 +83,8 @@ function createProgram(): Command {
 
 function addStartOptions(command: Command): Command {
   return command
-    .option('--python <path>', 'run Python functions with this Python, or environment; "default" takes it back')
-    .option('--requirements <file>', 'make an environment with the packages of this file')
+    .option('--python <path>', 'run Python functions with this Python, or environment; "default" undoes this')
+    .option('--requirements <file>', 'create an environment with the packages of this file')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount);
 }
 
@@ -96,17 +96,17 @@ function parseCount(text: string): number {
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 async function enroll(code: string, options: StartOptions & { start: boolean; insecureHttp?: boolean }): Promise<void> {
-  const settings = settingsOf({}, options); // a wrong option must not use up the code
+  const settings = settingsOf({}, options); // an invalid option must not use up the code
   const { name, id } = await enrol(code, { isHttpAllowed: options.insecureHttp === true });
   if (Object.keys(settings).length > 0) writeSettings(name, settings);
-  say(`Enrolled for endpoint ${name} (${id}). The code is used up; this agent is remembered in ${dirOf(name)}.`);
+  say(`Enrolled for endpoint ${name} (${id}). The code is now used; the identity of this agent is in ${dirOf(name)}.`);
   if (options.start) await start(name, {});
 }
 
 async function start(name: string, options: StartOptions): Promise<void> {
   remember(name, options);
   const pid = await startInBackground(name, say);
-  if (pid === undefined) say(`The agent of endpoint ${name} runs already; stop it first to change its settings.`);
+  if (pid === undefined) say(`The agent of endpoint ${name} is already running; stop it first to change its settings.`);
   else say(`Endpoint ${name} is connected: process ${pid}, log ${logOf(name)}`);
 }
 
@@ -124,7 +124,7 @@ function settingsOf(known: AgentSettings, { python, requirements, workers }: Sta
   const kept = python === undefined && requirements === undefined ? known : rest;
   return {
     ...kept,
-    workers,
+    ...(workers === undefined ? {} : { workers }),
     ...(python === undefined || python === 'default' ? {} : { python: pythonPathOf(python) }),
     ...(requirements === undefined ? {} : { requirements: readRequirements(requirements) }),
   };
@@ -147,7 +147,7 @@ function status(isJson: boolean): void {
   });
   if (isJson) return say(JSON.stringify({ agents }, null, 2));
   if (agents.length === 0)
-    return say('No agent enrolled here. The owner of an endpoint gives you a code: funcx endpoint invite NAME');
+    return say('No agent is enrolled here. The owner of an endpoint creates a code: funcx endpoint invite NAME');
   for (const { name, id, service, state, pid, log } of agents) {
     say(`${name}  ${state}${pid === null ? '' : ` (process ${pid})`}  endpoint ${id} of ${service}, log ${log}`);
   }

@@ -1,16 +1,16 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 
 /**
- * Every worker process leads a process group of its own, so that its children end with it.
+ * Every worker process leads its own process group, so that its children end with it.
  *
- * A guard, one small `sh`, knows the groups too: when the agent dies, however it dies, the guard's pipe closes and it kills
- * them. Without it, a kill -9 of the agent would leave running calls and their children behind.
+ * A guard, one small `sh`, also knows the groups. When the agent dies for any reason, the guard's pipe closes and the guard kills
+ * the groups. Without a guard, a kill -9 of the agent would leave running calls and their children behind.
  */
 
-/** From SIGTERM to SIGKILL. */
+/** Time from SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 2_000;
 
-/** Keeps the set of groups in one string; `read` ends with the pipe. */
+/** Keeps the set of groups in one string. The loop ends when the pipe closes. */
 const GUARD_SCRIPT = `
 trap '' INT TERM HUP
 groups=' '
@@ -24,27 +24,27 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 `;
 
 export class ProcessGroups {
-  /** What the guard runs; its input is lines of `add GROUP` and `del GROUP`. */
+  /** The script of the guard. It reads lines of `add GROUP` and `del GROUP`. */
   static readonly guardScript = GUARD_SCRIPT;
   readonly #groups = new Set<number>();
-  /** Groups that were told to end, until SIGKILL is due. */
+  /** Groups that received SIGTERM, each with the timer of its SIGKILL. */
   readonly #stopping = new Map<number, NodeJS.Timeout>();
   #guard: ChildProcess | undefined;
   #isClosed = false;
 
-  /** The group of a process that was started with `detached: true`. */
+  /** Adds the group of a process that was started with `detached: true`. */
   add(group: number): void {
     this.#groups.add(group);
     this.#tell(`add ${group}\n`);
   }
 
-  /** Its leader has exited. What it left behind is killed; in a group told to stop, when its grace is over. */
+  /** Call it when the leader has exited. Kills the remaining processes; in a group that is stopping, after the grace time. */
   leaderExited(group: number): void {
     if (this.#stopping.has(group) && signalGroup(group, 0)) return;
     this.#end(group);
   }
 
-  /** SIGTERM for the whole group, and SIGKILL a little later for what is left of it. */
+  /** Sends SIGTERM to the whole group, and after the grace time SIGKILL to the remaining processes. */
   stop(group: number, graceMs = KILL_AFTER_MS): void {
     if (!this.#groups.has(group)) return;
     if (graceMs <= 0) {
@@ -66,7 +66,7 @@ export class ProcessGroups {
     if (this.#groups.delete(group)) this.#tell(`del ${group}\n`);
   }
 
-  /** Ends the guard. Call it when all groups are gone. */
+  /** Kills the remaining groups and ends the guard. */
   close(): void {
     this.#isClosed = true;
     for (const group of [...this.#groups]) this.#end(group);
@@ -82,8 +82,11 @@ export class ProcessGroups {
   #startGuard(): void {
     const guard = spawn('/bin/sh', ['-c', GUARD_SCRIPT], { detached: true, stdio: ['pipe', 'ignore', 'ignore'], env: {} });
     this.#guard = guard;
-    guard.on('error', () => undefined); // 'close' does not follow a failed spawn; the next add tries again
-    guard.stdin?.on('error', () => undefined); // a guard that was killed is replaced on 'exit'
+    guard.on('error', () => {
+      // After a failed spawn there is no 'exit': the next group starts another guard.
+      if (guard.pid === undefined && this.#guard === guard) this.#guard = undefined;
+    });
+    guard.stdin?.on('error', () => undefined); // a guard that was killed is replaced when it emits 'exit'
     guard.once('exit', () => {
       if (this.#guard === guard) this.#guard = undefined;
       if (!this.#isClosed && this.#groups.size > 0) this.#startGuard();
@@ -93,11 +96,11 @@ export class ProcessGroups {
   }
 }
 
-/** False when the group has no process. */
+/** Returns false if the group has no process. */
 function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-group, signal);
   } catch {
-    return false; // ESRCH: the group is gone, which is what was wanted
+    return false; // ESRCH: the group has ended already
   }
 }

@@ -1,5 +1,6 @@
 import type { Database } from './database';
 import { pageSql, type OrderKey } from './pages';
+import { inTransaction } from './transactions';
 import { insertUnanswered, type AnsweredLater } from './unanswered-requests';
 
 /** Flows and the versions of their definitions. */
@@ -52,11 +53,9 @@ const valuesOf = (flow: Omit<NewFlow, 'definition' | 'inputSchema'>): unknown[] 
   flow.subscriptionId,
 ];
 
-/** Inserts the flow with its first version, and what is needed to know a repeat whose first answer is lost. */
+/** Inserts, in one transaction, the flow, its first version, and what is needed to recognize a repeated request. */
 export async function insertFlow(db: Database, flow: NewFlow, unanswered?: AnsweredLater): Promise<FlowRow> {
-  const client = await db.connect();
-  try {
-    await client.query('begin');
+  return inTransaction(db, async (client) => {
     await client.query(
       `insert into flows (id, owner_id, title, subtitle, description, keywords, viewers, starters, administrators, run_managers,
                           run_monitors, subscription_id) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
@@ -69,17 +68,11 @@ export async function insertFlow(db: Database, flow: NewFlow, unanswered?: Answe
     ]);
     if (unanswered) await insertUnanswered(client, unanswered);
     const { rows } = await client.query<FlowRow>(`select ${COLUMNS} ${FROM} where f.id = $1`, [flow.id]);
-    await client.query('commit');
     return rows[0]!; // inserted above
-  } catch (error) {
-    await client.query('rollback');
-    throw error;
-  } finally {
-    client.release();
-  }
+  });
 }
 
-/** Writes what changed; another definition or schema becomes the next version. Undefined when the flow is gone. */
+/** Updates the flow. With `isNewVersion`, its definition and schema become the next version. Undefined for a deleted flow. */
 export async function updateFlow(db: Database, flow: FlowRow, isNewVersion: boolean): Promise<FlowRow | undefined> {
   await db.query(
     `with changed as (
@@ -103,7 +96,7 @@ export async function findFlow(db: Database, id: string): Promise<FlowRow | unde
   return rows[0];
 }
 
-/** Runs and their versions stay. Null when the flow was gone already. */
+/** Marks the flow as deleted; its runs and versions stay. Returns the time; null when the flow was already deleted. */
 export async function deleteFlow(db: Database, id: string): Promise<Date | null> {
   const { rows } = await db.query<{ deletedAt: Date }>(
     'update flows set deleted_at = now() where id = $1 and deleted_at is null returning deleted_at as "deletedAt"',
@@ -123,7 +116,7 @@ export const FLOW_ROLES = [
 export type FlowRole = (typeof FLOW_ROLES)[number];
 
 export interface FlowFilter {
-  /** Undefined: whoever may see the flow. */
+  /** Undefined: any role that may see the flow. */
   roles?: readonly FlowRole[] | undefined;
   /** In title, subtitle, description or keywords. */
   text?: string | undefined;
@@ -150,7 +143,7 @@ export const FLOW_ORDER = {
   updated_at: { sql: 'f.updated_at', type: 'timestamptz' },
 } as const satisfies Record<string, Omit<OrderKey, 'descending'>>;
 
-/** Who asks: the id, and every URN that stands for the identity. */
+/** The caller's ID, and every URN that names the caller or one of its groups. */
 export interface Caller {
   id: string;
   urns: string[];

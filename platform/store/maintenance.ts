@@ -3,23 +3,27 @@ import type { PoolClient } from 'pg';
 import type { Database } from './database';
 import { slowQuery } from './transactions';
 
-/** What the maintenance of `workers` needs of the store besides retention. */
+/** What the maintenance in `workers` needs from the store, except retention. */
 
 const MAINTENANCE_LOCK = 0x66756e64;
 
 /** Runs `run` unless another process is running it. */
 export async function runExclusively(db: Database, run: () => Promise<void>): Promise<void> {
   const client: PoolClient = await db.connect();
+  // The lock belongs to the session: a session that may hold it must not go back to the pool.
+  let mayHoldLock = true;
   try {
     const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [MAINTENANCE_LOCK]);
-    if (!rows[0]?.got) return;
+    mayHoldLock = rows[0]?.got === true;
+    if (!mayHoldLock) return;
     try {
       await run();
     } finally {
       await client.query('select pg_advisory_unlock($1)', [MAINTENANCE_LOCK]);
+      mayHoldLock = false;
     }
   } finally {
-    client.release();
+    client.release(mayHoldLock);
   }
 }
 
@@ -33,7 +37,7 @@ export type SubmissionDifference = Difference & { workflowId: string };
 /** Younger submissions may be in the middle of their accept. */
 const MIN_AGE = '1 minute';
 
-/** Compares the counts of queues and submissions with their tasks and repairs them. Every difference is a bug. */
+/** Compares the counts of queues and submissions with their tasks, repairs them and returns the differences. Each is a bug. */
 export async function reconcileCounts(db: Database): Promise<{ queues: Difference[]; submissions: SubmissionDifference[] }> {
   const queues = await slowQuery<Difference>(db, 'select queue_id as id, counted, actual from reconcile_in_flight()');
   const submissions = await slowQuery<SubmissionDifference>(

@@ -132,7 +132,9 @@ test('later starts need no code, and status shows the agent on both sides', () =
   expect(agent('stop').stdout).toBe(`Stopped the agent of endpoint ${name}.\n`);
   expect(agent('status').stdout).toMatch(new RegExp(`^${name} +stopped +endpoint `));
   expect(agent('start').stdout).toMatch(new RegExp(`^Endpoint ${name} is connected: process \\d+`));
-  expect(agent('start').stdout).toContain('runs already');
+  const settings = JSON.parse(readFileSync(join(home, '.funcx-endpoint', name, 'settings.json'), 'utf8')) as object;
+  expect(settings).toMatchObject({ workers: 1 });
+  expect(agent('start').stdout).toContain('is already running');
   expect(JSON.parse(agent('status --json').stdout)).toMatchObject({ agents: [{ name, state: 'connected' }] });
   const listed = JSON.parse(funcx(['endpoint', 'list', '--json']).stdout) as { endpoints: { name: string; status: string }[] };
   expect(listed.endpoints).toContainEqual(expect.objectContaining({ name, status: 'online' }));
@@ -167,7 +169,7 @@ describe('a code that cannot be used is refused with a sentence and its code', (
 
   test('cut off, or of another service', async () => {
     const { code, id } = invite();
-    expect(agent(`enroll ${code.slice(0, -12)}`).stderr).toContain('not a whole enrolment code');
+    expect(agent(`enroll ${code.slice(0, -12)}`).stderr).toContain('the enrolment code is incomplete');
     const fields = JSON.parse(Buffer.from(code.slice(5), 'base64url').toString()) as string[];
     const forged = (at: number, value: string): string =>
       `fxe1_${Buffer.from(JSON.stringify(fields.map((field, index) => (index === at ? value : field)))).toString('base64url')}`;
