@@ -93,7 +93,7 @@ browserTest(
     const text = await readDetails('the details of what waits', scenario.waiting, [
       /calibrate x2 on laptop for admin/,
       /2 tasks: 2 waiting/,
-      new RegExp(`2 tasks wait because laptop has been offline since ${TIME}`),
+      new RegExp(`2 tasks wait because laptop is offline since ${TIME}`),
       /start it on its machine \( ?funcx endpoint start laptop ?\)/,
       new RegExp(`The deadline is ${TIME}`),
       /To stop it: Request Cancellation on this page/,
