@@ -1,6 +1,6 @@
 /**
- * `npm test`: builds, then runs the layers named on the command line (default: unit, component, security, system, chaos), one jest run
- * a layer, and ends with one plain line of counts. Further arguments after `--` go to jest.
+ * `npm test`: builds, then runs the layers named on the command line (default: unit, component, security, system, chaos) and
+ * ends with one plain line of counts. Further arguments after `--` go to jest.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -14,6 +14,14 @@ const layers = process.argv.slice(2, cut < 0 ? undefined : cut);
 const extra = cut < 0 ? [] : process.argv.slice(cut + 1);
 const wanted = layers.length > 0 ? layers : ['unit', 'component', 'security', 'system', 'chaos'];
 
+// Tests with real parts wait most of the time, so several layers run in two lanes. `system` is then two runs, each with its own
+// system.
+const isSplit = wanted.length > 1 && extra.length === 0;
+const longestFirst = ['system', 'chaos', 'component', 'security', 'unit'];
+const runs = [...wanted]
+  .sort((a, b) => longestFirst.indexOf(a) - longestFirst.indexOf(b))
+  .flatMap((layer) => (isSplit && layer === 'system' ? ['1/2', '2/2'].map((shard) => ({ layer, shard })) : [{ layer }]));
+
 if (!existsSync(join(root, 'node_modules', 'jest'))) run('npm', ['ci', '--no-audit', '--no-fund']);
 run(process.execPath, ['local/build.mjs']);
 
@@ -21,8 +29,19 @@ const reports = mkdtempSync(join(tmpdir(), 'funcx-report-'));
 const total = { passed: 0, failed: 0, skipped: 0 };
 const skippedTitles = [];
 let failedRuns = 0;
-for (const layer of wanted) {
-  const report = join(reports, `${layer}.json`);
+await Promise.all(Array.from({ length: isSplit ? 2 : 1 }, runInTurn));
+rmSync(reports, { recursive: true, force: true });
+if (failedRuns > 0 && total.failed === 0) total.failed = failedRuns;
+for (const title of skippedTitles) console.log(`not run: ${title}`);
+console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
+process.exit(total.failed === 0 ? 0 : 1);
+
+async function runInTurn() {
+  for (let next = runs.shift(); next; next = runs.shift()) await runOne(next);
+}
+
+async function runOne({ layer, shard }) {
+  const report = join(reports, `${layer}${shard ? `-${shard[0]}` : ''}.json`);
   const args = [
     'node_modules/jest/bin/jest.js',
     '--selectProjects',
@@ -30,35 +49,30 @@ for (const layer of wanted) {
     '--json',
     `--outputFile=${report}`,
     '--forceExit=false',
-    ...extra,
   ];
-  // Layers with real parts share one system: one test file at a time.
+  if (shard) args.push(`--shard=${shard}`);
+  args.push(...extra);
+  // The files of a layer with real parts share one system: one file at a time.
   if (!['unit', 'component', 'security'].includes(layer)) args.push('--runInBand');
   // On two cores jest would use one; these tests wait for a process or a store most of the time.
   else args.push(`--maxWorkers=${Math.max(2, availableParallelism() - 1)}`);
   const code = await jest(args);
   if (code !== 0) failedRuns++;
-  if (existsSync(report)) {
-    const { numPassedTests, numFailedTests, numPendingTests, numFailedTestSuites, testResults } = JSON.parse(
-      readFileSync(report, 'utf8'),
-    );
-    total.passed += numPassedTests;
-    total.failed += numFailedTests;
-    total.skipped += numPendingTests;
-    // A file that could not even be loaded counts as one failure.
-    if (numFailedTests === 0 && numFailedTestSuites > 0) total.failed += numFailedTestSuites;
-    skippedTitles.push(...titlesOfSkipped(testResults));
-    for (const title of duplicateTitles(testResults)) {
-      console.error(`two tests have the title: ${title}`);
-      total.failed++;
-    }
+  if (existsSync(report)) count(JSON.parse(readFileSync(report, 'utf8')));
+}
+
+function count({ numPassedTests, numFailedTests, numPendingTests, numFailedTestSuites, testResults }) {
+  total.passed += numPassedTests;
+  total.failed += numFailedTests;
+  total.skipped += numPendingTests;
+  // A file that could not even be loaded counts as one failure.
+  if (numFailedTests === 0 && numFailedTestSuites > 0) total.failed += numFailedTestSuites;
+  skippedTitles.push(...titlesOfSkipped(testResults));
+  for (const title of duplicateTitles(testResults)) {
+    console.error(`two tests have the title: ${title}`);
+    total.failed++;
   }
 }
-rmSync(reports, { recursive: true, force: true });
-if (failedRuns > 0 && total.failed === 0) total.failed = failedRuns;
-for (const title of skippedTitles) console.log(`not run: ${title}`);
-console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
-process.exit(total.failed === 0 ? 0 : 1);
 
 function run(command, args) {
   const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
