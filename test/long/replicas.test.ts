@@ -149,6 +149,15 @@ function startLoad() {
   };
 }
 
+/** Ends the load: every call has its own value, and the store has as many tasks as calls were sent. */
+async function expectEachOnce(load: ReturnType<typeof startLoad>): Promise<void> {
+  const { sent, wrong, groupId } = await load.stop();
+  printFigure(`${sent} calls`);
+  expect(wrong).toBe(0);
+  const { rows } = await store.query('select count(*)::int as n from tasks where task_group_id = $1', [groupId]);
+  expect(rows).toEqual([{ n: sent }]);
+}
+
 test('no connection is refused while each process restarts in turn, and nothing is lost or doubled when each is killed', async () => {
   expect(state().services.map(({ name }) => name)).toEqual(expect.arrayContaining([...REPLICAS]));
   const load = startLoad();
@@ -178,11 +187,7 @@ test('no connection is refused while each process restarts in turn, and nothing 
     printFigure(`longest time without an answer after kill -9 of ${name}: ${gapMs} ms`);
     expect(gapMs).toBeLessThan(LONGEST_GAP_MS + handedOverMs);
   }
-  const { sent, wrong, groupId } = await load.stop();
-  printFigure(`${sent} calls`);
-  expect(wrong).toBe(0);
-  const { rows } = await store.query('select count(*)::int as n from tasks where task_group_id = $1', [groupId]);
-  expect(rows).toEqual([{ n: sent }]);
+  await expectEachOnce(load);
 }, 400_000);
 
 test('of two workers, one that stands still holds its calls up only until the broker drops it, and none is lost or doubled', async () => {
@@ -204,9 +209,5 @@ test('of two workers, one that stands still holds its calls up only until the br
     printFigure(`longest time without an answer while ${name} stood still: ${gapMs} ms`);
     expect(gapMs).toBeLessThan(LONGEST_STANDSTILL_MS);
   }
-  const { sent, wrong, groupId } = await load.stop();
-  printFigure(`${sent} calls`);
-  expect(wrong).toBe(0);
-  const { rows } = await store.query('select count(*)::int as n from tasks where task_group_id = $1', [groupId]);
-  expect(rows).toEqual([{ n: sent }]);
+  await expectEachOnce(load);
 }, 400_000);

@@ -103,15 +103,18 @@ test('the graph draws each state and an arrow for each step that may follow', ()
   expect(svg).toContain('catch States.ALL');
 });
 
+const at = (s: number): string => new Date(s * 1_000).toISOString();
+
+/** An entry of the log of a run, `s` seconds after its start. */
+const entry = (s: number, code: string, name: string, more = {}) => ({
+  time: at(s),
+  code,
+  description: '',
+  details: { state_name: name, ...more },
+});
+
 test('the log of a run becomes steps with durations', () => {
   const steps: Step[] = [];
-  const at = (s: number): string => new Date(s * 1_000).toISOString();
-  const entry = (s: number, code: string, name: string, more = {}) => ({
-    time: at(s),
-    code,
-    description: '',
-    details: { state_name: name, ...more },
-  });
   addEntries(steps, [
     { time: at(0), code: 'FlowStarted', description: '', details: {} },
     entry(0, 'PassStarted', 'A'),
@@ -124,25 +127,19 @@ test('the log of a run becomes steps with durations', () => {
 });
 
 test('a fan-out is a tree of its lines, or a bar when it has many', () => {
-  const entry = (code: string, name: string, more = {}) => ({
-    time: new Date(0).toISOString(),
-    code,
-    description: '',
-    details: { state_name: name, ...more },
-  });
   const line = (fan: string, n: number) => [
-    entry('PassStarted', 'Inner', { within: [`${fan}[${n}]`] }),
-    entry('PassCompleted', 'Inner', { within: [`${fan}[${n}]`] }),
+    entry(0, 'PassStarted', 'Inner', { within: [`${fan}[${n}]`] }),
+    entry(0, 'PassCompleted', 'Inner', { within: [`${fan}[${n}]`] }),
   ];
   const steps: Step[] = [];
   addEntries(steps, [
-    entry('MapStarted', 'Few', { lines: 2 }),
+    entry(0, 'MapStarted', 'Few', { lines: 2 }),
     ...line('Few', 1),
     ...line('Few', 0),
-    entry('MapCompleted', 'Few'),
+    entry(0, 'MapCompleted', 'Few'),
   ]);
   addEntries(steps, [
-    entry('MapStarted', 'Many', { lines: 40 }),
+    entry(0, 'MapStarted', 'Many', { lines: 40 }),
     ...Array.from({ length: 10 }, (_, n) => line('Many', n)).flat(),
   ]);
   expect(drawSteps(steps, 1_000)).toEqual([
@@ -154,13 +151,6 @@ test('a fan-out is a tree of its lines, or a bar when it has many', () => {
 });
 
 test('in a log, each step is written once when it ends, also a step around others', () => {
-  const at = (s: number): string => new Date(s * 1_000).toISOString();
-  const entry = (s: number, code: string, name: string, more = {}) => ({
-    time: at(s),
-    code,
-    description: '',
-    details: { state_name: name, ...more },
-  });
   const steps: Step[] = [];
   const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
   try {
