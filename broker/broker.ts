@@ -9,6 +9,7 @@ import { coalesceWrites } from './coalesce-writes';
 import { Consumer, type ConsumerOptions } from './consumer';
 import type { BrokerLog } from './log';
 import { Publisher } from './publisher';
+import { tolerateSilence } from './tolerate-silence';
 
 /**
  * The connection to the message broker. It reconnects until its owner closes it. amqplib's own recovery always uses the same
@@ -35,6 +36,8 @@ export interface BrokerOptions {
   log: BrokerLog;
   /** AMQP heartbeat. Default 20 s. */
   heartbeatS?: number;
+  /** How long the broker may be silent before the connection counts as lost. Default: two heartbeats. */
+  maxSilenceS?: number;
   /** Maximum backoff between attempts to connect. Default 5 s. */
   maxBackoffMs?: number;
   /** Called after each connection is open and set up. */
@@ -240,6 +243,7 @@ export class Broker {
       clientProperties: { connection_name: name },
     });
     coalesceWrites(streamOf(model));
+    if (this.options.maxSilenceS !== undefined) tolerateSilence(model, this.options.maxSilenceS * 1_000);
     let lastError: Error | undefined;
     model.on('error', (error: Error) => (lastError = error));
     const lost = new Promise<Error | undefined>((resolve) => model.on('close', (e?: Error) => resolve(e ?? lastError)));

@@ -22,6 +22,8 @@ const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
 /** AMQP heartbeat. If a process hangs, RabbitMQ hands its messages to another process after two to three of these periods. */
 const HEARTBEAT_S = 5;
+/** After a longer silence of RabbitMQ, a task whose confirm is missing may be published twice. */
+const MAX_SILENCE_S = 40;
 
 /** Connects to all engines, waits for engines that are still starting, and migrates the store. */
 export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
@@ -35,6 +37,7 @@ export async function connectService(name: string, config: Config, log: Logger, 
     log,
     address: () => Promise.resolve({ url: config.AMQP_URL }),
     heartbeatS: HEARTBEAT_S,
+    maxSilenceS: MAX_SILENCE_S,
     onBlocked: (isBlocked) => brokerBlocked.set(isBlocked ? 1 : 0),
   });
   broker.onSetup(declareService);
