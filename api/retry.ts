@@ -44,7 +44,7 @@ export async function retryTasks(
       after = last.id;
       const accepted = await submitAgain(deps, identity, submissionId, bodies, {
         taskGroupId: taskGroupId ?? randomUUID(),
-        ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}`.slice(-200) } } : {}),
+        ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}` } } : {}),
       });
       taskGroupId = accepted.taskGroupId; // the group of the first request, if this request is a repeat
       tasks += bodies.length;
@@ -87,7 +87,7 @@ async function submitAgain(
     owner: { id: identity.id, name: identity.name },
     endpoint: { id: target.id, name: target.name },
     endpointQueueId,
-    createQueue: false,
+    resultQueue: 'none',
     calls,
     policy: checked.policy,
     ...(submitted.resourceSpecification ? { resourceSpecification: submitted.resourceSpecification } : {}),

@@ -48,6 +48,7 @@ const RESIZE_FACTOR = 2;
 const PAUSE_MS = 1_000;
 
 export class Consumer {
+  #model: ChannelModel | undefined;
   #channel: Channel | undefined;
   #acknowledgements: Acknowledgements | undefined;
   #tag: string | undefined;
@@ -75,6 +76,8 @@ export class Consumer {
   }
 
   async attach(model: ChannelModel): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#model = model;
     if (this.#isClosed || this.#isPaused) return;
     const channel = await model.createChannel();
     const queue = this.#queueName();
@@ -217,10 +220,15 @@ export class Consumer {
   #onChannelClosed(model: ChannelModel, channel: Channel): void {
     if (this.#channel !== channel || this.#isClosed) return;
     this.detach();
+    this.#rebuildLater(model);
+  }
+
+  #rebuildLater(model: ChannelModel): void {
     this.#timer = setTimeout(() => {
-      // On a lost connection this fails, and the next connection attaches.
       this.attach(model).catch(() => {
+        if (this.#model !== model) return; // the connection was lost, and the next one has attached
         if (this.#channel) this.#onChannelClosed(model, this.#channel);
+        else this.#rebuildLater(model);
       });
     }, REBUILD_BACKOFF_MS);
   }

@@ -42,9 +42,10 @@ export const schemaProblems = (schema: unknown): FlowsErrorDetail[] => findProbl
 
 /** Throws FLOW_INPUT_ERROR with each mistake at its path. */
 export function checkInput(schema: unknown, input: unknown): void {
-  const validate = compile(schema as object | boolean); // checked when the flow was created
+  let validate: ValidateFunction;
   let isValid: boolean;
   try {
+    validate = compile(schema as object | boolean); // checked when the flow was created, so it only fails by its time
     isValid = within<boolean>(() => validate(input));
   } catch {
     const msg = `the check against the input schema took longer than ${MAX_MS} ms; simplify the schema's patterns`;

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 
 import { z } from 'zod';
@@ -125,8 +126,8 @@ export class ShellRunner implements Runner {
       const sentence = `The shell on ${this.options.hostname} was stopped while it ran task ${call.taskId}.`;
       return { ...failure('WorkerLost', sentence, startedNs), isLost: true };
     }
-    // A shell reports 128 plus the number of the signal; only the most common signals are translated.
-    const returncode = end.code ?? (end.signal === 'SIGKILL' ? 137 : end.signal === 'SIGTERM' ? 143 : 128);
+    // As a shell reports it: 128 plus the number of the signal.
+    const returncode = end.code ?? 128 + (end.signal === null ? 0 : constants.signals[end.signal]);
     if (returncode === 0) {
       const result = { returncode, stdout: stdout.text(), stderr: stderr.text(), cmd };
       return { data: `${BUFFER.json}\n${JSON.stringify(result)}`, startedNs, endedNs: nowNs() };

@@ -526,6 +526,17 @@ describe('shell functions', () => {
     expect(outcome.data).toMatch(/^why\nShellCommandFailed: the command exited with code 3/);
   });
 
+  test('the exit code of a command that a signal ended is 128 and the number of the signal', async () => {
+    for (const [signal, number] of [
+      ['USR1', 10],
+      ['KILL', 9],
+    ] as const) {
+      const outcome = await run(source('sh', `f:kill -${signal} $$`));
+      expect(outcome).toMatchObject({ error: { code: 'RemoteExecutionError' }, exitCode: 128 + number });
+      expect(outcome.data).toMatch(new RegExp(`the command was ended by SIG${signal}`));
+    }
+  });
+
   test('what a command leaves in the background ends with it', async () => {
     const outcome = await run(source('sh', 'f:sleep 600 & echo $!'));
     const pid = Number((JSON.parse(outcome.data.slice(3)) as { stdout: string }).stdout);
