@@ -1,18 +1,10 @@
-import {
-  failure,
-  FUNCTION_KINDS,
-  kindOf,
-  type Call,
-  type FunctionKind,
-  type Outcome,
-  type Readiness,
-  type Runner,
-} from './runner';
+import { failure, FUNCTION_KINDS, kindOf, type Call, type FunctionKind, type Outcome, type Runner } from './runner';
 
 /**
- * The agent's concurrency: a fixed number of slots for functions of all kinds. Calls are served in order of arrival, with two
- * exceptions. A call that needs a new worker lets later calls pass for a while, so that calls of one owner run in a row. A call
- * whose new worker would end the worker of another owner waits a moment for a worker of its own owner, even if a slot is free.
+ * The agent's concurrency: a fixed number of slots for functions of all kinds. Owners take turns, so that the calls that one owner
+ * has queued here do not delay the calls of another. Calls of one owner and kind run in order of arrival. There are two
+ * exceptions. An owner who needs a new worker lets others pass for a while. An owner whose new worker would end the worker of
+ * another owner waits a moment for a worker of its own, even if a slot is free.
  *
  * | slot state | entered by | left by |
  * |---|---|---|
@@ -33,13 +25,17 @@ export interface SlotCall extends Call {
 const LATEST_SHARE = 0.1;
 /** Calls per second that one agent can handle, however short the calls are. */
 const MAX_CAPACITY = 2_000;
-/** How long a call that needs a new worker lets other calls pass. */
+/** How long an owner who needs a new worker lets others pass. */
 const PASS_MS = 2_000;
-/** How long a call whose start would end the worker of another owner leaves a slot free. A start takes several times as long. */
+/** How long an owner whose start would end the worker of another owner leaves a slot free. A start takes several times as long. */
 const CROWDED_MS = 50;
 
-interface WaitingCall {
-  call: SlotCall;
+/** An owner with waiting calls. */
+interface WaitingOwner {
+  owner: string;
+  /** Without kinds that have no call. The kinds take turns. */
+  calls: Map<FunctionKind, SlotCall[]>;
+  /** When the owner had a turn, or else when the first call arrived. */
   sinceMs: number;
 }
 
@@ -53,7 +49,8 @@ interface Slot {
 export class Slots {
   readonly #slots: Slot[];
   readonly #free: Slot[];
-  #queue: WaitingCall[] = [];
+  /** In the order of their turns: an owner who had a turn moves to the end. */
+  readonly #waiting = new Map<string, WaitingOwner>();
   #timer: NodeJS.Timeout | undefined;
   /** Moving mean of the run time of calls. */
   #meanMs: number | undefined;
@@ -88,16 +85,29 @@ export class Slots {
   }
 
   add(call: SlotCall): void {
-    this.#queue.push({ call, sinceMs: Date.now() });
+    const { owner } = call;
+    const kind = kindOf(call.buffer);
+    const waiting = this.#waiting.get(owner) ?? { owner, calls: new Map<FunctionKind, SlotCall[]>(), sinceMs: Date.now() };
+    this.#waiting.set(owner, waiting);
+    const calls = waiting.calls.get(kind);
+    if (calls) calls.push(call);
+    else waiting.calls.set(kind, [call]);
     this.#fill();
   }
 
   /** Removes a call that waits for a slot. Only its `onWithdrawn` is called. */
   withdraw(taskId: string): void {
-    const withdrawn = this.#queue.filter(({ call }) => call.taskId === taskId);
-    if (withdrawn.length === 0) return;
-    this.#queue = this.#queue.filter(({ call }) => call.taskId !== taskId);
-    for (const { call } of withdrawn) call.onWithdrawn();
+    for (const waiting of this.#waiting.values()) {
+      for (const [kind, calls] of waiting.calls) {
+        const withdrawn = calls.filter((call) => call.taskId === taskId);
+        if (withdrawn.length === 0) continue;
+        const left = calls.filter((call) => call.taskId !== taskId);
+        if (left.length > 0) waiting.calls.set(kind, left);
+        else waiting.calls.delete(kind);
+        if (waiting.calls.size === 0) this.#waiting.delete(waiting.owner);
+        for (const call of withdrawn) call.onWithdrawn();
+      }
+    }
   }
 
   /** Stops the worker of a running call. The outcome of the call is then a failure with this code. */
@@ -107,7 +117,7 @@ export class Slots {
 
   /** Ends all workers. Running calls are lost; waiting calls are dropped. */
   async close(graceMs: number): Promise<void> {
-    this.#queue = [];
+    this.#waiting.clear();
     clearTimeout(this.#timer);
     const runners = this.#slots.flatMap((slot) => FUNCTION_KINDS.map((kind) => slot.runners[kind]));
     await Promise.all(runners.map((runner) => runner.close(graceMs)));
@@ -146,34 +156,39 @@ export class Slots {
 
   /** Returns undefined if no call waits, or if all waiting calls should wait for busy workers. */
   #takeNext({ runners }: Slot): SlotCall | undefined {
-    const [head] = this.#queue;
-    if (head === undefined) return undefined;
-    const readiness = ({ call }: WaitingCall): Readiness => runners[kindOf(call.buffer)].readinessFor(call.owner);
-    const take = (at: number): SlotCall | undefined => this.#queue.splice(at, 1)[0]?.call;
-    const waitedMs = Date.now() - head.sinceMs;
-    if (waitedMs > PASS_MS) return take(0);
-    let [ready, start] = [-1, -1];
-    const known = new Map<string, Readiness>(); // by kind and owner, because the queue may be long
-    for (const [at, waiting] of this.#queue.entries()) {
-      const key = `${kindOf(waiting.call.buffer)} ${waiting.call.owner}`;
-      const found = known.get(key) ?? readiness(waiting);
-      known.set(key, found);
-      if (found === 'start' && start < 0) start = at;
-      if (found !== 'ready') continue;
-      ready = at;
-      break;
+    const [front] = this.#waiting.values();
+    if (front === undefined) return undefined;
+    const waitedMs = Date.now() - front.sinceMs;
+    if (waitedMs > PASS_MS) return this.#takeFrom(front);
+    let start: { waiting: WaitingOwner; kind: FunctionKind } | undefined;
+    for (const waiting of this.#waiting.values()) {
+      for (const kind of waiting.calls.keys()) {
+        const readiness = runners[kind].readinessFor(waiting.owner);
+        if (readiness === 'start') start ??= { waiting, kind };
+        if (readiness !== 'ready') continue;
+        if (start?.waiting === front) runners[start.kind].prepareFor(front.owner);
+        return this.#takeFrom(waiting, kind);
+      }
     }
-    if (ready >= 0) {
-      if (start === 0) runners[kindOf(head.call.buffer)].prepareFor(head.call.owner);
-      return take(ready);
-    }
-    if (start >= 0) return take(start);
-    if (waitedMs >= CROWDED_MS) return take(0);
+    if (start) return this.#takeFrom(start.waiting, start.kind);
+    if (waitedMs >= CROWDED_MS) return this.#takeFrom(front);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#fill();
     }, CROWDED_MS - waitedMs);
     return undefined;
+  }
+
+  #takeFrom(waiting: WaitingOwner, kind = waiting.calls.keys().next().value): SlotCall | undefined {
+    if (kind === undefined) return undefined;
+    const { owner, calls } = waiting;
+    const ofKind = calls.get(kind) ?? [];
+    const call = ofKind.shift();
+    calls.delete(kind);
+    if (ofKind.length > 0) calls.set(kind, ofKind);
+    this.#waiting.delete(owner);
+    if (calls.size > 0) this.#waiting.set(owner, { ...waiting, sinceMs: Date.now() });
+    return call;
   }
 
   /** Stops the call at its walltime, which may be longer than the 24 days of setTimeout. */
