@@ -33,7 +33,7 @@ const MAY_IMPORT = {
   sdk: ['contracts', 'broker', 'client'],
   cli: ['client', 'sdk', 'contracts', 'flows', 'local', 'endpoint'], // endpoint: python-environment.ts
   local: ['sdk', 'contracts', 'endpoint'],
-  bench: ['sdk'], // by public interfaces only
+  bench: ['contracts', 'sdk'], // by public interfaces only
 };
 /** The floors of local/: a floor may import those before it. */
 const FLOORS = ['machine', 'processes', 'engines', 'setup', 'supervisor'];

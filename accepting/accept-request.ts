@@ -1,4 +1,5 @@
 import type { Policy } from '../contracts/policy';
+import type { ResultQueue } from '../platform/store/result-queue';
 import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 
 /** The request and the response of accept, which every wire uses. */
@@ -10,8 +11,8 @@ export interface AcceptRequest {
   endpointQueueId: string;
   /** Absent or unknown: a new group is created. A group of another owner: FORBIDDEN. */
   taskGroupId?: string;
-  /** True: the result queue of the group is declared before the response. */
-  createQueue: boolean;
+  /** Unless `none`, the result queue of the group is declared before the response. */
+  resultQueue: ResultQueue;
   calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
   policy: Policy;
   resourceSpecification?: Record<string, unknown>;

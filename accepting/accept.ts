@@ -66,7 +66,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     try {
       endGroup = await deps.quotas.reserveTaskGroup(owner.id, taskGroupId);
       // Declare the queue first, so that nothing is stored while the broker is unavailable.
-      if (request.createQueue) await deps.groupQueues.ensure(owner.id, taskGroupId);
+      if (request.resultQueue !== 'none') await deps.groupQueues.ensure(owner.id, taskGroupId, request.resultQueue);
       const accepted = await (mayShare(deps.config, pending) ? share(laneOf(pending), pending) : commitAlone(pending));
       isStored = true;
       return accepted;
@@ -106,7 +106,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const outcome = await insertSubmissions(
       deps.db,
       submissions,
-      request.createQueue,
+      request.resultQueue,
       idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
       request.unanswered && { ...request.unanswered, response: accepted },
     );
@@ -139,7 +139,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const inserted = insertSubmissions(
       deps.db,
       [submission],
-      request.createQueue,
+      request.resultQueue,
       undefined,
       request.unanswered && { ...request.unanswered, response: accepted },
       fresh.mayClaim() && mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
@@ -176,7 +176,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         remembered: idempotency && { ownerId: owner.id, ...idempotency, response: accepted },
         unanswered: unanswered && { ...unanswered, response: accepted },
       })),
-      request.createQueue,
+      request.resultQueue,
     );
     const inserted = await insert.catch((error: unknown) => {
       // The store refuses the data of one request, which must not fail the others: accept each request alone.
@@ -256,9 +256,9 @@ function mayShare(config: Config, { request, tasks }: Pending): boolean {
 
 /** Requests of one lane have the same options, so that one workflow does the same for all of them. */
 function laneOf({ request, taskGroupId }: Pending): string {
-  const { owner, endpoint, endpointQueueId, createQueue, policy, resourceSpecification, resultSerializers } = request;
+  const { owner, endpoint, endpointQueueId, resultQueue, policy, resourceSpecification, resultSerializers } = request;
   const ids = [owner.id, endpoint.id, endpointQueueId, taskGroupId];
-  return JSON.stringify([ids, createQueue, policy, resourceSpecification, resultSerializers]);
+  return JSON.stringify([ids, resultQueue, policy, resourceSpecification, resultSerializers]);
 }
 
 function foreignGroup(taskGroupId: string): TerminalError {

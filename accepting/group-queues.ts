@@ -1,10 +1,11 @@
 import type { Broker } from '../broker';
 import { RetryableError } from '../contracts/errors';
-import { groupQueueName } from '../contracts/names';
+import { groupBatchQueueName, groupQueueName } from '../contracts/names';
+import type { ResultQueue } from '../platform/store/result-queue';
 
 /** The result queues of task groups. A queue exists before the response to its submitter, and expires when nobody uses it. */
 export interface GroupQueues {
-  ensure(ownerId: string, groupId: string): Promise<void>;
+  ensure(ownerId: string, groupId: string, queue: Exclude<ResultQueue, 'none'>): Promise<void>;
 }
 
 /** A queue is not declared again within this time: its expiry is much longer. */
@@ -18,8 +19,8 @@ export async function createGroupQueues(broker: Broker, expiryS: number): Promis
   broker.onSetup(async () => known.clear());
 
   return {
-    async ensure(ownerId, groupId) {
-      const name = groupQueueName(ownerId, groupId);
+    async ensure(ownerId, groupId, queue) {
+      const name = queue === 'single' ? groupQueueName(ownerId, groupId) : groupBatchQueueName(ownerId, groupId);
       const now = Date.now();
       if ((known.get(name) ?? 0) > now - REMEMBER_MS) return;
       try {

@@ -85,7 +85,7 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
         owner: { id: identity.id, name: identity.name },
         endpoint: { id: target.id, name: target.name },
         endpointQueueId,
-        createQueue: false,
+        resultQueue: 'none',
         calls: [{ functionName, ...packed }],
         policy,
         resourceSpecification: wanted.resourceSpecification,

@@ -1,7 +1,8 @@
 import { PublishError } from '../broker';
+import { encodeBatch, groupIntoBatches, MAX_BATCH_MESSAGES, type BatchMessage } from '../contracts/batches';
 import { exceptionLineOf, raisedException } from '../contracts/exceptions';
 import { encodeFrame, type ResultData } from '../contracts/frames';
-import { groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
+import { groupBatchQueueName, groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
 import { retryDelayMs } from '../contracts/policy';
 import type { EndReason } from '../contracts/submission';
 import { attemptName } from '../contracts/frames';
@@ -51,6 +52,8 @@ interface Delivery {
   ownerId: string;
   taskGroupId: string;
   frame: Uint8Array;
+  hasQueue: boolean;
+  hasBatchQueue: boolean;
 }
 
 /** First stage: turns results into answers and stores them. */
@@ -86,7 +89,9 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
     // For results uploaded over HTTP, only the store has the complete message.
     const frame = row.verdict === 'stored' ? (row.frame ?? answer.frame) : row.frame;
     // A group without a queue reads its answers from the store.
-    if (frame && row.hasQueue) deliver.push({ taskId: row.taskId, ownerId: row.ownerId, taskGroupId: row.taskGroupId, frame });
+    const { taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue } = row;
+    if (!frame || !(hasQueue || hasBatchQueue)) return;
+    deliver.push({ taskId, ownerId, taskGroupId, frame, hasQueue: hasQueue ?? false, hasBatchQueue: hasBatchQueue ?? false });
   });
   return { completed, deliver };
 }
@@ -111,32 +116,61 @@ export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise
  */
 export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<string[]> {
   if (deliveries.length === 0) return [];
-  const delivered: string[] = [];
-  const failed: string[] = [];
+  const failed = new Set<string>();
   let lastError: unknown;
   await Promise.all(
-    deliveries.map(async (delivery) => {
+    messagesOf(deps, deliveries).map(async (message) => {
       try {
-        await publishAnswer(deps, delivery);
-        delivered.push(delivery.taskId);
+        await publishAnswers(deps, message);
       } catch (error) {
         lastError = error;
-        failed.push(delivery.taskId);
+        for (const { taskId } of message.answers) failed.add(taskId);
       }
     }),
   );
-  if (failed.length > 0) {
-    deps.log.warn({ err: lastError, answers: failed.length }, 'the broker did not accept answers; the sweep delivers them');
+  if (failed.size > 0) {
+    deps.log.warn({ err: lastError, answers: failed.size }, 'the broker did not accept answers; the sweep delivers them');
   }
+  const delivered = deliveries.flatMap(({ taskId }) => (failed.has(taskId) ? [] : [taskId]));
   if (delivered.length > 0) await markDelivered(deps.db, delivered);
-  return failed;
+  return [...failed];
 }
 
-async function publishAnswer(deps: ActivityDeps, { taskId, ownerId, taskGroupId, frame }: Delivery): Promise<void> {
+interface AnswerMessage {
+  queue: string;
+  answers: Pick<Delivery, 'taskId' | 'frame'>[];
+}
+
+/** Answers go to batch queues together, except those whose write is unconfirmed: it must not be repeated in another message. */
+function messagesOf(deps: ActivityDeps, deliveries: readonly Delivery[]): AnswerMessage[] {
+  const messages: AnswerMessage[] = [];
+  const byBatchQueue = new Map<string, (Delivery & BatchMessage)[]>();
+  for (const delivery of deliveries) {
+    const { taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue } = delivery;
+    if (hasQueue) messages.push({ queue: groupQueueName(ownerId, taskGroupId), answers: [delivery] });
+    if (!hasBatchQueue) continue;
+    const queue = groupBatchQueueName(ownerId, taskGroupId);
+    const others = byBatchQueue.get(queue);
+    if (deps.publisher.isUnconfirmed(writeKeyOf(queue, taskId))) messages.push({ queue, answers: [delivery] });
+    else if (others) others.push({ ...delivery, headers: {}, body: delivery.frame });
+    else byBatchQueue.set(queue, [{ ...delivery, headers: {}, body: delivery.frame }]);
+  }
+  for (const [queue, all] of byBatchQueue) {
+    for (const answers of groupIntoBatches(all, MAX_BATCH_MESSAGES)) messages.push({ queue, answers });
+  }
+  return messages;
+}
+
+const writeKeyOf = (queue: string, taskId: string): string => `${taskId} ${queue}`;
+
+async function publishAnswers(deps: ActivityDeps, { queue, answers }: AnswerMessage): Promise<void> {
+  const [first, ...others] = answers;
+  if (!first) return;
+  const body = others.length === 0 ? first.frame : encodeBatch(answers.map(({ frame }) => ({ headers: {}, body: frame })));
   try {
-    await deps.publisher.publish('', groupQueueName(ownerId, taskGroupId), frame, {
-      messageId: taskId,
-      writeKey: taskId,
+    await deps.publisher.publish('', queue, body, {
+      messageId: first.taskId,
+      writeKeys: answers.map(({ taskId }) => writeKeyOf(queue, taskId)),
       mandatory: true,
       timestamp: Math.floor(Date.now() / 1000),
     });
@@ -172,7 +206,7 @@ async function toAnswer(deps: ActivityDeps, result: ReceivedResult, facts: Retry
   const base = { taskId: data.task_id, endpointQueueId: result.endpointQueueId, attempt, capacity: result.capacity };
   if (!data.error_details) {
     if (!result.isStored) return { ...base, ...limited(deps, result) };
-    const outcome = await outcomeOfUpload(deps, data, attempt, facts?.hasQueue ?? false);
+    const outcome = await outcomeOfUpload(deps, data, attempt, facts?.isPublished ?? false);
     if (outcome) return { ...base, ...outcome };
     const text = `The result of task ${data.task_id} was announced but never arrived. Submit the task again.`;
     return { ...base, ...lossOf(deps, facts, errorFrame(data.task_id, 'AgentLost', text)) };
@@ -208,13 +242,13 @@ async function outcomeOfUpload(
   deps: ActivityDeps,
   data: ResultData,
   attempt: number,
-  hasQueue: boolean,
+  isPublished: boolean,
 ): Promise<Outcome | undefined> {
   const bytes = await sizeOfUpload(deps.db, data.task_id, attempt);
   if (bytes === undefined) return undefined;
   const frame = openFrame(data);
   // Without a queue, the answer is never sent as a message, so the message limit does not apply.
-  const refusal = hasQueue ? tooLarge(deps, data.task_id, frame.length + bytes + 2) : undefined;
+  const refusal = isPublished ? tooLarge(deps, data.task_id, frame.length + bytes + 2) : undefined;
   return refusal ?? { state: 'succeeded', frame };
 }
 

@@ -175,7 +175,7 @@ async function publishBatch(deps: ActivityDeps, endpointQueueId: string, batch: 
     ...(isAlone ? { headers: first.headers } : {}),
     mandatory: true,
     messageId: first.name,
-    writeKey: isAlone ? first.name : `${first.name} and ${others.length} to ${others.at(-1)?.name}`,
+    writeKeys: batch.map(({ name }) => name),
     waitsWhileBlocked: true,
     deadlineMs: CONFIRM_DEADLINE_MS,
   });

@@ -13,6 +13,7 @@ import type { IdentityProvider } from '../platform/oidc/provider';
 import type { Schedules } from '../platform/schedules';
 import type { Database } from '../platform/store/database';
 import type { Accept } from '../accepting/accept';
+import type { GroupQueues } from '../accepting/group-queues';
 import type { Quotas } from '../accepting/quotas';
 import type { Audit } from './audit';
 import type { GroupWatch } from './group-watch';
@@ -38,6 +39,7 @@ export interface ApiDeps {
   placement: Placement;
   repeats: Repeats;
   accept: Accept;
+  groupQueues: GroupQueues;
   quotas: Quotas;
   audit: Audit;
   cancel: Cancel;

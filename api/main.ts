@@ -117,6 +117,7 @@ async function main(): Promise<void> {
     placement: createPlacement(db, userEndpoints, quotas, log),
     repeats,
     accept: createAccept({ config, log, db, temporal, groupQueues, quotas, fresh }),
+    groupQueues,
     quotas,
     audit,
     cancel: createCancel(activityDeps),

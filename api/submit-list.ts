@@ -21,7 +21,7 @@ export type ListedCall = readonly [string, string, string];
 export interface ListRequest {
   tasks: readonly ListedCall[];
   taskGroupId: string | undefined;
-  createQueue: boolean;
+  hasQueue: boolean;
   /** True: one invalid task refuses the request. False: invalid tasks are refused one by one and the others accepted. */
   isAllOrNone: boolean;
 }
@@ -94,7 +94,7 @@ export async function acceptList(
         endpoint: { id: target.id, name: target.name },
         endpointQueueId,
         taskGroupId,
-        createQueue: request.createQueue,
+        resultQueue: request.hasQueue ? 'single' : 'none',
         calls: [...calls].map(([functionId, list]) => ({
           functionId,
           functionName: functionName(functionId),

@@ -3,6 +3,8 @@ import { Agent, request } from 'node:http';
 
 import { connect, type Channel, type ChannelModel, type ConsumeMessage } from 'amqplib';
 
+import { decodeBatch, isBatch } from '../contracts/batches';
+import { batchQueueOf } from '../contracts/names';
 import type { Credentials, MeasuredSystem } from './system';
 
 /**
@@ -62,6 +64,7 @@ export class BenchClient {
     const payload = packArguments(args);
     const accepted = (await this.#json('POST', `/v3/endpoints/${endpointId}/submit`, {
       create_queue: true,
+      result_batches: true,
       task_group_id: this.groupId,
       tasks: { [functionId]: Array.from({ length: count }, () => payload) },
       result_serializers: [JSON_RESULTS],
@@ -125,7 +128,7 @@ export class BenchClient {
       '/v2/get_amqp_result_connection_url?client=funcx',
     )) as ResultConnection;
     this.#model = await connect(connection_url, { noDelay: true, ...(ca === undefined ? {} : { ca: [Buffer.from(ca)] }) });
-    this.#queueName = queue_prefix + this.groupId;
+    this.#queueName = batchQueueOf(queue_prefix + this.groupId);
   }
 
   /** Creates the group's queue by a first call and starts to consume it. */
@@ -146,7 +149,13 @@ export class BenchClient {
   }
 
   #receive(message: ConsumeMessage): void {
-    const frame = JSON.parse(message.content.subarray(FRAME_HEADER_BYTES).toString('utf8')) as ResultFrame;
+    const { content } = message;
+    const bodies = isBatch(content) ? decodeBatch(content).map(({ body }) => Buffer.from(body)) : [content];
+    for (const body of bodies) this.#receiveResult(body);
+  }
+
+  #receiveResult(body: Buffer): void {
+    const frame = JSON.parse(body.subarray(FRAME_HEADER_BYTES).toString('utf8')) as ResultFrame;
     const waiting = this.#waiting.get(frame.data.task_id);
     this.#waiting.delete(frame.data.task_id);
     if (waiting) waiting(frame);

@@ -26,8 +26,11 @@ export interface PublishOptions {
   /** True: while the broker is blocked, the publish waits without a deadline. Default: it fails with `blocked`. */
   waitsWhileBlocked?: boolean;
   messageId?: string;
-  /** A publish with the key of an unconfirmed write waits for that write instead of writing the message twice. */
-  writeKey?: string;
+  /**
+   * Names of what the message carries. If unconfirmed writes carry all of it, the publish waits for those writes instead of writing
+   * it twice.
+   */
+  writeKeys?: readonly string[];
   /** A message that no queue accepts fails with `returned`. Needs a `messageId`. */
   mandatory?: boolean;
   headers?: Record<string, unknown>;
@@ -70,12 +73,18 @@ export class Publisher {
 
   /** Rejects with a {@link PublishError}. While the broker is blocked, nothing new is written: the reason is `blocked`. */
   async publish(exchange: string, key: string, body: Uint8Array, options: PublishOptions = {}): Promise<void> {
-    const earlierWrite = (): Write | undefined =>
-      options.writeKey === undefined ? undefined : this.#byKey.get(options.writeKey);
-    while (options.waitsWhileBlocked && this.#isBlocked && !earlierWrite()) await this.#flowing;
-    const earlier = earlierWrite();
-    const write = earlier ?? this.#write(exchange, key, body, options);
-    await this.#confirmed(write, options);
+    const { writeKeys = [], waitsWhileBlocked } = options;
+    const isWritten = (): boolean => writeKeys.length > 0 && writeKeys.every((one) => this.isUnconfirmed(one));
+    while (waitsWhileBlocked && this.#isBlocked && !isWritten()) await this.#flowing;
+    const writes = isWritten()
+      ? new Set(writeKeys.flatMap((one) => this.#byKey.get(one) ?? []))
+      : [this.#write(exchange, key, body, options)];
+    await Promise.all([...writes].map((write) => this.#confirmed(write, options)));
+  }
+
+  /** True while a write with this key is not confirmed. */
+  isUnconfirmed(writeKey: string): boolean {
+    return this.#byKey.has(writeKey);
   }
 
   /**
@@ -134,12 +143,12 @@ export class Publisher {
     const channel = this.#channel;
     if (!channel) throw new PublishError('disconnected', 'the message broker is not connected');
     if (this.#isBlocked) throw blocked();
-    const { deadlineMs: _d, waitsWhileBlocked: _w, writeKey, isPersistent = true, ...properties } = options;
+    const { deadlineMs: _d, waitsWhileBlocked: _w, writeKeys = [], isPersistent = true, ...properties } = options;
     let settle!: Write['settle']; // assigned before the constructor of the promise returns
     const settled = new Promise<void>((resolve, reject) => {
       settle = (error) => {
         if (!this.#writes.delete(write)) return;
-        if (writeKey !== undefined) this.#byKey.delete(writeKey);
+        for (const one of writeKeys) if (this.#byKey.get(one) === write) this.#byKey.delete(one);
         if (error) reject(error);
         else resolve();
       };
@@ -147,7 +156,7 @@ export class Publisher {
     settled.catch(() => undefined); // a caller whose deadline passed no longer awaits it
     const write: Write = { messageId: options.messageId, settled, settle };
     this.#writes.add(write);
-    if (writeKey !== undefined) this.#byKey.set(writeKey, write);
+    for (const one of writeKeys) this.#byKey.set(one, write);
     try {
       channel.publish(exchange, key, toBuffer(body), { ...properties, persistent: isPersistent }, (error: unknown) => {
         write.settle(error ? new PublishError('refused', 'the message broker refused the message') : undefined);

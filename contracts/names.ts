@@ -24,6 +24,9 @@ export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0
 /** A submitter reads the queues `<prefix><task group ID>`. The prefix has the owner, because broker permissions match by name. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
+/** The name of the queue whose messages may be batches, from the name of the group's other queue. */
+export const batchQueueOf = (groupQueue: string): string => `${groupQueue}.batches`;
+export const groupBatchQueueName = (ownerId: string, groupId: string): string => batchQueueOf(groupQueueName(ownerId, groupId));
 
 export const WORKFLOW = { submission: 'submission', endpoint: 'endpoint' } as const;
 export const SIGNAL = { nudge: 'nudge', presence: 'presence', waiting: 'waiting', changed: 'changed' } as const;

@@ -106,7 +106,7 @@ export class Answers {
       ...(isAlone ? { headers: first.headers } : {}),
       mandatory: true,
       messageId: first.taskId,
-      writeKey: isAlone ? first.name : `${first.name} and ${others.length} to ${others.at(-1)?.name}`,
+      writeKeys: messages.map(({ name }) => name),
       waitsWhileBlocked: true,
       userId: userOf(registration()),
       timestamp: Math.floor(Date.now() / 1000),

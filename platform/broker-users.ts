@@ -1,4 +1,12 @@
-import { commandQueueName, EXCHANGE, groupQueuePrefix, resultKey, statusKey, tasksQueueName } from '../contracts/names';
+import {
+  batchQueueOf,
+  commandQueueName,
+  EXCHANGE,
+  groupQueuePrefix,
+  resultKey,
+  statusKey,
+  tasksQueueName,
+} from '../contracts/names';
 import type { BrokerAdmin } from './broker-admin';
 import { escapePattern, exactly, makeUserName } from './broker-user-names';
 import { withCredentials } from './broker-urls';
@@ -74,7 +82,8 @@ export function createBrokerUsers(
   async function mintResults(ownerId: string, tokenId: string | undefined): Promise<ResultsUser> {
     const name = makeUserName('results', ownerId);
     await recordUser(name, 'results', ownerId, null, tokenId, RESULTS_LIFETIME_MS / 1000 + RESULTS_GRACE_S);
-    const minted = await admin.mint({ name, write: '^$', read: `^${escapePattern(groupQueuePrefix(ownerId))}[0-9a-f-]+$` });
+    const read = `^${escapePattern(groupQueuePrefix(ownerId))}[0-9a-f-]+(${escapePattern(batchQueueOf(''))})?$`;
+    const minted = await admin.mint({ name, write: '^$', read });
     return { name, url: withCredentials(publicUrl, minted), createdAtMs: now(), checkedAtMs: now() };
   }
 

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Broker, BrokerRefusal, type BrokerChannel, type ReceivedMessage } from '../broker';
+import { decodeBatch, isBatch } from '../contracts/batches';
 import { decodeFrame } from '../contracts/frames';
+import { batchQueueOf } from '../contracts/names';
 
 import type { Client } from './client';
 import type { DeliveredResult, OnResult, ResultSource } from './results';
@@ -29,6 +31,8 @@ const SILENT = { info: () => undefined, warn: () => undefined };
 export class AmqpResults implements ResultSource {
   readonly #broker: Broker;
   #queue = '';
+  /** A service of an earlier version has no batch queues. */
+  #hasBatchQueue = true;
   #isClosed = false;
 
   constructor(private readonly options: AmqpResultsOptions) {
@@ -39,7 +43,8 @@ export class AmqpResults implements ResultSource {
       maxBackoffMs: MAX_BACKOFF_MS,
       address: async () => {
         const { connection_url: url, queue_prefix: prefix, ca } = await client.resultsConnection();
-        this.#queue = prefix + taskGroupId;
+        const queue = prefix + taskGroupId;
+        this.#queue = this.#hasBatchQueue ? batchQueueOf(queue) : queue;
         return { url, ca };
       },
       onConnected: () => this.options.onConnection(true),
@@ -67,8 +72,7 @@ export class AmqpResults implements ResultSource {
   }
 
   #take(message: ReceivedMessage): void {
-    const result = parse(message.body);
-    if (result) this.options.onResult(result);
+    for (const result of parseAll(message.body)) this.options.onResult(result);
     message.ack(); // even if the message cannot be parsed: a redelivery would not help
   }
 
@@ -83,13 +87,25 @@ export class AmqpResults implements ResultSource {
     try {
       await channel.checkQueue(this.#queue);
     } catch (error) {
-      if (error instanceof BrokerRefusal && error.isMissing && !this.#isClosed) this.options.onGone();
+      if (error instanceof BrokerRefusal && error.isMissing && !this.#isClosed) {
+        if (this.#hasBatchQueue)
+          this.#hasBatchQueue = false; // the next connection looks for the other queue
+        else this.options.onGone();
+      }
       throw error;
     }
   }
 }
 
-function parse(body: Buffer): DeliveredResult | undefined {
+function parseAll(body: Buffer): DeliveredResult[] {
+  try {
+    return isBatch(body) ? decodeBatch(body).flatMap((part) => parse(part.body) ?? []) : [parse(body) ?? []].flat();
+  } catch {
+    return [];
+  }
+}
+
+function parse(body: Uint8Array): DeliveredResult | undefined {
   try {
     const frame = decodeFrame(body);
     if (frame.message_type !== 'result') return undefined;

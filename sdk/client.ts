@@ -76,6 +76,8 @@ export interface SubmitOptions extends CallPolicy {
   taskGroupId?: string;
   /** Also publish results to the group's queue, for a reader over AMQP. Default: false. */
   createQueue?: boolean;
+  /** The reader of the queue understands batches of results, as `Executor` does. Default: false. */
+  resultBatches?: boolean;
   /** Resource specification for stock endpoints. */
   resourceSpecification?: Record<string, unknown>;
   /** Idempotency key: the service accepts the same key and content once. Default: a new key per call, so retries are safe. */
@@ -210,6 +212,7 @@ export class Client {
         path: `/v3/endpoints/${encodeURIComponent(endpointId)}/submit`,
         body: {
           create_queue: options.createQueue ?? false,
+          ...(options.resultBatches ? { result_batches: true } : {}),
           tasks,
           result_serializers: RESULT_SERIALIZERS,
           user_runtime: {},
@@ -315,9 +318,12 @@ export class Client {
     return this.#get(`/v1/submissions/${encodeURIComponent(id)}`, submissionSchema);
   }
 
-  /** Returns the task IDs of a group in sorted order: by the time of their submission, then by their index in it. */
-  async groupTaskIds(taskGroupId: string): Promise<string[]> {
-    const group = await this.#get(`/v2/taskgroup/${encodeURIComponent(taskGroupId)}`, taskGroupSchema);
+  /**
+   * Returns the task IDs of a group in sorted order: by the time of their submission, then by their index in it. With `batches`,
+   * the caller will read the group's batch queue.
+   */
+  async groupTaskIds(taskGroupId: string, { queue = 'none' }: { queue?: 'none' | 'batches' } = {}): Promise<string[]> {
+    const group = await this.#get(`/v2/taskgroup/${encodeURIComponent(taskGroupId)}`, taskGroupSchema, { queue });
     return group.tasks.map(({ id }) => id).sort();
   }
 

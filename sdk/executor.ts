@@ -73,7 +73,8 @@ export class Executor {
     this.#client = options.client instanceof Client ? options.client : new Client(options.client);
     const submit: SubmitOptions = {
       taskGroupId: this.taskGroupId,
-      createQueue: ['auto', 'amqp'].includes(options.transport ?? 'auto'),
+      createQueue: this.#readsQueue,
+      resultBatches: true,
       retries: options.retries,
       walltimeS: options.walltimeS,
       deadlineS: options.deadlineS,
@@ -122,7 +123,8 @@ export class Executor {
   async reattach(taskGroupId: string = this.taskGroupId): Promise<TaskFuture<unknown>[]> {
     this.#requireOpen();
     const id = taskGroupId.toLowerCase();
-    const futures = (await this.#client.groupTaskIds(id)).map((taskId) => {
+    const queue = this.#readsQueue ? 'batches' : 'none';
+    const futures = (await this.#client.groupTaskIds(id, { queue })).map((taskId) => {
       const known = this.#open.get(taskId);
       if (known) return known;
       const future = this.#newFuture();
@@ -214,6 +216,10 @@ export class Executor {
     } else {
       this.#listen(this.taskGroupId);
     }
+  }
+
+  get #readsQueue(): boolean {
+    return ['auto', 'amqp'].includes(this.#options.transport ?? 'auto');
   }
 
   /** Starts to listen to a group. Call it after the first task is accepted: the group and its queue do not exist before. */

@@ -28,7 +28,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
             tasks: body.tasks,
             taskGroupId: body.task_group_id ?? undefined,
             // 1.0.4 sends the flag but reads the socket, so nobody would consume its queue.
-            createQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
+            hasQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
             isAllOrNone: false,
           },
         );

@@ -117,7 +117,7 @@ async function submitTable(
     endpoint: { id: target.id, name: target.name },
     endpointQueueId,
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
-    createQueue: body.create_queue,
+    resultQueue: !body.create_queue ? 'none' : body.result_batches ? 'batches' : 'single',
     calls: [...keys].map(([functionId, key]) => ({
       functionId,
       functionName: checked.functionName(functionId),
@@ -156,7 +156,7 @@ async function submitList(deps: ApiDeps, submitter: Submitter, body: TaskList): 
   const { taskGroupId, outcomes } = await acceptList(deps, submitter, {
     tasks: body.tasks,
     taskGroupId: body.task_group_id ?? undefined,
-    createQueue: body.create_queue ?? body.create_websocket_queue ?? false,
+    hasQueue: body.create_queue ?? body.create_websocket_queue ?? false,
     isAllOrNone: true,
   });
   return {

@@ -1,5 +1,12 @@
-import { batchStatusResponseSchema, batchStatusSchema, taskDocumentSchema, taskGroupSchema } from '../../contracts/http/globus';
-import { listGroupTaskIds } from '../../platform/store/tasks';
+import {
+  batchStatusResponseSchema,
+  batchStatusSchema,
+  taskDocumentSchema,
+  taskGroupQuerySchema,
+  taskGroupSchema,
+} from '../../contracts/http/globus';
+import type { ResultQueue } from '../../platform/store/result-queue';
+import { addResultQueue, listGroupTaskIds, type TaskGroupRow } from '../../platform/store/tasks';
 import type { ApiDeps } from '../deps';
 import { taskDocument } from '../results';
 import { requireTask, requireTaskGroup } from '../task-lookup';
@@ -7,7 +14,24 @@ import { idParameter, route, type Route } from '../route';
 
 /** Task routes for Globus Compute clients. */
 
-export function taskRoutes({ db, config, taskBatches }: ApiDeps): Route[] {
+export function taskRoutes({ db, config, taskBatches, groupQueues, log }: ApiDeps): Route[] {
+  /**
+   * Gives the group the queue that its reader will read. Call it before the answers are read from the store, so that every answer
+   * is in the store or will be in the queue.
+   */
+  async function followGroup({ id, ownerId, hasQueue, hasBatchQueue }: TaskGroupRow, queue: ResultQueue): Promise<void> {
+    const isPublished = hasQueue || hasBatchQueue;
+    // A group that publishes nothing is read from the store.
+    if (queue === 'none' || !isPublished || (queue === 'single' ? hasQueue : hasBatchQueue)) return;
+    try {
+      await groupQueues.ensure(ownerId, id, queue);
+      await addResultQueue(db, id, queue);
+    } catch (error) {
+      if (queue === 'single') throw error;
+      log.debug({ err: error, taskGroupId: id }, 'a group got no batch queue; its reader reads the store'); // our client does
+    }
+  }
+
   return [
     route({
       method: 'get',
@@ -31,11 +55,12 @@ export function taskRoutes({ db, config, taskBatches }: ApiDeps): Route[] {
       method: 'get',
       path: '/v2/taskgroup/:id',
       summary: 'Lists the IDs of the tasks of a group',
+      query: taskGroupQuerySchema,
       response: taskGroupSchema,
       errors: ['GROUP_NOT_FOUND'],
       handle: async (request) => {
         const id = idParameter(request, 'id', 'GROUP_NOT_FOUND');
-        await requireTaskGroup(db, request.identity, id);
+        await followGroup(await requireTaskGroup(db, request.identity, id), request.query.queue);
         return { taskgroup_id: id, tasks: (await listGroupTaskIds(db, id)).map((taskId) => ({ id: taskId })) };
       },
     }),

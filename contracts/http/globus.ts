@@ -149,6 +149,8 @@ export type CoreRegistration = z.infer<typeof coreRegistrationSchema>;
 /** `POST /v3/endpoints/{id}/submit`. */
 export const submitSchema = z.object({
   create_queue: z.boolean().default(false),
+  /** An extension of this service: the reader of the queue understands batches of results ({@link encodeBatch}). */
+  result_batches: z.boolean().default(false),
   /** Payloads by function ID. */
   tasks: z
     .record(z.string(), z.array(z.string()).min(1))
@@ -206,6 +208,11 @@ export const batchStatusResponseSchema = z.object({
   response: z.literal('batch'),
   results: z.record(z.string(), taskDocumentSchema),
 });
+/**
+ * An extension of this service. The result queue that the caller will read. If the group has none of this kind, it gets one that
+ * receives all later answers. Without the parameter, the caller is a stock client, which reads single answers.
+ */
+export const taskGroupQuerySchema = z.object({ queue: z.enum(['none', 'single', 'batches']).default('single') });
 export const taskGroupSchema = z.object({ taskgroup_id: z.string(), tasks: z.array(z.object({ id: z.string() })) });
 
 export const resultConnectionQuerySchema = z.object({

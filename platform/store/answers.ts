@@ -35,7 +35,9 @@ export interface Completed {
   frame: Buffer | null;
   ownerId: string | null;
   taskGroupId: string | null;
+  /** Null for an unknown task, as `hasBatchQueue`. */
   hasQueue: boolean | null;
+  hasBatchQueue: boolean | null;
   submissionId: string;
   nudge: boolean;
   /** State and attempt before this result; null for an unknown task. */
@@ -51,7 +53,7 @@ export async function storeAnswers(db: Database, answers: readonly Answer[]): Pr
     text: `select id as "taskId", verdict, delivered, frame, owner_id as "ownerId", task_group_id as "taskGroupId",
                   has_queue as "hasQueue", submission_id as "submissionId", nudge,
                   old_state as "oldState", old_attempt as "oldAttempt",
-                  workflow_id as "workflowId"
+                  workflow_id as "workflowId", has_batch_queue as "hasBatchQueue"
              from complete_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
     values: [
       answers.map((answer) => answer.taskId),
@@ -99,15 +101,15 @@ export interface RetryFacts {
   attempt: number;
   losses: number;
   policy: Policy;
-  /** The answer is also published to the result queue of the task group. */
-  hasQueue: boolean;
+  /** The answer is also published to a queue of the task group. */
+  isPublished: boolean;
 }
 
 /** The facts that decide whether a failed attempt is retried. */
 export async function readRetryFacts(db: Database, taskIds: readonly string[]): Promise<Map<string, RetryFacts>> {
   const { rows } = await db.query<RetryFacts>({
     name: 'retry-facts',
-    text: `select t.id as "taskId", t.attempt, t.losses, s.policy, g.has_queue as "hasQueue" from tasks t
+    text: `select t.id as "taskId", t.attempt, t.losses, s.policy, g.has_queue or g.has_batch_queue as "isPublished" from tasks t
              join submissions s on s.id = submission_of(t.id)
              join task_groups g on g.id = t.task_group_id where t.id = any ($1) and t.id >= $2 and t.id <= $3`,
     values: [taskIds, ...rangeOfIds(taskIds)],
@@ -153,6 +155,8 @@ export interface UndeliveredAnswer extends UndeliveredPosition {
   frame: Buffer;
   ownerId: string;
   taskGroupId: string;
+  hasQueue: boolean;
+  hasBatchQueue: boolean;
 }
 
 /** Stored answers that are not marked as delivered, because their delivery failed or the process died before it. */
@@ -163,9 +167,11 @@ export async function listUndelivered(
   after?: UndeliveredPosition,
 ): Promise<UndeliveredAnswer[]> {
   const { rows } = await db.query<UndeliveredAnswer>(
-    `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId", t.answered_at::text as "answeredAt"
+    `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId", t.answered_at::text as "answeredAt",
+            g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
        from tasks t join results r on r.id = t.id join task_groups g on g.id = t.task_group_id
-      where t.answered_at < now() - ($1::double precision * interval '1 millisecond') and t.delivered_at is null and g.has_queue
+      where t.answered_at < now() - ($1::double precision * interval '1 millisecond') and t.delivered_at is null
+        and (g.has_queue or g.has_batch_queue)
         and ($3::timestamptz is null or (t.answered_at, t.id) > ($3::timestamptz, $4::uuid))
       order by t.answered_at, t.id limit $2`,
     [olderThanMs, limit, after?.answeredAt ?? null, after?.taskId ?? null],

@@ -1,5 +1,6 @@
 import { taskIdOf } from '../../contracts/ids';
 import type { Database } from './database';
+import type { ResultQueue } from './result-queue';
 import type { NewSubmission, Remembered } from './submissions';
 import type { UnansweredRequest } from './unanswered-requests';
 
@@ -14,8 +15,10 @@ export interface SharedRequest {
 /** One statement inserts the group, all submissions, their tasks and bodies, and the records of the requests. */
 const INSERT_SHARED = `
   with grouped as (
-    insert into task_groups (id, owner_id, has_queue) values ($1, $2, $3)
-    on conflict (id) do update set has_queue = task_groups.has_queue or excluded.has_queue
+    insert into task_groups (id, owner_id, has_queue, has_batch_queue) values ($1, $2, $3, $32)
+    on conflict (id) do update set
+        has_queue = task_groups.has_queue or excluded.has_queue,
+        has_batch_queue = task_groups.has_batch_queue or excluded.has_batch_queue
       where task_groups.owner_id = excluded.owner_id
     returning id
   ), given as (
@@ -60,7 +63,7 @@ const INSERT_SHARED = `
 export async function insertShared(
   db: Database,
   requests: readonly SharedRequest[],
-  hasQueue: boolean,
+  queue: ResultQueue,
 ): Promise<Set<string> | 'group-of-another-owner'> {
   const submissions = requests.map(({ submission }) => submission);
   const [first, last] = [submissions[0], submissions.at(-1)];
@@ -77,7 +80,7 @@ export async function insertShared(
     values: [
       first.taskGroupId,
       first.ownerId,
-      hasQueue,
+      queue === 'single',
       submissions.map(({ id }) => id),
       submissions.map(({ functionName }) => functionName),
       submissions.map(({ tasks: own }) => own.length),
@@ -106,6 +109,7 @@ export async function insertShared(
       unanswered.map(({ process }) => process),
       unanswered.map(({ response }) => JSON.stringify(response)),
       submissions.map(({ tasks: own }) => own.reduce((sum, { payload }) => sum + payload.length, 0)),
+      queue === 'batches',
     ],
   });
   const [row] = rows;

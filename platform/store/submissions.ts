@@ -4,6 +4,7 @@ import { taskIdOf } from '../../contracts/ids';
 import type { Policy } from '../../contracts/policy';
 import type { SubmissionStart } from '../../contracts/submission';
 import type { Database } from './database';
+import type { ResultQueue } from './result-queue';
 import { inTransaction } from './transactions';
 import type { UnansweredRequest } from './unanswered-requests';
 import { WITHOUT_FLUSH } from './without-flush';
@@ -69,7 +70,7 @@ interface InsertRow {
 async function insertOne(
   db: Queryable,
   submission: NewSubmission,
-  hasQueue: boolean,
+  queue: ResultQueue,
   unanswered?: UnansweredRequest & { response: unknown },
   claimId?: string,
 ): Promise<InsertRow> {
@@ -79,7 +80,7 @@ async function insertOne(
   const { rows } = await db.query<InsertRow>({
     name: 'insert-submission',
     text: `select * from accept_submission($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                                           $20, $21, $22, $23, $24, $25, $26)`,
+                                           $20, $21, $22, $23, $24, $25, $26, $27)`,
     values: [
       submission.id,
       submission.ownerId,
@@ -92,7 +93,7 @@ async function insertOne(
       submission.resultSerializers ?? null,
       submission.traceparent ?? null,
       submission.deadline,
-      hasQueue,
+      queue === 'single',
       submission.tasks.map((_, index) => taskIdOf(submission.id, index + 1)),
       submission.tasks.map((task) => task.functionId),
       submission.tasks.map((task) => task.payload),
@@ -107,6 +108,7 @@ async function insertOne(
       references.map(({ source }) => source),
       submission.workflowId,
       claimId ?? null,
+      queue === 'batches',
     ],
   });
   const [row] = rows;
@@ -134,7 +136,7 @@ export async function readAccepted(
 export async function insertSubmissions(
   db: Database,
   submissions: readonly NewSubmission[],
-  hasQueue: boolean,
+  queue: ResultQueue,
   remembered?: Remembered,
   unanswered?: UnansweredRequest & { response: unknown },
   claimId?: string,
@@ -142,7 +144,7 @@ export async function insertSubmissions(
   const [first, ...others] = submissions;
   if (!first) return { kind: 'inserted' };
   if (others.length === 0 && !remembered) {
-    const row = await insertOne(db, first, hasQueue, unanswered, claimId);
+    const row = await insertOne(db, first, queue, unanswered, claimId);
     if (!row.accepted) return { kind: 'group-of-another-owner' };
     const { capabilities, rate, endpoint_owner_id: endpointOwnerId } = row;
     return { kind: 'inserted', ...(row.claimed ? { claimed: { capabilities, rate, endpointOwnerId } } : {}) };
@@ -162,7 +164,7 @@ export async function insertSubmissions(
         }
       }
       for (const submission of submissions) {
-        const { accepted } = await insertOne(client, submission, hasQueue, submission === first ? unanswered : undefined);
+        const { accepted } = await insertOne(client, submission, queue, submission === first ? unanswered : undefined);
         if (!accepted) throw new GroupOfAnotherOwnerError();
       }
       return { kind: 'inserted' };

@@ -1,6 +1,7 @@
 import { taskIdOf } from '../../contracts/ids';
 import type { TaskState } from '../../contracts/states';
 import type { Database } from './database';
+import type { ResultQueue } from './result-queue';
 
 /** Reads tasks and task groups for the API. */
 
@@ -82,15 +83,24 @@ export interface TaskGroupRow {
   id: string;
   ownerId: string;
   lastSeq: number;
+  hasQueue: boolean;
+  hasBatchQueue: boolean;
 }
 
 export async function findTaskGroup(db: Database, id: string): Promise<TaskGroupRow | undefined> {
   const { rows } = await db.query<TaskGroupRow>({
     name: 'find-task-group',
-    text: 'select id, owner_id as "ownerId", last_seq as "lastSeq" from task_groups where id = $1',
+    text: `select id, owner_id as "ownerId", last_seq as "lastSeq", has_queue as "hasQueue", has_batch_queue as "hasBatchQueue"
+             from task_groups where id = $1`,
     values: [id],
   });
   return rows[0];
+}
+
+/** From now on, the answers of the group are also published to this queue. It must exist. */
+export async function addResultQueue(db: Database, groupId: string, queue: Exclude<ResultQueue, 'none'>): Promise<void> {
+  const column = queue === 'single' ? 'has_queue' : 'has_batch_queue';
+  await db.query(`update task_groups set ${column} = true where id = $1`, [groupId]);
 }
 
 export async function listGroupTaskIds(db: Database, groupId: string): Promise<string[]> {

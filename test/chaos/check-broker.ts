@@ -1,6 +1,8 @@
 import type { Pool } from 'pg';
 
-import { commandQueueName, groupQueueName, QUEUE, tasksQueueName } from '../../contracts/names';
+import { decodeBatch, isBatch } from '../../contracts/batches';
+import { decodeFrame } from '../../contracts/frames';
+import { commandQueueName, groupBatchQueueName, groupQueueName, QUEUE, tasksQueueName } from '../../contracts/names';
 import { management, state } from '../helpers/system';
 import { until } from '../helpers/until';
 import type { Violation } from './check-answers';
@@ -25,7 +27,7 @@ export interface BrokerExpectations {
 }
 
 interface AnswerRow {
-  properties: { message_id?: string };
+  payload: string;
 }
 
 export async function checkBroker(expected: BrokerExpectations): Promise<Violation[]> {
@@ -44,7 +46,12 @@ async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpec
   for (const { id, endpoint_id } of queues)
     known.add(tasksQueueName(id)).add(commandQueueName(id)).add(commandQueueName(endpoint_id));
   const { rows: groups } = await store.query<{ id: string; owner_id: string }>('select id, owner_id from task_groups');
-  const groupOf = new Map(groups.map(({ id, owner_id }) => [groupQueueName(owner_id, id), id]));
+  const groupOf = new Map(
+    groups.flatMap(({ id, owner_id }) => [
+      [groupQueueName(owner_id, id), id],
+      [groupBatchQueueName(owner_id, id), id],
+    ]),
+  );
   const checked = rows.map(async ({ name, messages = 0, consumers = 0, arguments: declared }) => {
     const group = groupOf.get(name);
     const isKnown = known.has(name) || (group !== undefined && declared?.['x-expires'] !== undefined);
@@ -63,10 +70,17 @@ async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpec
 
 /** Of the answers in a queue; they stay there. */
 async function taskIdsIn(queue: string, count: number): Promise<string[]> {
-  const body = { count, ackmode: 'ack_requeue_true', encoding: 'base64', truncate: 1 };
+  const body = { count, ackmode: 'ack_requeue_true', encoding: 'base64' };
   const init = { method: 'POST', body: JSON.stringify(body) };
   const messages = (await management(`queues/funcx/${encodeURIComponent(queue)}/get`, init)) as AnswerRow[] | { error: string };
-  return Array.isArray(messages) ? messages.map(({ properties }) => properties.message_id ?? '') : [''];
+  return Array.isArray(messages) ? messages.flatMap(({ payload }) => taskIdsOf(Buffer.from(payload, 'base64'))) : [''];
+}
+
+function taskIdsOf(message: Buffer): string[] {
+  return (isBatch(message) ? decodeBatch(message).map(({ body }) => body) : [message]).map((body) => {
+    const frame = decodeFrame(body);
+    return frame.message_type === 'result' ? frame.data.task_id : '';
+  });
 }
 
 /** A user that the store does not name would never be deleted, and of an agent's users only the latest one is of use. */

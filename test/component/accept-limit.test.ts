@@ -46,7 +46,7 @@ async function submitAtOnce(
         endpoint: { id: endpointId, name: 'e' },
         endpointQueueId: endpointId,
         taskGroupId: hasManyGroups ? randomUUID() : oneGroup,
-        createQueue: false,
+        resultQueue: 'none',
         calls: [{ functionId, functionName: 'f', payloads: [ARGUMENTS] }],
         policy: {},
       }),

@@ -72,7 +72,7 @@ beforeEach(async () => {
               })),
             },
           ],
-          request.createQueue,
+          request.resultQueue,
         );
         const tasks: Record<string, string[]> = {};
         calls.forEach(({ functionId }, index) => (tasks[functionId] ??= []).push(taskIdOf(id, index + 1)));

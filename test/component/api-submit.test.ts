@@ -56,7 +56,7 @@ describe('submitting', () => {
     expect(body.tasks[key]).toHaveLength(2);
     expect(body.endpoint_id).toBe(ENDPOINT);
     expect(api.accepted[0]).toMatchObject({
-      createQueue: true,
+      resultQueue: 'single',
       endpointQueueId: ENDPOINT,
       calls: [{ functionId: ADD, functionName: 'add' }],
     });

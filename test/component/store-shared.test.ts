@@ -84,7 +84,7 @@ const answerAll = (submissionId: string, count: number): Promise<unknown> =>
 test('requests are inserted together, each as a submission with its tasks, bodies and record', async () => {
   const { db } = postgres;
   const { requests, ids, first, last } = requestsOf([1, 3, 2]);
-  expect(await insertShared(db, requests, false)).toEqual(new Set(ids));
+  expect(await insertShared(db, requests, 'none')).toEqual(new Set(ids));
   const claimed = await claim(db, fixture);
   expect(claimed.map(({ payload }) => payload?.toString())).toEqual(['0/0', '1/0', '1/1', '1/2', '2/0', '2/1']);
   expect(claimed.every(({ walltimeMs }) => walltimeMs === 7_000)).toBe(true);
@@ -103,9 +103,9 @@ test('requests are inserted together, each as a submission with its tasks, bodie
 
 test('a request with a key that was used before is not inserted, and the others are', async () => {
   const { db } = postgres;
-  await insertShared(db, requestsOf([1, 1], { keys: ['used', 'also'] }).requests, false);
+  await insertShared(db, requestsOf([1, 1], { keys: ['used', 'also'] }).requests, 'none');
   const { requests, ids } = requestsOf([1, 1, 1], { keys: ['new', 'used', 'newer'] });
-  expect(await insertShared(db, requests, false)).toEqual(new Set([ids[0], ids[2]]));
+  expect(await insertShared(db, requests, 'none')).toEqual(new Set([ids[0], ids[2]]));
   expect(await readAccepted(db, fixture.ownerId, 'used')).toEqual({ bodyHash: Buffer.from('used'), response: { index: 0 } });
   expect(await statesOf(ids)).toEqual(['waiting', 'waiting']);
   expect(await listOpenTasks(db, ids[1]!)).toEqual([]);
@@ -116,7 +116,7 @@ test('a task group of another owner refuses all, and nothing is remembered', asy
   const groupId = randomUUID();
   await db.query('insert into task_groups (id, owner_id) values ($1, $2)', [groupId, await makeOwner(db)]);
   const { requests, ids } = requestsOf([1, 1], { keys: ['a', 'b'], groupId });
-  expect(await insertShared(db, requests, false)).toBe('group-of-another-owner');
+  expect(await insertShared(db, requests, 'none')).toBe('group-of-another-owner');
   expect(await statesOf(ids)).toEqual([]);
   expect(await readAccepted(db, fixture.ownerId, 'a')).toBeUndefined();
 });
@@ -124,7 +124,7 @@ test('a task group of another owner refuses all, and nothing is remembered', asy
 test('the sweep gets the workflow once, with the tasks of all, until it is marked as started', async () => {
   const { db } = postgres;
   const { requests, first, last, ids } = requestsOf([1, 3, 2]);
-  await insertShared(db, requests, false);
+  await insertShared(db, requests, 'none');
   const later = new Date(Date.now() + 60_000);
   const ours = async (): Promise<object[]> =>
     (await listUnstarted(db, later, 1_000)).filter(({ ownerId }) => ownerId === fixture.ownerId);
@@ -138,7 +138,7 @@ test('the sweep gets the workflow once, with the tasks of all, until it is marke
 test('each submission ends with its own last answer, and one that was cancelled stays cancelled', async () => {
   const { db } = postgres;
   const { requests, first, last, ids } = requestsOf([2, 1, 1]);
-  await insertShared(db, requests, false);
+  await insertShared(db, requests, 'none');
   await claim(db, fixture);
   await answerAll(ids[0]!, 2);
   await setSharedStates(db, first, last, 'running');
@@ -155,7 +155,7 @@ test('each submission ends with its own last answer, and one that was cancelled 
 test('a workflow that is cancelled as a whole cancels the submissions with open tasks only', async () => {
   const { db } = postgres;
   const { requests, first, last, ids } = requestsOf([1, 1]);
-  await insertShared(db, requests, false);
+  await insertShared(db, requests, 'none');
   await claim(db, fixture);
   await answerAll(ids[0]!, 1);
   const open = await listOpenTasks(db, first, last);

@@ -239,7 +239,7 @@ test('a duplicate asks for the nudge again until the submission has finished', a
 test('the store puts a value that was left over HTTP behind the message that announces it, and answers with both', async () => {
   const {
     taskIds: [id = ''],
-  } = await submit(postgres.db, fixture, 1, { hasQueue: true });
+  } = await submit(postgres.db, fixture, 1, { queue: 'single' });
   await claim(postgres.db, fixture);
   const value = '11\n"quotes, a \\ and \u00fc"';
   const whole = Buffer.from(frame(id, value)).toString('utf8');

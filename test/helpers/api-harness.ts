@@ -179,6 +179,7 @@ export async function startApi(options: {
       hasConsumer: async () => false,
       delete: async () => undefined,
     },
+    groupQueues: { ensure: async () => undefined },
     accept: async (request) => {
       accepted.push(request);
       const submissionId = makeSubmissionId(Date.now(), new Uint8Array(7));

@@ -6,6 +6,7 @@ import type { Policy } from '../../contracts/policy';
 import type { TaskState } from '../../contracts/states';
 import { claimTasks, type ClaimedTask } from '../../platform/store/claims';
 import type { Database } from '../../platform/store/database';
+import type { ResultQueue } from '../../platform/store/result-queue';
 import { insertSubmissions } from '../../platform/store/submissions';
 
 /** Rows for tests of the store: an owner, an endpoint of it, a function; submissions and claims by one call each. */
@@ -42,7 +43,7 @@ export async function submit(
   tasks: number,
   options: {
     policy?: Policy;
-    hasQueue?: boolean;
+    queue?: ResultQueue;
     groupId?: string;
     nowMs?: number;
     ownerId?: string;
@@ -68,7 +69,7 @@ export async function submit(
         tasks: Array.from({ length: tasks }, () => ({ functionId, payload: Buffer.from(options.payload ?? 'args') })),
       },
     ],
-    options.hasQueue ?? false,
+    options.queue ?? 'none',
     undefined,
     undefined,
     options.isClaimed ? `${id}/0` : undefined,

@@ -51,11 +51,11 @@ afterAll(async () => {
 });
 
 /** The cost of one submission to the local endpoint, from the request until its workflow has ended. */
-async function costOf(tasks: number, calledId = functionId): Promise<Cost> {
+async function costOf(tasks: number, calledId = functionId, queue: { result_batches?: boolean } = {}): Promise<Cost> {
   await log?.counts();
   if (trace) trace.messages.length = 0;
   const calls = Array.from({ length: tasks }, () => []);
-  const { taskIds, groupId } = await http.submit(localEndpoint(), calledId, calls, { create_queue: true });
+  const { taskIds, groupId } = await http.submit(localEndpoint(), calledId, calls, { create_queue: true, ...queue });
   const [first = ''] = taskIds;
   const handle = temporal.client.workflow.getHandle(await workflowIdOf(first));
   await handle.result();
@@ -72,7 +72,7 @@ async function costOf(tasks: number, calledId = functionId): Promise<Cost> {
   const cost = {
     taskMessages: taskMessages.length,
     resultMessages: published(/^funcx\.results$/).length,
-    deliveries: published(new RegExp(`\\.${groupId}$`)).length,
+    deliveries: published(new RegExp(`\\.${groupId}(\\.batches)?$`)).length,
     taskBytes: taskMessages.reduce((sum, { bytes }) => sum + bytes, 0),
     statements: [...(statements?.values() ?? [])].reduce((sum, count) => sum + count, 0),
     events: events?.length ?? 0,
@@ -127,6 +127,11 @@ test('a submission of 1,000 calls costs one message a call, and few others, stat
     events: 40,
     workflowTasks: 7,
   });
+});
+
+test('with a reader of batches, a submission of 1,000 calls costs less than half a message to the submitter for each call', async () => {
+  const { deliveries } = await costOf(TASKS, functionId, { result_batches: true });
+  expect(deliveries).toBeLessThan(TASKS / 2);
 });
 
 test('large code reaches an agent of ours once, not with each call', async () => {

@@ -1,4 +1,4 @@
-import { groupQueueName } from '../../contracts/names';
+import { groupBatchQueueName } from '../../contracts/names';
 import { layoutOf } from '../../local/machine/layout';
 import { Executor, python, type Client } from '../../sdk/index';
 import { evaluateInBroker } from '../helpers/broker-node';
@@ -62,7 +62,7 @@ describe('while a part of the service is away', () => {
 
 /** As it is after a start for which its files could not be read. */
 async function crashQueue(executor: Executor): Promise<void> {
-  const name = groupQueueName(admin().client_id, executor.taskGroupId);
+  const name = groupBatchQueueName(admin().client_id, executor.taskGroupId);
   evaluateInBroker(
     { layout: layoutOf(dataDir()), state: state() },
     `Name = rabbit_misc:r(<<"funcx">>, queue, <<"${name}">>),

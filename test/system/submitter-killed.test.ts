@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { groupQueueName } from '../../contracts/names';
+import { groupBatchQueueName } from '../../contracts/names';
 import { Executor, python, type Client } from '../../sdk/index';
 import { sdkClient } from '../helpers/sdk';
 import { admin, localEndpoint, management, state } from '../helpers/system';
@@ -83,7 +83,7 @@ describe('when the process of a submitter is killed', () => {
     await executor.submit(() => 'first'); // the queue is there, and read
     const late = executor.submit(python('def late():\n    import time\n    time.sleep(3)\n    return "late"\n'));
     await late.taskId;
-    const queue = encodeURIComponent(groupQueueName(admin().client_id, executor.taskGroupId));
+    const queue = encodeURIComponent(groupBatchQueueName(admin().client_id, executor.taskGroupId));
     await management(`queues/funcx/${queue}`, { method: 'DELETE' });
     expect(await late).toBe('late');
     expect(executor.transport).toBe('events');

@@ -18,7 +18,7 @@ async function connect(): Promise<{ publisher: Publisher; written: string[] }> {
   return { publisher, written };
 }
 
-const LATER = { waitsWhileBlocked: true, writeKey: 'task/1' };
+const LATER = { waitsWhileBlocked: true, writeKeys: ['task/1'] };
 
 test('a publish that may wait is written once when the broker takes messages again, however often it was asked for', async () => {
   const { publisher, written } = await connect();
@@ -39,4 +39,35 @@ test('a publish that waits fails when the connection is lost meanwhile', async (
   publisher.setBlocked(false);
   await expect(waiting).rejects.toMatchObject({ reason: 'disconnected' });
   expect(written).toEqual([]);
+});
+
+test('a batch whose parts are all in unconfirmed writes is not written again, and one with a new part is', async () => {
+  const written: string[] = [];
+  const confirms: (() => void)[] = [];
+  const channel = {
+    on: () => undefined,
+    publish: (_exchange: string, _key: string, body: Buffer, _options: object, confirm: () => void) => {
+      written.push(body.toString());
+      confirms.push(confirm);
+    },
+  };
+  const publisher = new Publisher();
+  await publisher.attach({ createConfirmChannel: async () => channel } as unknown as ChannelModel);
+  const publish = (...keys: string[]): Promise<void> =>
+    publisher.publish('', 'queue', Buffer.from(keys.join(' and ')), { writeKeys: keys });
+
+  const first = [publish('1', '2'), publish('3')];
+  let isSettled = false;
+  const repeated = publish('2', '3').then(() => (isSettled = true));
+  const more = publish('3', '4');
+  expect(written).toEqual(['1 and 2', '3', '3 and 4']);
+  expect(publisher.isUnconfirmed('2')).toBe(true);
+
+  confirms[0]!();
+  await first[0];
+  expect(publisher.isUnconfirmed('2')).toBe(false);
+  expect(isSettled).toBe(false); // 3 is not confirmed
+  confirms[1]!();
+  confirms[2]!();
+  await Promise.all([...first, repeated, more]);
 });

@@ -4,12 +4,16 @@
 -- them, and no tasks wait there. The process that then finds the claim publishes its tasks, as after a crash between a claim and
 -- its messages. Locks in the same order as all statements: the queue before the group. Does not wait for the lock of the queue:
 -- on a busy queue the tasks wait, and one claim takes the tasks of many requests.
+-- Processes of earlier versions do not send `p_has_batch_queue`.
+drop function if exists accept_submission(
+  uuid, uuid, uuid, uuid, uuid, text, jsonb, jsonb, text[], text, timestamptz, boolean, uuid[], uuid[], bytea[], integer[],
+  uuid, bytea, text, uuid, jsonb, uuid[], integer[], uuid[], text, text);
 create or replace function accept_submission(
   p_id uuid, p_owner uuid, p_endpoint uuid, p_queue uuid, p_group uuid, p_function_name text, p_policy jsonb,
   p_specification jsonb, p_serializers text[], p_traceparent text, p_deadline timestamptz, p_has_queue boolean,
   p_tasks uuid[], p_functions uuid[], p_bodies bytea[], p_sizes integer[],
   p_request uuid, p_body_hash bytea, p_listener text, p_process uuid, p_response jsonb,
-  p_referring uuid[], p_positions integer[], p_sources uuid[], p_workflow text, p_claim text)
+  p_referring uuid[], p_positions integer[], p_sources uuid[], p_workflow text, p_claim text, p_has_batch_queue boolean default false)
 returns table (accepted boolean, claimed boolean, capabilities text[], rate double precision, endpoint_owner_id uuid)
 language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -30,8 +34,10 @@ begin
     v_claimed := coalesce(v_claimed, false);
   end if;
 
-  insert into task_groups (id, owner_id, has_queue) values (p_group, p_owner, p_has_queue)
-    on conflict (id) do update set has_queue = task_groups.has_queue or excluded.has_queue
+  insert into task_groups (id, owner_id, has_queue, has_batch_queue) values (p_group, p_owner, p_has_queue, p_has_batch_queue)
+    on conflict (id) do update set
+        has_queue = task_groups.has_queue or excluded.has_queue,
+        has_batch_queue = task_groups.has_batch_queue or excluded.has_batch_queue
       where task_groups.owner_id = excluded.owner_id
     returning id into v_group;
   if v_group is null then

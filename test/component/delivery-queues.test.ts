@@ -1,0 +1,169 @@
+import { randomUUID } from 'node:crypto';
+
+import type { ActivityDeps } from '../../activities';
+import { deliver, deliverAndNudge, storeResults } from '../../activities/complete';
+import { PublishError } from '../../broker';
+import { decodeBatch, isBatch } from '../../contracts/batches';
+import { decodeFrame } from '../../contracts/frames';
+import { groupBatchQueueName, groupQueueName } from '../../contracts/names';
+import { listUndelivered, storeAnswers } from '../../platform/store/answers';
+import { addResultQueue } from '../../platform/store/tasks';
+import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { claim, frame, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
+
+/** Which answers are published to which queue of a task group, on the real database and with a publisher that records. */
+
+let postgres: ScratchPostgres;
+let fixture: StoreFixture;
+let published: { queue: string; ids: string[] }[];
+let refused: (queue: string) => boolean;
+let unconfirmed: Set<string>;
+let deps: ActivityDeps;
+beforeAll(async () => {
+  postgres = await startScratchPostgres();
+}, 60_000);
+afterAll(() => postgres.stop(), 30_000);
+beforeEach(async () => {
+  fixture = await makeFixture(postgres.db);
+  published = [];
+  refused = () => false;
+  unconfirmed = new Set();
+  const publisher = {
+    isUnconfirmed: (key: string) => [...unconfirmed].some((id) => key.startsWith(id)),
+    publish: async (_exchange: string, queue: string, body: Uint8Array) => {
+      if (refused(queue)) throw new PublishError('refused', 'the message broker refused the message');
+      published.push({ queue, ids: (isBatch(body) ? decodeBatch(body).map((part) => part.body) : [body]).map(taskIdOf) });
+    },
+  };
+  deps = { db: postgres.db, log: { warn: () => undefined, debug: () => undefined }, publisher } as unknown as ActivityDeps;
+});
+
+function taskIdOf(body: Uint8Array): string {
+  const decoded = decodeFrame(body);
+  if (decoded.message_type !== 'result') throw new Error('not a result');
+  return decoded.data.task_id;
+}
+
+async function answer(taskIds: readonly string[]): Promise<void> {
+  await claim(postgres.db, fixture);
+  const completed = await storeAnswers(
+    postgres.db,
+    taskIds.map((taskId) => ({
+      taskId,
+      state: 'succeeded',
+      frame: frame(taskId),
+      endpointQueueId: fixture.endpointId,
+      attempt: 1,
+    })),
+  );
+  await deliver(
+    deps,
+    completed.map(({ taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue }) => ({
+      taskId,
+      ownerId: ownerId ?? '',
+      taskGroupId: taskGroupId ?? '',
+      frame: frame(taskId),
+      hasQueue: hasQueue ?? false,
+      hasBatchQueue: hasBatchQueue ?? false,
+    })),
+  );
+}
+
+async function undelivered(): Promise<string[]> {
+  const all = await listUndelivered(postgres.db, -1_000, 1_000);
+  return all.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ taskId }) => taskId);
+}
+
+const queues = (groupId: string): { single: string; batches: string } => ({
+  single: groupQueueName(fixture.ownerId, groupId),
+  batches: groupBatchQueueName(fixture.ownerId, groupId),
+});
+
+test('the answers of a batch queue travel together, and those of the other queue alone', async () => {
+  const [batched, single, none] = [
+    await submit(postgres.db, fixture, 100, { queue: 'batches' }),
+    await submit(postgres.db, fixture, 2, { queue: 'single' }),
+    await submit(postgres.db, fixture, 1, { queue: 'none' }),
+  ];
+  await answer([...batched.taskIds, ...single.taskIds, ...none.taskIds]);
+  const ofBatches = published.filter(({ queue }) => queue === queues(batched.groupId).batches);
+  expect(ofBatches.map(({ ids }) => ids.length)).toEqual([64, 36]);
+  expect(ofBatches.flatMap(({ ids }) => ids)).toEqual(batched.taskIds);
+  const others = published.filter(({ queue }) => queue !== queues(batched.groupId).batches);
+  expect(others).toEqual(single.taskIds.map((id) => ({ queue: queues(single.groupId).single, ids: [id] })));
+  expect(await undelivered()).toEqual([]);
+});
+
+test('a group whose requests want both queues gets every answer in both', async () => {
+  const groupId = randomUUID();
+  const first = await submit(postgres.db, fixture, 2, { queue: 'batches', groupId });
+  const second = await submit(postgres.db, fixture, 1, { queue: 'single', groupId });
+  const ids = [...first.taskIds, ...second.taskIds];
+  await answer(ids);
+  const idsIn = (queue: string): string[] => published.filter((one) => one.queue === queue).flatMap((one) => one.ids);
+  expect(idsIn(queues(groupId).batches)).toEqual(ids);
+  expect(idsIn(queues(groupId).single)).toEqual(ids);
+});
+
+test('a queue that is added later gets the answers from then on', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 2, { queue: 'batches' });
+  await answer(taskIds.slice(0, 1));
+  await addResultQueue(postgres.db, groupId, 'single');
+  await answer(taskIds.slice(1));
+  const { single, batches } = queues(groupId);
+  expect(published).toEqual([
+    { queue: batches, ids: taskIds.slice(0, 1) },
+    { queue: single, ids: taskIds.slice(1) },
+    { queue: batches, ids: taskIds.slice(1) },
+  ]);
+});
+
+test('an answer that one of two queues refuses stays undelivered, and other answers are marked', async () => {
+  const groupId = randomUUID();
+  const both = await submit(postgres.db, fixture, 1, { queue: 'batches', groupId });
+  await addResultQueue(postgres.db, groupId, 'single');
+  const other = await submit(postgres.db, fixture, 1, { queue: 'batches' });
+  refused = (queue) => queue === queues(groupId).single;
+  await answer([...both.taskIds, ...other.taskIds]);
+  expect(await undelivered()).toEqual(both.taskIds);
+});
+
+test('an answer whose write is unconfirmed is not written again inside another batch', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 3, { queue: 'batches' });
+  unconfirmed.add(taskIds[1] ?? '');
+  await answer(taskIds);
+  const queue = queues(groupId).batches;
+  // The publisher waits for the earlier write of the second answer.
+  expect(published).toEqual([
+    { queue, ids: [taskIds[1]] },
+    { queue, ids: [taskIds[0], taskIds[2]] },
+  ]);
+});
+
+test('a result of an agent reaches the batch queue of its group byte for byte', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 2, { queue: 'batches' });
+  await claim(postgres.db, fixture);
+  const results = taskIds.map((id) => {
+    const body = Buffer.from(frame(id));
+    const decoded = decodeFrame(body);
+    if (decoded.message_type !== 'result') throw new Error('not a result');
+    return { data: decoded.data, body };
+  });
+  const config = { FUNCX_MAX_BODY_CHARS: 1_000_000, FUNCX_MAX_MESSAGE_BYTES: 1_000_000, FUNCX_MAX_INFRASTRUCTURE_RETRIES: 3 };
+  const full = { ...deps, config, temporal: { nudge: async () => true } } as unknown as ActivityDeps;
+  const stage = await storeResults(
+    full,
+    results.map(({ data, body }) => ({
+      endpointQueueId: fixture.endpointId,
+      data,
+      body,
+      attempt: 1,
+      isStored: false,
+      exitCode: undefined,
+      capacity: undefined,
+    })),
+  );
+  await deliverAndNudge(full, stage);
+  expect(published).toEqual([{ queue: queues(groupId).batches, ids: taskIds }]);
+  expect(await undelivered()).toEqual([]);
+});
