@@ -3,7 +3,7 @@
  * ends with one plain line of counts. Further arguments after `--` go to jest.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ const isSplit = wanted.length > 1 && extra.length === 0;
 const longestFirst = ['system', 'chaos', 'component', 'security', 'unit'];
 const runs = [...wanted]
   .sort((a, b) => longestFirst.indexOf(a) - longestFirst.indexOf(b))
-  .flatMap((layer) => (isSplit && layer === 'system' ? ['1/2', '2/2'].map((shard) => ({ layer, shard })) : [{ layer }]));
+  .flatMap((layer) => (isSplit && layer === 'system' ? halvesOf(layer) : [{ layer }]));
 
 if (!existsSync(join(root, 'node_modules', 'jest'))) run('npm', ['ci', '--no-audit', '--no-fund']);
 run(process.execPath, ['local/build.mjs']);
@@ -40,8 +40,24 @@ async function runInTurn() {
   for (let next = runs.shift(); next; next = runs.shift()) await runOne(next);
 }
 
-async function runOne({ layer, shard }) {
-  const report = join(reports, `${layer}${shard ? `-${shard[0]}` : ''}.json`);
+/** Tests that compile or pack the client's package write the same folder, so they are all in the first half. */
+function halvesOf(layer) {
+  const halves = [1, 2].map((part) => ({ layer, part, files: [], bytes: 0 }));
+  const files = readdirSync(join(root, 'test', layer))
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => ({ name, text: readFileSync(join(root, 'test', layer, name), 'utf8') }))
+    .map(({ name, text }) => ({ name, bytes: text.length, isPackager: /buildExamples|ui-scenario|'pack'/.test(text) }))
+    .sort((a, b) => Number(b.isPackager) - Number(a.isPackager) || b.bytes - a.bytes);
+  for (const { name, bytes, isPackager } of files) {
+    const half = isPackager || halves[0].bytes <= halves[1].bytes ? halves[0] : halves[1];
+    half.files.push(name);
+    half.bytes += bytes;
+  }
+  return halves;
+}
+
+async function runOne({ layer, part, files }) {
+  const report = join(reports, `${layer}${part ? `-${part}` : ''}.json`);
   const args = [
     'node_modules/jest/bin/jest.js',
     '--selectProjects',
@@ -50,7 +66,7 @@ async function runOne({ layer, shard }) {
     `--outputFile=${report}`,
     '--forceExit=false',
   ];
-  if (shard) args.push(`--shard=${shard}`);
+  if (files) args.push('--testPathPatterns', ...files.map((name) => `${layer}/${name.replaceAll('.', '\\.')}$`));
   args.push(...extra);
   // The files of a layer with real parts share one system: one file at a time.
   if (!['unit', 'component', 'security'].includes(layer)) args.push('--runInBand');
