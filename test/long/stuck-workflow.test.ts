@@ -118,7 +118,7 @@ test(
         return raw.pendingWorkflowTask?.attempt ?? 1;
       };
       // Four attempts are enough for a workflow task that fails.
-      await until('eight attempts have timed out', async () => (await attempts()) > 8, {
+      await until('four attempts have timed out', async () => (await attempts()) > 4, {
         deadlineMs: RECOVERY_MS,
         everyMs: 1_000,
       });
