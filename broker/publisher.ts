@@ -45,6 +45,8 @@ export interface PublishOptions {
 /** A message that was written but is not confirmed yet. */
 interface Write {
   messageId: string | undefined;
+  /** The routing key: one answer may be written to two queues. */
+  key: string;
   settled: Promise<void>;
   settle(error?: PublishError): void;
 }
@@ -154,7 +156,7 @@ export class Publisher {
       };
     });
     settled.catch(() => undefined); // a caller whose deadline passed no longer awaits it
-    const write: Write = { messageId: options.messageId, settled, settle };
+    const write: Write = { messageId: options.messageId, key, settled, settle };
     this.#writes.add(write);
     for (const one of writeKeys) this.#byKey.set(one, write);
     try {
@@ -187,9 +189,10 @@ export class Publisher {
 
   #onReturn(message: Message): void {
     const messageId: unknown = message.properties.messageId;
+    const { routingKey } = message.fields;
     for (const write of [...this.#writes]) {
-      if (write.messageId !== undefined && write.messageId === messageId) {
-        write.settle(new PublishError('returned', `no queue accepts messages for ${message.fields.routingKey}`));
+      if (write.messageId !== undefined && write.messageId === messageId && write.key === routingKey) {
+        write.settle(new PublishError('returned', `no queue accepts messages for ${routingKey}`));
       }
     }
   }

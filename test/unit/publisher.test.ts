@@ -71,3 +71,27 @@ test('a batch whose parts are all in unconfirmed writes is not written again, an
   confirms[2]!();
   await Promise.all([...first, repeated, more]);
 });
+
+test('a returned message fails its own publish, not the one of the same answer to another queue', async () => {
+  const confirms: (() => void)[] = [];
+  let giveBack: (message: unknown) => void = () => undefined;
+  const channel = {
+    on: (event: string, listener: (message: unknown) => void) => {
+      if (event === 'return') giveBack = listener;
+    },
+    publish: (_exchange: string, _key: string, _body: Buffer, _options: object, confirm: () => void) => confirms.push(confirm),
+  };
+  const publisher = new Publisher();
+  await publisher.attach({ createConfirmChannel: async () => channel } as unknown as ChannelModel);
+  const publish = (queue: string): Promise<void> =>
+    publisher.publish('', queue, Buffer.from('answer'), { messageId: 'task', mandatory: true });
+  const [present, missing] = [publish('present'), publish('missing')];
+  const refused = expect(missing).rejects.toMatchObject({ reason: 'returned' });
+  let isSettled = false;
+  void present.then(() => (isSettled = true));
+  giveBack({ properties: { messageId: 'task' }, fields: { routingKey: 'missing' } });
+  await refused;
+  expect(isSettled).toBe(false);
+  confirms[0]!();
+  await present;
+});
