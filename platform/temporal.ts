@@ -5,6 +5,7 @@ import {
   type WorkflowStartOptions,
 } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
+import { optionalTsToMs } from '@temporalio/common/lib/time';
 import { NativeConnection } from '@temporalio/worker';
 
 import type { PipelineRun } from '../contracts/calls';
@@ -77,6 +78,10 @@ const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
 /** Reached after 30 s to 40 s of retries. A signal resets the number of attempts. */
 const STUCK_ATTEMPTS = 4;
+/** If the first attempt did not fail but time out, the worker may only be slow: its retries count as stuck after this time. */
+const SLOW_MS = 180_000;
+/** Signals may follow the end of a workflow task in the history. */
+const LATEST_EVENTS = 100;
 /**
  * A nudge costs five events and a read of the store. Without this gap, tasks that fail one by one would nudge a workflow so
  * often that it cannot continue as new.
@@ -96,6 +101,19 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     const handle = client.workflow.getHandle(workflowId);
     return signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
   });
+
+  /** The history has only the first of the attempts that fail or time out in a row. */
+  async function lastTaskFailed(execution: { workflowId: string; runId: string }): Promise<boolean> {
+    const request = { namespace: config.TEMPORAL_NAMESPACE, execution, maximumPageSize: LATEST_EVENTS };
+    const { history } = await withDeadline(() => connection.workflowService.getWorkflowExecutionHistoryReverse(request));
+    const end = history?.events?.find(
+      (event) =>
+        event.workflowTaskFailedEventAttributes ??
+        event.workflowTaskTimedOutEventAttributes ??
+        event.workflowTaskCompletedEventAttributes,
+    );
+    return Boolean(end?.workflowTaskFailedEventAttributes);
+  }
 
   return {
     connection,
@@ -141,12 +159,14 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
 
     async workflowTaskOf(workflowId) {
       try {
-        const { raw } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
-        const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
-        if (attempt === 1) return 'fine';
+        const { raw, runId } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
+        const { attempt, originalScheduledTime } = raw.pendingWorkflowTask ?? {};
+        if ((attempt ?? 1) === 1) return 'fine';
         // Terminating a child would also end the call that waits for it.
         const isChild = Boolean(raw.workflowExecutionInfo?.parentExecution?.workflowId);
-        return attempt >= STUCK_ATTEMPTS && !isChild ? 'stuck' : 'repeated';
+        if ((attempt ?? 1) < STUCK_ATTEMPTS || isChild) return 'repeated';
+        const retriedMs = Date.now() - (optionalTsToMs(originalScheduledTime) ?? 0);
+        return retriedMs >= SLOW_MS || (await lastTaskFailed({ workflowId, runId })) ? 'stuck' : 'repeated';
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return 'fine';
         throw error;

@@ -13,6 +13,8 @@ import { until } from '../helpers/until';
 const TIMEOUT_MS = 400_000;
 /** A minute until the sweep looks again, and another one until a workflow counts as stuck. */
 const RECOVERY_MS = 240_000;
+/** Longer than Temporal keeps a poll open that gets no task. */
+const POLL_MS = 70_000;
 
 const http = new Http();
 let temporal: { client: Client; close(): Promise<void> };
@@ -33,6 +35,34 @@ async function breakWorkflow(workflowId: string): Promise<string> {
     workflowIdConflictPolicy: 'TERMINATE_EXISTING',
   });
   return (await temporal.client.workflow.getHandle(workflowId).describe()).runId;
+}
+
+/** As on a machine so slow that no workflow task ends in time: the tasks are taken and never completed. */
+async function stallWorkflow(workflowId: string): Promise<{ runId: string; stop: () => Promise<void> }> {
+  const taskQueue = { name: `stalled-${workflowId}` };
+  const { connection } = temporal.client;
+  let isStopped = false;
+  const take = async (): Promise<void> => {
+    const request = { namespace: 'default', taskQueue, identity: 'stalled' };
+    while (!isStopped) {
+      await connection.withDeadline(Date.now() + POLL_MS, () => connection.workflowService.pollWorkflowTaskQueue(request));
+    }
+  };
+  const taking = take();
+  await temporal.client.workflow.start('aSlowWorkflow', {
+    workflowId,
+    taskQueue: taskQueue.name,
+    args: [],
+    workflowIdConflictPolicy: 'TERMINATE_EXISTING',
+  });
+  const { runId } = await temporal.client.workflow.getHandle(workflowId).describe();
+  return {
+    runId,
+    stop: async () => {
+      isStopped = true;
+      await taking;
+    },
+  };
 }
 
 const isReplaced = async (workflowId: string, runId: string): Promise<boolean> =>
@@ -75,4 +105,40 @@ test(
     expect(await Promise.all(taskIds.map((id) => http.value(id)))).toEqual(values);
   },
   TIMEOUT_MS,
+);
+
+test(
+  'an endpoint whose workflow tasks time out is not taken for stuck on a slow machine, and is replaced in the end',
+  async () => {
+    const workflowId = endpointWorkflowId(localEndpoint());
+    const { runId, stop } = await stallWorkflow(workflowId);
+    try {
+      const beganMs = Date.now();
+      const values = Array.from({ length: 60 }, (_, n) => n);
+      const { taskIds } = await http.submit(
+        localEndpoint(),
+        nap,
+        values.map((n) => [n]),
+      );
+      const attempts = async (): Promise<number> => {
+        const { raw } = await temporal.client.workflow.getHandle(workflowId).describe();
+        return raw.pendingWorkflowTask?.attempt ?? 1;
+      };
+      // Four attempts are enough for a workflow task that fails.
+      await until('four attempts have timed out', async () => (await attempts()) > 4, {
+        deadlineMs: RECOVERY_MS,
+        everyMs: 1_000,
+      });
+      expect(await isReplaced(workflowId, runId)).toBe(false);
+      await until('another run goes on', () => isReplaced(workflowId, runId), { deadlineMs: RECOVERY_MS, everyMs: 1_000 });
+      expect(Date.now() - beganMs).toBeGreaterThan(150_000);
+      await until('every task has its answer', async () => (await http.task(taskIds.at(-1)!)).state === 'succeeded', {
+        deadlineMs: RECOVERY_MS,
+        everyMs: 1_000,
+      });
+    } finally {
+      await stop();
+    }
+  },
+  2 * TIMEOUT_MS,
 );
