@@ -78,7 +78,7 @@ const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
 /** Reached after 30 s to 40 s of retries. A signal resets the number of attempts. */
 const STUCK_ATTEMPTS = 4;
-/** If the first attempt did not fail but time out, the worker may only be slow: its retries count as stuck after this time. */
+/** A worker that lets an attempt time out may only be slow. Then the retries count as stuck after this time. */
 const SLOW_MS = 180_000;
 /** Signals may follow the end of a workflow task in the history. */
 const LATEST_EVENTS = 100;
@@ -102,17 +102,15 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     return signalIfOpen(() => withDeadline(() => handle.signal(SIGNAL.nudge)));
   });
 
-  /** The history has only the first of the attempts that fail or time out in a row. */
-  async function lastTaskFailed(execution: { workflowId: string; runId: string }): Promise<boolean> {
+  /** Whether the attempts of a workflow task fail, or time out for long. The history has only the first of them. */
+  async function failsOrIsLate(execution: { workflowId: string; runId: string }): Promise<boolean> {
     const request = { namespace: config.TEMPORAL_NAMESPACE, execution, maximumPageSize: LATEST_EVENTS };
     const { history } = await withDeadline(() => connection.workflowService.getWorkflowExecutionHistoryReverse(request));
     const end = history?.events?.find(
-      (event) =>
-        event.workflowTaskFailedEventAttributes ??
-        event.workflowTaskTimedOutEventAttributes ??
-        event.workflowTaskCompletedEventAttributes,
+      (event) => event.workflowTaskFailedEventAttributes ?? event.workflowTaskTimedOutEventAttributes,
     );
-    return Boolean(end?.workflowTaskFailedEventAttributes);
+    if (!end?.workflowTaskTimedOutEventAttributes) return true;
+    return Date.now() - (optionalTsToMs(end.eventTime) ?? 0) >= SLOW_MS;
   }
 
   return {
@@ -160,13 +158,12 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     async workflowTaskOf(workflowId) {
       try {
         const { raw, runId } = await withDeadline(() => client.workflow.getHandle(workflowId).describe());
-        const { attempt, originalScheduledTime } = raw.pendingWorkflowTask ?? {};
-        if ((attempt ?? 1) === 1) return 'fine';
+        const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
+        if (attempt === 1) return 'fine';
         // Terminating a child would also end the call that waits for it.
         const isChild = Boolean(raw.workflowExecutionInfo?.parentExecution?.workflowId);
-        if ((attempt ?? 1) < STUCK_ATTEMPTS || isChild) return 'repeated';
-        const retriedMs = Date.now() - (optionalTsToMs(originalScheduledTime) ?? 0);
-        return retriedMs >= SLOW_MS || (await lastTaskFailed({ workflowId, runId })) ? 'stuck' : 'repeated';
+        if (attempt < STUCK_ATTEMPTS || isChild) return 'repeated';
+        return (await failsOrIsLate({ workflowId, runId })) ? 'stuck' : 'repeated';
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return 'fine';
         throw error;
