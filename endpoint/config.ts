@@ -106,7 +106,7 @@ export function readConfig(env: NodeJS.ProcessEnv): AgentConfig {
   const hidden = values.FUNCX_WORKER_HIDES?.split(':');
   const isIsolated = values.FUNCX_ISOLATE === '1';
   if (isIsolated) requireSandbox(user, env);
-  const { FUNCX_CLIENT_ID: _id, FUNCX_CLIENT_SECRET: _secret, ...workerEnv } = env;
+  const { FUNCX_CLIENT_ID: _id, FUNCX_CLIENT_SECRET: _secret, FUNCX_TOKEN: _token, ...workerEnv } = env;
   return {
     apiUrl: values.FUNCX_API_URL,
     clientId: values.FUNCX_CLIENT_ID,

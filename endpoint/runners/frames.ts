@@ -4,6 +4,8 @@
  */
 
 const LENGTHS_BYTES = 8;
+/** More than a header with all of its output, names and representations can have. */
+const MAX_HEADER_BYTES = 4 * 1024 * 1024;
 
 export interface WorkerFrame {
   header: unknown;
@@ -22,21 +24,27 @@ export function encodeWorkerFrame(header: object, body: string): Buffer {
   return frame;
 }
 
-/** Splits a stream of chunks into frames. */
+/** Splits a stream of chunks into frames. Function code can write to the stream too, so the lengths are not trusted. */
 export class FrameReader {
+  /** The largest body that is expected now. */
+  maxBodyBytes = Infinity;
   #chunks: Buffer[] = [];
   #length = 0;
   #needed = LENGTHS_BYTES;
 
-  /** Adds a chunk and returns the frames that it completes. */
+  /** Adds a chunk and returns the frames that it completes. Throws for a frame that is too large. */
   push(chunk: Buffer): WorkerFrame[] {
     this.#chunks.push(chunk);
     this.#length += chunk.length;
     const frames: WorkerFrame[] = [];
     while (this.#length >= this.#needed) {
       const bytes = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
-      const headEnd = LENGTHS_BYTES + bytes.readUInt32BE(0);
-      const end = headEnd + bytes.readUInt32BE(4);
+      const [headBytes, bodyBytes] = [bytes.readUInt32BE(0), bytes.readUInt32BE(4)];
+      if (headBytes > MAX_HEADER_BYTES || bodyBytes > this.maxBodyBytes) {
+        throw new Error(`a frame with a header of ${headBytes} bytes and a body of ${bodyBytes} bytes is too large`);
+      }
+      const headEnd = LENGTHS_BYTES + headBytes;
+      const end = headEnd + bodyBytes;
       if (bytes.length < end) {
         this.#chunks = [bytes];
         this.#needed = end; // do not join the chunks of a large body again before it is complete

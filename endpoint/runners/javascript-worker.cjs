@@ -3,11 +3,11 @@
 /**
  * Runs JavaScript functions for the agent, one at a time, until its pipe closes.
  *
- * Frames on file descriptor 3 as in python-worker.py. In: {"task_id", "folder"?} and a JSON body [code, args text, kwargs text],
- * with the code as `name:source`. Out: first {"ready": true, "details"}, then for each call
+ * Frames on file descriptor 3 as in python-worker.py. In: {"task_id", "max_result_chars", "folder"?} and a JSON body
+ * [code, args text, kwargs text], with the code as `name:source`. Out: first {"ready": true, "details"}, then for each call
  * {"start_ns", "end_ns", "error"?, "output"?, "last"?} and the result or the text of the error. After an answer with "last", the
  * process ends. "output" is what the call printed: descriptors 1 and 2 are files of the agent, opened for appending, which are
- * emptied between calls. Descriptor 4 is the agent's log of workers.
+ * emptied between calls. What is written to descriptor 4 goes to the log of workers.
  * The source is a function expression, or statements that declare `name`. It is evaluated again for each call.
  *
  * Events that would end a Node process (an unhandled rejection, a throw in a timer, process.exit) fail only the call that caused
@@ -38,6 +38,8 @@ const LOG_FD = 4;
 /** Limit for both streams together. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 const MAX_LOGGED_BYTES = 1024 * 1024;
+/** Limit of the text of an error. */
+const MAX_TEXT_CHARS = 64 * 1024;
 let runDir = process.env.FUNCX_RUN_DIR ?? process.cwd();
 let requireFromRunDir = createRequire(path.join(runDir, 'task.js'));
 const compiled = new Map();
@@ -156,13 +158,15 @@ async function execute(header, body) {
     await Promise.race([failed, new Promise(setImmediate)]);
     data = `11\n${write(value, 'result', []) ?? 'null'}`;
     answer = { start_ns: startNs, end_ns: nowNs() };
+    // The agent counts characters of smaller results; one character has at most two units.
+    if (data.length > 2 * header.max_result_chars) [answer.error, data] = tooLarge(data.length, header.max_result_chars);
   } catch (thrown) {
     const error = {
       code: 'RemoteExecutionError',
       user_message: 'An error occurred during the execution of this task',
       exception: classNames(thrown),
     };
-    data = describe(thrown);
+    data = cut(describe(thrown));
     answer = { start_ns: startNs, end_ns: nowNs(), error };
   }
   call.isOpen = false;
@@ -171,6 +175,19 @@ async function execute(header, body) {
   const { used_heap_size: used, heap_size_limit: limit } = v8.getHeapStatistics();
   if (call.isBroken || used > limit * MAX_HEAP_SHARE) answer.last = true;
   return [answer, data];
+}
+
+function tooLarge(length, limit) {
+  const error = {
+    code: 'MaxResultSizeExceeded',
+    user_message: `The result has ${length} serialized characters; the limit is ${limit}.`,
+  };
+  return [error, `MaxResultSizeExceeded(${length}, ${limit})`];
+}
+
+function cut(text) {
+  const half = MAX_TEXT_CHARS / 2 - 4;
+  return text.length <= MAX_TEXT_CHARS ? text : `${text.slice(0, half)}\n[...]\n${text.slice(-half)}`;
 }
 
 /** Called when the worker gets its owner: from now on, calls use the folders of that owner. */
@@ -269,7 +286,8 @@ function classNames(thrown) {
   for (let proto = Object.getPrototypeOf(thrown); proto && proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
     names.push(proto.constructor?.name);
   }
-  return [...new Set(names.filter((name) => typeof name === 'string' && name !== ''))].slice(0, 20);
+  const found = names.filter((name) => typeof name === 'string' && name !== '').map((name) => name.slice(0, 200));
+  return [...new Set(found)].slice(0, 20);
 }
 
 function describe(thrown) {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 
-import type { Confinement, Place } from './confinement';
+import { confine, type Confinement, type Place } from './confinement';
 import { OWN } from './runner';
 
 /**
@@ -40,7 +40,10 @@ export class OwnerFolders {
   async clean(): Promise<void> {
     const temporary = list(this.#owners).map((owner) => path.join(this.#owners, owner, 'tmp'));
     const cells = list(this.#cells).map((cell) => path.join(this.#cells, cell));
-    await Promise.all([...temporary.map((folder) => this.#empty(folder)), ...cells.map((cell) => this.#removeCell(cell))]);
+    await Promise.all([
+      ...temporary.map((folder) => this.#empty(folder, this.#owners)),
+      ...cells.map((cell) => this.#removeCell(cell)),
+    ]);
   }
 
   /** Returns the place of a process for this owner, or of a process that has no owner yet. */
@@ -57,8 +60,17 @@ export class OwnerFolders {
     return {
       cwd: folder.runDir,
       env: { FUNCX_RUN_DIR: folder.runDir, HOME: folder.runDir, TMPDIR: folder.tmpDir },
-      writable: [folder.runDir, folder.tmpDir],
+      writable: this.#mayHaveLinks ? [this.#owners] : [folder.runDir, folder.tmpDir],
     };
+  }
+
+  /**
+   * True if function code may have replaced the folders of owners by links. It runs as the agent's user and can write to all of
+   * `owners`, because a worker process gets its owner after its sandbox is made. A mount of such a folder would follow the link
+   * out of the sandbox, but `owners` itself cannot be replaced.
+   */
+  get #mayHaveLinks(): boolean {
+    return this.options.confinement.user === undefined;
   }
 
   /** Creates the folders of an owner. Returns undefined if the process keeps the place in which it was started. */
@@ -76,7 +88,7 @@ export class OwnerFolders {
   /** Call it when the last process of an owner has ended. */
   ownerLeft(owner: string): void {
     if (owner === OWN || this.options.confinement.isIsolated) return;
-    void this.#empty(path.join(this.#owners, owner, 'tmp'));
+    void this.#empty(path.join(this.#owners, owner, 'tmp'), this.#owners);
   }
 
   /** Call it when the process of a place has ended. */
@@ -106,18 +118,22 @@ export class OwnerFolders {
   }
 
   async #removeCell(cell: string): Promise<void> {
-    await this.#empty(path.join(cell, 'work'));
+    await this.#empty(path.join(cell, 'work'), cell);
     tryTo(() => fs.rmSync(cell, { recursive: true, force: true }));
   }
 
   /**
-   * Empties a folder as the user that runs function code: function code may replace folders by links while this runs, and an
-   * agent with root rights must not follow the links.
+   * Empties a folder as the user that runs function code, and in its sandbox: function code may replace folders by links, at any
+   * time, and neither an agent with root rights nor an agent whose user runs function code may follow the links. `mounted` is the
+   * nearest folder that function code cannot replace.
    */
-  async #empty(folder: string): Promise<void> {
-    if (!fs.existsSync(folder)) return;
-    const script = 'chmod -R u+rwX . 2>/dev/null; find . -mindepth 1 -delete';
-    const child = spawn('/bin/sh', ['-c', script], { ...this.options.confinement.user, cwd: folder, env: {}, stdio: 'ignore' });
+  async #empty(folder: string, mounted: string): Promise<void> {
+    if (!fs.lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+    const { limits: _, controlGroups: _groups, ...confinement } = this.options.confinement;
+    const script = 'cd "$0" || exit; chmod -R u+rwX . 2>/dev/null; find . -mindepth 1 -delete';
+    const place = { cwd: mounted, env: {}, writable: [mounted] };
+    const { command, args, ...user } = confine(confinement, '/bin/sh', ['-c', script, folder], place);
+    const child = spawn(command, args, { ...user, cwd: mounted, env: { PATH: process.env.PATH }, stdio: 'ignore' });
     const problem = await new Promise<string | undefined>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code) => resolve(code === 0 ? undefined : `find ended with code ${code ?? 'none'}`));

@@ -7,7 +7,7 @@ Out: first {"ready": true, "details": {...}}, then for each task {"start_ns", "e
      "output"?} and the result or the text of the traceback. "error" has "code", "user_message" and, for an exception,
      "exception": the dotted names of its class and the base classes. "value" has "type" and "repr" of a result that is not
      JSON, for a submitter that prefers JSON and may be unable to read other results. "output" is what was printed, see Output.
-Descriptors 1 and 2 are files of the agent, opened for appending. Descriptor 4 is the agent's log of workers.
+Descriptors 1 and 2 are files of the agent, opened for appending. What is written to descriptor 4 goes to the log of workers.
 
 The environment of a function is the same as in the stock worker (globus_compute_endpoint.engines.helper.execute_task):
 GC_TASK_UUID, GC_TASK_SANDBOX_DIR and the working directory. As in the stock worker, the function is deserialized again for
@@ -39,6 +39,7 @@ FD = 3
 LOG_FD = 4
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_LOGGED_BYTES = 1024 * 1024
+MAX_TEXT_CHARS = 64 * 1024
 LENGTHS = struct.Struct(">II")
 SOURCE_IDENTIFIERS = ("st\n", "sd\n")
 COMPILED_LIMIT = 256
@@ -413,7 +414,7 @@ class Worker:
                 "user_message": "An error occurred during the execution of this task",
                 "exception": class_names(type(thrown)),
             }
-            data = describe(thrown)
+            data = cut(describe(thrown))
         if os.getpid() != WORKER_PID:
             os._exit(0)
         answer = {"start_ns": start_ns, "end_ns": time.time_ns()}
@@ -461,6 +462,11 @@ def package_hint(thrown):
         return ""
     advice = ADVICE or f"{sys.executable} -m pip install PACKAGE"
     return f"The Python of this endpoint ({sys.executable} on {platform.node()}) has no {thrown.name}. To add it there: {advice}\n"
+
+
+def cut(text):
+    half = MAX_TEXT_CHARS // 2 - 4
+    return text if len(text) <= MAX_TEXT_CHARS else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 def describe(thrown):

@@ -46,6 +46,15 @@ export interface WorkerProcessOptions {
 }
 
 const PIPE_FD = 3;
+const LOG_FD = 4;
+/** Workers refuse a result of more than twice as many UTF-16 units as it may have characters. */
+const MAX_BYTES_PER_CHAR = 6;
+/** More than the text of an error can have. */
+const MAX_TEXT_BYTES = 1024 * 1024;
+/** How much one worker may add to the log in a second. */
+const MAX_LOG_BYTES_PER_S = 4 * 1024 * 1024;
+/** How long the end of a process waits for the rest of its log, which a forked child may keep open. */
+const LOG_GRACE_MS = 100;
 /** How much of a worker's output a message quotes if the worker does not start. */
 const QUOTE_BYTES = 4_096;
 const QUOTE_LINES = 4;
@@ -97,10 +106,12 @@ export class WorkerProcess {
       cwd: place.cwd,
       env: { ...options.env, ...place.env },
       detached: true,
-      stdio: ['ignore', stdout, stderr, 'pipe', logFd],
+      // Not the log itself: function code would see, or remove, what functions of other owners have printed.
+      stdio: ['ignore', stdout, stderr, 'pipe', 'pipe'],
     });
     const group = this.#limit();
     this.#pipe = this.#child.stdio[PIPE_FD] as Duplex; // 'pipe' above
+    const whenLogged = copyToLog(this.#child.stdio[LOG_FD] as Duplex | undefined, logFd);
     this.ready = new Promise((resolve, reject) => (this.#onReady = (error) => (error ? reject(error) : resolve())));
     this.ready.catch(() => undefined); // a call awaits it again
     this.exited = new Promise((resolve) => {
@@ -120,7 +131,7 @@ export class WorkerProcess {
         this.#lose(sentence, group?.ranOutOfMemory === true ? memorySentence(confinement) : explained, output);
         group?.end();
         folders.placeLeft(place);
-        resolve();
+        void whenLogged().then(resolve);
       };
       this.#child.once('error', (error) => onEnd(`could not be started (${error.message})`));
       this.#child.once('exit', (code, signal) => {
@@ -164,6 +175,7 @@ export class WorkerProcess {
     return new Promise((resolve) => {
       this.#pending = { call, startedNs: nowNs(), resolve };
       if (this.#child.exitCode !== null || this.#child.signalCode !== null) return; // 'exit' is about to be emitted
+      this.#reader.maxBodyBytes = MAX_BYTES_PER_CHAR * call.maxResultChars + MAX_TEXT_BYTES;
       const header = {
         task_id: call.taskId,
         max_result_chars: call.maxResultChars,
@@ -236,6 +248,29 @@ export class WorkerProcess {
     const details = this.#detailsWith({ output });
     pending.resolve({ ...failure('WorkerLost', text, pending.startedNs), details, isLost: true });
   }
+}
+
+/** Appends to the log what a process writes to its descriptor. Call the returned function at the end of the process. */
+function copyToLog(pipe: Duplex | undefined, logFd: number): () => Promise<void> {
+  if (!pipe) return async () => undefined; // the process could not be started
+  let bytes = 0;
+  const timer = setInterval(() => {
+    bytes = 0;
+    pipe.resume();
+  }, 1_000).unref();
+  pipe.on('error', () => undefined); // 'close' follows
+  pipe.on('data', (chunk: Buffer) => {
+    fs.writeSync(logFd, chunk);
+    bytes += chunk.length;
+    if (bytes > MAX_LOG_BYTES_PER_S) pipe.pause();
+  });
+  const closed = new Promise<void>((resolve) => pipe.once('close', resolve));
+  return async () => {
+    const grace = setTimeout(() => pipe.destroy(), LOG_GRACE_MS);
+    await closed;
+    clearTimeout(grace);
+    clearInterval(timer);
+  };
 }
 
 function memorySentence({ limits }: Confinement): string {

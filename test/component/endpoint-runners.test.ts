@@ -467,6 +467,15 @@ describe('JavaScript functions', () => {
     expect((await run(source('js', 'f:() => [JSON.stringify([1]), process.env.LEFT ?? null]'))).data).toBe('11\n["[1]",null]');
   });
 
+  test('a result far over the limit is a failure that names both sizes, and a long error is cut', async () => {
+    const large = await begin(source('js', 'f:() => "x".repeat(9_000)'), { maxResultChars: 1_000 }).outcome;
+    expect(large.error?.userMessage).toBe('The result has 9005 serialized characters; the limit is 1000.');
+    const long = await begin(source('js', 'f:() => { throw new Error("x".repeat(9_000_000)); }'), { maxResultChars: 1_000 })
+      .outcome;
+    expect(long.error?.code).toBe('RemoteExecutionError');
+    expect(long.data.length).toBeLessThanOrEqual(64 * 1024);
+  });
+
   test('an integer that a JavaScript number cannot hold is refused as an argument', async () => {
     const buffer = packBuffer('js', 'f:(n) => n') + packBuffer('11', '[3544790567247868102]') + packBuffer('11', '{}');
     const outcome = await run(buffer);

@@ -188,6 +188,49 @@ describe('a worker', () => {
   });
 });
 
+describe('the log of workers', () => {
+  const LATE = `f:def f():
+    import threading, time
+    def later():
+        time.sleep(0.3)
+        print("late output of alice", flush=True)
+    threading.Thread(target=later).start()
+`;
+  const LOOK = `f:def f():
+    import os
+    found = []
+    for attempt in [lambda: os.pread(4, 100, 0), lambda: os.ftruncate(4, 0), lambda: open("/proc/self/fd/4", "rb").read(100)]:
+        try:
+            found.append(str(attempt()))
+        except OSError:
+            pass
+    return found
+`;
+
+  test('gets what a function prints later, and no function can read or empty it', async () => {
+    const slots = startSlots(1);
+    const logged = (): string => fs.readFileSync(path.join(dir, 'workers.log'), 'utf8');
+    await value(slots, ALICE, 'st', LATE);
+    await new Promise((resolve) => setTimeout(resolve, 500)); // the time in which the thread prints
+    await value(slots, ALICE, 'st', PY_PID);
+    await until(() => logged().includes('late output of alice'));
+    expect(await value(slots, BOB, 'st', LOOK)).toEqual([]);
+    expect(logged()).toContain('late output of alice');
+  });
+});
+
+describe('a worker that sends', () => {
+  const SEND =
+    'f:def f():\n    import os, struct\n    os.write(3, struct.pack(">II", 0xffffffff, 0xffffffff))\n    os.write(3, b"x" * 10_000_000)\n';
+
+  test('a frame without end is ended, and the agent serves others', async () => {
+    const slots = startSlots(1);
+    const { error, isLost } = await run(slots, BOB, 'st', SEND);
+    expect([error?.code, isLost]).toEqual(['WorkerLost', true]);
+    expect(await value(slots, ALICE, 'js', 'f:() => 1')).toBe(1);
+  });
+});
+
 describe('the folders', () => {
   const LOOK = `f:def f():
     import os, tempfile
@@ -225,6 +268,44 @@ describe('the folders', () => {
     await slots.close(0);
     await until(() => fs.readdirSync(path.join(dir, 'owners', ALICE, 'tmp')).length === 0);
     expect(fs.existsSync(path.join(dir, 'owners', ALICE, 'work', 'kept'))).toBe(true);
+  });
+});
+
+describe('in a sandbox of the same user as the agent', () => {
+  const REPLACE = `f:def f():
+    import os
+    for folder in [os.environ["TMPDIR"], os.environ["HOME"]]:
+        os.rename(folder, folder + "-before")
+        os.symlink("VICTIM", folder)
+    return [os.environ["TMPDIR"], os.environ["HOME"]]
+`;
+
+  testUnless(NO_SANDBOX)('a function that replaces its folders by links reaches no other folder', async () => {
+    const victim = path.join(dir, 'victim');
+    fs.mkdirSync(victim);
+    fs.writeFileSync(path.join(victim, 'secret'), 'kept');
+    const more = { hidden: [dir, os.homedir()] };
+    const slots = startSlots(1, more);
+    await value(slots, 'own', 'st', PY_PID);
+    const replaced = (await value(slots, BOB, 'st', REPLACE.replace('VICTIM', victim))) as string[];
+    for (const folder of replaced) expect(fs.readlinkSync(folder)).toBe(victim);
+    const shell = await run(slots, BOB, 'sh', `f:echo lost > ${victim}/secret; cat secret ${victim}/*`);
+    expect(JSON.stringify(shell)).not.toContain('kept');
+    await slots.close(0);
+    // As at the next start of the agent.
+    const confinement = { runDir: path.join(dir, 'tasks'), dir, ...more };
+    await new OwnerFolders({ confinement, log: { warn: () => undefined } }).clean();
+    expect(fs.readFileSync(path.join(victim, 'secret'), 'utf8')).toBe('kept');
+  });
+
+  testUnless(NO_SANDBOX)('the temporary folder of an owner is emptied', async () => {
+    const slots = startSlots(1, { hidden: [dir, os.homedir()] });
+    const fill = 'f:def f():\n    import os, tempfile\n    os.mkdir(tempfile.mkdtemp() + "/inner", 0)\n';
+    await value(slots, BOB, 'st', fill);
+    const folder = path.join(dir, 'owners', BOB, 'tmp');
+    expect(fs.readdirSync(folder)).toHaveLength(1);
+    await slots.close(0);
+    await until(() => fs.readdirSync(folder).length === 0);
   });
 });
 

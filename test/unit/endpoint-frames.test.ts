@@ -25,6 +25,15 @@ test('frames of a worker survive being cut into pieces anywhere', () => {
   );
 });
 
+test('a frame that is larger than expected is refused before it is read', () => {
+  const reader = new FrameReader();
+  reader.maxBodyBytes = 5;
+  expect(reader.push(encodeWorkerFrame({}, '12345'))).toEqual([{ header: {}, body: '12345' }]);
+  expect(() => reader.push(encodeWorkerFrame({}, '123456').subarray(0, 8))).toThrow('too large');
+  const lengths = Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+  expect(() => new FrameReader().push(lengths)).toThrow('too large');
+});
+
 test.each([
   ['js', 'javascript'],
   ['sh', 'shell'],
@@ -68,6 +77,7 @@ test('user code does not inherit the credentials of the agent', () => {
     FUNCX_API_URL: 'http://localhost:5000/',
     FUNCX_CLIENT_ID: 'id',
     FUNCX_CLIENT_SECRET: 'secret',
+    FUNCX_TOKEN: 'fxt_secret of the shell',
     FUNCX_ENDPOINT_DIR: '/tmp/x',
     PATH: '/bin',
   });
