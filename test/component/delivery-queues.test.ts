@@ -9,6 +9,7 @@ import { groupBatchQueueName, groupQueueName } from '../../contracts/names';
 import { listUndelivered, storeAnswers } from '../../platform/store/answers';
 import { addResultQueue } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { until } from '../helpers/until';
 import { claim, frame, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 
 /** Which answers are published to which queue of a task group, on the real database and with a publisher that records. */
@@ -116,6 +117,36 @@ test('a queue that is added later gets the answers from then on', async () => {
     { queue: single, ids: taskIds.slice(1) },
     { queue: batches, ids: taskIds.slice(1) },
   ]);
+});
+
+test('results of one group that two processes store at the same time get different places in it', async () => {
+  const groupId = randomUUID();
+  const other = { ...fixture, endpointId: (await makeFixture(postgres.db)).endpointId };
+  const first = await submit(postgres.db, fixture, 1, { groupId, queue: 'single' });
+  const second = await submit(postgres.db, other, 1, { groupId, queue: 'single' });
+  await claim(postgres.db, fixture);
+  await claim(postgres.db, other);
+  const resultOf = ({ endpointId }: StoreFixture, taskId = ''): Parameters<typeof storeAnswers>[1] => [
+    { taskId, state: 'succeeded', frame: frame(taskId), endpointQueueId: endpointId, attempt: 1 },
+  ];
+  const holder = await postgres.db.connect();
+  const { rows: mine } = await holder.query<{ pid: number }>('select pg_backend_pid() as pid');
+  await holder.query('begin');
+  await storeAnswers(holder as unknown as typeof postgres.db, resultOf(fixture, first.taskIds[0]));
+  const storing = storeAnswers(postgres.db, resultOf(other, second.taskIds[0]));
+  await until('the other process waits', async () => {
+    const { rows } = await postgres.db.query('select 1 from pg_stat_activity where $1 = any (pg_blocking_pids(pid))', [
+      mine[0]?.pid,
+    ]);
+    return rows.length > 0;
+  });
+  await holder.query('commit');
+  holder.release();
+  await storing;
+  const { rows } = await postgres.db.query<{ seq: string }>('select seq from results where task_group_id = $1 order by seq', [
+    groupId,
+  ]);
+  expect(rows.map(({ seq }) => Number(seq))).toEqual([1, 2]);
 });
 
 test('an answer that one of two queues refuses stays undelivered, and other answers are marked', async () => {

@@ -89,11 +89,10 @@ begin
     order by task.id for no key update;
   select array_agg(distinct task.task_group_id) into v_groups
     from tasks task where task.id = any (p_ids) and task.id >= v_from and task.id <= v_to;
+  perform from task_groups task_group where task_group.id = any (v_groups) order by task_group.id for no key update;
+  -- Not a part of the statement that locks: a condition on the rows of a subquery limits which of them it locks.
   v_batch_queues := array(
-    select locked.id from (
-      select task_group.id, task_group.has_batch_queue from task_groups task_group
-       where task_group.id = any (v_groups) order by task_group.id for no key update) locked
-     where locked.has_batch_queue);
+    select task_group.id from task_groups task_group where task_group.id = any (v_groups) and task_group.has_batch_queue);
 
   with judged as (
     select given.n, given.id, given.state, coalesce(given.attempt, task.attempt) as attempt, given.retry_ms, given.is_loss,
