@@ -31,8 +31,6 @@ const SILENT = { info: () => undefined, warn: () => undefined };
 export class AmqpResults implements ResultSource {
   readonly #broker: Broker;
   #queue = '';
-  /** A service of an earlier version has no batch queues. */
-  #hasBatchQueue = true;
   #isClosed = false;
 
   constructor(private readonly options: AmqpResultsOptions) {
@@ -42,9 +40,10 @@ export class AmqpResults implements ResultSource {
       log: SILENT,
       maxBackoffMs: MAX_BACKOFF_MS,
       address: async () => {
-        const { connection_url: url, queue_prefix: prefix, ca } = await client.resultsConnection();
+        const { connection_url: url, queue_prefix: prefix, ca, batch_queues } = await client.resultsConnection();
         const queue = prefix + taskGroupId;
-        this.#queue = this.#hasBatchQueue ? batchQueueOf(queue) : queue;
+        // The other queue may be read by a stock client, so it is no substitute for a batch queue that expired.
+        this.#queue = batch_queues === true ? batchQueueOf(queue) : queue;
         return { url, ca };
       },
       onConnected: () => this.options.onConnection(true),
@@ -87,11 +86,7 @@ export class AmqpResults implements ResultSource {
     try {
       await channel.checkQueue(this.#queue);
     } catch (error) {
-      if (error instanceof BrokerRefusal && error.isMissing && !this.#isClosed) {
-        if (this.#hasBatchQueue)
-          this.#hasBatchQueue = false; // the next connection looks for the other queue
-        else this.options.onGone();
-      }
+      if (error instanceof BrokerRefusal && error.isMissing && !this.#isClosed) this.options.onGone();
       throw error;
     }
   }

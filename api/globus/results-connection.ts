@@ -18,7 +18,7 @@ export function resultsConnectionRoutes({ brokerUsers, brokerAuthority }: ApiDep
         const url = await brokerUsers.resultsUrl(identity.id, identity.token?.id);
         const prefix = { queue_prefix: groupQueuePrefix(identity.id) };
         if (query.client === 'funcx') {
-          return { ...prefix, connection_url: url, ca: brokerAuthority };
+          return { ...prefix, connection_url: url, ca: brokerAuthority, batch_queues: true };
         }
         return { ...prefix, connection_url: withAuthority(url, brokerAuthority) };
       },

@@ -14,7 +14,7 @@ import { idParameter, route, type Route } from '../route';
 
 /** Task routes for Globus Compute clients. */
 
-export function taskRoutes({ db, config, taskBatches, groupQueues, log }: ApiDeps): Route[] {
+export function taskRoutes({ db, config, taskBatches, groupQueues }: ApiDeps): Route[] {
   /**
    * Gives the group the queue that its reader will read. Call it before the answers are read from the store, so that every answer
    * is in the store or will be in the queue.
@@ -22,14 +22,10 @@ export function taskRoutes({ db, config, taskBatches, groupQueues, log }: ApiDep
   async function followGroup({ id, ownerId, hasQueue, hasBatchQueue }: TaskGroupRow, queue: ResultQueue): Promise<void> {
     const isPublished = hasQueue || hasBatchQueue;
     // A group that publishes nothing is read from the store.
-    if (queue === 'none' || !isPublished || (queue === 'single' ? hasQueue : hasBatchQueue)) return;
-    try {
-      await groupQueues.ensure(ownerId, id, queue);
-      await addResultQueue(db, id, queue);
-    } catch (error) {
-      if (queue === 'single') throw error;
-      log.debug({ err: error, taskGroupId: id }, 'a group got no batch queue; its reader reads the store'); // our client does
-    }
+    if (queue === 'none' || !isPublished || (queue === 'single' && hasQueue)) return;
+    // A queue that nobody read for long has expired. Our client would take its absence for a group without this kind of queue.
+    await groupQueues.ensure(ownerId, id, queue);
+    if (queue === 'single' || !hasBatchQueue) await addResultQueue(db, id, queue);
   }
 
   return [

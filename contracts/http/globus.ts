@@ -223,6 +223,8 @@ export const resultConnectionSchema = z.object({
   queue_prefix: z.string(),
   connection_url: z.string(),
   ca: z.string().optional(),
+  /** For our own client: the service can deliver results in batches. Earlier versions have no batch queues. */
+  batch_queues: z.boolean().optional(),
 });
 
 /** The body of every error: `code` and `message` for the Globus clients, the other fields as in RFC 9457. */

@@ -98,6 +98,36 @@ test('an executor that reattaches to the group of a stock client takes none of i
   await executor.close();
 });
 
+test.each([['before an executor reattaches'], ['while an executor reads it']])(
+  'a batch queue that is lost %s costs no result, and the stock client keeps its own',
+  async (when) => {
+    const file = join(folder, `lost ${when}`);
+    const functionId = await http.register('after', AFTER_FILE);
+    const calls = NUMBERS.map((n) => [file, n]);
+    const options = { create_queue: true, result_batches: true };
+    const { taskIds, groupId } = await http.submit(localEndpoint(), functionId, calls, options);
+    await http.ok('GET', `/v2/taskgroup/${groupId}`); // as a stock client does that reloads the group
+    const stock = await readAsStock(groupId);
+    const channel = await model.createChannel();
+    const batchQueue = groupBatchQueueName(admin().client_id, groupId);
+    const lose = (): Promise<unknown> => management(`queues/funcx/${batchQueue}`, { method: 'DELETE' });
+    if (when.startsWith('before')) await lose();
+    const executor = new Executor({ client, endpointId: localEndpoint(), transport: 'amqp' });
+    const futures = await executor.reattach(groupId);
+    if (when.startsWith('while')) {
+      await until('the executor reads its queue', async () => (await channel.checkQueue(batchQueue)).consumerCount === 1);
+      await lose();
+    }
+    writeFileSync(file, '');
+
+    expect(await Promise.all(futures)).toEqual(NUMBERS);
+    await until('the stock client has every task', () => new Set(stock).size === NUMBERS.length);
+    expect(new Set(stock)).toEqual(new Set(taskIds));
+    await executor.close();
+    await channel.close();
+  },
+);
+
 test('results that wait for an executor lie in few messages', async () => {
   const same = await http.register('same', 'def same(n):\n    return n\n');
   const calls = Array.from({ length: 1_000 }, (_, n) => [n]);
