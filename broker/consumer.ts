@@ -224,6 +224,7 @@ export class Consumer {
   }
 
   #rebuildLater(model: ChannelModel): void {
+    clearTimeout(this.#timer); // a channel that closes while it is set up is reported twice
     this.#timer = setTimeout(() => {
       this.attach(model).catch(() => {
         if (this.#model !== model) return; // the connection was lost, and the next one has attached

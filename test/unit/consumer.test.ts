@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 
-import type { ChannelModel } from 'amqplib';
+import type { Channel, ChannelModel } from 'amqplib';
 
 import { Consumer } from '../../broker/consumer';
 import { until } from '../helpers/until';
@@ -54,6 +54,33 @@ test('a consumer opens no channel on an earlier connection once it has a new one
   earlier.refuse.next = 0;
   await jest.advanceTimersByTimeAsync(10_000); // longer than the pause before another try
   expect([earlier.channels.length, later.channels.length]).toEqual([1, 1]);
+  expect(consumer.isConsuming).toBe(true);
+  await consumer.close();
+  jest.useRealTimers();
+});
+
+test('a channel that closes while it is set up leaves no second try behind', async () => {
+  jest.useFakeTimers();
+  const consumer = newConsumer();
+  const [earlier, later] = [connection(), connection()];
+  await consumer.attach(earlier.model);
+  const createChannel = earlier.model.createChannel.bind(earlier.model);
+  earlier.model.createChannel = async () => {
+    const channel = (await createChannel()) as unknown as FakeChannel;
+    channel.consume = async () => {
+      channel.emit('close'); // as amqplib does before it rejects
+      throw new Error('there is no such queue');
+    };
+    return channel as unknown as Channel;
+  };
+  earlier.channels[0]!.emit('close');
+  await jest.advanceTimersByTimeAsync(600);
+  expect(earlier.channels).toHaveLength(2);
+  earlier.refuse.next = Infinity;
+  consumer.detach();
+  await consumer.attach(later.model);
+  await jest.advanceTimersByTimeAsync(10_000);
+  expect(later.channels).toHaveLength(1);
   expect(consumer.isConsuming).toBe(true);
   await consumer.close();
   jest.useRealTimers();
