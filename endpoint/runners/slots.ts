@@ -37,6 +37,8 @@ interface WaitingOwner {
   calls: Map<FunctionKind, SlotCall[]>;
   /** When the owner had a turn, or else when the first call arrived. */
   sinceMs: number;
+  /** Since when another owner has had a turn of this owner, who needs another worker. Undefined after such a worker is started. */
+  passedSinceMs?: number;
 }
 
 type MakeRunners = () => Record<FunctionKind, Runner>;
@@ -166,11 +168,16 @@ export class Slots {
         const readiness = runners[kind].readinessFor(waiting.owner);
         if (readiness === 'start') start ??= { waiting, kind };
         if (readiness !== 'ready') continue;
-        if (start?.waiting === front) runners[start.kind].prepareFor(front.owner);
+        if (start?.waiting === front) {
+          front.passedSinceMs ??= Date.now();
+          // Turns with the workers that the owner has do not count: they would keep the owner at these workers.
+          if (Date.now() - front.passedSinceMs > PASS_MS) return this.#takeFrom(front, start.kind, { isStart: true });
+          runners[start.kind].prepareFor(front.owner);
+        }
         return this.#takeFrom(waiting, kind);
       }
     }
-    if (start) return this.#takeFrom(start.waiting, start.kind);
+    if (start) return this.#takeFrom(start.waiting, start.kind, { isStart: true });
     if (waitedMs >= CROWDED_MS) return this.#takeFrom(front);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -179,7 +186,7 @@ export class Slots {
     return undefined;
   }
 
-  #takeFrom(waiting: WaitingOwner, kind = waiting.calls.keys().next().value): SlotCall | undefined {
+  #takeFrom(waiting: WaitingOwner, kind = waiting.calls.keys().next().value, { isStart = false } = {}): SlotCall | undefined {
     if (kind === undefined) return undefined;
     const { owner, calls } = waiting;
     const ofKind = calls.get(kind) ?? [];
@@ -187,7 +194,10 @@ export class Slots {
     calls.delete(kind);
     if (ofKind.length > 0) calls.set(kind, ofKind);
     this.#waiting.delete(owner);
-    if (calls.size > 0) this.#waiting.set(owner, { ...waiting, sinceMs: Date.now() });
+    if (calls.size > 0) {
+      const passedSinceMs = isStart ? undefined : waiting.passedSinceMs;
+      this.#waiting.set(owner, { ...waiting, sinceMs: Date.now(), passedSinceMs });
+    }
     return call;
   }
 

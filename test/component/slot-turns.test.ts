@@ -105,6 +105,23 @@ test('an owner who needs a new worker lets others pass, and one is started for i
   expect(order).toEqual(['warm', 'warm', 'new']);
 });
 
+test('an owner with one busy worker gets another one, although other owners have idle workers and more calls', async () => {
+  jest.useFakeTimers({ doNotFake: ['setImmediate'] });
+  let isBusy = false;
+  const { slots, order, runner } = startSlot((owner) => (owner === 'few' && isBusy ? 'start' : 'ready'));
+  for (let n = 0; n < 200; n++) for (const owner of ['many', 'few']) add(slots, owner);
+  // The one worker of the owner is busy most of the time, and has a turn in between.
+  const turnsWithNewWorker: number[] = [];
+  for (let n = 0; n < 60; n++) {
+    isBusy = n % 3 > 0;
+    await endCalls(runner, 1);
+    if (isBusy && order.at(-1) === 'few') turnsWithNewWorker.push(n);
+    jest.advanceTimersByTime(100);
+  }
+  jest.useRealTimers();
+  expect(turnsWithNewWorker).toHaveLength(2); // one every two seconds
+});
+
 test('a withdrawn call does not run', async () => {
   const { slots, order, runner } = startSlot();
   add(slots, 'a');
