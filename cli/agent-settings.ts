@@ -11,7 +11,7 @@ import { ensureEnvironment, onPath, type EnvironmentContext } from '../local/pro
 import { agentRequirements, ensureAgentPython, lockedAgentPackages } from '../local/setup/agent-folder';
 import { readState } from '../local/setup/state';
 
-/** The options of `endpoint start` that are remembered for an agent of this machine: its Python, and folders for tasks. */
+/** The options of `endpoint start` that are remembered for an agent of this machine. */
 
 export type PythonChoice =
   | { kind: 'path'; path: string }
@@ -23,6 +23,8 @@ export type PythonChoice =
 export interface AgentSettings {
   python?: PythonChoice;
   taskDirectories?: boolean;
+  isIsolated?: boolean;
+  workers?: number;
 }
 
 /** Options of one start. An undefined option keeps the remembered setting. */
@@ -32,6 +34,8 @@ export interface SettingOptions {
   requirements?: string;
   venv?: boolean;
   taskDirectories?: boolean;
+  isIsolated?: boolean;
+  workers?: number;
 }
 
 export interface AgentPython {
@@ -54,7 +58,9 @@ export function settingsWith(known: AgentSettings, options: SettingOptions): Age
   if (given.length > 1) throw new UserError('Give one of --python, --requirements and --venv.');
   const taskDirectories = options.taskDirectories ?? known.taskDirectories;
   const python = given.length === 0 ? known.python : choiceOf(options);
-  return { python, taskDirectories };
+  const isIsolated = options.isIsolated ?? known.isIsolated;
+  const workers = options.workers ?? known.workers;
+  return { python, taskDirectories, isIsolated, workers };
 }
 
 function choiceOf({ python, requirements, venv }: SettingOptions): PythonChoice | undefined {

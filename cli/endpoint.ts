@@ -33,16 +33,17 @@ export function addEndpointCommands(program: Command): void {
     .option('--group <name|id>', 'let the members of this group submit to it; "none" removes it')
     .option('--functions <name|id...>', 'run these functions only')
     .option('--isolate', 'run each worker in a sandbox of its own; needs bubblewrap')
+    .option('--no-isolate', 'run workers without such sandboxes again')
     .option('--workers <count>', 'calls at the same time (default: the cores of this machine)', parseCount)
     .option('--python <path>', 'run Python functions with this Python, or environment; "default" undoes this')
     .option('--requirements <file>', 'create an environment for it with the packages of this file')
     .option('--venv', 'create an environment for this endpoint only, to which you add packages')
     .option('--task-directories', 'run each Python call in a folder of its own, as run_in_sandbox requires')
     .option('--no-task-directories', 'run them in one folder again')
-    .addHelpText('after', '\nThe options for Python and folders are remembered for the next start. See docs/packages.md.')
+    .addHelpText('after', '\nThe next start remembers all of these options except --id. See docs/command-line.md and docs/packages.md.')
     .action((names: string[], options: StartCommandOptions) => start(names, options));
   addInviteCommand(command);
-  addCommonOptions(command.command('stop').description('stop agents of this machine; running calls are finished'))
+  addCommonOptions(command.command('stop').description('stop agents of this machine; running calls have 30 s to end, longer ones run again later'))
     .argument('<name...>')
     .action((names: string[], options: CommonOptions) => stop(names, options));
   addCommonOptions(command.command('delete').description('delete an endpoint; its open tasks fail, its agent stops'))

@@ -104,7 +104,8 @@ export async function startAgent(
     FUNCX_PACKAGE_ADVICE: python.advice,
     FUNCX_SANDBOX: settings.taskDirectories === true ? '1' : (process.env.FUNCX_SANDBOX ?? '0'),
   };
-  const variables = variablesOf(layout, connection, name, dir, { ...options, isShared });
+  const { workers, isIsolated } = settings;
+  const variables = variablesOf(layout, connection, name, dir, { ...options, workers, isIsolated, isShared });
   const output = openSync(agentLog(dir), 'a', 0o600);
   const child = spawn(process.execPath, ['--enable-source-maps', join(REPOSITORY, 'dist', 'endpoint', 'main.js')], {
     cwd: dir,

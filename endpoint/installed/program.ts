@@ -65,7 +65,7 @@ function createProgram(): Command {
     });
   program
     .command('stop')
-    .description('stop the agent; running calls are finished')
+    .description('stop the agent; running calls have 30 s to end, longer ones run again later')
     .argument('[name]')
     .action(async (wanted: string | undefined) => {
       const name = requireName(wanted);

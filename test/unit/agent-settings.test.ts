@@ -2,7 +2,7 @@ import { findAgentPython, settingsWith } from '../../cli/agent-settings';
 import { layoutOf } from '../../local/machine/layout';
 import { findBasePython } from '../../local/processes/python';
 
-/** What an endpoint remembers of its Python and of folders for tasks. */
+/** What an endpoint remembers of the options of its last start. */
 
 test('what a start does not say stays as it was, and default takes a Python back', () => {
   const known = settingsWith({}, { requirements: '/lab/requirements.txt', taskDirectories: true });
@@ -13,6 +13,9 @@ test('what a start does not say stays as it was, and default takes a Python back
     taskDirectories: false,
   });
   expect(settingsWith(known, { python: 'default' })).toEqual({ taskDirectories: true });
+  const isolated = settingsWith(known, { isIsolated: true, workers: 2 });
+  expect(settingsWith(isolated, {})).toEqual({ ...known, isIsolated: true, workers: 2 });
+  expect(settingsWith(isolated, { isIsolated: false, workers: 3 })).toEqual({ ...known, isIsolated: false, workers: 3 });
   expect(() => settingsWith({}, { python: '/bin/sh', venv: true })).toThrow('Give one of');
 });
 
