@@ -40,10 +40,17 @@ export function addEndpointCommands(program: Command): void {
     .option('--venv', 'create an environment for this endpoint only, to which you add packages')
     .option('--task-directories', 'run each Python call in a folder of its own, as run_in_sandbox requires')
     .option('--no-task-directories', 'run them in one folder again')
-    .addHelpText('after', '\nThe next start remembers all of these options except --id. See docs/command-line.md and docs/packages.md.')
+    .addHelpText(
+      'after',
+      '\nThe next start remembers all of these options except --id. See docs/command-line.md and docs/packages.md.',
+    )
     .action((names: string[], options: StartCommandOptions) => start(names, options));
   addInviteCommand(command);
-  addCommonOptions(command.command('stop').description('stop agents of this machine; running calls have 30 s to end, longer ones run again later'))
+  addCommonOptions(
+    command
+      .command('stop')
+      .description('stop agents of this machine; running calls have 30 s to end, longer ones run again later'),
+  )
     .argument('<name...>')
     .action((names: string[], options: CommonOptions) => stop(names, options));
   addCommonOptions(command.command('delete').description('delete an endpoint; its open tasks fail, its agent stops'))
