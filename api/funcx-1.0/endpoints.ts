@@ -109,7 +109,8 @@ async function registerAgent(
     windowFloor: WINDOW_FLOOR,
     windowSpanS: WINDOW_SPAN_S,
   });
-  if (!isSaved) throw unknownEndpoint(id); // Deleted or created by another owner in the meantime.
+  // Deleted in the meantime; or created by another owner, perhaps as the queue of a user endpoint.
+  if (!isSaved) throw present ? unknownEndpoint(id) : ofAnother(id);
 
   await deps.queues.declare(id); // The agent declares the queues passively, so they must exist.
   const url = withAuthority(await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id), deps.brokerAuthority);
@@ -132,15 +133,7 @@ async function registerAgent(
 }
 
 function checkPresent(identity: Identity, present: EndpointRow): void {
-  if (present.ownerId !== identity.id) {
-    throw new TerminalError(
-      'FORBIDDEN',
-      `endpoint ${present.id} belongs to another identity; start the agent with an endpoint ID of your own`,
-      {
-        subject: { kind: 'endpoint', ids: [present.id] },
-      },
-    );
-  }
+  if (present.ownerId !== identity.id) throw ofAnother(present.id);
   checkEndpoint(identity, 'manage', present.id, present.deletedAt ? undefined : present);
   if (present.kind !== KIND) {
     throw new TerminalError(
@@ -150,3 +143,8 @@ function checkPresent(identity: Identity, present: EndpointRow): void {
   }
   requireUnlocked(present);
 }
+
+const ofAnother = (id: string): TerminalError =>
+  new TerminalError('FORBIDDEN', `endpoint ${id} belongs to another identity; start the agent with an endpoint ID of your own`, {
+    subject: { kind: 'endpoint', ids: [id] },
+  });

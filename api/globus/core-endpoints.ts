@@ -57,7 +57,7 @@ async function register(deps: ApiDeps, identity: Identity, id: string, wanted: R
     allowedFunctions: wanted.allowed_functions ?? null,
     metadata: { ...wanted.metadata, ...(wanted.subscription_uuid ? { subscription_uuid: wanted.subscription_uuid } : {}) },
   });
-  if (!isSaved) throw taken(id); // A concurrent registration was faster.
+  if (!isSaved) throw taken(id); // A concurrent registration was faster, or another endpoint has a queue with this ID.
   await deps.stockQueues.declareCommands(id);
   const { command, heartbeat } = await deps.endpointUsers.renewCore(id, identity.id);
   return {

@@ -92,7 +92,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
     windowFloor,
     windowSpanS: WINDOW_SPAN_S,
   });
-  if (!isSaved) throw unknownEndpoint(id); // deleted or created by another owner in the meantime.
+  if (!isSaved) throw unknownEndpoint(id); // deleted or created by another owner in the meantime, or a queue of another endpoint.
 
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id);

@@ -86,12 +86,16 @@ export interface AgentRegistrationRow {
   windowSpanS: number;
 }
 
-/** Inserts or updates an agent's endpoint and its queue. False when the id belongs to another owner or was deleted. */
+/**
+ * Inserts or updates an agent's endpoint and its queue. False when the id belongs to another owner, was deleted, or is the id of
+ * another endpoint's queue: whoever registers with that id would get the tasks of a user endpoint.
+ */
 export async function saveAgent(db: Database, agent: AgentRegistrationRow): Promise<boolean> {
   const { rowCount } = await db.query(
     `with saved as (
        insert into endpoints (id, owner_id, name, display_name, kind, is_public, group_id, allowed_functions, metadata)
-       values ($1, $2, $3, $4, $14, $5, $6, $7, $8)
+       select $1, $2, $3, $4, $14, $5, $6, $7, $8
+        where not exists (select from endpoint_queues q where q.id = $1 and q.endpoint_id <> q.id)
        on conflict (id) do update set name = excluded.name, display_name = excluded.display_name, is_public = excluded.is_public,
            group_id = excluded.group_id, allowed_functions = excluded.allowed_functions, metadata = excluded.metadata,
            registered_at = now()
@@ -107,7 +111,8 @@ export async function saveAgent(db: Database, agent: AgentRegistrationRow): Prom
                                   then endpoint_queues.incarnation_since else now() end,
          heartbeat_period_s = excluded.heartbeat_period_s, window_floor = excluded.window_floor,
          window_span_s = excluded.window_span_s, window_size = greatest(endpoint_queues.window_size, excluded.window_floor),
-         capabilities = excluded.capabilities, capable_incarnation = excluded.capable_incarnation`,
+         capabilities = excluded.capabilities, capable_incarnation = excluded.capable_incarnation
+       where endpoint_queues.endpoint_id = excluded.endpoint_id`,
     [
       agent.id,
       agent.ownerId,

@@ -21,12 +21,13 @@ export interface CoreEndpointRow {
   metadata: Record<string, unknown>;
 }
 
-/** Inserts or updates a core endpoint. False when the id belongs to another owner or was deleted. */
+/** Inserts or updates a core endpoint. False when the id belongs to another owner, was deleted, or is another endpoint's queue. */
 export async function saveCoreEndpoint(db: Database, endpoint: CoreEndpointRow): Promise<boolean> {
   const { rowCount } = await db.query(
     `with saved as (
        insert into endpoints (id, owner_id, name, display_name, kind, is_public, is_multi_user, allowed_functions, metadata)
-       values ($1, $2, $3, $4, 'globus', $5, $6, $7, $8)
+       select $1, $2, $3, $4, 'globus', $5, $6, $7, $8
+        where not exists (select from endpoint_queues q where q.id = $1 and q.endpoint_id <> q.id)
        on conflict (id) do update set name = excluded.name, display_name = excluded.display_name,
            is_public = excluded.is_public, is_multi_user = excluded.is_multi_user,
            allowed_functions = excluded.allowed_functions, metadata = excluded.metadata, registered_at = now()
@@ -34,7 +35,7 @@ export async function saveCoreEndpoint(db: Database, endpoint: CoreEndpointRow):
        returning id
      )
      insert into endpoint_queues (id, endpoint_id, window_floor, window_span_s, window_size) select id, id, 1, 1, 1 from saved
-     on conflict (id) do update set start_refused_at = null`,
+     on conflict (id) do update set start_refused_at = null where endpoint_queues.endpoint_id = excluded.endpoint_id`,
     [
       endpoint.id,
       endpoint.ownerId,

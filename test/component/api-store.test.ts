@@ -8,6 +8,7 @@ import { createBrokerUsers } from '../../platform/broker-users';
 import { createIdentities, type Identities } from '../../platform/identities';
 import { storeAnswers } from '../../platform/store/answers';
 import { insertSubmissions } from '../../platform/store/submissions';
+import { ensureUserEndpoint, saveCoreEndpoint } from '../../platform/store/user-endpoints';
 import { startApi, TOKEN_KEY, type ApiHarness } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 
@@ -21,6 +22,8 @@ let identities: Identities;
 let api: ApiHarness;
 let minted: string[];
 let revoked: string[];
+/** Endpoints whose queues were declared at the broker. */
+let declared: string[];
 
 beforeAll(async () => {
   postgres = await startScratchPostgres();
@@ -30,6 +33,7 @@ afterAll(() => postgres.stop());
 beforeEach(async () => {
   minted = [];
   revoked = [];
+  declared = [];
   identities = createIdentities(postgres.db);
   const brokerUsers = createBrokerUsers(
     postgres.db,
@@ -49,6 +53,12 @@ beforeEach(async () => {
     deps: {
       identities,
       brokerUsers,
+      queues: {
+        declare: async (id) => void declared.push(id),
+        hasListener: async () => false,
+        hasConsumer: async () => false,
+        delete: async () => undefined,
+      },
       accept: async (request) => {
         const id = makeSubmissionId(Date.now(), Buffer.from(randomUUID()));
         const taskGroupId = request.taskGroupId ?? randomUUID();
@@ -86,7 +96,7 @@ afterEach(() => api.close());
 interface Person {
   id: string;
   name: string;
-  call: (method: string, path: string, body?: unknown) => ReturnType<ApiHarness['request']>;
+  call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => ReturnType<ApiHarness['request']>;
 }
 
 async function join(isAdmin = false): Promise<Person> {
@@ -98,7 +108,8 @@ async function join(isAdmin = false): Promise<Person> {
   return {
     id,
     name,
-    call: (method, path, sent) => api.request(undefined, method, path, sent, { authorization: `Bearer ${body.access_token}` }),
+    call: (method, path, sent, headers = {}) =>
+      api.request(undefined, method, path, sent, { ...headers, authorization: `Bearer ${body.access_token}` }),
   };
 }
 
@@ -187,6 +198,60 @@ describe('endpoints in the store', () => {
     const [first] = minted;
     await alice.call('PUT', `/v1/endpoints/${endpointId}`, { name: 'laptop', incarnation: 'i', workers: 2 });
     expect(revoked).toEqual([first]);
+  });
+
+  test('the queue of a user endpoint is not taken over by a registration with its ID, in any format', async () => {
+    const [alice, mallory] = [await join(), await join()];
+    const core = randomUUID();
+    const endpoint = { id: core, ownerId: alice.id, name: 'core', displayName: null, isPublic: false, isMultiUser: false };
+    await saveCoreEndpoint(postgres.db, { ...endpoint, allowedFunctions: null, metadata: {} });
+    const key = { endpointId: core, ownerId: alice.id, configHash: 'hash', config: { workers: 1 }, runtime: {} };
+    const queueId = await ensureUserEndpoint(postgres.db, { ...key, newId: randomUUID() });
+    await postgres.db.query(
+      `insert into broker_users (name, purpose, owner_id, endpoint_queue_id) values ($1::text, 'user-endpoint', $2, $1::uuid)`,
+      [queueId, alice.id],
+    );
+    const stored = async (): Promise<unknown> =>
+      (
+        await postgres.db.query(
+          `select row_to_json(q) as queue, (select count(*) from endpoints e where e.id = q.id) as endpoints,
+                  array(select name from broker_users where endpoint_queue_id = q.id) as users
+             from endpoint_queues q where q.id = $1`,
+          [queueId],
+        )
+      ).rows;
+    const before = await stored();
+
+    const agent = { name: 'laptop', incarnation: 'i', workers: 2 };
+    expect(await mallory.call('PUT', `/v1/endpoints/${queueId}`, agent)).toMatchObject({
+      status: 404,
+      body: { code: 'ENDPOINT_NOT_FOUND' },
+    });
+    // The owner of the core endpoint is refused as well: its queues belong to their submitters.
+    expect(await alice.call('PUT', `/v1/endpoints/${queueId}`, agent)).toMatchObject({ status: 404 });
+    expect(await mallory.call('PUT', `/v3/endpoints/${queueId}`, { endpoint_name: 'laptop' })).toMatchObject({
+      status: 409,
+      body: { code: 'CONFLICT' },
+    });
+    const registration = { endpoint_name: 'laptop', endpoint_uuid: queueId, version: '1.0.4' };
+    const release = { 'user-agent': 'funcx-sdk-1.0.4' };
+    expect(await mallory.call('POST', '/v2/endpoints', registration, release)).toMatchObject({
+      status: 403,
+      body: { reason: `endpoint ${queueId} belongs to another identity; start the agent with an endpoint ID of your own` },
+    });
+    expect(await stored()).toEqual(before);
+    expect([minted, revoked, declared]).toEqual([[], [], []]);
+  });
+
+  test('a user endpoint never gets the queue of another endpoint', async () => {
+    const [alice, mallory] = [await join(), await join()];
+    const { endpointId } = await prepare(alice);
+    const core = { id: randomUUID(), ownerId: mallory.id, name: 'core', displayName: null, isPublic: false, isMultiUser: false };
+    await saveCoreEndpoint(postgres.db, { ...core, allowedFunctions: null, metadata: {} });
+    const key = { endpointId: core.id, ownerId: mallory.id, configHash: 'hash', config: {}, runtime: {} };
+    await expect(ensureUserEndpoint(postgres.db, { ...key, newId: endpointId })).rejects.toThrow('duplicate key');
+    const { rows } = await postgres.db.query('select endpoint_id from endpoint_queues where id = $1', [endpointId]);
+    expect(rows).toEqual([{ endpoint_id: endpointId }]);
   });
 
   test('a deleted endpoint is gone for everybody, and deleting it again is fine', async () => {
