@@ -36,7 +36,14 @@ export const invitationSchema = z.object({
 export type Invitation = z.infer<typeof invitationSchema>;
 
 /** `POST /v1/endpoints/{id}/enrolment`, with the secret of the code as bearer token. The agent chooses its own ID and secret. */
-export const enrolSchema = z.object({ client_id: uuidSchema, client_secret: z.string().min(32).max(500) });
+export const enrolSchema = z.object({
+  /**
+   * A random UUID, of version 4. The ID of a user of an OpenID Connect provider has version 8 and can be computed before the user's
+   * first login; an agent that took it would lock the user out.
+   */
+  client_id: uuidSchema.pipe(z.uuidv4('must be a UUID of version 4')),
+  client_secret: z.string().min(32).max(500),
+});
 export const enrolledSchema = z.object({ endpoint_id: z.string(), name: z.string(), broker_url: z.string() });
 
 /** `POST /v1/identities` (administrators). The service generates a missing `client_id` or `client_secret`. */

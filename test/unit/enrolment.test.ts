@@ -1,13 +1,16 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { reachabilityNotes } from '../../api/v1/enrolment';
 import { decodeEnrolmentCode, encodeEnrolmentCode } from '../../client';
+import { enrolSchema } from '../../contracts/http/v1-identities';
 import { enrol } from '../../endpoint/installed/enrol';
 import { dirOf, readDraft, readIdentity, requireName, writeIdentity } from '../../endpoint/installed/folders';
 import { ensureCertificates } from '../../local/engines/certificates';
 import { layoutOf, makeFolders } from '../../local/machine/layout';
+import { userOf } from '../../platform/oidc/claims';
 
 /** What an enrolment code holds, and what the agent and the service say of addresses that cannot work. */
 
@@ -66,6 +69,16 @@ describe('the agent', () => {
       'Known here: mine. Ask the owner of the endpoint to run "funcx endpoint invite laptop"',
     );
   });
+});
+
+test('an agent cannot take the ID of a provider user who has not logged in yet', () => {
+  const settings = { issuer: 'https://login.example', nameClaim: 'name', groupsClaims: [], allowedGroups: [] };
+  const victim = userOf({ sub: 'victim' }, settings);
+  const enrolled = (id: string) => enrolSchema.safeParse({ client_id: id, client_secret: 's'.repeat(40) });
+  const refused = enrolled(victim.id);
+  expect(refused.error?.issues).toMatchObject([{ path: ['client_id'], message: 'must be a UUID of version 4' }]);
+  expect(enrolled(randomUUID()).success).toBe(true);
+  expect(enrolled(randomUUID().toUpperCase()).success).toBe(true);
 });
 
 test('the service tells what another machine could not reach', () => {
