@@ -20,10 +20,16 @@ export const deadLetters = counter(
   ['queue'],
 );
 
+/** A gauge starts at 0. In a process that never sets it, 0 would look like a failure. */
+function withoutValue(gauge: Gauge): Gauge {
+  gauge.remove();
+  return gauge;
+}
+
 const PARTITION_DAYS = 'funcx_partition_days_ahead';
 export const partitionDaysAhead =
   (register.getSingleMetric(PARTITION_DAYS) as Gauge | undefined) ??
-  new Gauge({ name: PARTITION_DAYS, help: 'Days after today for which the partitions of the store exist.' });
+  withoutValue(new Gauge({ name: PARTITION_DAYS, help: 'Days after today for which the partitions of the store exist.' }));
 
 const BLOCKED = 'funcx_broker_blocked';
 export const brokerBlocked =
