@@ -62,7 +62,7 @@ export function createApp(deps: ApiDeps): Express {
     rawBytes: deps.config.FUNCX_MAX_BODY_CHARS * BYTES_PER_CHARACTER,
     largeRequests: createLargeRequests(),
     inFlight: limitBodiesInFlight({
-      maxBodyBytes: Math.max(deps.config.FUNCX_MAX_REQUEST_BYTES, deps.config.FUNCX_MAX_BODY_CHARS * BYTES_PER_CHARACTER),
+      holderOf: (req, res) => (res.locals.identity as Identity | undefined)?.id ?? req.socket.remoteAddress ?? '',
     }),
     // A request without an identity has a token for one task; its path names the task.
     ownerOf: (req, res) => (res.locals.identity as Identity | undefined)?.id ?? (req.url ?? '').split('?', 1)[0] ?? '',

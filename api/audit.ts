@@ -39,7 +39,7 @@ const MAX_WAITING = 2_000;
 /** With this many entries in memory, changes are dropped too. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
-const REFUSED = new Set([400, 401, 403, 404, 409, 413, 415, 422, 423, 429]);
+const REFUSED = new Set([400, 401, 403, 404, 408, 409, 413, 415, 422, 423, 429]);
 /** Routes whose allowed requests are not recorded: they are frequent and harmless. */
 const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
 

@@ -1,51 +1,72 @@
-/** Bounds the bytes that the process holds for some purpose. Requests that do not fit wait, in the order of arrival. */
+interface Waiting {
+  bytes: number;
+  holder: string;
+  admit: () => void;
+}
+
+/**
+ * Bounds the bytes that the process holds for some purpose, and the share of one holder. Requests that do not fit wait, in the
+ * order of arrival. A request that waits for the share of its holder delays only this holder.
+ */
 export class ByteBudget {
   #held = 0;
+  readonly #heldBy = new Map<string, number>();
   /** First in, first out: small amounts must not delay a large amount forever. */
-  readonly #queue: { bytes: number; admit: () => void }[] = [];
+  readonly #queue = new Set<Waiting>();
 
-  constructor(private readonly limitBytes: number) {}
+  constructor(
+    private readonly limitBytes: number,
+    private readonly shareBytes = limitBytes,
+  ) {}
 
   /**
-   * Calls `onAdmitted(release)`, immediately or later; `release` gives the bytes back. An amount above the limit is admitted when
+   * Calls `onAdmitted(release)`, immediately or later; `release` gives the bytes back. An amount above a limit is admitted when
    * nothing else is held. Returns a function that withdraws the request if it still waits.
    */
-  request(bytes: number, onAdmitted: (release: () => void) => void): () => void {
+  request(bytes: number, onAdmitted: (release: () => void) => void, holder = ''): () => void {
     const admit = (): void => {
-      this.#held += bytes;
+      this.#add(holder, bytes);
       let isHeld = true;
       onAdmitted(() => {
         if (!isHeld) return;
         isHeld = false;
-        this.#held -= bytes;
+        this.#add(holder, -bytes);
         this.#admitNext();
       });
     };
-    if (this.#queue.length === 0 && this.#fits(bytes)) {
-      admit();
-      return () => undefined;
-    }
-    const entry = { bytes, admit };
-    this.#queue.push(entry);
+    const entry = { bytes, holder, admit };
+    this.#queue.add(entry);
+    this.#admitNext();
     return () => {
-      const at = this.#queue.indexOf(entry);
-      if (at < 0) return;
-      this.#queue.splice(at, 1);
-      this.#admitNext();
+      if (this.#queue.delete(entry)) this.#admitNext();
     };
   }
 
-  #fits(bytes: number): boolean {
-    return this.#held === 0 || this.#held + bytes <= this.limitBytes;
+  #add(holder: string, bytes: number): void {
+    this.#held += bytes;
+    const left = (this.#heldBy.get(holder) ?? 0) + bytes;
+    if (left === 0) this.#heldBy.delete(holder);
+    else this.#heldBy.set(holder, left);
   }
 
+  /** Admits all that fit, until one must wait for the bytes of others. */
   #admitNext(): void {
-    for (let next = this.#queue[0]; next && this.#fits(next.bytes); next = this.#queue[0]) {
-      this.#queue.shift();
-      next.admit();
+    const waitingHolders = new Set<string>();
+    for (const entry of this.#queue) {
+      const { bytes, holder } = entry;
+      if (waitingHolders.has(holder)) continue;
+      if (!fits(this.#heldBy.get(holder) ?? 0, bytes, this.shareBytes)) {
+        waitingHolders.add(holder);
+        continue;
+      }
+      if (!fits(this.#held, bytes, this.limitBytes)) return;
+      this.#queue.delete(entry);
+      entry.admit();
     }
   }
 }
+
+const fits = (held: number, bytes: number, limit: number): boolean => held === 0 || held + bytes <= limit;
 
 /**
  * Resolves with the function that gives the bytes back, or with undefined if the bytes were not free in time or `signal` was

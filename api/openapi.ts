@@ -126,6 +126,7 @@ function errorResponses(one: RouteDescription): Json {
   if (one.access === 'admin') codes.add('FORBIDDEN');
   if (one.body || one.query) codes.add('INVALID_REQUEST');
   if (one.bodyKind === 'json') codes.add('PAYLOAD_TOO_LARGE');
+  if (one.bodyKind === 'json' || one.bodyKind === 'stream') codes.add('REQUEST_TIMEOUT');
   codes.add('UNAVAILABLE');
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of codes) {

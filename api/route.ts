@@ -19,8 +19,8 @@ export type RouteAccess = 'open' | 'user' | 'agent' | 'admin' | 'attempt-token';
 /** How to parse the request body. `none` ignores the body. */
 export type BodyKind = 'json' | 'form' | 'stream' | 'none';
 
-/** How large a JSON body may be. `small`: 1 MB. `large`: 16 MB. `submit`: FUNCX_MAX_REQUEST_BYTES. */
-export type BodySize = 'small' | 'large' | 'submit';
+/** How large a JSON body may be. `tiny`: 10 KB. `small`: 1 MB. `large`: 16 MB. `submit`: FUNCX_MAX_REQUEST_BYTES. */
+export type BodySize = 'tiny' | 'small' | 'large' | 'submit';
 
 /** A request before its body is read. */
 export type RequestHead = Pick<RouteRequest<unknown, unknown>, 'params' | 'query' | 'req'>;

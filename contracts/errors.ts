@@ -26,6 +26,10 @@ export const ERROR_CATALOGUE = {
     meaning: 'You have no submission with this ID. Check the ID and the identity that you use.',
   },
   NOT_FOUND: { status: 404, meaning: 'The route or object does not exist. Check the address against /openapi.json.' },
+  REQUEST_TIMEOUT: {
+    status: 408,
+    meaning: 'The rest of the body of the request did not arrive in time. Send the request again.',
+  },
   CONFLICT: { status: 409, meaning: 'The object already exists with different content, or is in use.' },
   ENROLMENT_USED: {
     status: 409,

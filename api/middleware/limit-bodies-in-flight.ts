@@ -1,4 +1,4 @@
-import type { RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 
 import { RetryableError } from '../../contracts/errors';
 import { ByteBudget } from '../byte-budget';
@@ -7,53 +7,62 @@ import { ByteBudget } from '../byte-budget';
  * Bounds the bytes of the request bodies that the process holds. Above the limit, a request waits before its body is read:
  * the client's bytes stay in the network. Released clients give up after 15 to 20 s of refusals, so a request waits that
  * long before it is refused. Nothing of a refused request is stored.
+ *
+ * A request holds the bytes that it announces, also before they arrive. So nobody may hold more than a share.
  */
 
 const LIMIT_BYTES = 256 * 1024 * 1024;
+/** Of one identity, or of one address without an identity. */
+const SHARE = 1 / 2;
 const MAX_WAIT_MS = 20_000;
 const RETRY_AFTER_S = 5;
 
 export interface BodyLimit {
-  /** The most bytes that a body may have; assumed for a request that does not announce its length. */
-  maxBodyBytes: number;
+  /** Whose share the body takes. */
+  holderOf: (req: Request, res: Response) => string;
   limitBytes?: number;
   maxWaitMs?: number;
 }
 
-export function limitBodiesInFlight({
-  maxBodyBytes,
-  limitBytes = LIMIT_BYTES,
-  maxWaitMs = MAX_WAIT_MS,
-}: BodyLimit): RequestHandler {
-  const budget = new ByteBudget(limitBytes);
+/**
+ * Returns the middleware of a route. `maxBodyBytes`: the most bytes that a body of the route may have, assumed for a request that
+ * does not announce its length.
+ */
+export type BodiesInFlight = (maxBodyBytes: number) => RequestHandler;
 
-  return function limitBodies(req, res, next) {
-    const announced = req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length'] ?? 0) : maxBodyBytes;
-    const bytes = Math.min(announced, maxBodyBytes);
-    if (!(bytes > 0)) {
-      next();
-      return;
-    }
-    const waiting: { timer?: NodeJS.Timeout } = {};
-    let isAdmitted = false;
-    const leave = budget.request(bytes, (release) => {
-      isAdmitted = true;
-      clearTimeout(waiting.timer);
-      res.once('close', release);
-      next();
-    });
-    if (isAdmitted) return;
-    res.once('close', () => {
-      clearTimeout(waiting.timer);
-      leave();
-    });
-    waiting.timer = setTimeout(() => {
-      leave();
-      next(
-        new RetryableError('The service holds too many large requests. Repeat this request in a few seconds.', {
-          retryAfterS: RETRY_AFTER_S,
-        }),
-      );
-    }, maxWaitMs);
-  };
+export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWaitMs = MAX_WAIT_MS }: BodyLimit): BodiesInFlight {
+  const budget = new ByteBudget(limitBytes, limitBytes * SHARE);
+
+  return (maxBodyBytes) =>
+    function limitBodies(req, res, next) {
+      const announced =
+        req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length'] ?? 0) : maxBodyBytes;
+      const bytes = Math.min(announced, maxBodyBytes);
+      if (!(bytes > 0)) {
+        next();
+        return;
+      }
+      const waiting: { timer?: NodeJS.Timeout } = {};
+      let isAdmitted = false;
+      const onAdmitted = (release: () => void): void => {
+        isAdmitted = true;
+        clearTimeout(waiting.timer);
+        res.once('close', release);
+        next();
+      };
+      const leave = budget.request(bytes, onAdmitted, holderOf(req, res));
+      if (isAdmitted) return;
+      res.once('close', () => {
+        clearTimeout(waiting.timer);
+        leave();
+      });
+      waiting.timer = setTimeout(() => {
+        leave();
+        next(
+          new RetryableError('The service holds too many large requests. Repeat this request in a few seconds.', {
+            retryAfterS: RETRY_AFTER_S,
+          }),
+        );
+      }, maxWaitMs);
+    };
 }

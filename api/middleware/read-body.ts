@@ -6,8 +6,9 @@ import { urlencoded, type RequestHandler, type Response } from 'express';
 import { TerminalError } from '../../contracts/errors';
 import type { BodySize, Route } from '../route';
 import type { LargeRequests } from './large-requests';
+import type { BodiesInFlight } from './limit-bodies-in-flight';
 import { parseJson, type JsonLimits } from './parse-json';
-import { readBytes, readChunks } from './read-bytes';
+import { readBytes, readChunks, type ReadOptions } from './read-bytes';
 
 /** Reads and parses request bodies. Runs after authentication, so that strangers cannot use memory. */
 
@@ -15,6 +16,7 @@ const FORM_LIMIT_BYTES = 100_000;
 /** Deep enough for any metadata; recursive code of the service and of Postgres stays far from its limits. */
 const MAX_DEPTH = 100;
 const JSON_SIZES: Readonly<Record<BodySize, Omit<JsonLimits, 'maxDepth'> & { limitBytes: number }>> = {
+  tiny: { limitBytes: 10_000, maxStrings: 100, maxOthers: 100 },
   small: { limitBytes: 1_000_000, maxStrings: 50_000, maxOthers: 20_000 },
   large: { limitBytes: 16_000_000, maxStrings: 110_000, maxOthers: 50_000 },
   submit: { limitBytes: Infinity, maxStrings: 1_000_000, maxOthers: 100_000 },
@@ -37,7 +39,7 @@ export interface BodyLimits {
   rawBytes: number;
   largeRequests: LargeRequests;
   /** Makes requests of all owners wait while the process holds too many bytes of bodies. */
-  inFlight: RequestHandler;
+  inFlight: BodiesInFlight;
   /** The key under which large requests are counted together. */
   ownerOf: (req: IncomingMessage, res: Response) => string;
 }
@@ -51,17 +53,18 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
     case 'stream':
       return [
         function openStream(req, res, next) {
-          req.body = readChunks(req, { limitBytes: limits.rawBytes, onLarge: () => waitForTurn(req, res, limits) });
+          req.body = readChunks(req, readOptions(req, res, limits, limits.rawBytes));
           next();
         },
       ];
     case 'json': {
-      const { limitBytes, ...jsonLimits } = JSON_SIZES[route.bodySize];
+      const { limitBytes: sizeBytes, ...jsonLimits } = JSON_SIZES[route.bodySize];
+      const limitBytes = Math.min(sizeBytes, limits.requestBytes);
       return [
-        limits.inFlight,
+        limits.inFlight(limitBytes),
         async function readJson(req, res, next) {
           requireUtf8(req);
-          const bytes = await read(req, res, limits, Math.min(limitBytes, limits.requestBytes));
+          const bytes = await read(req, res, limits, limitBytes);
           req.body = bytes && (await parseJson(bytes, { ...jsonLimits, maxDepth: MAX_DEPTH }));
           next();
         },
@@ -75,13 +78,19 @@ async function read(req: IncomingMessage, res: Response, limits: BodyLimits, lim
   const isRepeatable = req.headers['idempotency-key'] !== undefined || MAY_REPEAT.test(req.url ?? '');
   const hash = isRepeatable ? createHash('sha256').update(`${req.url ?? ''}\n`) : undefined;
   const bytes = await readBytes(req, {
-    limitBytes,
-    onLarge: () => waitForTurn(req, res, limits),
+    ...readOptions(req, res, limits, limitBytes),
     onChunk: (chunk) => hash?.update(chunk),
   });
   if (hash) hashes.set(req, hash.digest());
   return bytes;
 }
+
+const readOptions = (req: IncomingMessage, res: Response, limits: BodyLimits, limitBytes: number): ReadOptions => ({
+  limitBytes,
+  onLarge: () => waitForTurn(req, res, limits),
+  // The rest of the body may arrive later, so the connection cannot take another request.
+  onSilent: () => void res.setHeader('connection', 'close'),
+});
 
 /** Waits for the turn of a large request, which lasts until its response is closed. */
 async function waitForTurn(req: IncomingMessage, res: Response, limits: BodyLimits): Promise<void> {

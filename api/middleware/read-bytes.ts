@@ -16,11 +16,16 @@ const DECODERS: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>
 export const LARGE_BYTES = 1_000_000;
 /** Serialized data stays below this factor. It bounds the work that a small request can cause. */
 const MAX_RATIO = 100;
+/** How long the service waits for the next byte of a body. */
+const MAX_SILENCE_MS = 10_000;
 
 export interface ReadOptions {
   limitBytes: number;
   /** Called once when the body becomes large. The body is not read further until the promise resolves. */
   onLarge: () => Promise<void>;
+  /** Called before the error, when the rest of the body does not arrive. */
+  onSilent: () => void;
+  maxSilenceMs?: number;
 }
 
 /** Undefined if the request has no body. */
@@ -38,7 +43,10 @@ export async function readBytes(
 }
 
 /** The decompressed body, as it arrives. Nothing is read before the first chunk is requested. */
-export async function* readChunks(req: IncomingMessage, { limitBytes, onLarge }: ReadOptions): AsyncGenerator<Buffer, void> {
+export async function* readChunks(
+  req: IncomingMessage,
+  { limitBytes, onLarge, onSilent, maxSilenceMs = MAX_SILENCE_MS }: ReadOptions,
+): AsyncGenerator<Buffer, void> {
   if (!hasBody(req)) return;
   const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();
   if (encoding === 'identity' && Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(req, limitBytes);
@@ -49,7 +57,7 @@ export async function* readChunks(req: IncomingMessage, { limitBytes, onLarge }:
   let isLarge = false;
   let isRead = false;
   try {
-    for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    for await (const chunk of untilSilence(source, maxSilenceMs, onSilent)) {
       bytes += chunk.length;
       if (bytes > limitBytes) throw tooLarge(req, limitBytes);
       if (bytes > LARGE_BYTES) {
@@ -81,6 +89,47 @@ export async function* readChunks(req: IncomingMessage, { limitBytes, onLarge }:
       req.resume(); // Discard the rest, so that the client can read the response.
     }
   }
+}
+
+/** The chunks of a stream. Only the time in which the service waits for bytes counts, not the time in which it reads none. */
+async function* untilSilence(source: Readable, maxSilenceMs: number, onSilent: () => void): AsyncGenerator<Buffer, void> {
+  const chunks = source.iterator({ destroyOnReturn: false }) as AsyncGenerator<Buffer, void>;
+  let isSilent = false;
+  try {
+    for (;;) {
+      const next = chunks.next();
+      isSilent = await isLate(next, maxSilenceMs);
+      if (isSilent) {
+        next.catch(() => undefined); // nobody waits for it any more
+        onSilent();
+        const sentence = `no byte of the body arrived for ${maxSilenceMs / 1_000} s; send the request again`;
+        throw new TerminalError('REQUEST_TIMEOUT', sentence);
+      }
+      const { value, done } = await next;
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    const closed = chunks.return(); // after a silence, ends with the connection
+    if (!isSilent) await closed;
+  }
+}
+
+/**
+ * True if `work` is not done in time. Two timers, one after the other: after a pause of the whole process, the second leaves time
+ * to read the bytes that have arrived meanwhile.
+ */
+function isLate(work: Promise<unknown>, afterMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    let timer = setTimeout(() => {
+      timer = setTimeout(() => resolve(true), afterMs / 2);
+    }, afterMs / 2);
+    const onDone = (): void => {
+      clearTimeout(timer);
+      resolve(false);
+    };
+    work.then(onDone, onDone);
+  });
 }
 
 const hasBody = (req: IncomingMessage): boolean =>

@@ -51,6 +51,7 @@ export function enrolmentRoutes(deps: ApiDeps): Route[] {
       summary: 'Exchanges a one-time code, sent as bearer token, for the identity of the agent of this endpoint',
       access: 'open',
       body: enrolSchema,
+      bodySize: 'tiny', // strangers may send it
       response: enrolledSchema,
       errors: ['ENROLMENT_UNKNOWN', 'ENROLMENT_EXPIRED', 'ENROLMENT_USED', 'ENDPOINT_NOT_FOUND', 'FORBIDDEN', 'CONFLICT'],
       handle: async (request) => {

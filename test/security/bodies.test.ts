@@ -1,16 +1,17 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
 import { signBodyToken } from '../../platform/body-tokens';
-import { configFor, FakeDatabase, startApi, TOKEN_KEY, type ApiHarness } from '../helpers/api-harness';
+import { configFor, FakeDatabase, person, startApi, TOKEN_KEY, type ApiHarness } from '../helpers/api-harness';
 
 /** Request bodies that try to use up the time and memory of the API. */
 
 let api: ApiHarness;
 jest.setTimeout(60_000);
 beforeEach(async () => {
-  api = await startApi({ db: new FakeDatabase().asDatabase(), config: configFor() });
+  const people = [person('alice'), person('mallory')];
+  api = await startApi({ db: new FakeDatabase().asDatabase(), people, config: configFor() });
 });
 afterEach(() => api.close());
 
@@ -19,6 +20,16 @@ const TASK = '019a20d0-0000-8000-8000-000000000001';
 const GZIP = { 'content-encoding': 'gzip', 'content-type': 'application/json' };
 /** 61 KB that become 60 MB. */
 const BOMB = gzipSync(`{"tasks":{"${ID}":[${'{},'.repeat(20_000_000)}{}]}}`, { level: 6 });
+
+/** Sends the head of a request with a body of unknown length, but no byte of the body. */
+async function openBody(path: string, headers: string[] = []): Promise<Socket> {
+  const { hostname, port } = new URL(api.url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  socket.write([`POST ${path} HTTP/1.1`, `host: ${hostname}`, 'transfer-encoding: chunked', ...headers, '', ''].join('\r\n'));
+  return socket;
+}
 
 /** Sends the head of a request, but no byte of its body; returns the status line of the response. */
 async function statusBeforeBody(path: string, headers: string[]): Promise<string> {
@@ -53,6 +64,29 @@ describe('a small compressed request', () => {
       expect([413, 422, 404]).toContain(status);
     },
   );
+});
+
+describe('a body that does not arrive', () => {
+  test.each([
+    ['a stranger', '/v1/endpoints/x/enrolment', []],
+    ['a user', `/v3/endpoints/${ID}/submit`, ['authorization: Bearer token-mallory']],
+  ])('does not keep the bodies of others waiting, when %s opens many', async (_who, path, headers) => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => openBody(path, headers)));
+    const start = Date.now();
+    expect(await api.request('alice', 'POST', '/v1/groups', '{}')).toMatchObject({ status: 422 });
+    expect(Date.now() - start).toBeLessThan(5_000);
+    for (const socket of sockets) socket.destroy();
+  });
+
+  test('is answered with 408 after some seconds, and its connection is closed', async () => {
+    const socket = await openBody('/v1/groups', ['authorization: Bearer token-alice']);
+    socket.write('1\r\n{\r\n');
+    let text = '';
+    socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    await once(socket, 'close');
+    expect(text).toMatch(/^HTTP\/1\.1 408 /);
+    expect(text).toContain('"code":"REQUEST_TIMEOUT"');
+  });
 });
 
 describe('JSON', () => {

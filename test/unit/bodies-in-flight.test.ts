@@ -7,12 +7,19 @@ import { until } from '../helpers/until';
 
 /** Large requests at the same time: how many bodies are read, who waits, and who is refused. */
 
-const limiter = (maxWaitMs = 60_000) => limitBodiesInFlight({ maxBodyBytes: 100, limitBytes: 100, maxWaitMs });
+const limiter = (maxWaitMs = 60_000) =>
+  limitBodiesInFlight({ holderOf: (req) => req.socket.remoteAddress ?? '', limitBytes: 100, maxWaitMs });
 
-function send(limit: ReturnType<typeof limiter>, headers: Record<string, string>) {
-  const res = new EventEmitter();
+let holders = 0;
+/** Each request has a holder of its own, unless the test names one. */
+function send(
+  limit: ReturnType<typeof limiter>,
+  headers: Record<string, string>,
+  { holder = `holder ${holders++}`, maxBodyBytes = 100 }: { holder?: string; maxBodyBytes?: number } = {},
+) {
+  const [req, res] = [{ headers, socket: { remoteAddress: holder } }, new EventEmitter()];
   const outcome: { error?: unknown; isRead: boolean } = { isRead: false };
-  void limit({ headers } as unknown as Request, res as unknown as Response, (error?: unknown) => {
+  void limit(maxBodyBytes)(req as unknown as Request, res as unknown as Response, (error?: unknown) => {
     outcome.isRead = error === undefined;
     outcome.error = error;
   });
@@ -56,4 +63,28 @@ test('a request that waited too long is refused with the time to repeat it, and 
   expect(refused.outcome.error).toMatchObject({ code: 'UNAVAILABLE', retryAfterS: 5 });
   first.close();
   expect(send(limit, sized(100)).outcome.isRead).toBe(true);
+});
+
+test('a request holds at most what its route allows', () => {
+  const limit = limiter();
+  const [small, other] = [1, 2].map(() => send(limit, { 'transfer-encoding': 'chunked' }, { maxBodyBytes: 10 }));
+  const announced = send(limit, sized(1_000), { maxBodyBytes: 10 });
+  const rest = send(limit, sized(70));
+  expect([small, other, announced, rest].map((one) => one?.outcome.isRead)).toEqual([true, true, true, true]);
+  expect(send(limit, sized(1)).outcome.isRead).toBe(false);
+});
+
+test('one holder gets at most half, in the order of arrival, and delays nobody else', () => {
+  const limit = limiter();
+  const alice = { holder: 'alice' };
+  const first = send(limit, sized(30), alice);
+  const second = send(limit, sized(30), alice);
+  const small = send(limit, sized(1), alice);
+  expect([first, second, small].map(({ outcome }) => outcome.isRead)).toEqual([true, false, false]);
+  const other = send(limit, sized(70));
+  expect(other.outcome.isRead).toBe(true);
+  first.close();
+  expect([second, small].map(({ outcome }) => outcome.isRead)).toEqual([true, false]);
+  other.close();
+  expect(small.outcome.isRead).toBe(true);
 });
