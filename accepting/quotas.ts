@@ -27,8 +27,20 @@ export interface Quotas {
    * connection closes.
    */
   enterSocket(ownerId: string): () => void;
+  /** Counts a task group that a connection to this WebSocket follows, or throws LIMIT_EXCEEDED. */
+  followGroup(ownerId: string): FollowedGroup;
   /** Limit and current usage of each quota. */
   usage(ownerId: string): Promise<{ name: QuotaName | 'result_sockets'; used: number; limit: number }[]>;
+}
+
+export interface FollowedGroup {
+  /**
+   * Whether the group has had a submission. Throws LIMIT_EXCEEDED if too many have not: a client may name a group before its first
+   * submission, but inventing names is free.
+   */
+  setKnown(isKnown: boolean): void;
+  /** Call once, when the connection closes. */
+  leave(): void;
 }
 
 const NAMES = [
@@ -43,6 +55,8 @@ const NAMES = [
 /** Longer than the default, because the count reads every submission of the owner. */
 const REFRESH_BYTES_MS = 60_000;
 const SOCKET_RETRY_AFTER_S = 10;
+/** Each connection may follow one task group without a submission; small limits on connections leave room for these. */
+const MIN_UNKNOWN_GROUPS = 100;
 /** Task groups that this process remembers. A forgotten group counts again, so the process reads the store's count sooner. */
 const MAX_KNOWN_GROUPS = 10_000;
 
@@ -75,7 +89,15 @@ export function createQuotas(db: Database, config: Config): Quotas {
       refreshMs,
     });
   const bytes = make('stored_bytes', REFRESH_BYTES_MS);
-  const sockets = new Map<string, number>();
+  const sockets = countOpen(maxSockets, 'connections for results. Close some, or use one client for several task groups');
+  const followed = countOpen(
+    limits.open_groups,
+    'task groups that connections for results follow. Close connections that you no longer need',
+  );
+  const unknown = countOpen(
+    Math.max(MIN_UNKNOWN_GROUPS, maxSockets),
+    'task groups without a submission that connections for results follow. Submit to them, or close connections',
+  );
   const knownGroups = new Set<string>();
   /** Requests of a new group that arrive at the same time share one reservation. */
   const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
@@ -142,26 +164,53 @@ export function createQuotas(db: Database, config: Config): Quotas {
     },
     reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),
     addBytes: (ownerId, more) => bytes.add(ownerId, more),
-    enterSocket(ownerId) {
-      const open = sockets.get(ownerId) ?? 0;
-      if (open >= maxSockets) {
-        throw new TerminalError(
-          'LIMIT_EXCEEDED',
-          `You have ${open} of at most ${maxSockets} connections for results. Close some, or use one client for several task groups.`,
-          { retryAfterS: SOCKET_RETRY_AFTER_S },
-        );
-      }
-      sockets.set(ownerId, open + 1);
-      return () => {
-        const left = (sockets.get(ownerId) ?? 1) - 1;
-        if (left === 0) sockets.delete(ownerId);
-        else sockets.set(ownerId, left);
+    enterSocket: (ownerId) => sockets.enter(ownerId),
+    followGroup(ownerId) {
+      const leave = followed.enter(ownerId);
+      let leaveUnknown: (() => void) | undefined;
+      const setKnown = (isKnown: boolean): void => {
+        if (!isKnown) {
+          leaveUnknown ??= unknown.enter(ownerId);
+          return;
+        }
+        leaveUnknown?.();
+        leaveUnknown = undefined;
+      };
+      return {
+        setKnown,
+        leave() {
+          setKnown(true);
+          leave();
+        },
       };
     },
     async usage(ownerId) {
       const stored = NAMES.map(async (name) => ({ name, used: await countOf(db, ownerId, name), limit: limits[name] }));
-      const open = { name: 'result_sockets' as const, used: sockets.get(ownerId) ?? 0, limit: maxSockets };
+      const open = { name: 'result_sockets' as const, used: sockets.of(ownerId), limit: maxSockets };
       return [...(await Promise.all(stored)), open];
+    },
+  };
+}
+
+/** Counts what each owner has open in this process. `what`: what the refusal says of them. */
+function countOpen(limit: number, what: string): { of(ownerId: string): number; enter(ownerId: string): () => void } {
+  const counts = new Map<string, number>();
+  const of = (ownerId: string): number => counts.get(ownerId) ?? 0;
+  return {
+    of,
+    enter(ownerId) {
+      const open = of(ownerId);
+      if (open >= limit) {
+        throw new TerminalError('LIMIT_EXCEEDED', `You have ${open} of at most ${limit} ${what}.`, {
+          retryAfterS: SOCKET_RETRY_AFTER_S,
+        });
+      }
+      counts.set(ownerId, open + 1);
+      return () => {
+        const left = of(ownerId) - 1;
+        if (left === 0) counts.delete(ownerId);
+        else counts.set(ownerId, left);
+      };
     },
   };
 }

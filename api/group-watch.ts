@@ -39,12 +39,14 @@ export function createGroupWatch(
 
   async function poll(): Promise<void> {
     isPolling = true;
-    let pauseMs = POLL_MS;
+    const start = performance.now();
+    let pauseMs: number;
     try {
       const lastSeqs = await readLastSeqs([...waiters.keys()]);
       for (const [groupId, lastSeq] of lastSeqs) {
         for (const waiter of [...(waiters.get(groupId) ?? [])]) if (lastSeq > waiter.seq) waiter.settle(true);
       }
+      pauseMs = Math.max(POLL_MS, performance.now() - start); // many groups must not keep the store busy all the time
     } catch (error) {
       pauseMs = BACKOFF_MS; // Waiters keep their own deadlines.
       log.warn({ err: error }, 'could not poll the store for new results of task groups');

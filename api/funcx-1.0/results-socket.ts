@@ -27,7 +27,7 @@ export interface ResultsSocketOptions extends ListenerDeps {
   host: string;
   port: number;
   identities: Identities;
-  quotas: Pick<Quotas, 'enterSocket'>;
+  quotas: Pick<Quotas, 'enterSocket' | 'followGroup'>;
   audit: Pick<Audit, 'refuse'>;
 }
 

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 
 import type { WebSocket } from 'ws';
 
+import type { FollowedGroup, Quotas } from '../../accepting/quotas';
 import { ensureError, TerminalError, type ErrorCode } from '../../contracts/errors';
 import type { SocketFailure, SocketResult } from '../../contracts/http/funcx-1.0';
 import { uuidSchema } from '../../contracts/http/v1';
@@ -38,6 +39,7 @@ export interface ListenerDeps {
   groupWatch: GroupWatch;
   taken: TakenCursor;
   revocations: RevocationWatch;
+  quotas: Pick<Quotas, 'followGroup'>;
 }
 
 /** The client reconnects after these two codes; after any other code its futures stay pending forever. */
@@ -67,6 +69,7 @@ export function serveListener(
   /** Last sent sequence number, by task group. */
   const sent = new Map<string, number>();
   const loops = new Set<Promise<void>>();
+  const places: FollowedGroup[] = [];
   const pings = new Map<number, { groupId: string; seq: number }>();
   let unwatch = (): void => undefined;
   let lastPing = 0;
@@ -119,11 +122,13 @@ export function serveListener(
     clearTimeout(firstMessage);
     unwatch();
     stopping.abort();
+    for (const place of places) place.leave();
     // The client echoes our close frame after it has read everything before it.
     if (isClosing && (code === NORMAL || code === GOING_AWAY)) sent.forEach((seq, groupId) => deps.taken.advance(groupId, seq));
   });
 
   function subscribe(who: Identity | undefined, text: string): void {
+    if (stopping.signal.aborted) return;
     if (!who) {
       const sentence = 'The access token is unknown, expired or revoked. Log in again and create a new client.';
       return refuse('UNAUTHENTICATED', who, sentence);
@@ -139,20 +144,31 @@ export function serveListener(
     loops.add(loop);
   }
 
+  function takePlace(who: Identity): FollowedGroup {
+    const place = deps.quotas.followGroup(who.id);
+    places.push(place);
+    return place;
+  }
+
   /** Sends the results of a group until the socket closes or the service stops. */
   async function deliver(who: Identity, groupId: string): Promise<void> {
+    let place: FollowedGroup | undefined;
     while (!stopping.signal.aborted) {
       try {
+        place ??= takePlace(who);
         const group = await deps.taken.read(groupId);
+        if (stopping.signal.aborted) return;
         if (group && group.ownerId !== who.id) {
           return refuse('FORBIDDEN', who, `Task group ${groupId} belongs to another identity.`, { task_group: groupId });
         }
         // An unknown group may still get its first submission.
+        place.setKnown(group !== undefined);
         const after = Math.max(sent.get(groupId) ?? 0, group?.seq ?? 0);
         const seq = group ? await sendPage(groupId, after) : after;
         if (seq === after) await deps.groupWatch.waitFor(groupId, after, WAIT_MS, stopping.signal);
       } catch (error) {
         if (stopping.signal.aborted) return;
+        if (error instanceof TerminalError) return refuse(error.code, who, error.message);
         deps.log.warn({ err: error, groupId }, 'could not send results over the socket; trying again');
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }

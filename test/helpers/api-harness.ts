@@ -200,6 +200,7 @@ export async function startApi(options: {
       reserveBytes: async () => () => undefined,
       addBytes: () => undefined,
       enterSocket: () => () => undefined,
+      followGroup: () => ({ setKnown: () => undefined, leave: () => undefined }),
       usage: async () => [],
     },
     audit,

@@ -64,7 +64,8 @@ const audited = (code: ErrorCode, identity: Identity | undefined): Refusal => ({
 });
 
 describe('the results socket', () => {
-  async function listen(maxSockets = 10) {
+  /** `isKnown`: whether a task group has had a submission. */
+  async function listen({ maxSockets = 10, maxGroups = 10_000, isKnown = (_groupId: string): boolean => true } = {}) {
     const { watch, revoke } = fakeRevocation();
     const free = createServer().listen(0, '127.0.0.1');
     await once(free, 'listening');
@@ -73,17 +74,22 @@ describe('the results socket', () => {
     await once(free, 'close');
     const groupWatch = createGroupWatch(async () => new Map(), log);
     const identities = { authenticate: async (token: string) => (token === 'token-alice' ? alice : undefined) } as Identities;
-    const db = new FakeDatabase().asDatabase();
+    const db = new FakeDatabase().on('group-results', []).asDatabase();
+    const limits = { FUNCX_MAX_RESULT_SOCKETS: String(maxSockets), FUNCX_MAX_OPEN_GROUPS: String(maxGroups) };
     const refusals: Refusal[] = [];
     const socket = createResultsSocket({
       db,
       log,
       identities,
       audit: { refuse: (refusal) => void refusals.push(refusal) },
-      quotas: createQuotas(db, configFor({ FUNCX_MAX_RESULT_SOCKETS: String(maxSockets) })),
+      quotas: createQuotas(db, configFor(limits)),
       groupWatch,
       revocations: watch,
-      taken: { read: async () => undefined, advance: () => undefined, flush: async () => undefined },
+      taken: {
+        read: async (groupId) => (isKnown(groupId) ? { ownerId: alice.id, seq: 0 } : undefined),
+        advance: () => undefined,
+        flush: async () => undefined,
+      },
       host: '127.0.0.1',
       port,
     });
@@ -101,6 +107,13 @@ describe('the results socket', () => {
       },
     };
   }
+
+  async function connected(server: Awaited<ReturnType<typeof listen>>): Promise<WebSocket> {
+    const client = server.open('token-alice');
+    await once(client, 'open');
+    return client;
+  }
+  const groupNumber = (index: number): string => `${String(index).padStart(8, '0')}-2222-4333-8444-555555555555`;
 
   /** The last message, and the code with which the connection was closed. */
   async function ending(client: WebSocket): Promise<{ text: string; code: number }> {
@@ -135,7 +148,7 @@ describe('the results socket', () => {
   }, 20_000);
 
   test('refuses a connection beyond the limit of its owner, and takes one again once another is closed', async () => {
-    const server = await listen(2);
+    const server = await listen({ maxSockets: 2 });
     const open = async (): Promise<WebSocket> => {
       const client = server.open('token-alice');
       await once(client, 'open');
@@ -167,10 +180,51 @@ describe('the results socket', () => {
     const server = await listen();
     const client = server.open('token-alice');
     await once(client, 'open');
-    for (let index = 0; index <= 1_000; index++) client.send(`${String(index).padStart(8, '0')}-2222-4333-8444-555555555555`);
+    for (let index = 0; index <= 1_000; index++) client.send(groupNumber(index));
     const { text } = await ending(client);
     expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('at most 1000 task groups') });
     expect(server.refusals).toEqual([audited('LIMIT_EXCEEDED', alice)]);
+    await server.close();
+  }, 15_000);
+
+  test('refuses task groups beyond the limit of their owner over all connections, until a connection closes', async () => {
+    const server = await listen({ maxGroups: 3 });
+    const first = await connected(server);
+    for (const index of [1, 2]) first.send(groupNumber(index));
+    const second = await connected(server);
+    for (const index of [1, 3]) second.send(groupNumber(index));
+    const { text, code } = await ending(second);
+    expect(JSON.parse(text)).toEqual({
+      exception: expect.stringContaining('You have 3 of at most 3 task groups that connections'),
+    });
+    expect(code).toBe(1000);
+    expect(server.refusals).toEqual([audited('LIMIT_EXCEEDED', alice)]);
+    first.close();
+    await once(first, 'close');
+    const third = await connected(server);
+    for (const index of [1, 2, 3]) third.send(groupNumber(index));
+    third.send('no task group'); // is told so because the three were accepted
+    expect((await ending(third)).text).toContain('must be a task group ID');
+    await server.close();
+  }, 15_000);
+
+  test('takes some task groups before their first submission, and refuses more', async () => {
+    const known = new Set<string>();
+    const server = await listen({ isKnown: (groupId) => known.has(groupId) });
+    const early = await connected(server);
+    for (let index = 1; index <= 100; index++) early.send(groupNumber(index));
+    const pong = once(early, 'pong');
+    early.ping();
+    await pong;
+    expect(server.refusals).toEqual([]);
+    const flood = await connected(server);
+    flood.send(groupNumber(101));
+    const { text, code } = await ending(flood);
+    expect(JSON.parse(text)).toEqual({ exception: expect.stringContaining('task groups without a submission') });
+    expect(code).toBe(1000);
+    expect(server.refusals).toEqual([audited('LIMIT_EXCEEDED', alice)]);
+    expect(early.readyState).toBe(WebSocket.OPEN);
+    early.close();
     await server.close();
   }, 15_000);
 });

@@ -47,4 +47,16 @@ describe('waiting for answers of task groups', () => {
     await expect(watch.waitFor('a', 0, 5_000)).resolves.toBe(true);
     watch.close();
   });
+
+  test('a slow query runs at most half of the time', async () => {
+    let asked = 0;
+    const watch = createGroupWatch(async () => {
+      asked++;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return new Map();
+    }, log);
+    await expect(watch.waitFor('a', 0, 1_000)).resolves.toBe(false);
+    expect(asked).toBeLessThanOrEqual(3);
+    watch.close();
+  });
 });
