@@ -1,5 +1,5 @@
 import { YEAR_S } from './definition';
-import { checkNumber, checkTarget } from './validate-fields';
+import { checkNumber, checkTarget, type StateNames } from './validate-fields';
 import { checkPath, type Loc, type Reporter } from './validate-values';
 import { isObject } from './values';
 
@@ -14,7 +14,7 @@ function checkErrorNames(names: unknown, loc: Loc, report: Reporter): void {
   );
 }
 
-export function checkCatch(catchers: unknown, loc: Loc, states: object, report: Reporter): void {
+export function checkCatch(catchers: unknown, loc: Loc, states: StateNames, report: Reporter): void {
   if (catchers === undefined) return;
   if (!Array.isArray(catchers)) return report.problem(loc, 'type_error', 'Catch is a list');
   catchers.forEach((catcher: unknown, at) => {

@@ -3,11 +3,27 @@ import { has } from './values';
 
 /** Checks of single fields, for states of each type. */
 
-export function checkTarget(target: unknown, loc: Loc, states: object, report: Reporter): void {
+/** The names of the states of one definition. Every wrong target asks for a similar name, so the lower-case names are made once. */
+export class StateNames {
+  #lowerCase: Map<string, string> | undefined;
+
+  constructor(private readonly states: object) {}
+
+  has(name: string): boolean {
+    return has(this.states, name);
+  }
+
+  like(name: string): string | undefined {
+    this.#lowerCase ??= new Map(Object.keys(this.states).map((known) => [known.toLowerCase(), known]));
+    return this.#lowerCase.get(name.toLowerCase());
+  }
+}
+
+export function checkTarget(target: unknown, loc: Loc, states: StateNames, report: Reporter): void {
   if (target === undefined) report.problem(loc, 'missing', `${String(loc.at(-1))} is missing; name a state`);
   else if (typeof target !== 'string') report.problem(loc, 'type_error', `${String(loc.at(-1))} is the name of a state`);
-  else if (!has(states, target)) {
-    const near = Object.keys(states).find((name) => name.toLowerCase() === target.toLowerCase());
+  else if (!states.has(target)) {
+    const near = states.like(target);
     report.problem(loc, 'value_error', `there is no state "${target}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
   }
 }

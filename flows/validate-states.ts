@@ -2,7 +2,7 @@ import { MAX_BRANCHES, MAX_CONCURRENCY, STATE_TYPES, YEAR_S, type StateType } fr
 import { findProvider } from './providers';
 import { timestampMs } from './timestamps';
 import { checkCatch, checkRetry } from './validate-errors';
-import { atMostOne, checkNumber, checkTarget, checkType, oneOf } from './validate-fields';
+import { atMostOne, checkNumber, checkTarget, checkType, oneOf, StateNames } from './validate-fields';
 import { checkRule } from './validate-rules';
 import { checkParameters, checkPath, type Loc, type Reporter } from './validate-values';
 import { isObject } from './values';
@@ -54,6 +54,7 @@ const HINTS: Record<string, string> = {
 };
 const MAX_STATES = 1_000;
 const MAX_NAME_CHARS = 128;
+const MAX_URL_CHARS = 2_000;
 
 /** A definition, or the one inside a Map or Parallel state. */
 export function checkStates(definition: Record<string, unknown>, loc: Loc, report: Reporter): void {
@@ -69,19 +70,22 @@ export function checkStates(definition: Record<string, unknown>, loc: Loc, repor
     report.problem([...loc, 'States'], type, 'States is an object with at least one state');
     return;
   }
-  if (Object.keys(states).length > MAX_STATES)
-    report.problem([...loc, 'States'], 'too_long', `there are more than ${MAX_STATES} states`);
-  checkTarget(start, [...loc, 'StartAt'], states, report);
+  if (Object.keys(states).length > MAX_STATES) {
+    report.problem([...loc, 'States'], 'too_long', `there are more than ${MAX_STATES} states; use several flows`);
+    return;
+  }
+  const names = new StateNames(states);
+  checkTarget(start, [...loc, 'StartAt'], names, report);
   for (const [name, state] of Object.entries(states)) {
     const at = [...loc, 'States', name];
     if (name === '' || name.length > MAX_NAME_CHARS)
       report.problem(at, 'value_error', `the name of a state has 1 to ${MAX_NAME_CHARS} characters`);
-    if (isObject(state)) checkState(state, at, states, report);
+    if (isObject(state)) checkState(state, at, names, report);
     else report.problem(at, 'type_error', 'a state is an object with a Type');
   }
 }
 
-function checkState(state: Record<string, unknown>, loc: Loc, states: object, report: Reporter): void {
+function checkState(state: Record<string, unknown>, loc: Loc, states: StateNames, report: Reporter): void {
   const type = STATE_TYPES.find((known) => known === state.Type);
   if (!type) {
     const word = state.Type === undefined ? 'missing' : 'value_error';
@@ -110,7 +114,7 @@ function checkState(state: Record<string, unknown>, loc: Loc, states: object, re
   CHECKS[type](state, loc, states, report);
 }
 
-type Check = (state: Record<string, unknown>, loc: Loc, states: object, report: Reporter) => void;
+type Check = (state: Record<string, unknown>, loc: Loc, states: StateNames, report: Reporter) => void;
 
 const CHECKS: Record<StateType, Check> = {
   Action(state, loc, _states, report) {
@@ -241,7 +245,7 @@ function checkComment(object: Record<string, unknown>, loc: Loc, report: Reporte
   }
 }
 
-function checkFlow(state: Record<string, unknown>, loc: Loc, states: object, report: Reporter): void {
+function checkFlow(state: Record<string, unknown>, loc: Loc, states: StateNames, report: Reporter): void {
   const { Next: next, End: end } = state;
   if (end !== undefined && typeof end !== 'boolean') report.problem([...loc, 'End'], 'type_error', 'End is true');
   else if (next !== undefined && end === true) report.problem(loc, 'value_error', 'a state has Next or "End": true, not both');
@@ -262,6 +266,9 @@ function checkProvider(state: Record<string, unknown>, loc: Loc, report: Reporte
 }
 
 function checkUrl(url: string, loc: Loc, report: Reporter): void {
+  // The patterns for addresses need time in the square of their length.
+  if (url.length > MAX_URL_CHARS)
+    return report.problem(loc, 'value_error', `${String(loc.at(-1))} has at most ${MAX_URL_CHARS} characters`);
   const found = findProvider(url, report.allowedUrls);
   if ('refused' in found) report.problem(loc, 'value_error', found.refused, 'SCOPE_RESOLUTION_FAILED');
   else {

@@ -342,6 +342,44 @@ test.each([
   );
 });
 
+/** What a small request may cost the API: far less than this on any machine. */
+const SOON_MS = 5_000;
+
+test.each([
+  [
+    'many states and many wrong targets',
+    { ...Object.fromEntries(Array.from({ length: 25_000 }, (_, n) => [`s${n}`, 0])), A: { Catch: 24_000 } },
+    [['States'], 'more than 1000 states'],
+  ],
+  ['many wrong targets', { ...named(900), A: { Catch: 20_000 } }, [['States', 'A', 'Catch', 0, 'Next'], 'there is no state "q"']],
+  [
+    'an address of slashes',
+    { A: { Type: 'Action', ActionUrl: `${'/'.repeat(900_000)}x`, Parameters: {}, End: true } },
+    [['States', 'A', 'ActionUrl'], 'at most'],
+  ],
+  [
+    'a long name above many mistakes',
+    { A: { Type: 'Pass', End: true, Parameters: { ['k'.repeat(500_000)]: Array(20_000).fill({ 'a.=': 1 }) } } },
+    [[], 'more mistakes'],
+  ],
+] as const)('a definition with %s is refused soon, with a short list of mistakes', (_what, states, [loc, message]) => {
+  const given = structuredClone(states) as Record<string, Record<string, unknown>>;
+  if (given.A?.Catch !== undefined) {
+    const wrong = Array(given.A.Catch).fill({ Next: 'q' });
+    given.A = { Type: 'Map', ItemProcessor: flow({ A: { Type: 'Pass', End: true } }), End: true, Catch: wrong };
+  }
+  const startedMs = Date.now();
+  const { problems } = validateDefinition(flow(given));
+  expect(Date.now() - startedMs).toBeLessThan(SOON_MS);
+  expect(problems).toContainEqual(expect.objectContaining({ loc, msg: expect.stringContaining(message) }));
+  expect(problems.length).toBeLessThanOrEqual(101);
+  expect(JSON.stringify(problems).length).toBeLessThan(500_000);
+});
+
+function named(count: number): Record<string, unknown> {
+  return Object.fromEntries(Array.from({ length: count }, (_, n) => [`s${n}`, { Type: 'Pass', End: true }]));
+}
+
 test('what the hosted service would refuse is listed as not portable', () => {
   const inner = { StartAt: 'X', States: { X: { Type: 'Pass', End: true } } };
   const { problems, notPortable } = validateDefinition(
