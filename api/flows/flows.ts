@@ -12,6 +12,7 @@ import {
   validateFlowSchema,
   type UpdateFlow,
 } from '../../contracts/http/flows';
+import type { FlowAnalysis } from '../../contracts/flows';
 import { validateDefinition } from '../../flows';
 import { callerOf } from '../../platform/flow-access';
 import {
@@ -40,10 +41,10 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
   const baseUrl = config.API_PUBLIC_URL.replace(/\/$/, '');
 
   /** Throws an error with every mistake; returns the analysis of a valid definition. */
-  function check(definition: unknown, inputSchema: unknown): ReturnType<typeof validateDefinition> {
+  async function check(ownerId: string, definition: unknown, inputSchema: unknown): Promise<FlowAnalysis> {
     const analysis = validateDefinition(definition, { allowedUrls: config.FUNCX_FLOWS_HTTP_ALLOW });
     const problems = analysis.problems.map(({ loc, ...rest }) => ({ ...rest, loc: ['definition', ...loc] }));
-    const others: FlowsErrorDetail[] = inputSchema === undefined ? [] : schemaProblems(inputSchema);
+    const others: FlowsErrorDetail[] = inputSchema === undefined ? [] : await schemaProblems(ownerId, inputSchema);
     const wrong = [...problems.filter(({ code }) => code === undefined), ...others];
     const strip = ({ loc, msg, type }: FlowsErrorDetail): FlowsErrorDetail => ({ loc, msg, type });
     if (wrong.length > 0) throw invalid([...problems, ...others].map(strip));
@@ -61,7 +62,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
       status: 201,
       handle: async ({ identity, body, req, res }) => {
         requireFlowsToken(identity);
-        check(body.definition, body.input_schema);
+        await check(identity.id, body.definition, body.input_schema);
         const bodyHash = bodyHashOf(req);
         if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
           const earlier = await repeats.takeLost<{ id: string }>(identity.id, bodyHash);
@@ -115,9 +116,9 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
       summary: 'Checks a definition and an input schema, and returns the scopes that the definition needs',
       body: validateFlowSchema,
       response: validatedFlowSchema,
-      handle: ({ identity, body }) => {
+      handle: async ({ identity, body }) => {
         requireFlowsToken(identity);
-        const { scopes, notPortable } = check(body.definition, body.input_schema ?? undefined);
+        const { scopes, notPortable } = await check(identity.id, body.definition, body.input_schema ?? undefined);
         return { scopes, analysis: { not_portable: notPortable } };
       },
     }),
@@ -145,7 +146,7 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
         const next: FlowRow = { ...flow, ...fieldsOf(body), ownerId: newOwner(flow, identity.id, body.flow_owner) };
         next.definition = body.definition ?? flow.definition;
         next.inputSchema = body.input_schema ?? flow.inputSchema;
-        if (isNewVersion) check(next.definition, next.inputSchema);
+        if (isNewVersion) await check(identity.id, next.definition, next.inputSchema);
         const changed = await updateFlow(db, next, isNewVersion);
         if (!changed) throw new FlowsError('NOT_FOUND', `The flow ${flow.id} was deleted meanwhile.`);
         return flowDocument(changed, identity, baseUrl);

@@ -1,68 +1,31 @@
-import { createContext, Script } from 'node:vm';
-
-import type { ErrorObject, ValidateFunction } from 'ajv';
-
-import { compileSchema, pathOf, schemaProblems as findProblems } from '../../flows/input-schema';
 import { FlowsError, type FlowsErrorDetail } from './errors';
+import { MAX_COMPILE_MS, MAX_MS } from './schema-jobs';
+import { runSchemaJob } from './schema-threads';
 
-/** Checks inputs of runs. Every step is bounded in time, because any user may write a schema. */
-
-const MAX_MS = 1_000;
-/** Compiling runs no pattern of the author, but a busy machine may need more than a second. */
-const MAX_COMPILE_MS = 5_000;
-const MAX_SHOWN = 20;
-const MAX_CACHED = 200;
-
-const compiled = new Map<string, ValidateFunction>();
-
-/** A pattern of the author may backtrack for hours; the watchdog of `vm` interrupts it. */
-const bounded = createContext({ run: undefined as (() => unknown) | undefined });
-const call = new Script('run()');
-function within<T>(run: () => T, ms = MAX_MS): T {
-  bounded.run = run;
-  try {
-    return call.runInContext(bounded, { timeout: ms }) as T;
-  } finally {
-    bounded.run = undefined;
-  }
-}
-
-function compile(schema: object | boolean): ValidateFunction {
-  const text = JSON.stringify(schema);
-  const known = compiled.get(text);
-  if (known) return known;
-  const validate = within(() => compileSchema(schema), MAX_COMPILE_MS);
-  if (compiled.size >= MAX_CACHED) compiled.clear();
-  compiled.set(text, validate);
-  return validate;
-}
+/** Checks inputs of runs. Every step is bounded in time, and in a thread of its own, because any user may write a schema. */
 
 /** What is wrong with the schema itself. */
-export const schemaProblems = (schema: unknown): FlowsErrorDetail[] => findProblems(schema, compile);
+export async function schemaProblems(ownerId: string, schema: unknown): Promise<FlowsErrorDetail[]> {
+  const answer = await runSchemaJob(ownerId, { kind: 'schema', schema });
+  if (answer !== 'late') return answer.details;
+  return [
+    {
+      loc: ['input_schema'],
+      msg: `reading the schema took longer than ${MAX_COMPILE_MS} ms; simplify it`,
+      type: 'value_error',
+    },
+  ];
+}
 
 /** Throws FLOW_INPUT_ERROR with each mistake at its path. */
-export function checkInput(schema: unknown, input: unknown): void {
-  let validate: ValidateFunction;
-  let isValid: boolean;
-  try {
-    validate = compile(schema as object | boolean); // checked when the flow was created, so it only fails by its time
-    isValid = within<boolean>(() => validate(input));
-  } catch {
+export async function checkInput(ownerId: string, schema: unknown, input: unknown): Promise<void> {
+  const answer = await runSchemaJob(ownerId, { kind: 'input', schema, input });
+  if (answer === 'late') {
     const msg = `the check against the input schema took longer than ${MAX_MS} ms; simplify the schema's patterns`;
     throw new FlowsError('FLOW_INPUT_ERROR', [{ loc: ['$'], msg, type: 'InvalidActionInput' }], msg);
   }
-  if (isValid) return;
-  const errors = validate.errors ?? [];
-  const message = `Input failed schema validation with ${errors.length} error${errors.length === 1 ? '' : 's'}.`;
-  throw new FlowsError('FLOW_INPUT_ERROR', errors.slice(0, MAX_SHOWN).map(detailOf), message);
-}
-
-function detailOf({ instancePath, message, params, keyword }: ErrorObject): FlowsErrorDetail {
-  const path = pathOf(instancePath)
-    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`))
-    .join('');
-  const extra =
-    keyword === 'additionalProperties' ? `: ${String((params as { additionalProperty: string }).additionalProperty)}` : '';
-  const allowed = keyword === 'enum' ? `: ${JSON.stringify((params as { allowedValues: unknown[] }).allowedValues)}` : '';
-  return { loc: [`$${path}`], msg: `${message ?? 'is not valid'}${extra}${allowed}`, type: 'InvalidActionInput' };
+  const { count, details } = answer;
+  if (count === 0) return;
+  const message = `Input failed schema validation with ${count} error${count === 1 ? '' : 's'}.`;
+  throw new FlowsError('FLOW_INPUT_ERROR', details, message);
 }

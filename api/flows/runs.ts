@@ -41,7 +41,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
         const id = idOf(params, 'flow');
         requireTokenOf(id, identity);
         const { flow } = await requireFlow(db, identity, id, 'run');
-        checkInput(flow.inputSchema, body.body);
+        await checkInput(identity.id, flow.inputSchema, body.body);
         return runDocument(await startRun(deps, { identity, req, res }, flow, body), identity);
       },
     }),
@@ -55,7 +55,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
         const id = idOf(params, 'flow');
         requireTokenOf(id, identity);
         const { flow } = await requireFlow(db, identity, id, 'run');
-        checkInput(flow.inputSchema, body.body);
+        await checkInput(identity.id, flow.inputSchema, body.body);
         return { message: 'validation successful' };
       },
     }),

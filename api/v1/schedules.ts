@@ -52,7 +52,7 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
   ): Promise<{ flowId: string; ownsFlow: boolean; input: unknown }> {
     if ('flow' in target) {
       const flow = await asV1Errors(async () => (await requireFlow(db, identity, target.flow, 'run')).flow);
-      await asV1Errors(async () => checkInput(flow.inputSchema, target.input));
+      await asV1Errors(() => checkInput(identity.id, flow.inputSchema, target.input));
       return { flowId: flow.id, ownsFlow: false, input: target.input };
     }
     const fn = await requireFunction(db, identity, ['view', 'use'], target.function);
