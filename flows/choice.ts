@@ -1,5 +1,5 @@
 import { FLOW_ERROR } from '../contracts/flows';
-import { compareText } from './expression/text';
+import { compareText, indexOfPart } from './expression/text';
 import type { Rule } from './definition';
 import { FlowError } from './errors';
 import { lookUp, parsePath, resolvePath, showPath, type Path, type Scope } from './paths';
@@ -60,6 +60,9 @@ function holds(rule: Rule, scope: Scope): boolean {
     COMPARISONS.get(name) === 'path'
       ? force(resolvePath(scope, parsePath(rule[name] as string)), scope.loaded)
       : (rule[name] as Json);
+  // Each comparison counts as an expression of its own: a Choice has as many as its author writes.
+  scope.budget?.beginExpression();
+  if (typeof value === 'string' && typeof other === 'string') scope.budget?.read(value.length + other.length);
   return compare(name.replace(/Path$/, ''), value, other);
 }
 
@@ -103,7 +106,7 @@ function matches(pattern: string, text: string): boolean {
   if (!text.startsWith(first)) return false;
   let at = first.length;
   for (const part of rest) {
-    const found = text.indexOf(part, at);
+    const found = indexOfPart(text, part, at);
     if (found < 0) return false;
     at = found + part.length;
   }

@@ -11,6 +11,7 @@ import {
   type State,
 } from './definition';
 import { FlowError } from './errors';
+import { Budget } from './expression/budget';
 import { buildParameters, readPath, withoutPrivate } from './parameters';
 import { placeResult, resolvePath, type Scope } from './paths';
 import { findProvider, type Provider } from './providers';
@@ -39,7 +40,8 @@ export type Entered =
   | { kind: 'parallel'; data: Json; branches: number; input: Json }
   | { kind: 'failed'; error: string; cause: string };
 
-export function enter(state: State, scope: Scope, nowMs: number, allowedUrls: readonly string[]): Entered {
+export function enter(state: State, given: Scope, nowMs: number, allowedUrls: readonly string[]): Entered {
+  const scope = { ...given, budget: given.budget ?? new Budget() };
   switch (state.Type) {
     case 'Pass':
     case 'ExpressionEval': {

@@ -1,5 +1,6 @@
 import { FLOW_ERROR } from '../contracts/flows';
 import { FlowError } from './errors';
+import type { Budget } from './expression/budget';
 import { force, has, isJsonObject, put, type Json, type JsonObject, type Loaded } from './values';
 
 /** Reference paths: `$`, `.name`, `['name']`, `[0]`; no wildcards. */
@@ -72,6 +73,8 @@ export interface Scope {
   /** At `$._context`; hides a key of that name. */
   context: JsonObject;
   loaded: Loaded;
+  /** Of the state that is entered. Without it, each expression has one of its own. */
+  budget?: Budget;
 }
 
 /** The value there; undefined where there is none. */

@@ -1,24 +1,31 @@
 import { lookUp, parseDotted, PathSyntaxError, resolvePath, type Path, type Scope } from '../paths';
 import { force, has, isJsonObject, put, type Json, type JsonObject } from '../values';
 import { Budget } from './budget';
-import { asNumber, equal, order, truth } from './compare';
+import { asNumber, equal, keysOf, order, truth } from './compare';
 import { intrinsicError } from './intrinsic-error';
 import { finite, plainFunctions, stringMethods, whole } from './functions';
 import type { BinaryOperator, Comparison, Node } from './syntax';
-import { codePoints, lengthOf, typeName } from './text';
+import { codePoints, indexed, indexOfPart, lengthOf, MAX_NATIVE_PART, typeName } from './text';
 
 /** Computes an expression: the same state gives the same value, within a {@link Budget}. Throws a FlowError. */
+
+const PATH_CHARS_AN_OPERATION = 20;
+/** What looks at each character costs as much as this many characters that V8 compares. */
+const SLOW = 10;
 
 export function evaluate(node: Node, scope: Scope): Json {
   return new Evaluation(scope).value(node);
 }
 
 class Evaluation {
-  readonly #budget = new Budget();
+  readonly #budget: Budget;
   /** Variables of comprehensions, the innermost last. */
   readonly #variables: Map<string, Json>[] = [];
 
-  constructor(private readonly scope: Scope) {}
+  constructor(private readonly scope: Scope) {
+    this.#budget = scope.budget ?? new Budget();
+    this.#budget.beginExpression();
+  }
 
   /** May be a reference to a value that nothing looked into. */
   value(node: Node): Json {
@@ -29,6 +36,7 @@ class Evaluation {
       case 'name':
         return this.#name(node.name);
       case 'path':
+        this.#budget.countOperation(node.path.length);
         return resolvePath(this.scope, node.path);
       case 'list':
         this.#budget.reserve(node.items.length);
@@ -46,12 +54,12 @@ class Evaluation {
         return this.#binary(node.operator, this.#forced(node.left), this.#forced(node.right));
       case 'logical': {
         const left = this.value(node.left);
-        return truth(this.#force(left)) === (node.operator === 'and') ? this.value(node.right) : left;
+        return this.#isTrue(this.#force(left)) === (node.operator === 'and') ? this.value(node.right) : left;
       }
       case 'compare':
         return this.#compare(node.first, node.rest);
       case 'conditional':
-        return this.value(truth(this.#forced(node.test)) ? node.then : node.otherwise);
+        return this.value(this.#isTrue(this.#forced(node.test)) ? node.then : node.otherwise);
       case 'member':
         return this.#member(this.#forced(node.object), node.name);
       case 'index':
@@ -66,7 +74,7 @@ class Evaluation {
         this.#budget.reserve(self.length);
         return stringMethods[node.name]!(
           self,
-          node.args.map((arg) => this.#forced(arg)),
+          node.args.map((arg) => this.#read(this.#forced(arg))),
           this.#budget,
         ); // the parser knows the names
       }
@@ -79,6 +87,24 @@ class Evaluation {
 
   #force(value: Json): Json {
     return force(value, this.scope.loaded);
+  }
+
+  #isTrue(value: Json): boolean {
+    return truth(value, this.#budget);
+  }
+
+  /** Pays for the reading of a string. */
+  #read(value: Json): Json {
+    if (typeof value === 'string') this.#budget.read(value.length);
+    return value;
+  }
+
+  /** The characters of a text by their places. */
+  #indexed(text: string): string | string[] {
+    this.#budget.read(text.length);
+    const chars = indexed(text);
+    if (typeof chars !== 'string') this.#budget.reserve(text.length);
+    return chars;
   }
 
   #name(name: string): Json {
@@ -110,14 +136,15 @@ class Evaluation {
       return;
     }
     const list = this.#forced(clause.list);
-    const items = typeof list === 'string' ? codePoints(list) : isJsonObject(list) ? Object.keys(list) : list;
+    if (typeof list === 'string') this.#budget.reserve(list.length);
+    const items = typeof list === 'string' ? codePoints(list) : isJsonObject(list) ? keysOf(list, this.#budget) : list;
     if (!Array.isArray(items)) throw intrinsicError(`${typeName(list)} is not a list to go through`);
     for (const item of items) {
       this.#budget.countOperation();
       const variables = new Map<string, Json>();
       this.#bind(clause.names, item, variables);
       this.#variables.push(variables);
-      if (clause.conditions.every((condition) => truth(this.#forced(condition)))) this.#comprehend(node, at + 1, result);
+      if (clause.conditions.every((condition) => this.#isTrue(this.#forced(condition)))) this.#comprehend(node, at + 1, result);
       this.#variables.pop();
     }
   }
@@ -135,7 +162,7 @@ class Evaluation {
 
   #unary(operator: '-' | '+' | 'not', operand: Node): Json {
     const value = this.#forced(operand);
-    if (operator === 'not') return !truth(value);
+    if (operator === 'not') return !this.#isTrue(value);
     const number = asNumber(value);
     if (number === undefined) throw intrinsicError(`${operator} takes a number, not ${typeName(value)}`);
     return operator === '-' ? -number + 0 : number;
@@ -203,7 +230,10 @@ class Evaluation {
 
   #isIn(item: Json, container: Json): boolean {
     if (Array.isArray(container)) return container.some((one) => equal(item, this.#force(one), this.#budget));
-    if (typeof container === 'string' && typeof item === 'string') return container.includes(item);
+    if (typeof container === 'string' && typeof item === 'string') {
+      this.#budget.read((container.length + item.length) * (item.length > MAX_NATIVE_PART ? SLOW : 1));
+      return indexOfPart(container, item) >= 0;
+    }
     if (isJsonObject(container)) return typeof item === 'string' && has(container, item);
     throw intrinsicError(`${typeName(item)} cannot be looked for in ${typeName(container)}`);
   }
@@ -220,7 +250,7 @@ class Evaluation {
       return this.#member(object, index);
     }
     if (typeof object !== 'string' && !Array.isArray(object)) throw intrinsicError(`${typeName(object)} has no places`);
-    const list: Json[] = typeof object === 'string' ? codePoints(object) : object;
+    const list = typeof object === 'string' ? this.#indexed(object) : object;
     const at = whole(index, 'a place in a list');
     const value = list[at < 0 ? list.length + at : at];
     if (value === undefined) throw intrinsicError(`there is no place ${at} in ${list.length} items`);
@@ -230,7 +260,7 @@ class Evaluation {
   #slice({ object, from, to, step }: Node & { kind: 'slice' }): Json {
     const value = this.#forced(object);
     if (typeof value !== 'string' && !Array.isArray(value)) throw intrinsicError(`${typeName(value)} cannot be sliced`);
-    const list: Json[] = typeof value === 'string' ? codePoints(value) : value;
+    const list = typeof value === 'string' ? this.#indexed(value) : value;
     const bound = (node: Node | undefined): number | undefined => {
       const given = node ? this.#forced(node) : null;
       return given === null ? undefined : whole(given, 'a slice');
@@ -261,9 +291,12 @@ class Evaluation {
       if (fallback) return this.value(fallback);
       throw intrinsicError(`getattr found no ${path.join('.')} in the state of the run, and has no default`);
     }
-    const given = args.map((arg) => this.#forced(arg));
+    const given = args.map((arg) => this.#read(this.#forced(arg)));
     const byName = Object.fromEntries(Object.entries(named).map(([key, node]) => [key, this.#forced(node)]));
-    if (name === 'len' && typeof given[0] === 'string') return lengthOf(given[0]);
+    if (name === 'len' && typeof given[0] === 'string') {
+      this.#budget.read(given[0].length * SLOW);
+      return lengthOf(given[0]);
+    }
     return plainFunctions[name]!(given, this.#budget, byName); // the parser knows the names
   }
 
@@ -274,6 +307,7 @@ class Evaluation {
   #path(node: Node): Path {
     const name = this.#forced(node);
     if (typeof name !== 'string') throw intrinsicError(`is_present and getattr take the name as a string, not ${typeName(name)}`);
+    this.#budget.countOperation(name.length / PATH_CHARS_AN_OPERATION);
     try {
       return parseDotted(name);
     } catch (error) {

@@ -1,8 +1,8 @@
 import { isJsonObject, type Json } from '../values';
 import type { Budget } from './budget';
-import { asNumber, order, truth } from './compare';
+import { asNumber, keysOf, order, truth } from './compare';
 import { intrinsicError } from './intrinsic-error';
-import { codePoints, lengthOf, repr, str, typeName } from './text';
+import { codePoints, indexOfPart, lastIndexOfPart, lengthOf, repr, splitAt, str, typeName } from './text';
 
 /** The functions and methods that do not look at the state. Their arguments were counted by the parser. */
 
@@ -10,16 +10,16 @@ export type Plain = (args: Json[], budget: Budget, named: Record<string, Json>) 
 
 export const plainFunctions: Record<string, Plain> = {
   pathsplit: ([path]) => splitPath(text(path, 'pathsplit')),
-  len: ([value]) => {
+  len: ([value], budget) => {
     if (typeof value === 'string') return lengthOf(value);
     if (Array.isArray(value)) return value.length;
-    if (isJsonObject(value)) return Object.keys(value).length;
+    if (isJsonObject(value)) return keysOf(value, budget).length;
     throw intrinsicError(`${typeName(value ?? null)} has no length`);
   },
   str: ([value], budget) => (value === undefined ? '' : written(value, budget)),
   int: ([value]) => (value === undefined ? 0 : toInt(value)),
   float: ([value]) => (value === undefined ? 0 : toFloat(value)),
-  bool: ([value]) => value !== undefined && truth(value),
+  bool: ([value], budget) => value !== undefined && truth(value, budget),
   min: (args, budget) => extreme('min', args, budget, (difference) => difference < 0),
   max: (args, budget) => extreme('max', args, budget, (difference) => difference > 0),
   sum: ([values, start], budget) => {
@@ -30,18 +30,18 @@ export const plainFunctions: Record<string, Plain> = {
   round: ([value, digits]) => round(number(value, 'round'), digits === undefined || digits === null ? 0 : whole(digits, 'round')),
   sorted: ([values], budget, { reverse }) => {
     const list =
-      typeof values === 'string' ? codePoints(values) : isJsonObject(values) ? Object.keys(values) : items(values, 'sorted');
+      typeof values === 'string' ? codePoints(values) : isJsonObject(values) ? keysOf(values, budget) : items(values, 'sorted');
     budget.reserve(list.length);
-    const isReverse = reverse !== undefined && truth(reverse);
+    const isReverse = reverse !== undefined && truth(reverse, budget);
     return [...list].sort((a, b) => (isReverse ? order(b, a, budget) : order(a, b, budget)));
   },
   any: ([values], budget) => {
     budget.countOperation(items(values, 'any').length);
-    return items(values, 'any').some(truth);
+    return items(values, 'any').some((one) => truth(one, budget));
   },
   all: ([values], budget) => {
     budget.countOperation(items(values, 'all').length);
-    return items(values, 'all').every(truth);
+    return items(values, 'all').every((one) => truth(one, budget));
   },
 };
 
@@ -57,11 +57,11 @@ export const stringMethods: Record<string, (self: string, args: Json[], budget: 
     return suffix !== '' && self.endsWith(suffix) ? self.slice(0, -suffix.length) : self;
   },
   partition: (self, [separator]) => {
-    const at = self.indexOf(separatorOf(separator, 'partition'));
+    const at = indexOfPart(self, separatorOf(separator, 'partition'));
     return at < 0 ? [self, '', ''] : [self.slice(0, at), text(separator, ''), self.slice(at + text(separator, '').length)];
   },
   rpartition: (self, [separator]) => {
-    const at = self.lastIndexOf(separatorOf(separator, 'rpartition'));
+    const at = lastIndexOfPart(self, separatorOf(separator, 'rpartition'));
     return at < 0 ? ['', '', self] : [self.slice(0, at), text(separator, ''), self.slice(at + text(separator, '').length)];
   },
   split: (self, [separator, limit]) => split(self, separator ?? null, limit === undefined ? -1 : whole(limit, 'split')),
@@ -71,20 +71,21 @@ export const stringMethods: Record<string, (self: string, args: Json[], budget: 
     return rightSplit(self, separator ?? null, most);
   },
   join: (self, [values], budget) => {
+    if (Array.isArray(values)) budget.countOperation(values.length / 10);
     const list = typeof values === 'string' ? codePoints(values) : items(values, 'join').map((one) => text(one, 'join'));
     budget.reserve(list.reduce((total, one) => total + one.length + self.length, 0));
     return list.join(self);
   },
   replace: (self, [old, by], budget) => {
-    const parts = text(old, 'replace') === '' ? ['', ...codePoints(self), ''] : self.split(text(old, ''));
+    const parts = text(old, 'replace') === '' ? ['', ...codePoints(self), ''] : splitAt(self, text(old, ''));
     budget.reserve(self.length + parts.length * text(by, 'replace').length);
     return parts.join(text(by, ''));
   },
   lower: (self) => self.toLowerCase(),
   upper: (self) => self.toUpperCase(),
-  find: (self, [part]) => place(self, self.indexOf(text(part, 'find'))),
-  rfind: (self, [part]) => place(self, self.lastIndexOf(text(part, 'rfind'))),
-  count: (self, [part]) => (text(part, 'count') === '' ? lengthOf(self) + 1 : self.split(text(part, '')).length - 1),
+  find: (self, [part]) => place(self, indexOfPart(self, text(part, 'find'))),
+  rfind: (self, [part]) => place(self, lastIndexOfPart(self, text(part, 'rfind'))),
+  count: (self, [part]) => (text(part, 'count') === '' ? lengthOf(self) + 1 : splitAt(self, text(part, '')).length - 1),
   isdigit: (self) => /^\p{Nd}+$/u.test(self),
   zfill: (self, [width], budget) => {
     const missing = whole(width, 'zfill') - lengthOf(self);
@@ -151,7 +152,7 @@ function toInt(value: Json): number {
 function toFloat(value: Json): number {
   if (typeof value === 'string') {
     const digits = value.trim();
-    if (!/^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/.test(digits)) {
+    if (!/^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/.test(digits)) {
       throw intrinsicError(`float cannot read ${JSON.stringify(value.slice(0, 50))}`);
     }
     return finite(Number(digits));
@@ -221,27 +222,24 @@ function separatorOf(value: Json | undefined, what: string): string {
 
 function split(self: string, separator: Json, limit: number): string[] {
   if (separator !== null) {
-    const parts = self.split(separatorOf(separator, 'split'));
+    const parts = splitAt(self, separatorOf(separator, 'split'));
     if (limit < 0 || parts.length <= limit + 1) return parts;
     return [...parts.slice(0, limit), parts.slice(limit).join(text(separator, ''))];
   }
   const parts: string[] = [];
-  let rest = trimStart(self, undefined);
-  while (rest !== '') {
-    const at = limit >= 0 && parts.length >= limit ? -1 : rest.search(SPACE);
-    if (at < 0) {
-      parts.push(limit >= 0 && parts.length >= limit ? trimEnd(rest, undefined) : rest);
-      break;
-    }
-    parts.push(rest.slice(0, at));
-    rest = trimStart(rest.slice(at), undefined);
+  for (let at = 0; ;) {
+    while (at < self.length && SPACE.test(self[at]!)) at++; // at is below the length
+    if (at >= self.length) return parts;
+    if (limit >= 0 && parts.length >= limit) return [...parts, trimEnd(self.slice(at), undefined)];
+    const start = at;
+    while (at < self.length && !SPACE.test(self[at]!)) at++; // at is below the length
+    parts.push(self.slice(start, at));
   }
-  return parts;
 }
 
 function rightSplit(self: string, separator: Json, limit: number): string[] {
   if (separator !== null) {
-    const parts = self.split(separatorOf(separator, 'rsplit'));
+    const parts = splitAt(self, separatorOf(separator, 'rsplit'));
     if (parts.length <= limit + 1) return parts;
     const head = parts.slice(0, parts.length - limit).join(text(separator, ''));
     return [head, ...parts.slice(parts.length - limit)];

@@ -265,3 +265,85 @@ test('a value that rests in the store is loaded only when something looks into i
   expect(() => evaluate(parseExpression('len(big)'), scope)).toThrow(NeedsReference);
   expect(evaluate(parseExpression('len(big)'), { ...scope, loaded: new Map([['one', [1, 2]]]) })).toBe(2);
 });
+
+/** Long strings that a state can hold, in forms that are slow to compare, to search or to read. */
+const LONG = 200_000;
+const slow = {
+  many: Array<number>(30_000).fill(0),
+  s: `${'a'.repeat(LONG)}\u{1f600}x`,
+  t: `${'a'.repeat(LONG)}\u{1f600}y`,
+  text: 'a'.repeat(LONG),
+  part: `b${'a'.repeat(LONG / 2)}`,
+  end: `${'a'.repeat(LONG / 2)}b`,
+  words: 'a '.repeat(LONG / 2),
+  digits: `${'1'.repeat(LONG)}x`,
+  keys: Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`k${n}`, n])),
+};
+
+test.each([
+  'len([0 for x in many if s < t])',
+  'len([0 for x in many if s == t])',
+  'len([0 for x in many if part in text])',
+  'len([0 for x in many if s[0] == 1])',
+  'len([0 for x in many if len(s) == 1])',
+  'len([0 for x in many if keys])',
+  'len([0 for x in many if len(keys) == 1])',
+  'len([0 for x in many if [1 for c in keys if c == 1]])',
+  'part in text',
+  'text.find(part)',
+  'text.rfind(end)',
+  'text.count(part)',
+  'text.split(part)',
+  'text.replace(part, end)',
+  'words.split()',
+  'words.rsplit()',
+  'float(digits)',
+])('%s with long strings ends soon', (expression) => {
+  const startedMs = Date.now();
+  try {
+    evaluate(parseExpression(expression), { data: slow, context: {}, loaded: new Map() });
+  } catch (error) {
+    expect((error as { error?: string }).error).toBe('States.IntrinsicFailure');
+  }
+  expect(Date.now() - startedMs).toBeLessThan(5_000);
+});
+
+test('long parts are found where short ones are', () => {
+  const part = 'ab'.repeat(20);
+  for (const text of ['', part, `x${part}`, `${part}ab`, `${part}x${part}`, `aab${part.slice(1)}`, part.slice(1)]) {
+    const value = (expression: string): Json =>
+      evaluate(parseExpression(expression), { data: { text, part }, context: {}, loaded: new Map() });
+    expect(value('text.find(part)')).toBe(text.indexOf(part));
+    expect(value('text.rfind(part)')).toBe(text.lastIndexOf(part));
+    expect(value('text.split(part)')).toEqual(text.split(part));
+    expect(value('part in text')).toBe(text.includes(part));
+  }
+});
+
+test('texts are ordered by code points, also after a half character', () => {
+  const texts = [
+    '',
+    'a',
+    '\ud800',
+    '\ud83d',
+    '\ud83d\ue000',
+    '\u{1f600}',
+    '\u{1f601}',
+    '\ue000',
+    '\uffff',
+    'a\u{1f600}',
+    'a\uffff',
+  ];
+  const points = (text: string): number[] => [...text].map((char) => char.codePointAt(0)!);
+  const less = (a: number[], b: number[]): boolean => {
+    const at = a.findIndex((point, place) => point !== b[place]);
+    return at < 0 ? a.length < b.length : b[at] !== undefined && a[at]! < b[at];
+  };
+  for (const a of texts)
+    for (const b of texts)
+      expect([a, b, evaluate(parseExpression('a < b'), { data: { a, b }, context: {}, loaded: new Map() })]).toEqual([
+        a,
+        b,
+        less(points(a), points(b)),
+      ]);
+});

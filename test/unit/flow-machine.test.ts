@@ -410,3 +410,32 @@ test('the first catcher that names the error gets error and cause', () => {
   expect(caught(given, { a: 1 }, 'Boom', 'why')).toEqual({ data: { a: 1, error: { Error: 'Boom', Cause: 'why' } }, next: 'Y' });
   expect(caught({ ...given, Catch: [] }, {}, 'Boom', 'why')).toBeUndefined();
 });
+
+test('the expressions of one state have a limit together', () => {
+  const spend = 'len([0 for x in many])';
+  const data = { many: Array<number>(20_000).fill(0), items: Array<number>(10_000).fill(0) };
+  const scope = { data, context: {}, loaded: new Map<string, Json>() };
+  const keys = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`k${n}.=`, spend]));
+  const startedMs = Date.now();
+  for (const given of [
+    { Type: 'Pass', Parameters: keys, End: true },
+    { Type: 'Map', ItemsPath: '$.items', ItemSelector: { 'a.=': spend }, End: true },
+  ] as const)
+    expect(() => enter(given, scope, 0, [])).toThrow(/with the others of its state/);
+  expect(Date.now() - startedMs).toBeLessThan(10_000);
+});
+
+test('a Choice that compares long texts ends soon', () => {
+  const data = { text: 'a'.repeat(400_000), other: `${'a'.repeat(400_000)}b` };
+  const scope = { data, context: {}, loaded: new Map<string, Json>() };
+  const startedMs = Date.now();
+  const rules = Array(8_000).fill({ Variable: '$.text', StringGreaterThanPath: '$.other', Next: 'A' });
+  try {
+    enter({ Type: 'Choice', Choices: rules, Default: 'A' }, scope, 0, []);
+  } catch (error) {
+    expect(error).toBeInstanceOf(FlowError);
+  }
+  const slowRule = { Variable: '$.text', StringMatches: `*b${'a'.repeat(200_000)}*`, Next: 'A' };
+  enter({ Type: 'Choice', Choices: [slowRule], Default: 'A' }, scope, 0, []);
+  expect(Date.now() - startedMs).toBeLessThan(10_000);
+});
