@@ -1,6 +1,5 @@
 import type { FlowActivities, FlowEvent, FlowStep } from '../contracts/flow-steps';
-import { FlowError, NeedsReference } from '../flows';
-import type { Json } from '../flows/values';
+import { NeedsReference } from '../flows';
 import { recordRun } from '../platform/store/flow-run-progress';
 import { deleteLines, insertLines, listLines, lockLine, saveLine, type LineRow } from '../platform/store/flow-lines';
 import { inTransaction } from '../platform/store/transactions';
@@ -80,30 +79,35 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
 
     async advance({ runId, line, position, event }) {
       const run = await runs.read(runId);
-      const loaded = new LoadedResults();
-      for (;;) {
-        try {
-          const outcome = event.kind === 'acted' ? await readOutcome(run, line, event) : undefined;
-          return await inTransaction(db, async (client) => {
-            const row = await lockLine(client, runId, line);
-            if (!row)
-              throw new Error(
-                `line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`,
-              );
-            if (row.position > position) return row.step as FlowStep; // repeats a step whose answer was lost
-            const step = new LineStep(run, row, loaded, allowedUrls);
-            await takeStep(step, event, outcome, (prefix) => listLines(client, runId, prefix));
-            const next = step.finish();
-            await saveLine(client, runId, row);
-            if (step.newLines.length > 0) await insertLines(client, runId, step.newLines);
-            for (const prefix of step.oldPrefixes) await deleteLines(client, runId, prefix);
-            await recordRun(client, runId, step.log.update(line === ''));
-            return next;
-          });
-        } catch (error) {
-          if (!(error instanceof NeedsReference)) throw error;
-          await loaded.load(error.taskId, () => references.load(run.ownerId, error.taskId));
+      const loaded = references.open(run.ownerId);
+      try {
+        for (;;) {
+          const startedMs = Date.now();
+          try {
+            const outcome = event.kind === 'acted' ? await readOutcome(run, line, event) : undefined;
+            return await inTransaction(db, async (client) => {
+              const row = await lockLine(client, runId, line);
+              if (!row)
+                throw new Error(
+                  `line ${line} of run ${runId} is not in the store; it may have been removed after its retention time`,
+                );
+              if (row.position > position) return row.step as FlowStep; // repeats a step whose answer was lost
+              const step = new LineStep(run, row, loaded, allowedUrls);
+              await takeStep(step, event, outcome, (prefix) => listLines(client, runId, prefix));
+              const next = step.finish();
+              await saveLine(client, runId, row);
+              if (step.newLines.length > 0) await insertLines(client, runId, step.newLines);
+              for (const prefix of step.oldPrefixes) await deleteLines(client, runId, prefix);
+              await recordRun(client, runId, step.log.update(line === ''));
+              return next;
+            });
+          } catch (error) {
+            if (!(error instanceof NeedsReference)) throw error;
+            await loaded.load(error.taskId, Date.now() - startedMs);
+          }
         }
+      } finally {
+        loaded.release();
       }
     },
   };
@@ -111,26 +115,6 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
 
   async function readOutcome(run: Run, line: string, event: FlowEvent & { kind: 'acted' }): Promise<ComputeOutcome | undefined> {
     return readActionResult(db, { runId: run.runId, line }, event);
-  }
-}
-
-/** Results loaded for a step. A result that cannot be loaded fails the state that reads it. */
-class LoadedResults extends Map<string, Json> {
-  readonly #failures = new Map<string, FlowError>();
-
-  async load(taskId: string, read: () => Promise<Json>): Promise<void> {
-    try {
-      this.set(taskId, await read());
-    } catch (error) {
-      if (!(error instanceof FlowError)) throw error;
-      this.#failures.set(taskId, error);
-    }
-  }
-
-  override get(taskId: string): Json | undefined {
-    const failure = this.#failures.get(taskId);
-    if (failure) throw failure;
-    return super.get(taskId);
   }
 }
 
