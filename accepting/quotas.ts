@@ -9,6 +9,9 @@ export interface Quotas {
   /** Throws LIMIT_EXCEEDED when one more endpoint would exceed the limit. */
   requireRoomForEndpoint(ownerId: string): Promise<void>;
   requireRoomForUserEndpoint(ownerId: string): Promise<void>;
+  requireRoomForSchedule(ownerId: string): Promise<void>;
+  /** For a run of a flow that starts, or is resumed. */
+  requireRoomForRun(ownerId: string): Promise<void>;
   /** Code that the owner has already registered is always allowed. */
   requireRoomForFunction(ownerId: string, code: Buffer): Promise<void>;
   /**
@@ -51,6 +54,8 @@ const NAMES = [
   'user_endpoints',
   'stored_bytes',
   'api_tokens',
+  'schedules',
+  'active_runs',
 ] as const satisfies QuotaName[];
 /** Longer than the default, because the count reads every submission of the owner. */
 const REFRESH_BYTES_MS = 60_000;
@@ -68,6 +73,8 @@ const ADVICE: Record<RefusedHere, string> = {
   functions: 'functions. Delete those that you no longer need, with "funcx function delete"',
   endpoints: 'endpoints. Delete those that you no longer need, with "funcx endpoint delete"',
   user_endpoints: 'user endpoint configurations. Use fewer different values of user_endpoint_config',
+  schedules: 'schedules. Delete those that you no longer need, with "funcx schedule delete"',
+  active_runs: 'active runs of flows. Wait until some end, or cancel them',
   stored_bytes:
     'stored bytes of functions, arguments and results. Keep large data at the endpoint, or wait until old results are removed',
 };
@@ -82,6 +89,8 @@ export function createQuotas(db: Database, config: Config): Quotas {
     user_endpoints: config.FUNCX_MAX_USER_ENDPOINTS,
     stored_bytes: config.FUNCX_MAX_STORED_BYTES,
     api_tokens: config.FUNCX_MAX_API_TOKENS,
+    schedules: config.FUNCX_MAX_SCHEDULES,
+    active_runs: config.FUNCX_MAX_ACTIVE_RUNS,
   };
   const make = (name: RefusedHere, refreshMs?: number): OwnerLimit =>
     createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
@@ -101,11 +110,13 @@ export function createQuotas(db: Database, config: Config): Quotas {
   const knownGroups = new Set<string>();
   /** Requests of a new group that arrive at the same time share one reservation. */
   const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
-  const [groups, functions, endpoints, userEndpoints] = [
+  const [groups, functions, endpoints, userEndpoints, schedules, runs] = [
     make('open_groups'),
     make('functions'),
     make('endpoints'),
     make('user_endpoints'),
+    make('schedules'),
+    make('active_runs'),
   ];
 
   /** Throws when the limit would be exceeded, unless `isThere` says that the object exists already. */
@@ -127,6 +138,14 @@ export function createQuotas(db: Database, config: Config): Quotas {
     async requireRoomForUserEndpoint(ownerId) {
       await require(userEndpoints, ownerId, never);
       userEndpoints.add(ownerId, 1);
+    },
+    async requireRoomForSchedule(ownerId) {
+      await require(schedules, ownerId, never);
+      schedules.add(ownerId, 1);
+    },
+    async requireRoomForRun(ownerId) {
+      await require(runs, ownerId, never);
+      runs.add(ownerId, 1);
     },
     async requireRoomForFunction(ownerId, code) {
       await require(functions, ownerId, () => hasCode(db, ownerId, code));

@@ -1,5 +1,8 @@
+import type { Quotas } from '../accepting/quotas';
+import { TerminalError } from '../contracts/errors';
 import type { ScheduleActivities } from '../contracts/schedules';
 import { flowRoleOf, mayStart } from '../platform/flow-access';
+import type { Logger } from '../platform/log';
 import type { Schedules } from '../platform/schedules';
 import type { Database } from '../platform/store/database';
 import { findRun, insertRun } from '../platform/store/flow-runs';
@@ -15,11 +18,13 @@ export interface ScheduleDeps {
   db: Database;
   schedules: Schedules;
   temporal: Pick<Temporal, 'hasSearchAttributes'>;
+  quotas: Pick<Quotas, 'requireRoomForRun'>;
+  log: Logger;
 }
 
 const MAX_LABEL_CHARS = 64;
 
-export function createScheduleActivities({ db, schedules, temporal }: ScheduleDeps): ScheduleActivities {
+export function createScheduleActivities({ db, schedules, temporal, quotas, log }: ScheduleDeps): ScheduleActivities {
   async function stop(scheduleId: string, why: string): Promise<undefined> {
     await schedules.pause(scheduleId, true, why);
     return undefined;
@@ -40,6 +45,14 @@ export function createScheduleActivities({ db, schedules, temporal }: ScheduleDe
       if (!role || !mayStart(role)) return stop(scheduleId, 'paused by the service: its owner may not start the flow any more');
       const runId = derivedId(occurrence);
       if (!(await findRun(db, runId))) {
+        try {
+          await quotas.requireRoomForRun(owner.id);
+        } catch (error) {
+          if (!(error instanceof TerminalError)) throw error;
+          // As with an overlap: this time is skipped, and the schedule goes on.
+          log.warn({ scheduleId, ownerId: owner.id, reason: error.message }, 'a run of a schedule was skipped');
+          return undefined;
+        }
         await insertRun(
           db,
           {

@@ -90,6 +90,8 @@ export const configSchema = z.object({
   /** Maximum number of connections to the results WebSocket of one process. */
   FUNCX_MAX_RESULT_SOCKETS: z.coerce.number().int().min(1).default(200),
   FUNCX_MAX_API_TOKENS: z.coerce.number().int().min(1).default(100),
+  FUNCX_MAX_SCHEDULES: z.coerce.number().int().min(1).default(100),
+  FUNCX_MAX_ACTIVE_RUNS: z.coerce.number().int().min(1).default(1_000),
   /** Maximum AMQP connections of one broker user, which may open ten times as many channels. */
   FUNCX_MAX_AMQP_CONNECTIONS: z.coerce.number().int().min(10).default(200),
   FUNCX_MAX_INFRASTRUCTURE_RETRIES: z.coerce.number().int().min(0).default(3),

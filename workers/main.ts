@@ -120,7 +120,7 @@ async function main(): Promise<void> {
     taskQueue: config.TEMPORAL_FLOWS_QUEUE,
     activities: {
       ...createFlowActivities(accepting),
-      ...createScheduleActivities({ db, temporal, schedules: createSchedules(temporal, config) }),
+      ...createScheduleActivities({ db, temporal, quotas, log, schedules: createSchedules(temporal, config) }),
     },
     maxCachedWorkflows: 500,
     maxConcurrentActivities: 50,

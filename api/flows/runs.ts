@@ -28,7 +28,7 @@ import { startRun } from './start-run';
 
 /** Routes for runs. */
 export function runRoutes(deps: ApiDeps): Route[] {
-  const { db, flowStarts } = deps;
+  const { db, flowStarts, quotas } = deps;
   return [
     flowsRoute({
       method: 'post',
@@ -173,6 +173,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
       handle: async ({ identity, params }) => {
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');
         requireTokenOf(run.flowId, identity);
+        await quotas.requireRoomForRun(run.ownerId);
         const generation = await reopenRun(db, run.id);
         if (generation === undefined)
           throw wrongStatus(run.id, (await findRun(db, run.id))?.status ?? run.status, ['FAILED', 'INACTIVE']);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { Request, Response } from 'express';
 
+import { TerminalError } from '../../contracts/errors';
 import type { StartRun } from '../../contracts/http/flows';
 import type { Identity } from '../../platform/access';
 import { failPoint } from '../../platform/fail-points';
@@ -17,9 +18,11 @@ import { withoutPrivateKeys } from './documents';
  */
 
 const MAX_LABEL_CHARS = 64;
+/** A run stores its input several times. One of more than a million characters would fail in the first state. */
+const MAX_INPUT_BYTES = 4_000_000;
 
 export async function startRun(
-  { db, repeats, flowStarts }: Pick<ApiDeps, 'db' | 'repeats' | 'flowStarts'>,
+  { db, repeats, flowStarts, quotas }: Pick<ApiDeps, 'db' | 'repeats' | 'flowStarts' | 'quotas'>,
   { identity, req, res }: { identity: Identity; req: Request; res: Response },
   flow: FlowRow,
   body: StartRun,
@@ -31,6 +34,12 @@ export async function startRun(
     const run = earlier && (await findRun(db, earlier.run_id));
     if (run) return run;
   }
+  const bytes = Buffer.byteLength(JSON.stringify(body.body));
+  if (bytes > MAX_INPUT_BYTES) {
+    const advice = 'pass data by reference, or let functions read it';
+    throw new TerminalError('PAYLOAD_TOO_LARGE', `the input has ${bytes} bytes, the limit is ${MAX_INPUT_BYTES}; ${advice}`);
+  }
+  await quotas.requireRoomForRun(identity.id);
   const id = randomUUID();
   const entry = bodyHash && repeats.entry(bodyHash);
   const request = { ownerId: identity.id, endpointId: flow.id, response: { run_id: id } };

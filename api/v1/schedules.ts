@@ -28,7 +28,7 @@ import { idParameter, route, type Route } from '../route';
 const MAX_TIMES_DAYS = 400;
 const DAY_MS = 86_400_000;
 
-export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
+export function scheduleRoutes({ db, schedules, quotas }: ApiDeps): Route[] {
   async function requireSchedule(identity: Identity, call: { params: Record<string, string> }): Promise<ScheduleRow> {
     const id = idParameter(call, 'id', 'NOT_FOUND');
     const row = await findSchedule(db, id);
@@ -85,8 +85,9 @@ export function scheduleRoutes({ db, schedules }: ApiDeps): Route[] {
       body: createScheduleSchema,
       response: scheduleSchema,
       status: 201,
-      errors: ['CONFLICT', 'NOT_FOUND', 'FORBIDDEN', 'FUNCTION_NOT_FOUND', 'ENDPOINT_NOT_FOUND'],
+      errors: ['CONFLICT', 'NOT_FOUND', 'FORBIDDEN', 'FUNCTION_NOT_FOUND', 'ENDPOINT_NOT_FOUND', 'LIMIT_EXCEEDED'],
       handle: async ({ identity, body }) => {
+        await quotas.requireRoomForSchedule(identity.id);
         const row = { id: randomUUID(), ownerId: identity.id, name: body.name, ...(await targetOf(identity, body)) };
         if (!(await insertSchedule(db, row))) {
           if (row.ownsFlow) await deleteFlow(db, row.flowId);

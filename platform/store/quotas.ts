@@ -9,6 +9,8 @@ export interface Usage {
   user_endpoints: number;
   stored_bytes: number;
   api_tokens: number;
+  schedules: number;
+  active_runs: number;
 }
 export type QuotaName = keyof Usage;
 
@@ -23,6 +25,8 @@ const COUNTS: Record<QuotaName, string> = {
   stored_bytes: `(select coalesce(sum(stored_bytes), 0) from submissions where owner_id = $1)
                  + (select coalesce(sum(octet_length(code)), 0) from functions where owner_id = $1 and deleted_at is null)`,
   api_tokens: `select count(*) from access_tokens where identity_id = $1 and kind = 'api' and expires_at > now()`,
+  schedules: 'select count(*) from schedules where owner_id = $1 and deleted_at is null',
+  active_runs: `select count(*) from flow_runs where owner_id = $1 and status = 'ACTIVE'`,
 };
 
 export async function countOf(db: Database, ownerId: string, name: QuotaName): Promise<number> {

@@ -195,6 +195,8 @@ export async function startApi(options: {
     quotas: {
       requireRoomForEndpoint: async () => undefined,
       requireRoomForUserEndpoint: async () => undefined,
+      requireRoomForSchedule: async () => undefined,
+      requireRoomForRun: async () => undefined,
       requireRoomForFunction: async () => undefined,
       reserveTaskGroup: async () => () => undefined,
       reserveBytes: async () => () => undefined,

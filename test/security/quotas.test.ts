@@ -136,6 +136,8 @@ test('everybody sees the own limits and use', async () => {
     'user_endpoints',
     'stored_bytes',
     'api_tokens',
+    'schedules',
+    'active_runs',
     'result_sockets',
   ]);
 });
