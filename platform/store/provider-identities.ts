@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+
 import type { ProviderUser } from '../oidc/claims';
 import type { Database } from './database';
 
@@ -47,9 +49,14 @@ async function readIdentity(db: Database, { issuer, subject, groups }: ProviderU
   return rows[0];
 }
 
-/** Allows for two processes that insert the same user at the same time, and for another identity with the first name. */
+/**
+ * Allows for two processes that insert the same user at the same time, and for other identities with the names of the user: users
+ * may choose their names at the provider, but not the one with a random part.
+ */
 async function insertIdentity(db: Database, user: ProviderUser): Promise<Row> {
-  for (const name of user.names) {
+  const [, second] = user.names;
+  const unguessable = second.replace('@', `-${randomBytes(4).toString('hex')}@`);
+  for (const name of [...user.names, unguessable]) {
     await db.query(
       `insert into identities (id, name, is_admin, issuer, subject) values ($1, $2, $3, $4, $5) on conflict do nothing`,
       [user.id, name, user.isAdmin, user.issuer, user.subject],
@@ -57,7 +64,7 @@ async function insertIdentity(db: Database, user: ProviderUser): Promise<Row> {
     const row = await readIdentity(db, user);
     if (row) return row;
   }
-  throw new Error(`no identity could be created for the subject ${user.subject} of ${user.issuer}: its id and names are taken`);
+  throw new Error(`no identity could be created for the subject ${user.subject} of ${user.issuer}: its id is taken`);
 }
 
 async function updateIdentity(db: Database, id: string, { isAdmin, groups }: ProviderUser): Promise<void> {
