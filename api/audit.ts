@@ -12,15 +12,15 @@ import { requestIdOf } from './middleware/request-id';
 import type { RouteDescription } from './route';
 
 /**
- * The audit log: who did what to which object, from where, allowed or refused. Each entry is one line of the process's log
- * and one row of the store, without bodies, queries or secrets. Accepted submissions are not recorded here: the store keeps
- * each submission with its owner.
+ * The audit log: who changed which object, from where, and which requests were refused. Each entry is one line of the process's
+ * log and one row of the store, without bodies, queries or secrets. Reads, and the routes in {@link FREQUENT}, are recorded only
+ * if they are refused. The store keeps each accepted submission with its owner.
  */
 export interface Audit {
-  /** Records the outcome of requests of this route. */
+  /** Records the changes that requests of this route make, and their refusals. */
   watch(route: RouteDescription): RequestHandler;
   /** Records a refusal that is not the response to a request, such as a refusal on an open connection. */
-  refuse(refusal: Refusal): void;
+  recordRefusal(refusal: Refusal): void;
   flush(): Promise<void>;
   close(): Promise<void>;
 }
@@ -34,14 +34,14 @@ export interface Refusal {
 }
 
 const FLUSH_MS = 1_000;
-/** With this many entries in memory, further refusals are dropped, so that a flood uses no memory. A warning says how many. */
+/** With this many entries in memory, new refusals are dropped, so that a flood of them cannot fill the memory. */
 const MAX_WAITING = 2_000;
-/** With this many entries in memory, changes are dropped too. */
+/** With this many entries in memory, changes are dropped too. A warning in the log counts the dropped entries. */
 const MAX_CHANGES_WAITING = 20_000;
 const CLEAN_MS = 3_600_000;
 const REFUSED = new Set([400, 401, 403, 404, 408, 409, 413, 415, 422, 423, 429]);
 /** Routes whose allowed requests are not recorded: they are frequent and harmless. */
-const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v1/submissions', '/v2/batch_status', '/v2/oauth2/token']);
+const FREQUENT = new Set(['/v2/submit', '/v3/endpoints/:id/submit', '/v2/batch_status', '/v2/oauth2/token']);
 
 export function createAudit(db: Database, log: Logger, days: number): Audit {
   let waiting: AuditEntry[] = [];
@@ -58,18 +58,24 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
     waiting = [];
     try {
       if (entries.length > 0) await insertAuditEntries(db, entries);
-      if (Date.now() - cleanedAtMs < CLEAN_MS) return;
-      cleanedAtMs = Date.now();
-      await deleteOldAuditEntries(db, days);
     } catch (error) {
       waiting = [...entries, ...waiting];
       const excess = Math.max(0, waiting.length - MAX_CHANGES_WAITING);
       waiting.splice(0, excess);
       dropped += excess;
-      log.warn({ err: error, waiting: waiting.length }, 'entries of the audit log are not in the store yet');
+      log.warn({ err: error, waiting: waiting.length }, 'could not store entries of the audit log; trying again');
     }
   }
-  const flush = (): Promise<void> => (flushing = flushing.then(write));
+  async function clean(): Promise<void> {
+    if (Date.now() - cleanedAtMs < CLEAN_MS) return;
+    cleanedAtMs = Date.now();
+    try {
+      await deleteOldAuditEntries(db, days);
+    } catch (error) {
+      log.warn({ err: error }, 'could not delete old entries of the audit log; the next try is in an hour');
+    }
+  }
+  const flush = (): Promise<void> => (flushing = flushing.then(write).then(clean));
   const timer = setInterval(() => void flush(), FLUSH_MS);
   timer.unref();
 
@@ -83,7 +89,7 @@ export function createAudit(db: Database, log: Logger, days: number): Audit {
   }
 
   return {
-    refuse({ identity, action, address, code, objects = {} }) {
+    recordRefusal({ identity, action, address, code, objects = {} }) {
       add({
         at: new Date().toISOString(),
         identity: identity?.id ?? null,

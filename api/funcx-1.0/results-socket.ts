@@ -28,7 +28,7 @@ export interface ResultsSocketOptions extends ListenerDeps {
   port: number;
   identities: Identities;
   quotas: Pick<Quotas, 'enterSocket' | 'followGroup'>;
-  audit: Pick<Audit, 'refuse'>;
+  audit: Pick<Audit, 'recordRefusal'>;
 }
 
 /** Open connections of one address. Behind a proxy, all clients have one address. */
@@ -71,7 +71,7 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       const identity = identify(client, request.headers.authorization);
       identity.catch(() => undefined); // The listener reports the failure to the client.
       const listener = serveListener(client, identity, options, (code, who, objects) =>
-        options.audit.refuse({ identity: who, action: 'results socket', address: address || null, code, objects }),
+        options.audit.recordRefusal({ identity: who, action: 'results socket', address: address || null, code, objects }),
       );
       listeners.add(listener);
       client.once('close', () => listeners.delete(listener));

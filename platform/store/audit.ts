@@ -2,7 +2,7 @@ import type { AuditEntry } from '../../contracts/http/v1-identities';
 import type { Database } from './database';
 import { storableJson } from './storable';
 
-/** The audit log: one row for each change and each refusal. */
+/** The rows of the audit log, see `api/audit.ts`. */
 
 export async function insertAuditEntries(db: Database, entries: readonly AuditEntry[]): Promise<void> {
   await db.query({
@@ -17,6 +17,7 @@ export async function insertAuditEntries(db: Database, entries: readonly AuditEn
 export interface AuditFilter {
   identity?: string;
   outcome?: 'allowed' | 'refused';
+  /** Only entries before this ISO 8601 time. */
   before?: string;
   limit: number;
 }
@@ -34,6 +35,7 @@ export async function listAuditEntries(db: Database, filter: AuditFilter): Promi
   return rows.map(({ entry }) => entry);
 }
 
+/** Deletes the entries that are older than this number of days. */
 export async function deleteOldAuditEntries(db: Database, days: number): Promise<void> {
   await db.query(`delete from audit_entries where at < now() - $1::double precision * interval '1 day'`, [days]);
 }

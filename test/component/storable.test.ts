@@ -20,7 +20,7 @@ const STORED = ['a \uFFFD NUL', 'half of a pair \uFFFD', 'the other half \uFFFD'
 test('an entry of the audit log with a NUL or half of a character keeps no other entry out of the store', async () => {
   const audit = createAudit(postgres.db, createLogger('audit', 'silent'), 90);
   const refuse = (objects: Record<string, string>): void =>
-    audit.refuse({ identity: undefined, action: 'PUT /runs/:id', address: null, code: 'FORBIDDEN', objects });
+    audit.recordRefusal({ identity: undefined, action: 'PUT /runs/:id', address: null, code: 'FORBIDDEN', objects });
   for (const text of TEXTS) refuse({ id: text });
   refuse({ ['key \0']: 'value' });
   refuse({ id: 'harmless' });
@@ -29,6 +29,19 @@ test('an entry of the audit log with a NUL or half of a character keeps no other
   expect(entries.map(({ objects }) => objects.id ?? objects['key \uFFFD']).sort()).toEqual(
     [...STORED, 'value', 'harmless'].sort(),
   );
+});
+
+test('an audit entry is stored once although old entries cannot be deleted', async () => {
+  const db = Object.assign(Object.create(postgres.db) as typeof postgres.db, {
+    query: (...args: Parameters<typeof postgres.db.query>) =>
+      String(args[0]).startsWith('delete') ? Promise.reject(new Error('canceling statement')) : postgres.db.query(...args),
+  });
+  const audit = createAudit(db, createLogger('audit', 'silent'), 90);
+  audit.recordRefusal({ identity: undefined, action: 'cleanup', address: null, code: 'FORBIDDEN' });
+  await audit.flush();
+  await audit.close();
+  const entries = await listAuditEntries(postgres.db, { limit: 100 });
+  expect(entries.filter(({ action }) => action === 'cleanup')).toHaveLength(1);
 });
 
 test('a dead letter whose headers have a NUL, half of a character or an escape that is written out is kept', async () => {

@@ -81,7 +81,7 @@ describe('the results socket', () => {
       db,
       log,
       identities,
-      audit: { refuse: (refusal) => void refusals.push(refusal) },
+      audit: { recordRefusal: (refusal) => void refusals.push(refusal) },
       quotas: createQuotas(db, configFor(limits)),
       groupWatch,
       revocations: watch,
