@@ -119,7 +119,10 @@ function takeReferences(args: unknown[], kwargs: Record<string, unknown>): Taken
     if (REFERENCE_KEY in value) {
       const parsed = referenceSchema.safeParse(value);
       if (!parsed.success)
-        throw new TerminalError('INVALID_REQUEST', `an argument with the key ${REFERENCE_KEY} is not a valid reference`);
+        throw new TerminalError(
+          'INVALID_REQUEST',
+          `an argument has the key "${REFERENCE_KEY}", which only references have, and is not a reference; rename the key`,
+        );
       const known = sources.indexOf(parsed.data.taskId);
       return { $funcx_buffer: known >= 0 ? known : sources.push(parsed.data.taskId) - 1 };
     }

@@ -10,6 +10,7 @@ import { readRunIdentity } from '../platform/store/flow-run-inputs';
 import { endOpenRun } from '../platform/store/flow-run-progress';
 import { createCallAccepting, type AcceptingDeps } from './accept-calls';
 import type { ActivityDeps } from './deps';
+import { requestKeyOf } from './derived-id';
 import { groupTasks } from './flow-groups';
 import type { Pending } from './flow-pending';
 
@@ -17,7 +18,7 @@ import type { Pending } from './flow-pending';
 
 export type FlowActionActivities = Pick<FlowActivities, 'acceptAction' | 'endCancelled'>;
 
-const MAX_SENTENCE_CHARS = 2_000;
+const MAX_REFUSAL_CHARS = 2_000;
 
 export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): FlowActionActivities {
   const calls = createCallAccepting(deps);
@@ -29,14 +30,10 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
       const pending = row?.pending as Pending | null | undefined;
       if (pending?.body === undefined) return { refused: 'the run left this action already' };
       const identity = await readRunIdentity(db, runId);
-      if (!identity) return { refused: 'the owner of the run was revoked' };
+      if (!identity) return { refused: 'the identity of the owner of this run was revoked' };
       try {
         const { body, provider } = pending;
         const { tasks, resourceSpecification, userEndpointConfig } = readComputeBody(provider as Provider, body);
-        const more = {
-          resourceSpecification,
-          userEndpointConfig,
-        };
         // Check all groups before the first one is stored.
         const prepared = await Promise.all(
           groupTasks(tasks).map((group) =>
@@ -46,23 +43,26 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
               calls: group.tasks,
               policy: {},
               result: 'auto',
-              ...more,
+              resourceSpecification,
+              userEndpointConfig,
             }),
           ),
         );
         const groups: AcceptedSubmissions[] = [];
-        for (const [at, one] of prepared.entries())
-          groups.push(await calls.accept(one, `flow/${runId}/${line}/${position}/${at}`.slice(-200)));
+        for (const [index, group] of prepared.entries())
+          groups.push(await calls.accept(group, requestKeyOf(`flow/${runId}`, `${line}/${position}/${index}`)));
         return { groups };
       } catch (error) {
+        // Other errors are temporary, so the activity is retried.
         if (error instanceof FlowError || (error instanceof FuncXError && error.retryAfterS === undefined)) {
-          return { refused: error.message.slice(0, MAX_SENTENCE_CHARS) };
+          return { refused: error.message.slice(0, MAX_REFUSAL_CHARS) };
         }
         throw error;
       }
     },
 
     async endCancelled({ runId }) {
+      // The text of Globus Flows.
       const description = 'This Flow Instance was canceled by the user';
       // A run that ended before its cancellation arrived keeps its end.
       await endOpenRun(db, { runId }, { code: FLOW_CODE.canceled, description, details: { details: {} } });

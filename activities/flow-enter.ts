@@ -5,7 +5,7 @@ import { readComputeBody } from '../flows/compute';
 import type { State } from '../flows/definition';
 import { definitionAt, enter, requireFit, settle, type Entered } from '../flows/machine';
 import type { Json, JsonObject } from '../flows/values';
-import { attempt, pendingOf, type LineStep } from './flow-line-step';
+import { flowErrorOf, pendingOf, type LineStep } from './flow-line-step';
 import type { Pending } from './flow-pending';
 import { finishHello } from './flow-resolve';
 
@@ -16,15 +16,15 @@ export function enterNext(step: LineStep): void {
   const nowMs = Date.now();
   step.row.entered++;
   if (step.row.entered === 1 && step.row.line === '') {
-    const tooMuch = attempt(() => requireFit(step.data));
+    const tooMuch = flowErrorOf(() => requireFit(step.data));
     if (tooMuch) return step.fail(name, state, tooMuch, nowMs);
   }
-  const failure = attempt(() => enterState(step, name, state, nowMs));
+  const failure = flowErrorOf(() => enterState(step, name, state, nowMs));
   if (failure) step.fail(name, state, failure, nowMs);
 }
 
 function enterState(step: LineStep, name: string, state: State, nowMs: number): void {
-  const entered = enter(state, step.scope(), nowMs, step.allowedUrls);
+  const entered = enter(state, step.visibleData(), nowMs, step.allowedUrls);
   // Check the body before the log is written: an invalid body is a failure of the state.
   if (entered.kind === 'action' && entered.provider.startsWith('compute')) readComputeBody(entered.provider, entered.body);
   if (entered.kind !== 'failed') step.log.entered(name, state.Type, entered.input, nowMs, linesOf(entered));
@@ -37,7 +37,7 @@ function enterState(step: LineStep, name: string, state: State, nowMs: number): 
       step.row.pending = pendingOf({ kind: 'wait', startedMs: nowMs });
       step.log.active(name, `The Flow Instance waits in the state ${name}`, []);
       step.show(name, state, 'running', nowMs);
-      step.told = { kind: 'wait', untilMs: entered.untilMs, summary: name };
+      step.nextAction = { kind: 'wait', untilMs: entered.untilMs, summary: name };
       return;
     case 'action':
       return act(step, name, state, entered, nowMs);
@@ -65,13 +65,13 @@ function act(step: LineStep, name: string, state: State, entered: Entered & { ki
   ]);
   step.show(name, state, 'running', nowMs);
   if (provider !== 'hello') {
-    step.told = { kind: provider === 'http' ? 'http' : 'action', state: name, waitTimeS };
+    step.nextAction = { kind: provider === 'http' ? 'http' : 'action', state: name, waitTimeS };
     return;
   }
   const { sleep_time: pause = 0 } = body as { sleep_time?: Json };
   const seconds = typeof pause === 'number' && pause > 0 ? pause : 0;
   if (seconds === 0) return finishHello(step, name, state, nowMs);
-  step.told = { kind: 'wait', untilMs: nowMs + Math.min(seconds, waitTimeS) * 1_000, summary: name };
+  step.nextAction = { kind: 'wait', untilMs: nowMs + Math.min(seconds, waitTimeS) * 1_000, summary: name };
 }
 
 function fanOut(
@@ -114,7 +114,7 @@ function fanOut(
   });
   step.log.active(name, `The Flow Instance runs ${lines.length} lines of the state ${name}`, []);
   step.show(name, state, 'running', nowMs);
-  step.told = { kind: 'lines', state: name, prefix, count: lines.length, concurrency, tolerated };
+  step.nextAction = { kind: 'lines', state: name, prefix, count: lines.length, concurrency, tolerated };
 }
 
 const linesOf = (entered: Entered): number | undefined =>

@@ -10,13 +10,16 @@ import { FlowLog } from './flow-log';
 import type { Pending } from './flow-pending';
 import type { Run } from './flow-runs';
 
-/** One step of one line while it runs: the row of the line, and what the states of the step change and write. */
+/**
+ * A *line* is one sequence of states of a run: the run itself, one item of a Map, or one branch of a Parallel. One activity
+ * takes a line through as many steps as it can; this class collects what they change.
+ */
 
 const MAX_SHOWN = 10;
 const MAX_CAUSE_CHARS = 1_000;
 
-/** What the workflow must do next. */
-type Told =
+/** What the workflow of the line does next. `more`: it starts another step immediately. `lines`: it runs the inner lines. */
+type NextAction =
   | { kind: 'more' }
   | { kind: 'wait'; untilMs: number; summary: string }
   | { kind: 'action' | 'http'; state: string; waitTimeS: number }
@@ -24,14 +27,14 @@ type Told =
   | { kind: 'succeeded'; entered: number }
   | { kind: 'failed'; error: string; cause: string };
 
-/** Collects the effects of one step. Changes `row` in place. */
+/** Changes `row` in place. */
 export class LineStep {
   readonly log: FlowLog;
   readonly newLines: Parameters<typeof insertLines>[2][number][] = [];
-  readonly oldPrefixes: string[] = [];
+  readonly linePrefixesToDelete: string[] = [];
   readonly #shown: ShownState[] = [];
   data: Json;
-  told: Told | undefined;
+  nextAction: NextAction | undefined;
 
   constructor(
     readonly run: Run,
@@ -47,8 +50,8 @@ export class LineStep {
     const { row } = this;
     row.position++;
     row.data = JSON.stringify(this.data);
-    const told = this.told ?? { kind: 'more' };
-    const step: FlowStep = { position: row.position, shown: this.#shown.slice(-MAX_SHOWN), ...told };
+    const nextAction: NextAction = this.nextAction ?? { kind: 'more' };
+    const step: FlowStep = { position: row.position, shown: this.#shown.slice(-MAX_SHOWN), ...nextAction };
     row.step = step;
     return step;
   }
@@ -58,15 +61,15 @@ export class LineStep {
     return { name, state: stateOf(definitionAt(this.run.definition, this.row.scope), name) };
   }
 
-  scope(): Scope {
+  visibleData(): Scope {
     return { data: this.data, context: { ...this.run.context, ...(this.row.context as JsonObject) }, loaded: this.loaded };
   }
 
-  move(name: string, state: State, { data, next }: Moved, nowMs: number, how: ShownState['state']): void {
+  move(name: string, state: State, { data, next }: Moved, nowMs: number, outcome: ShownState['state']): void {
     this.data = data;
     this.row.pending = null;
     this.log.left(name, state.Type, data, nowMs);
-    this.show(name, state, how, nowMs);
+    this.show(name, state, outcome, nowMs);
     this.goTo(next, nowMs);
   }
 
@@ -78,7 +81,7 @@ export class LineStep {
     this.row.status = 'succeeded';
     this.row.state = null;
     this.log.succeeded(this.data, nowMs);
-    this.told = { kind: 'succeeded', entered: this.row.entered };
+    this.nextAction = { kind: 'succeeded', entered: this.row.entered };
   }
 
   /** Handles a failure in a state: the state is retried, the failure is caught, or the line ends. */
@@ -87,17 +90,17 @@ export class LineStep {
     const cause = failure.cause_ as Json;
     const again = retried(state, failure.error, pending?.retries ?? {});
     if (again) {
-      if (pending?.prefix !== undefined) this.oldPrefixes.push(pending.prefix);
+      if (pending?.prefix !== undefined) this.linePrefixesToDelete.push(pending.prefix);
       this.row.pending = pendingOf({ kind: 'retry', startedMs: nowMs, retries: again.counts });
       this.log.failed(name, state.Type, failure.error, cause, nowMs);
       this.show(name, state, 'retried', nowMs);
-      this.told = { kind: 'wait', untilMs: nowMs + again.delayMs, summary: `${name}, before the next try` };
+      this.nextAction = { kind: 'wait', untilMs: nowMs + again.delayMs, summary: `${name}: waits before it is retried` };
       return;
     }
-    const problem = attempt(() => {
+    const problem = flowErrorOf(() => {
       const moved = caught(state, this.data, failure.error, cause);
       if (!moved) return this.end(name, state, failure, nowMs);
-      if (pending?.prefix !== undefined) this.oldPrefixes.push(pending.prefix);
+      if (pending?.prefix !== undefined) this.linePrefixesToDelete.push(pending.prefix);
       this.data = moved.data;
       this.row.pending = null;
       this.log.failed(name, state.Type, failure.error, cause, nowMs);
@@ -111,32 +114,33 @@ export class LineStep {
     const cause = failure.cause_ as Json;
     this.row.status = 'failed';
     this.row.error = { Error: failure.error, Cause: cause };
-    // For a resume, the row keeps the state, its data, and the inner lines that have succeeded.
+    // The row keeps the state and its data, and the store the inner lines that have succeeded: a resumed run continues here.
     this.log.failed(name, state.Type, failure.error, cause, nowMs);
     this.log.ended(name, failure.error, cause, failure.message, this.data, nowMs);
     this.show(name, state, 'failed', nowMs);
-    this.told = this.ended();
+    this.nextAction = this.ended();
   }
 
-  ended(): Told {
+  ended(): NextAction {
     const { status, error, entered } = this.row;
     if (status === 'succeeded') return { kind: 'succeeded', entered };
     return { kind: 'failed', error: error?.Error ?? FLOW_ERROR.runtime, cause: sentenceOf(error?.Cause) };
   }
 
-  show(name: string, state: State, how: ShownState['state'], nowMs: number): void {
-    this.#shown.push({ name: name.slice(0, 100), type: state.Type, state: how, sinceMs: nowMs });
+  show(name: string, state: State, outcome: ShownState['state'], nowMs: number): void {
+    this.#shown.push({ name: name.slice(0, 100), type: state.Type, state: outcome, sinceMs: nowMs });
   }
 }
 
+/** Checks the type. */
 export const pendingOf = (pending: Pending): Pending => pending;
 
-/** The cause for the history of the workflow. The history holds no values; the log of the run has what an action returned. */
+/** Only a cause that is text enters the history of the workflow, cut to a limit. For other causes, the history names the log. */
 const sentenceOf = (cause: unknown): string =>
   typeof cause === 'string' ? cause.slice(0, MAX_CAUSE_CHARS) : 'the log of the run has the status of the action';
 
-/** Runs `work` and returns the author's mistake, if any. Rethrows other errors: `NeedsReference` and bugs of ours. */
-export function attempt(work: () => void): FlowError | undefined {
+/** Returns the {@link FlowError} that `work` throws, which the flow handles. Rethrows others: `NeedsReference`, and bugs. */
+export function flowErrorOf(work: () => void): FlowError | undefined {
   try {
     work();
     return undefined;

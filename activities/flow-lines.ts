@@ -97,7 +97,7 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
               const next = step.finish();
               await saveLine(client, runId, row);
               if (step.newLines.length > 0) await insertLines(client, runId, step.newLines);
-              for (const prefix of step.oldPrefixes) await deleteLines(client, runId, prefix);
+              for (const prefix of step.linePrefixesToDelete) await deleteLines(client, runId, prefix);
               await recordRun(client, runId, step.log.update(line === ''));
               return next;
             });
@@ -129,12 +129,12 @@ async function takeStep(
 ): Promise<void> {
   const startedMs = Date.now();
   if (step.row.status !== 'running') {
-    step.told = step.ended();
+    step.nextAction = step.ended();
     return;
   }
   if (step.row.pending) await resolve(step, event, outcome, readLines);
-  for (let n = 0; !step.told; n++) {
-    if (n >= MAX_STATES_A_STEP || Date.now() - startedMs > MAX_STEP_MS) step.told = { kind: 'more' };
+  for (let n = 0; !step.nextAction; n++) {
+    if (n >= MAX_STATES_A_STEP || Date.now() - startedMs > MAX_STEP_MS) step.nextAction = { kind: 'more' };
     else enterNext(step);
   }
 }

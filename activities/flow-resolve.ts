@@ -5,7 +5,7 @@ import type { State } from '../flows/definition';
 import { settle } from '../flows/machine';
 import type { Json, JsonObject } from '../flows/values';
 import type { listLines } from '../platform/store/flow-lines';
-import { attempt, type LineStep } from './flow-line-step';
+import { flowErrorOf, type LineStep } from './flow-line-step';
 import type { Pending } from './flow-pending';
 import type { ComputeOutcome } from './flow-results';
 
@@ -24,7 +24,7 @@ export async function resolve(
   const { name, state } = step.state();
   const nowMs = Date.now();
   const lines = event.kind === 'joined' && pending.prefix !== undefined ? await readLines(pending.prefix) : [];
-  const failure = attempt(() => {
+  const failure = flowErrorOf(() => {
     switch (pending.kind) {
       case 'wait':
         return step.move(name, state, { data: step.data, next: state.End === true ? undefined : state.Next }, nowMs, 'done');
@@ -103,7 +103,7 @@ function join(
     status === 'succeeded' ? (JSON.parse(data) as Json) : (error as unknown as Json),
   );
   const moved = settle(state, step.data, results);
-  step.oldPrefixes.push(pending.prefix ?? '');
+  step.linePrefixesToDelete.push(pending.prefix ?? '');
   step.move(name, state, moved, nowMs, 'done');
 }
 

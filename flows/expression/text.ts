@@ -1,11 +1,11 @@
 import { isJsonObject, type Json } from '../values';
 
-/** Strings as Python sees them: in code points, and values as `str` and `repr` write them. */
+/** Strings in the way of Python: indexed by code point, and values as `str` and `repr` write them. */
 
 const HAS_SURROGATES = /[\ud800-\udfff]/;
 
 export const codePoints = (text: string): string[] => (HAS_SURROGATES.test(text) ? [...text] : text.split(''));
-/** The code points of a text by their places: the text itself, without a copy, when each of its units is one. */
+/** Returns the text with one code point at each index. A text without surrogates has that form already, so it is not copied. */
 export const indexed = (text: string): string | string[] => (HAS_SURROGATES.test(text) ? [...text] : text);
 
 export function lengthOf(text: string): number {
@@ -14,29 +14,30 @@ export function lengthOf(text: string): number {
   return text.length - pairs;
 }
 
-const PIECE = 4_096;
-
 const isHigh = (unit: number): boolean => unit >= 0xd800 && unit < 0xdc00;
 const isLow = (unit: number): boolean => unit >= 0xdc00 && unit < 0xe000;
 
-/** By code point; UTF-16 would sort astral characters before U+E000. */
+/** Code units that are compared at once. */
+const COMPARE_UNITS = 4_096;
+
+/** Compares by code point. The order of UTF-16 units would put characters above U+FFFF before U+E000. */
 export function compareText(a: string, b: string): number {
   if (a === b) return 0;
   const length = Math.min(a.length, b.length);
   let at = 0;
-  // Equal pieces are found at the speed of V8.
-  while (at + PIECE < length && a.slice(at, at + PIECE) === b.slice(at, at + PIECE)) at += PIECE;
+  // Comparing pieces with === is much faster than a loop over the units.
+  while (at + COMPARE_UNITS < length && a.slice(at, at + COMPARE_UNITS) === b.slice(at, at + COMPARE_UNITS)) at += COMPARE_UNITS;
   while (at < length && a.charCodeAt(at) === b.charCodeAt(at)) at++;
   if (at === length) return a.length - b.length;
-  // The units that differ may be second halves of characters.
+  // The first difference may be the second half of a surrogate pair: compare from its first half.
   const start = at > 0 && isHigh(a.charCodeAt(at - 1)) ? at - 1 : at;
   return a.codePointAt(start)! - b.codePointAt(start)! || a.codePointAt(at)! - b.codePointAt(at)!; // both are below the lengths
 }
 
-/** V8's own search needs the product of both lengths for some texts; for a part of this length that is little. */
+/** In the worst case, V8's `indexOf` takes time in proportion to text times part. For a part of at most this length, that is fine. */
 export const MAX_NATIVE_PART = 16;
 
-/** The place of the first `part` at `from` or behind it, or -1. */
+/** The first index of `part` at or after `from`, or -1. */
 export function indexOfPart(text: string, part: string, from = 0): number {
   if (part.length <= MAX_NATIVE_PART) return text.indexOf(part, from);
   return placesOf(text, part, from).next().value ?? -1;
@@ -62,9 +63,9 @@ export function splitAt(text: string, separator: string): string[] {
   return [...parts, text.slice(from)];
 }
 
-/** All places, also overlapping ones, in linear time (Knuth, Morris and Pratt). */
+/** All indexes of `part`, also overlapping ones, in linear time (Knuth, Morris and Pratt). */
 function* placesOf(text: string, part: string, from: number): Generator<number, undefined> {
-  // The length of the longest beginning of `part` that ends at each of its places.
+  // For each index of `part`: the length of the longest proper prefix of `part` that ends there.
   const borders = new Uint32Array(part.length);
   for (let at = 1, length = 0; at < part.length; at++) {
     while (length > 0 && part.charCodeAt(at) !== part.charCodeAt(length)) length = borders[length - 1]!;
@@ -110,6 +111,8 @@ function numberText(value: number): string {
 }
 
 const NAMED: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+/** What `str.isprintable` of Python excludes: characters without a glyph, and separators other than the blank. */
+const UNPRINTABLE = /[\p{C}\p{Z}]/u;
 
 function quoted(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
@@ -118,14 +121,19 @@ function quoted(text: string): string {
     const code = char.codePointAt(0)!; // a character has one
     if (char === quote) out += `\\${char}`;
     else if (NAMED[char] !== undefined) out += NAMED[char];
-    else if (code < 0x20 || (code >= 0x7f && code < 0xa0) || code === 0xad) out += `\\x${code.toString(16).padStart(2, '0')}`;
+    else if (char !== ' ' && UNPRINTABLE.test(char)) out += escaped(code);
     else out += char;
   }
   return out + quote;
 }
 
+function escaped(code: number): string {
+  const [letter, digits] = code < 0x100 ? ['x', 2] : code < 0x10000 ? ['u', 4] : ['U', 8];
+  return `\\${letter}${code.toString(16).padStart(digits, '0')}`;
+}
+
 export function typeName(value: Json): string {
-  if (value === null) return 'None';
+  if (value === null) return 'null';
   if (Array.isArray(value)) return 'a list';
   if (isJsonObject(value)) return 'an object';
   return { boolean: 'a boolean', number: 'a number', string: 'a string' }[typeof value as 'boolean' | 'number' | 'string'];

@@ -202,6 +202,14 @@ test('2,000 random expressions have the value that Python gives them', () => {
   expect(wrong.slice(0, 10)).toEqual([]);
 });
 
+test.each([0, 0xa0, 0xad, 0x300, 0x378, 0x200b, 0x2028, 0x3000, 0xd800, 0xe000, 0xfeff, 0x1f600, 0xe0001, 0x10ffff])(
+  'the character with the code %i is shown in a list as Python shows it',
+  (code) => {
+    const text = `str(["${String.raw`\U`}${code.toString(16).padStart(8, '0')}"])`;
+    expect([ours(text)]).toEqual(python([text]));
+  },
+);
+
 test.each([
   ["pathsplit('/foo/bar/blech')", ['/foo/bar', 'blech']],
   ["pathsplit('/~/data')", ['/~/', 'data']],
