@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 
 import { all, PARTS, RESULTS, type PartName } from './all';
 import { latency } from './latency';
-import { findSystem, type MeasuredSystem } from './system';
+import { findOrStartSystem, type MeasuredSystem } from './system';
 import { throughput } from './throughput';
 
 /** `npm run bench -- latency|throughput|all`: measures the running system, or starts one. */
@@ -61,7 +61,7 @@ program
   );
 
 async function measure(options: Shared, work: (system: MeasuredSystem) => Promise<void>): Promise<void> {
-  const system = findSystem(options.dataDir);
+  const system = findOrStartSystem(options.dataDir);
   try {
     await work(system);
   } finally {

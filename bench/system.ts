@@ -23,13 +23,13 @@ export interface MeasuredSystem {
   /** URL with the credentials of the service, which have all rights on the broker. */
   amqpUrl: string;
   managementUrl: string;
-  /** The environment of the local agent, for further agents. */
+  /** The environment variables of the local agent, to start more agents with. */
   agentEnv: Record<string, string>;
   /** The process IDs of the system by name. An ID changes when its process is restarted. */
   processes(): Map<string, number>;
   /** Which system was measured; shown beside the figures. */
   origin: string;
-  /** Stops the system if the benchmark started it. */
+  /** If the benchmark started the system: stops it and deletes its data folder. */
   close(): void;
 }
 
@@ -45,7 +45,8 @@ interface SystemFile {
   endpoint: { name: string; id: string | null } | null;
 }
 
-export function findSystem(dataDir: string | undefined): MeasuredSystem {
+/** Returns the running system of the data folder. Without one, starts a system with a folder of its own. */
+export function findOrStartSystem(dataDir: string | undefined): MeasuredSystem {
   const folder = dataDir ?? process.env.FUNCX_DATA_DIR ?? join(REPOSITORY, '.funcx-data');
   const running = readSystem(folder);
   if (running) return describe(folder, running, `the running system in ${folder}`, () => undefined);
@@ -57,7 +58,7 @@ export function findSystem(dataDir: string | undefined): MeasuredSystem {
     spawnSync(process.execPath, [CONTROL, 'down', '--data-dir', own], { stdio: 'ignore' });
     rmSync(own, { recursive: true, force: true });
   };
-  console.log('No system runs here; starting one on private ports.');
+  console.log(`No system runs in ${folder}; starting one on private ports.`);
   const up = ['up', '--detach', '--private-ports', '--data-dir', own];
   const { status } = spawnSync(process.execPath, [CONTROL, ...up], { stdio: ['ignore', 'ignore', 'inherit'] });
   const started = readSystem(own);
@@ -65,7 +66,7 @@ export function findSystem(dataDir: string | undefined): MeasuredSystem {
     spawnSync(process.execPath, [CONTROL, 'down', '--data-dir', own], { stdio: 'ignore' });
     throw new Error(`The system did not start; its logs are in ${join(own, 'logs')}.`);
   }
-  return describe(own, started, 'a system of its own', stop);
+  return describe(own, started, 'a system started for this benchmark', stop);
 }
 
 function readSystem(folder: string): SystemFile | undefined {
@@ -110,7 +111,7 @@ function describe(folder: string, state: SystemFile, origin: string, close: () =
   };
 }
 
-/** The configuration that the figures depend on. */
+/** The cores and the version of Node. */
 export function machine(): string {
   return `${availableParallelism()} cores, Node ${process.versions.node}`;
 }

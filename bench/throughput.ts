@@ -2,9 +2,9 @@ import { BenchClient, NOOP } from './bench-client';
 import { millisecondsOf, print, round } from './figures';
 import { machine, type MeasuredSystem } from './system';
 
-/** Rates of no-op Python functions, from HTTP request to AMQP result, with all durable settings on. */
+/** Tasks per second of a Python function that does nothing, from HTTP request to AMQP result, with the default settings. */
 
-const BATCH = 128;
+const SMALL = 128;
 
 export interface ThroughputOptions {
   tasks: number;
@@ -13,16 +13,16 @@ export interface ThroughputOptions {
   json: boolean;
 }
 
-/** Submits batches of calls that do nothing, one after another without waiting for results in between, then waits for all. */
-export async function submitter(client: BenchClient, functionId: string, batches: number, tasks: number): Promise<void> {
+/** Sends several submissions of `tasks` tasks without waiting for results in between, then waits for all results. */
+export async function submitAll(client: BenchClient, functionId: string, submissions: number, tasks: number): Promise<void> {
   const results: Promise<unknown>[] = [];
-  for (let n = 0; n < batches; n++) results.push(...(await client.submit(functionId, tasks)));
+  for (let n = 0; n < submissions; n++) results.push(...(await client.submit(functionId, tasks)));
   await Promise.all(results);
 }
 
-/** Runs several submitters at the same time. */
-export const submitters = (count: number, ...work: Parameters<typeof submitter>): Promise<unknown> =>
-  Promise.all(Array.from({ length: count }, () => submitter(...work)));
+/** Does {@link submitAll} several times at once. */
+export const submitConcurrently = (count: number, ...work: Parameters<typeof submitAll>): Promise<unknown> =>
+  Promise.all(Array.from({ length: count }, () => submitAll(...work)));
 
 export async function throughput(system: MeasuredSystem, options: ThroughputOptions): Promise<void> {
   const client = await BenchClient.connect(system);
@@ -32,11 +32,11 @@ export async function throughput(system: MeasuredSystem, options: ThroughputOpti
     const rate = async (tasks: number, work: () => Promise<unknown>): Promise<number> =>
       round((tasks / (await millisecondsOf(work))) * 1000, 0);
 
-    await submitter(client, functionId, 1, BATCH); // warm-up
+    await submitAll(client, functionId, 1, SMALL); // warm-up
     const { tasks, submitters: count, rounds } = options;
-    const large = await rate(tasks * rounds, () => submitter(client, functionId, rounds, tasks));
-    const many = await rate(count * BATCH, () => submitters(count, client, functionId, 1, BATCH));
-    const one = await rate(rounds * BATCH, () => submitter(client, functionId, rounds, BATCH));
+    const large = await rate(tasks * rounds, () => submitAll(client, functionId, rounds, tasks));
+    const many = await rate(count * SMALL, () => submitConcurrently(count, client, functionId, 1, SMALL));
+    const one = await rate(rounds * SMALL, () => submitAll(client, functionId, rounds, SMALL));
     if (options.json) {
       console.log(JSON.stringify({ large_batches: large, many_submitters: many, one_submitter: one, unit: 'tasks/s' }));
       return;
@@ -44,8 +44,8 @@ export async function throughput(system: MeasuredSystem, options: ThroughputOpti
     print([
       ['system', `${system.origin}; ${machine()}; endpoint "${system.endpointName}"`],
       [`${rounds} submissions of ${tasks}`, `${large} tasks/s`],
-      [`${count} concurrent submitters of ${BATCH}`, `${many} tasks/s`],
-      [`one submitter, ${rounds} of ${BATCH}`, `${one} tasks/s`],
+      [`${count} concurrent submitters of ${SMALL}`, `${many} tasks/s`],
+      [`one submitter, ${rounds} of ${SMALL}`, `${one} tasks/s`],
     ]);
   } finally {
     await client.close();

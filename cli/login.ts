@@ -15,11 +15,12 @@ import type { Command } from 'commander';
 
 import type { CommonOptions } from './output';
 
-/** `login` and `logout`: tokens of the service's OpenID Connect provider by the device flow (RFC 8628). */
+/** `login` and `logout`. `login` gets tokens from the service's OpenID Connect provider with the device flow (RFC 8628). */
 
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 /** Seconds between two polls, if the provider does not say (RFC 8628, section 3.2). */
 const DEFAULT_INTERVAL_S = 5;
+/** After `slow_down` (RFC 8628, section 3.5). */
 const SLOWER_BY_S = 5;
 
 const deviceSchema = z.object({
@@ -56,7 +57,7 @@ async function login(service: string | undefined, options: CommonOptions): Promi
     const { issuer, client_id, token_endpoint, parameters } = provider;
     saveLogin({ api_url: apiUrl, ca_file: caFile, issuer, client_id, token_endpoint, parameters }, tokens);
     if (options.json === true) printJson({ api_url: apiUrl, name: user.name, client_id: user.sub });
-    else print(`You are ${user.name} at ${apiUrl}. Commands now act as you; "funcx logout" ends that.`);
+    else print(`You are ${user.name} at ${apiUrl}. Commands now act as you. To log out, run "funcx logout".`);
   } finally {
     http.close();
   }
@@ -68,13 +69,16 @@ function serviceOf(service: string | undefined, dataDir: string): { apiUrl: stri
   return { apiUrl: address.replace(/\/+$/, ''), caFile: process.env.FUNCX_CA || null };
 }
 
-/** Shows the code on standard error, because standard output is for programs. Waits until the user has entered the code. */
+/** Shows the code on standard error, because programs read standard output. Waits until the user has entered the code. */
 async function askUser(provider: LoginOptions): Promise<z.output<typeof tokensSchema>> {
   const { client_id, scope, parameters } = provider;
   const begun = await askProvider(provider.device_authorization_endpoint, { client_id, scope, ...parameters });
   const device = deviceSchema.safeParse(begun.body);
-  if (!begun.ok || !device.success)
-    throw new UserError(`${provider.issuer} does not let this program log in: ${reasonOf(begun.body)}.`);
+  if (!begun.ok) throw new UserError(`${provider.issuer} does not let this program log in: ${reasonOf(begun.body)}.`);
+  if (!device.success)
+    throw new UserError(
+      `${provider.issuer} sent no valid device code. Ask the operator to check the device flow of the provider.`,
+    );
   const { verification_uri, verification_uri_complete, user_code } = device.data;
   process.stderr.write(`Open ${verification_uri_complete ?? verification_uri} and confirm the code ${user_code}.\n`);
   return waitForUser(provider, device.data);
@@ -100,7 +104,7 @@ async function waitForUser(
 
 function reasonOf(body: unknown): string {
   const refusal = refusalSchema.safeParse(body);
-  return refusal.success ? (refusal.data.error_description ?? refusal.data.error) : 'without a reason';
+  return refusal.success ? (refusal.data.error_description ?? refusal.data.error) : 'the provider gave no reason';
 }
 
 function logout(options: CommonOptions): void {

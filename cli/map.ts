@@ -85,7 +85,8 @@ export async function runMap(
   await watchGroup(client, group, createBar(process.stderr));
   for (const [index, taskId] of taskIds.entries()) {
     const task = await client.task(taskId);
-    if (!isEndState(task.state)) throw new Error(`task ${taskId} lost its answer`);
+    if (!isEndState(task.state))
+      throw new Error(`task ${taskId} is ${task.state} although its task group has ended; "funcx task ${taskId}" shows it`);
     printOne(index, task, asJson);
   }
 }

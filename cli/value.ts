@@ -65,7 +65,7 @@ export function writeValue(file: string, result: string, details: TaskState['det
   try {
     writeFileSync(file, bytes);
   } catch (cause) {
-    throw new UserError(`The value was not written: ${ensureError(cause).message}.`, { cause });
+    throw new UserError(`Could not write the value to ${file}: ${ensureError(cause).message}.`, { cause });
   }
   return `Wrote ${bytes.length} bytes to ${file}: ${what}.`;
 }

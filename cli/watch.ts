@@ -42,7 +42,7 @@ async function watch(client: Client, id: string | undefined, asJson: boolean): P
   else if (found !== undefined) await watchSubmissions(client, [await client.submission(found.submissionId)], onProgress);
   else {
     const open = await client.submissions({ open: true, limit: MAX_SUBMISSIONS });
-    if (open.length === 0 && !asJson) return print('Nothing of yours is open: everything has its answer.');
+    if (open.length === 0 && !asJson) return print('You have no open submissions.');
     const ended = await watchSubmissions(client, open, onProgress);
     if (asJson) return;
     for (const { submission_id: one } of ended.filter(({ failed, expired, cancelled }) => failed + expired + cancelled > 0))
@@ -147,7 +147,7 @@ async function printFailures(client: Client, of: TasksOf): Promise<void> {
   for await (const task of client.tasks(of, { states: ['failed', 'expired', 'cancelled'] })) {
     if (shown++ === MAX_FAILURES) {
       const which = 'submissionId' in of ? `--submission ${of.submissionId}` : `--group ${of.taskGroupId}`;
-      return print(`... and more: funcx task list ${which} --state failed,expired,cancelled`);
+      return print(`To list all failures: funcx task list ${which} --state failed,expired,cancelled`);
     }
     print(`${task.task_id}  ${task.state}  ${task.error ?? task.error_code ?? ''}`.trimEnd());
   }

@@ -1,4 +1,4 @@
-/** Names that processes share: exchanges, queues, workflows, signals and search attributes. */
+/** Names that processes share. */
 
 export const EXCHANGE = {
   /** Topic exchange. Agents publish results with the routing key `<endpoint queue ID>.results`. */
@@ -21,7 +21,10 @@ export const statusKey = (endpointQueueId: string): string => `${endpointQueueId
 /** The endpoint queue ID in a routing key made by {@link resultKey} or {@link statusKey}. */
 export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
-/** A submitter reads the queues `<prefix><task group ID>`. The prefix has the owner, because broker permissions match by name. */
+/**
+ * A submitter reads the queues `<prefix><task group ID>`. The prefix contains the owner's ID, because rights on the broker are
+ * patterns of queue names.
+ */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
 /** The name of the queue whose messages may be batches, from the name of the group's other queue. */
@@ -29,20 +32,21 @@ export const batchQueueOf = (groupQueue: string): string => `${groupQueue}.batch
 export const groupBatchQueueName = (ownerId: string, groupId: string): string => batchQueueOf(groupQueueName(ownerId, groupId));
 
 export const WORKFLOW = { submission: 'submission', endpoint: 'endpoint' } as const;
+/** `nudge` is for submissions, the others for endpoint queues: their agent came or left, tasks wait, their workflow must look again. */
 export const SIGNAL = { nudge: 'nudge', presence: 'presence', waiting: 'waiting', changed: 'changed' } as const;
 export const QUERY = { tasks: 'tasks', failures: 'failures', presence: 'presence' } as const;
 
 const SUBMISSION_PREFIX = 'submission/';
 const ENDPOINT_PREFIX = 'endpoint/';
 const UUID_CHARS = 36;
-/** Characters of the label after the submission ID. */
+/** Maximum length of the label after the submission ID. */
 const MAX_LABEL_CHARS = 60;
-/** Characters of the function's name in the label; the endpoint's name follows. */
+/** Maximum length of the function's name in the label. The endpoint's name follows. */
 const MAX_FUNCTION_CHARS = 28;
 
 /**
- * The ID of a new submission's workflow, such as `submission/<uuid>-add-x128-on-laptop`: in the list of the Temporal UI the ID
- * is what people read. It is stored at accept and read from the store afterwards.
+ * The ID of a new submission's workflow, such as `submission/<uuid>-add-x128-on-laptop`. People read it in the workflow list of
+ * the Temporal UI. The store keeps it from acceptance on.
  */
 export function makeSubmissionWorkflowId(
   submissionId: string,

@@ -3,8 +3,9 @@ import { has } from './values';
 
 /** Checks of single fields, for states of each type. */
 
-/** The names of the states of one definition. Every wrong target asks for a similar name, so the lower-case names are made once. */
+/** The names of the states of one definition. */
 export class StateNames {
+  /** Made once, because a definition may have many wrong targets. */
   #lowerCase: Map<string, string> | undefined;
 
   constructor(private readonly states: object) {}
@@ -13,7 +14,8 @@ export class StateNames {
     return has(this.states, name);
   }
 
-  like(name: string): string | undefined {
+  /** Returns a name that differs only in case. */
+  findIgnoringCase(name: string): string | undefined {
     this.#lowerCase ??= new Map(Object.keys(this.states).map((known) => [known.toLowerCase(), known]));
     return this.#lowerCase.get(name.toLowerCase());
   }
@@ -21,9 +23,9 @@ export class StateNames {
 
 export function checkTarget(target: unknown, loc: Loc, states: StateNames, report: Reporter): void {
   if (target === undefined) report.problem(loc, 'missing', `${String(loc.at(-1))} is missing; name a state`);
-  else if (typeof target !== 'string') report.problem(loc, 'type_error', `${String(loc.at(-1))} is the name of a state`);
+  else if (typeof target !== 'string') report.problem(loc, 'type_error', `${String(loc.at(-1))} must be the name of a state`);
   else if (!states.has(target)) {
-    const near = states.like(target);
+    const near = states.findIgnoringCase(target);
     report.problem(loc, 'value_error', `there is no state "${target}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
   }
 }
@@ -32,18 +34,18 @@ function present(state: Record<string, unknown>, names: readonly string[]): stri
   return names.filter((name) => state[name] !== undefined);
 }
 
-export function oneOf(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
+export function requireExactlyOne(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
   if (present(state, names).length === 0) report.problem(loc, 'missing', `the state needs one of ${names.join(', ')}`);
-  else atMostOne(state, names, loc, report);
+  else requireAtMostOne(state, names, loc, report);
 }
 
-export function atMostOne(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
+export function requireAtMostOne(state: Record<string, unknown>, names: readonly string[], loc: Loc, report: Reporter): void {
   const given = present(state, names);
-  if (given.length > 1) report.problem(loc, 'value_error', `only one of ${given.join(' and ')} may be there`);
+  if (given.length > 1) report.problem(loc, 'value_error', `the state may have only one of ${given.join(' and ')}`);
 }
 
 export function checkType(value: unknown, type: 'string' | 'boolean', loc: Loc, report: Reporter): void {
-  if (value !== undefined && typeof value !== type) report.problem(loc, 'type_error', `${String(loc.at(-1))} is a ${type}`);
+  if (value !== undefined && typeof value !== type) report.problem(loc, 'type_error', `${String(loc.at(-1))} must be a ${type}`);
 }
 
 export function checkNumber(
@@ -55,5 +57,9 @@ export function checkNumber(
   if (value === undefined) return;
   if (typeof value === 'number' && value >= least && value <= most && (!isWhole || Number.isInteger(value))) return;
   const type = typeof value === 'number' ? 'value_error' : 'type_error';
-  report.problem(loc, type, `${String(loc.at(-1))} is a ${isWhole ? 'whole ' : ''}number of ${unit} from ${least} to ${most}`);
+  report.problem(
+    loc,
+    type,
+    `${String(loc.at(-1))} must be a ${isWhole ? 'whole ' : ''}number of ${unit} from ${least} to ${most}`,
+  );
 }

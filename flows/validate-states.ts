@@ -2,7 +2,7 @@ import { MAX_BRANCHES, MAX_CONCURRENCY, STATE_TYPES, YEAR_S, type StateType } fr
 import { findProvider } from './providers';
 import { timestampMs } from './timestamps';
 import { checkCatch, checkRetry } from './validate-errors';
-import { atMostOne, checkNumber, checkTarget, checkType, oneOf, StateNames } from './validate-fields';
+import { requireAtMostOne, checkNumber, checkTarget, checkType, requireExactlyOne, StateNames } from './validate-fields';
 import { checkRule } from './validate-rules';
 import { checkParameters, checkPath, type Loc, type Reporter } from './validate-values';
 import { isObject } from './values';
@@ -118,8 +118,8 @@ type Check = (state: Record<string, unknown>, loc: Loc, states: StateNames, repo
 
 const CHECKS: Record<StateType, Check> = {
   Action(state, loc, _states, report) {
-    oneOf(state, ['ActionUrl', 'Handler'], loc, report);
-    oneOf(state, ['Parameters', 'InputPath'], loc, report);
+    requireExactlyOne(state, ['ActionUrl', 'Handler'], loc, report);
+    requireExactlyOne(state, ['Parameters', 'InputPath'], loc, report);
     checkProvider(state, loc, report);
     checkNumber(state.WaitTime, [...loc, 'WaitTime'], { least: 1, most: YEAR_S, unit: 'seconds' }, report);
     checkType(state.ExceptionOnActionFailure, 'boolean', [...loc, 'ExceptionOnActionFailure'], report);
@@ -149,10 +149,10 @@ const CHECKS: Record<StateType, Check> = {
     if (fallback !== undefined) checkTarget(fallback, [...loc, 'Default'], states, report);
   },
   Pass(state, loc, _states, report) {
-    atMostOne(state, ['Parameters', 'InputPath'], loc, report);
+    requireAtMostOne(state, ['Parameters', 'InputPath'], loc, report);
   },
   Wait(state, loc, _states, report) {
-    oneOf(state, ['Seconds', 'SecondsPath', 'Timestamp', 'TimestampPath'], loc, report);
+    requireExactlyOne(state, ['Seconds', 'SecondsPath', 'Timestamp', 'TimestampPath'], loc, report);
     checkNumber(state.Seconds, [...loc, 'Seconds'], { least: 0, most: YEAR_S, unit: 'seconds' }, report);
     checkPath(state.SecondsPath, [...loc, 'SecondsPath'], report);
     checkPath(state.TimestampPath, [...loc, 'TimestampPath'], report);
@@ -167,7 +167,7 @@ const CHECKS: Record<StateType, Check> = {
   },
   Fail(state, loc, _states, report) {
     for (const name of ['Error', 'Cause']) {
-      atMostOne(state, [name, `${name}Path`], loc, report);
+      requireAtMostOne(state, [name, `${name}Path`], loc, report);
       checkType(state[name], 'string', [...loc, name], report);
       checkPath(state[`${name}Path`], [...loc, `${name}Path`], report);
     }
@@ -178,8 +178,8 @@ const CHECKS: Record<StateType, Check> = {
     }
   },
   Map(state, loc, _states, report) {
-    oneOf(state, ['ItemProcessor', 'Iterator'], loc, report);
-    atMostOne(state, ['ItemSelector', 'Parameters'], loc, report);
+    requireExactlyOne(state, ['ItemProcessor', 'Iterator'], loc, report);
+    requireAtMostOne(state, ['ItemSelector', 'Parameters'], loc, report);
     checkParameters(state.ItemSelector, [...loc, 'ItemSelector'], report);
     for (const name of ['ItemProcessor', 'Iterator']) checkInner(state[name], [...loc, name], report);
     checkNumber(
@@ -202,7 +202,7 @@ const CHECKS: Record<StateType, Check> = {
     );
   },
   Parallel(state, loc, _states, report) {
-    atMostOne(state, ['Parameters', 'InputPath'], loc, report);
+    requireAtMostOne(state, ['Parameters', 'InputPath'], loc, report);
     const { Branches: branches } = state;
     if (!Array.isArray(branches) || branches.length === 0 || branches.length > MAX_BRANCHES) {
       const type = branches === undefined ? 'missing' : 'type_error';

@@ -33,7 +33,7 @@ export class StoredResults implements ResultSource {
     this.#cursor = options.after ?? 0;
   }
 
-  /** Sequence number of the last result that was handed over. */
+  /** Sequence number of the last result that was passed to `onResult`. */
   get cursor(): number {
     return this.#cursor;
   }
@@ -47,7 +47,7 @@ export class StoredResults implements ResultSource {
     await this.#reading;
   }
 
-  /** Hands over all results that are already stored. */
+  /** Passes on all results that are already stored. */
   async catchUp(): Promise<void> {
     while (!this.#closing.signal.aborted && (await this.#page(0)) > 0);
   }
@@ -64,7 +64,7 @@ export class StoredResults implements ResultSource {
         backoffMs = FIRST_BACKOFF_MS;
         if (this.options.way === 'poll') continue;
       } catch {
-        // the service is not available, or this reader was closed; the next iteration handles both
+        // Every failure is retried from the cursor: the service is unavailable, an event is cut short, or this reader was closed.
       }
       if (this.#cursor > before) backoffMs = FIRST_BACKOFF_MS;
       await sleep(backoffMs, undefined, { signal }).catch(() => undefined); // closed

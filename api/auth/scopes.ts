@@ -49,7 +49,7 @@ const MAX_RESOURCE_SERVERS = 50;
 
 /**
  * The tokens to issue, in the order of the requested scopes. Without a scope: one token for the compute service. Throws
- * INVALID_SCOPE for more than 100 scopes, or scopes of more than 50 services.
+ * INVALID_SCOPE for more than 100 scopes or 50 resource servers, and INVALID_REQUEST for brackets that do not match.
  */
 export function splitScopes(requested: string): WantedToken[] {
   const scopes = [...new Set(withoutDependencies(requested))]; // clients repeat scopes
@@ -62,7 +62,7 @@ export function splitScopes(requested: string): WantedToken[] {
   if (scopes.length > MAX_SCOPES || byServer.size > MAX_RESOURCE_SERVERS)
     throw new TerminalError(
       'INVALID_SCOPE',
-      `a request for tokens may name ${MAX_SCOPES} scopes of ${MAX_RESOURCE_SERVERS} services; this one has ${scopes.length} of ${byServer.size}`,
+      `a token request may name at most ${MAX_SCOPES} scopes of ${MAX_RESOURCE_SERVERS} resource servers; this one names ${scopes.length} of ${byServer.size}; request fewer`,
     );
   return [...byServer].map(([resourceServer, list]) => ({ resourceServer, scope: list.join(' ') }));
 }

@@ -10,8 +10,8 @@ import { submitRoutes } from './submit';
 import { taskRoutes } from './tasks';
 
 /**
- * Routes that only funcX 1.0 clients use, or use in another format than later clients. Since paths overlap, these routes
- * match only requests of funcX 1.0; the general routes serve its other requests.
+ * Routes for funcX 1.0 clients: paths that only they use, and paths where their format differs from later clients. `app.ts`
+ * mounts these routes behind {@link onlyThisRelease}. The general routes serve every other request of a funcX 1.0 client.
  */
 export const releaseRoutes = (deps: ApiDeps): Route[] => [
   route({
@@ -29,13 +29,14 @@ export const releaseRoutes = (deps: ApiDeps): Route[] => [
 ];
 
 export const onlyThisRelease = (): RequestHandler =>
-  function requireRelease(req, _res, next) {
+  function onlyFuncX10(req, _res, next) {
     next(releaseOf(req) ? undefined : 'route');
   };
 
 /**
  * Agents 1.0.2 to 1.0.6 reuse the descriptors of their connections when they become daemons; on a connection that is kept
- * alive their next request would hang forever. Token requests do not name the release, so they close as well.
+ * alive, their next request would hang forever. A token request does not name the release, so the service closes the
+ * connection after every token request.
  */
 export const closeConnections = (): RequestHandler =>
   function closeConnection(req, res, next) {

@@ -46,6 +46,9 @@ export interface ListenerDeps {
 const NORMAL = 1000;
 const GOING_AWAY = 1001;
 
+const NO_VALID_TOKEN = 'The access token is missing, unknown, expired or revoked. Log in again and create a new client.';
+const CANNOT_CHECK = 'The service could not check the access token. Connect again.';
+
 const PAGE = 100;
 const WAIT_MS = 30_000;
 const PAUSE_MS = 500;
@@ -85,9 +88,7 @@ export function serveListener(
   }, PING_INTERVAL_MS);
 
   const firstMessage = setTimeout(() => {
-    void identity
-      .catch(() => undefined)
-      .then((who) => who || refuse('UNAUTHENTICATED', who, 'The access token is missing, expired or revoked. Log in again.'));
+    void identity.then((who) => who || refuse('UNAUTHENTICATED', who, NO_VALID_TOKEN)).catch(onUnknownIdentity);
   }, FIRST_MESSAGE_MS);
   void identity
     .then((who) => {
@@ -109,13 +110,7 @@ export function serveListener(
   });
   socket.on('message', (data: Buffer) => {
     isAlive = true;
-    void identity
-      .then((who) => subscribe(who, data.toString('utf8')))
-      .catch((error: unknown) =>
-        error instanceof TerminalError
-          ? refuse(error.code, undefined, error.message)
-          : fail('The service could not check the access token. Connect again.', error),
-      );
+    void identity.then((who) => subscribe(who, data.toString('utf8'))).catch(onUnknownIdentity);
   });
   socket.once('close', (code) => {
     clearInterval(pinger);
@@ -127,12 +122,14 @@ export function serveListener(
     if (isClosing && (code === NORMAL || code === GOING_AWAY)) sent.forEach((seq, groupId) => deps.taken.advance(groupId, seq));
   });
 
+  function onUnknownIdentity(error: unknown): void {
+    if (error instanceof TerminalError) refuse(error.code, undefined, error.message);
+    else fail(CANNOT_CHECK, error);
+  }
+
   function subscribe(who: Identity | undefined, text: string): void {
     if (stopping.signal.aborted) return;
-    if (!who) {
-      const sentence = 'The access token is unknown, expired or revoked. Log in again and create a new client.';
-      return refuse('UNAUTHENTICATED', who, sentence);
-    }
+    if (!who) return refuse('UNAUTHENTICATED', who, NO_VALID_TOKEN);
     const parsed = uuidSchema.safeParse(text.trim());
     if (!parsed.success) return refuse('INVALID_REQUEST', who, 'A message on the results socket must be a task group ID.');
     if (sent.has(parsed.data)) return;
@@ -205,7 +202,7 @@ export function serveListener(
 
   /** Sends the reason, which the client logs before it cancels its futures, and closes the connection. */
   function fail(text: string, cause?: unknown): void {
-    deps.log.debug({ reason: text, err: cause }, 'refused a client of the results socket');
+    deps.log.debug({ reason: text, err: cause }, 'closed a results socket with an error');
     const failure: SocketFailure = { exception: text };
     stopping.abort(); // No more results.
     socket.send(JSON.stringify(failure), () => socket.close(NORMAL));

@@ -59,7 +59,7 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
       waiting.timer = setTimeout(() => {
         leave();
         next(
-          new RetryableError('The service holds too many large requests. Repeat this request in a few seconds.', {
+          new RetryableError('The service is reading too many large requests. Repeat this request in a few seconds.', {
             retryAfterS: RETRY_AFTER_S,
           }),
         );

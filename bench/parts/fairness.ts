@@ -4,10 +4,13 @@ import { millisecondsOf, percentile, round } from '../figures';
 import { OURS, type Measure } from '../measures';
 import type { PartContext, Part } from './part';
 
-/** Owners on one public endpoint: single calls beside a drain, and whether equal work ends at the same time. */
+/**
+ * Owners on one public endpoint: the latency of single calls of one owner while the backlog of another owner is processed, and how
+ * far apart owners with equal work finish.
+ */
 
 const OWNERS = 10;
-const SUBMISSION = 1_000;
+const TASKS_PER_SUBMISSION = 1_000;
 const MIN_CALLS = 20;
 
 export const fairnessPart: Part = async (context) => {
@@ -20,7 +23,7 @@ export const fairnessPart: Part = async (context) => {
     const { endpointId } = agent;
     for (let n = 0; n < OWNERS; n++) owners.push(await createOwner(context, admin, n, endpointId));
     const [small, large] = owners;
-    if (!small || !large) throw new Error('no owner was made');
+    if (!small || !large) throw new Error('OWNERS must be at least 2');
 
     const time = (): Promise<number> =>
       millisecondsOf(async () => (await small.client.submit(small.functionId, 1, { endpointId }))[0]);
@@ -29,8 +32,10 @@ export const fairnessPart: Part = async (context) => {
     say(`single calls of one owner alone: p95 ${round(percentile(idle, 0.95))} ms`);
 
     const drained: Promise<unknown>[] = [];
-    for (let n = 0; n < scale.drainTasks; n += SUBMISSION) {
-      drained.push(...(await large.client.submit(large.functionId, Math.min(SUBMISSION, scale.drainTasks - n), { endpointId })));
+    for (let n = 0; n < scale.drainTasks; n += TASKS_PER_SUBMISSION) {
+      drained.push(
+        ...(await large.client.submit(large.functionId, Math.min(TASKS_PER_SUBMISSION, scale.drainTasks - n), { endpointId })),
+      );
     }
     let isDrained = false;
     const drain = Promise.all(drained).then(() => (isDrained = true));
@@ -47,15 +52,15 @@ export const fairnessPart: Part = async (context) => {
     const measures: Measure[] = [
       {
         part: 'fairness',
-        what: 'single calls beside a drain, p95',
+        what: 'single calls beside the backlog of another owner, p95',
         unit: 'ms',
         rounds: { [OURS]: [percentile(beside, 0.95)], 'the same, idle': [percentile(idle, 0.95)] },
         reference: 'the same, idle',
-        target: { atMost: 3 },
+        target: { atMost: 3 }, // of the ratio
       },
       {
         part: 'fairness',
-        what: `${OWNERS} owners with equal work: last end after the first, of the whole time`,
+        what: `${OWNERS} owners with equal work: time between the first and the last end, of the whole time`,
         unit: '%',
         rounds: { [OURS]: [round(spread)] },
         target: { atMost: 10 },

@@ -3,7 +3,7 @@ import { millisecondsOf } from '../figures';
 import { inTurn, OURS, type Measure } from '../measures';
 import { startPeers, type PeerName, type PeerRequest } from '../peers';
 import { startPlainTemporal } from '../temporal';
-import { submitter, submitters } from '../throughput';
+import { submitAll, submitConcurrently } from '../throughput';
 import type { Part } from './part';
 
 /** Tasks per second with all durable settings, compared with the peers. */
@@ -53,13 +53,13 @@ export const throughputPart: Part = async ({ system, scale, say }) => {
       measures.push({ part: 'throughput', what, unit: 'tasks/s', rounds, reference: 'Celery', target: { atLeast: target } });
     };
 
-    await submitter(first, functionId, 1, LARGE); // the window grows to fit the rate
+    await submitAll(first, functionId, 1, LARGE); // the window grows to fit the rate
     const { submissions, callsPerClient } = scale;
     await measure(
       `submissions of ${LARGE}`,
       3,
       submissions * LARGE,
-      () => submitter(first, functionId, submissions, LARGE),
+      () => submitAll(first, functionId, submissions, LARGE),
       { kind: 'submitters', count: 1, batches: submissions, tasks: LARGE },
       ['Celery', 'Parsl HTEX', 'Dask'],
     );
@@ -67,7 +67,7 @@ export const throughputPart: Part = async ({ system, scale, say }) => {
       `${CLIENTS} submitters of ${BATCH}`,
       2.5,
       CLIENTS * BATCH,
-      () => submitters(CLIENTS, first, functionId, 1, BATCH),
+      () => submitConcurrently(CLIENTS, first, functionId, 1, BATCH),
       { kind: 'submitters', count: CLIENTS, batches: 1, tasks: BATCH },
       ['Celery'],
     );
@@ -75,7 +75,7 @@ export const throughputPart: Part = async ({ system, scale, say }) => {
       `one submitter of ${BATCH}`,
       1.5,
       SINGLE_BATCHES * BATCH,
-      () => submitter(first, functionId, SINGLE_BATCHES, BATCH),
+      () => submitAll(first, functionId, SINGLE_BATCHES, BATCH),
       { kind: 'submitters', count: 1, batches: SINGLE_BATCHES, tasks: BATCH },
       ['Celery'],
     );

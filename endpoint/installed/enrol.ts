@@ -31,8 +31,8 @@ export async function enrol(text: string, options: { isHttpAllowed: boolean }): 
   if (LOOPBACK.test(brokerUrl.replace(/^amqp/, 'http')) && !LOOPBACK.test(code.apiUrl)) {
     throw new TerminalError(
       'UNAVAILABLE',
-      `The agent of endpoint ${name} is enrolled, but the service at ${code.apiUrl} gives agents the broker address ${brokerUrl}, which means this machine (${hostname()}). ` +
-        `Ask its operator to set AMQP_PUBLIC_URL, then run: funcx-endpoint start ${name}`,
+      `The agent of endpoint ${name} is enrolled, but the service at ${code.apiUrl} gives agents the broker address ${brokerUrl}, which this machine (${hostname()}) takes for itself. ` +
+        `Ask the operator of the service to set AMQP_PUBLIC_URL. Then run: funcx-endpoint start ${name}`,
     );
   }
   return { name, id: endpointId };

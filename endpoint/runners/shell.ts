@@ -179,7 +179,7 @@ function commandOf(buffer: string): string {
   const [code, args, kwargs] = unpackBuffers(buffer);
   if (code?.identifier !== BUFFER.shell) throw new SyntaxError('the first buffer is not a shell template');
   if (args?.identifier !== BUFFER.json || kwargs?.identifier !== BUFFER.json) {
-    throw new SyntaxError('shell functions take JSON arguments');
+    throw new SyntaxError('shell functions take only arguments that are JSON');
   }
   const template = code.body.slice(code.body.indexOf(':') + 1);
   return formatCommand(template, argsSchema.parse(JSON.parse(args.body)), kwargsSchema.parse(JSON.parse(kwargs.body)));

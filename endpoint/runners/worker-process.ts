@@ -198,7 +198,7 @@ export class WorkerProcess {
     try {
       return controlGroups?.add(this.#child.pid, limits);
     } catch (error) {
-      this.options.log.warn({ reason: String(error) }, `the ${this.options.title} was ended: its limits could not be set`);
+      this.options.log.warn({ reason: String(error) }, `could not set the limits of a ${this.options.title}; ending it`);
       this.#child.kill('SIGKILL');
       return undefined;
     }

@@ -64,7 +64,7 @@ export function readTokens(text: string): Token[] {
     if (number) {
       at += number[0].length;
       tokens.push({ kind: 'number', value: numberOf(number[0], start), at: start });
-      if (/[\p{L}_]/u.test(text[at] ?? '')) throw new ExpressionSyntaxError('a number is followed by a letter', at);
+      if (/[\p{L}_]/u.test(text[at] ?? '')) throw new ExpressionSyntaxError('a letter or "_" must not follow a number', at);
       continue;
     }
     const name = take(NAME);
@@ -118,7 +118,7 @@ function readString(text: string, start: number, prefix: string, quote: string):
     const code = /^\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/.exec(text.slice(at, at + 10));
     if (code) {
       const point = parseInt(code[1] ?? code[2] ?? code[3] ?? '', 16);
-      if (point > 0x10ffff) throw new ExpressionSyntaxError('there is no such character', at);
+      if (point > 0x10ffff) throw new ExpressionSyntaxError('the escape names no Unicode character: the last one is 10FFFF', at);
       value += String.fromCodePoint(point);
       at += code[0].length;
       continue;

@@ -184,7 +184,8 @@ export class ManagedProcess {
       abort.throwIfAborted();
       const how = exit();
       if (how !== undefined || pid === undefined) {
-        throw new UserError(`${name} exited during its start (${how ?? 'not started'}). The end of ${log}:\n  ${tailOf(log)}`);
+        const what = how === undefined ? 'could not be started' : `exited during its start (${how})`;
+        throw new UserError(`${name} ${what}. The end of ${log}:\n  ${tailOf(log)}`);
       }
       if (Date.now() > deadline) {
         const why = last === '' ? '' : ` (${last})`;

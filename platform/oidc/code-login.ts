@@ -32,7 +32,7 @@ export interface CodeLoginOptions {
   key: string;
 }
 
-/** Undefined if the configuration has no client of this service at the provider. */
+/** Returns undefined if the configuration has no client at the provider. */
 export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOptions): CodeLogin | undefined {
   const { client, discover, verifier, claimSettings } = provider.parts;
   if (client === undefined) return undefined;
@@ -52,26 +52,28 @@ export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOp
       redirect_uri: redirectUri,
       code_verifier: derive('verifier', state),
     };
-    const answer = await askProvider(
+    const response = await askProvider(
       issuer,
       url,
       { method: 'POST', headers: { ...proof.headers, accept: 'application/json' }, body: new URLSearchParams(form) },
       (refusal) => refusedBy(issuer, refusal),
     );
-    const parsed = tokensSchema.safeParse(answer);
+    const parsed = tokensSchema.safeParse(response);
     if (parsed.success) return parsed.data;
-    throw new RetryableError(`${issuer} answered without an ID token; the operator must have "openid" in FUNCX_OIDC_SCOPES`);
+    throw new RetryableError(
+      `the token response of ${issuer} lacks the ID token or the access token; the operator must have "openid" in FUNCX_OIDC_SCOPES`,
+    );
   }
 
   /** Reads the userinfo endpoint, because many providers return groups and names only there. */
   async function readUserinfo(accessToken: string, subject: unknown): Promise<Claims> {
     const { userinfo_endpoint: url } = await discover();
     if (url === undefined) return {};
-    const answer = z
+    const userinfo = z
       .record(z.string(), z.unknown())
       .parse(await askProvider(issuer, url, { headers: { authorization: `Bearer ${accessToken}` } }));
-    if (answer.sub === subject) return answer;
-    throw unauthenticated(`${issuer} answered with the claims of another user; log in again`); // OpenID Connect Core, 5.3.2
+    if (userinfo.sub === subject) return userinfo;
+    throw unauthenticated(`${issuer} sent the claims of another user; log in again`); // OpenID Connect Core, 5.3.2
   }
 
   const lacks = (endpoint: string): RetryableError => new RetryableError(`the provider ${issuer} has no ${endpoint}`);
@@ -102,15 +104,15 @@ export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOp
         clockToleranceS: ID_TOKEN_TOLERANCE_S,
       });
       if (claims.nonce !== derive('nonce', state))
-        throw unauthenticated(`the answer of ${issuer} is for another login; log in again`);
+        throw unauthenticated(`the ID token of ${issuer} belongs to another login; log in again`);
       return userOf({ ...(await readUserinfo(tokens.access_token, claims.sub)), ...claims }, claimSettings);
     },
   };
 }
 
 /** The error for a login that the provider refused, with the provider's reason, such as `access_denied`. */
-export function refusedBy(issuer: string, answer: unknown): TerminalError {
-  const parsed = refusalSchema.safeParse(answer);
-  const reason = parsed.success ? (parsed.data.error_description ?? parsed.data.error) : 'without a reason';
+export function refusedBy(issuer: string, refusal: unknown): TerminalError {
+  const parsed = refusalSchema.safeParse(refusal);
+  const reason = parsed.success ? (parsed.data.error_description ?? parsed.data.error) : 'the provider gave no reason';
   return unauthenticated(`${issuer} refused the login: ${reason}`);
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { NOOP, type BenchClient } from '../../bench/bench-client';
 import { median } from '../../bench/measures';
-import { submitter } from '../../bench/throughput';
+import { submitAll } from '../../bench/throughput';
 import { ApiProcess } from '../helpers/api-process';
 import { connectBenchClient } from '../helpers/bench';
 import { cpuSecondsOf } from '../helpers/cpu';
@@ -74,9 +74,9 @@ async function measure(apiUrls: readonly [string, string], { batches, batch }: t
   for (const apiUrl of apiUrls) clients.push(await connectBenchClient(apiUrl));
   const functionId = await clients[0]!.register('noop', NOOP);
   for (const client of clients) await client.warmUp(functionId);
-  await Promise.all(clients.map((client) => submitter(client, functionId, 1, batch)));
+  await Promise.all(clients.map((client) => submitAll(client, functionId, 1, batch)));
   const [startedMs, before] = [performance.now(), cpuNow()];
-  await Promise.all(clients.map((client) => submitter(client, functionId, batches, batch)));
+  await Promise.all(clients.map((client) => submitAll(client, functionId, batches, batch)));
   const tasks = 2 * batches * batch;
   const rate = (tasks * 1_000) / (performance.now() - startedMs);
   const used = [...cpuNow()].map(([name, seconds]) => [name, ((seconds - (before.get(name) ?? 0)) / tasks) * 1_000] as const);

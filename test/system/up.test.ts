@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { FreshCopy } from '../helpers/fresh-copy';
 import { until } from '../helpers/until';
 
-/** In order: each test goes on where the one before stopped. It runs beside the system of the other tests. */
-describe('two commands on a fresh copy', () => {
+/** The tests share one copy and run in order. The system of the copy runs beside the system of the other tests. */
+describe('up, status and down on a fresh copy', () => {
   const copy = new FreshCopy();
   const UP = ['run', 'up', '--', '--detach', '--private-ports'];
 
@@ -27,7 +27,7 @@ describe('two commands on a fresh copy', () => {
     await until('no process is left', () => copy.processes().length === 0);
   }, 300_000);
 
-  test('up then works, greets, names the task and says where everything is', () => {
+  test('the next up runs a first task and prints its greeting, its ID and every address', () => {
     const { status, output } = copy.run('npm', UP);
     expect({ status, output }).toMatchObject({ status: 0 });
     expect(output).toContain(`Hello from ${hostname()}`);
@@ -60,7 +60,7 @@ describe('two commands on a fresh copy', () => {
     });
   });
 
-  test('a second up says that it runs and changes nothing', () => {
+  test('a second up reports that the system already runs and changes nothing', () => {
     const before = copy.run('npm', ['run', '--silent', 'status', '--', '--json']).output;
     const { status, output } = copy.run('npm', UP);
     expect(status).toBe(0);
@@ -68,10 +68,10 @@ describe('two commands on a fresh copy', () => {
     expect(copy.run('npm', ['run', '--silent', 'status', '--', '--json']).output).toBe(before);
   });
 
-  test('down leaves no process, and what was stored is there after the next up', async () => {
-    const list = (): string =>
+  test('down stops every process, and the next up keeps the identity and runs tasks', async () => {
+    const addOnLocal = (): string =>
       copy.run('./bin/funcx', ['run', 'test/fixtures/functions.py:add', '--endpoint', 'local', '--args', '[40, 2]']).output;
-    expect(list()).toContain('42');
+    expect(addOnLocal()).toContain('42');
     const identity = readFileSync(join(copy.dataDir, 'secrets', 'identity.json'), 'utf8');
     expect(copy.run('npm', ['run', 'down']).status).toBe(0);
     await until('no process is left', () => copy.processes().length === 0);
@@ -79,7 +79,7 @@ describe('two commands on a fresh copy', () => {
 
     expect(copy.run('npm', UP)).toMatchObject({ status: 0 });
     expect(readFileSync(join(copy.dataDir, 'secrets', 'identity.json'), 'utf8')).toBe(identity);
-    expect(list()).toContain('42');
+    expect(addOnLocal()).toContain('42');
     expect(copy.run('npm', ['run', 'down']).status).toBe(0);
     await until('no process is left after the second down', () => copy.processes().length === 0);
   }, 240_000);

@@ -14,7 +14,7 @@ function openResponse(): Response & EventEmitter {
   return Object.assign(new EventEmitter(), { closed: false, destroyed: false }) as unknown as Response & EventEmitter;
 }
 
-test('a response leaves together with the removal of its record; if its connection breaks, the record is written again', async () => {
+test('a response does not wait until its record is removed; if the connection closes before it is sent, the record is stored again', async () => {
   const statements: string[] = [];
   let remove: () => void = () => undefined;
   const removed = new Promise<void>((resolve) => (remove = resolve));
@@ -37,7 +37,7 @@ test('a response leaves together with the removal of its record; if its connecti
 });
 
 test('an accepted request is answered although the record that guards against repeats cannot be removed yet', async () => {
-  const outcomes = [new Error('the store is away'), undefined];
+  const outcomes = [new Error('the store is unavailable'), undefined];
   let removals = 0;
   const db = {
     query: async () => {
@@ -48,5 +48,5 @@ test('an accepted request is answered although the record that guards against re
   } as unknown as Database;
   const repeats = createRepeats(db, log);
   await expect(repeats.beforeAnswer(openResponse(), repeats.entry(Buffer.from('hash')), REQUEST)).resolves.toBeUndefined();
-  await until('the record is removed by a later try', () => removals === 2);
+  await until('the record is removed by a repetition', () => removals === 2);
 });

@@ -64,7 +64,7 @@ test('bytes and pickles are written to a file', () => {
   expect(readFileSync(file, 'utf8')).toBe('text');
   writeValue(file, '11\n[1.0]', undefined);
   expect(readFileSync(file, 'utf8')).toBe('[1.0]\n');
-  expect(() => writeValue('/nowhere/out', '11\n1', undefined)).toThrow(/The value was not written: .*ENOENT/);
+  expect(() => writeValue('/nowhere/out', '11\n1', undefined)).toThrow(/Could not write the value to \/nowhere\/out: .*ENOENT/);
 });
 
 test('only a pickle of bytes alone is taken apart', () => {

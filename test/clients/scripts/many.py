@@ -1,4 +1,4 @@
-"""Submits N calls that take a moment each and prints their values; a failure is printed as its text."""
+"""Submits N calls that each sleep SECONDS. Prints {"values", "ids"}; the value of a failed call is the text of its error."""
 
 import json
 import sys
