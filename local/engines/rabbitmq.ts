@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { QUEUE } from '../../contracts/names';
 import { keepSecret, writeWhole } from '../machine/files';
 import { logFileOf } from '../machine/layout';
-import { accepts } from '../machine/ports';
+import { accepts, refuses } from '../machine/ports';
 import { ManagedProcess } from '../processes/managed-process';
 import { ensureCertificates } from './certificates';
 import { freeQueueName, type NodeControl } from './rabbitmq-control';
@@ -56,6 +56,7 @@ export async function startRabbitmq(context: StartContext): Promise<ManagedProce
     managementUrl: address,
     vhost: VHOST,
     queue: QUEUE.results,
+    isDeaf: () => refuses('127.0.0.1', ports.amqp),
     freeName: (queue) => freeQueueName(control, VHOST, queue),
     say: context.say,
   });

@@ -51,6 +51,20 @@ export function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Pro
   });
 }
 
+/** True when nobody listens on this port. A process that listens but is stopped or busy refuses no connection. */
+export function refuses(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const settle = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.setTimeout(timeoutMs, () => settle(false));
+    socket.once('connect', () => settle(false));
+    socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code === 'ECONNREFUSED'));
+  });
+}
+
 function canListen(host: string, port: number): Promise<number | undefined> {
   return new Promise((resolve) => {
     const server = createServer();

@@ -7,10 +7,13 @@ import { RabbitmqHealth } from '../../local/engines/rabbitmq-health';
 
 const RESULTS = 'funcx.results';
 const TASKS = 'ep.1.tasks';
+const STATUS = 'funcx.status';
 
 let server: Server;
 let leaders: Record<string, string | null>;
+let states: Record<string, string>;
 let vhostState: string;
+let isDeaf: boolean;
 let deleted: string[];
 let freed: string[];
 let said: string[];
@@ -20,6 +23,7 @@ beforeAll(async () => {
   server = createServer((request, response) => {
     const path = new URL(request.url ?? '', 'http://x').pathname;
     const row = (name: string): object => ({ name, type: 'quorum', leader: leaders[name] });
+    const classicRow = ([name, state]: [string, string]): object => ({ name, type: 'classic', state });
     const name = decodeURIComponent(path.split('/')[4] ?? '');
     if (request.method === 'DELETE') {
       deleted.push(name);
@@ -28,7 +32,8 @@ beforeAll(async () => {
     }
     if (path.startsWith('/api/vhosts/'))
       return response.end(JSON.stringify({ cluster_state: { 'funcx@localhost': vhostState } }));
-    if (name === '') return response.end(JSON.stringify(Object.keys(leaders).map(row)));
+    if (name === '')
+      return response.end(JSON.stringify([...Object.keys(leaders).map(row), ...Object.entries(states).map(classicRow)]));
     if (!(name in leaders)) return response.writeHead(404).end('{"error":"Object Not Found"}');
     return response.end(JSON.stringify(row(name)));
   });
@@ -38,11 +43,20 @@ afterAll(() => server.close());
 beforeEach(() => {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout', 'queueMicrotask'] });
   freed = [];
+  isDeaf = false;
+  states = { [STATUS]: 'live' };
   [leaders, vhostState, deleted, said] = [{ [RESULTS]: 'funcx@localhost', [TASKS]: 'funcx@localhost' }, 'running', [], []];
   const { port } = server.address() as AddressInfo;
   const say = (line: string): void => void said.push(line);
   const freeName = async (name: string): Promise<void> => void freed.push(name);
-  health = new RabbitmqHealth({ managementUrl: `http://u:p@127.0.0.1:${port}`, vhost: 'funcx', queue: RESULTS, freeName, say });
+  health = new RabbitmqHealth({
+    managementUrl: `http://u:p@127.0.0.1:${port}`,
+    vhost: 'funcx',
+    queue: RESULTS,
+    isDeaf: async () => isDeaf,
+    freeName,
+    say,
+  });
 });
 afterEach(() => jest.useRealTimers());
 
@@ -62,9 +76,9 @@ test('a node whose queues have leaders is sound, also before the service has mad
 test('a queue that loses its leader is a fault, whichever it is; a queue that is being made is none', async () => {
   await poll();
   leaders[TASKS] = null;
-  expect(await poll()).toBe(`its queue ${TASKS} has no leader`);
+  expect(await poll()).toBe(`its queue ${TASKS} is without a leader`);
   leaders[RESULTS] = null;
-  expect(await poll(3)).toBe(`its queues ${RESULTS} and 1 more have no leader`);
+  expect(await poll(3)).toBe(`its queues ${RESULTS} and 1 more are without a leader`);
   leaders = { [RESULTS]: 'funcx@localhost', [TASKS]: 'funcx@localhost', new: null };
   await poll(1);
   leaders = { [RESULTS]: 'funcx@localhost', newer: null };
@@ -84,6 +98,39 @@ test('a queue that has no leader for half a minute after the start of its node i
   expect(deleted).toEqual([TASKS]);
   expect(freed).toEqual([TASKS]);
   expect(said).toEqual([`rabbitmq could not start the queue ${TASKS}, so it was deleted; its messages are sent again`]);
+});
+
+test('a classic queue that stops is a fault; one that did not run since the start of the node is none', async () => {
+  await poll();
+  states = { [STATUS]: 'stopped', other: 'crashed' };
+  expect(await poll()).toBe(`its queue ${STATUS} is stopped`);
+  health.reset(); // the node was started again
+  expect(await poll()).toBeUndefined();
+});
+
+test('a queue that stops again after the start of the node is none for an hour, unless most queues stop', async () => {
+  const crash = async (name: string): Promise<string | undefined> => {
+    states = { [STATUS]: 'running', a: 'running', b: 'running' };
+    await poll();
+    states[name] = 'crashed';
+    return poll();
+  };
+  expect(await crash('a')).toBe('its queue a is stopped');
+  health.reset();
+  expect(await crash('a')).toBeUndefined();
+  expect(await crash('b')).toBe('its queue b is stopped');
+  states = { [STATUS]: 'stopped', a: 'stopped', b: 'stopped' };
+  expect(await poll()).toBe(`its queues ${STATUS} and 2 more are stopped`);
+  states = { other: 'stopped', a: 'running' }; // deleted, and one that never ran
+  expect(await poll()).toBeUndefined();
+  jest.setSystemTime(Date.now() + 3_700_000);
+  health.reset();
+  expect(await crash('a')).toBe('its queue a is stopped');
+});
+
+test('a node that does not listen any more is a fault', async () => {
+  isDeaf = true;
+  expect(await poll(1)).toBe('it does not listen any more');
 });
 
 test('a stopped virtual host is a fault', async () => {

@@ -2,10 +2,11 @@ import { readFileSync, readdirSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
 import { layoutOf } from '../../local/machine/layout';
-import { dataDir, killAndWait, management } from '../helpers/system';
+import { evaluateInBroker } from '../helpers/broker-node';
+import { dataDir, funcx, killAndWait, management, pidOf, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
-/** A quorum queue that its node cannot start, because its files are damaged. */
+/** Queues that do not run although their node does. */
 
 const QUEUE = 'damaged-queue';
 const AWAY_MS = 120_000;
@@ -60,4 +61,40 @@ test('a queue that rabbitmq cannot start is removed, and the next one of its nam
   await folderOfQueue();
   await killAndWait('rabbitmq');
   await until('the queue has its message', async () => (await queue()).messages === 1, { deadlineMs: AWAY_MS, everyMs: 1_000 });
+}, 400_000);
+
+/**
+ * What a full disk did to the node: the message store died, and one queue hung at its end. Then the virtual host neither ends nor
+ * starts again, and every other classic queue stays stopped.
+ */
+const STOP_CLASSIC_QUEUES = [
+  `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"funcx">>, queue, <<"hanging-queue">>))`,
+  `Queue = amqqueue:get_pid(Q)`,
+  // The suspension ends with the process that asked for it.
+  `spawn(fun() -> erlang:suspend_process(Queue), timer:sleep(infinity) end)`,
+  `timer:sleep(500)`,
+  `{ok, Vhost} = rabbit_vhost_sup_sup:get_vhost_sup(<<"funcx">>)`,
+  `[exit(Store, kill) || {msg_store_persistent, Store, _, _} <- supervisor:which_children(Vhost)].`,
+].join(', ');
+
+test('a node whose classic queues are stopped is started again, and tasks run', async () => {
+  await management('queues/funcx/hanging-queue', { method: 'PUT', body: JSON.stringify({ durable: true }) });
+  try {
+    const before = pidOf('rabbitmq');
+    evaluateInBroker({ layout: layoutOf(dataDir()), state: state() }, STOP_CLASSIC_QUEUES);
+    await until('rabbitmq was started again', () => pidOf('rabbitmq') !== before || undefined, {
+      deadlineMs: AWAY_MS,
+      everyMs: 1_000,
+    });
+    const log = readFileSync(join(dataDir(), 'logs', 'supervisor.log'), 'utf8');
+    expect(log).toMatch(/rabbitmq runs but does not serve: its queues? .* stopped; ending it/);
+    const { stdout, stderr } = funcx(
+      ['run', 'test/fixtures/functions.py:add', '--endpoint', 'local', '--args', '[40, 2]'],
+      {},
+      AWAY_MS,
+    );
+    expect(stdout + stderr).toContain('42');
+  } finally {
+    await management('queues/funcx/hanging-queue', { method: 'DELETE' });
+  }
 }, 400_000);
