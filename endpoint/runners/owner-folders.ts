@@ -16,6 +16,13 @@ import { OWN } from './runner';
  * | each isolated worker | `cells/<id>/work`, removed with the worker | the working folder | its own `/tmp`, in memory |
  */
 
+/** Function code can pass through `owners`, but not list it. */
+const OWNERS_MODE = 0o711;
+/** Start of the name of a folder that could not be used. The next start of the agent removes it. */
+const BROKEN = 'broken-';
+/** The errors that function code can cause by changing the folder of its owner. */
+const DAMAGE = new Set(['EACCES', 'EPERM', 'EEXIST', 'ENOENT', 'ENOTDIR', 'ELOOP']);
+
 export interface OwnerFolder {
   runDir: string;
   tmpDir: string;
@@ -38,10 +45,18 @@ export class OwnerFolders {
 
   /** Removes files that an earlier agent left behind because it was killed. */
   async clean(): Promise<void> {
-    const temporary = list(this.#owners).map((owner) => path.join(this.#owners, owner, 'tmp'));
-    const cells = list(this.#cells).map((cell) => path.join(this.#cells, cell));
+    if (this.#isChangeable) tryTo(() => fs.chmodSync(this.#owners, OWNERS_MODE));
+    const owners = this.#list(this.#owners);
+    const temporary = owners.filter((name) => !name.startsWith(BROKEN)).map((owner) => path.join(this.#owners, owner, 'tmp'));
+    const broken = owners.filter((name) => name.startsWith(BROKEN)).map((name) => path.join(this.#owners, name));
+    const cells = this.#list(this.#cells).map((cell) => path.join(this.#cells, cell));
     await Promise.all([
       ...temporary.map((folder) => this.#empty(folder, this.#owners)),
+      ...broken.map(async (folder) => {
+        await this.#empty(folder, this.#owners);
+        tryTo(() => fs.rmdirSync(folder));
+        tryTo(() => fs.unlinkSync(folder)); // a link or a file
+      }),
       ...cells.map((cell) => this.#removeCell(cell)),
     ]);
   }
@@ -60,16 +75,16 @@ export class OwnerFolders {
     return {
       cwd: folder.runDir,
       env: { FUNCX_RUN_DIR: folder.runDir, HOME: folder.runDir, TMPDIR: folder.tmpDir },
-      writable: this.#mayHaveLinks ? [this.#owners] : [folder.runDir, folder.tmpDir],
+      writable: this.#isChangeable ? [this.#owners] : [folder.runDir, folder.tmpDir],
     };
   }
 
   /**
-   * True if function code may have replaced the folders of owners by links. It runs as the agent's user and can write to all of
-   * `owners`, because a worker process gets its owner after its sandbox is made. A mount of such a folder would follow the link
-   * out of the sandbox, but `owners` itself cannot be replaced.
+   * True if function code may have changed the folders of owners: their rights, or links in their place. It runs as the agent's
+   * user and can write to all of `owners`, because a worker process gets its owner after its sandbox is made. A mount of such a
+   * folder would follow the link out of the sandbox, but `owners` itself cannot be replaced.
    */
-  get #mayHaveLinks(): boolean {
+  get #isChangeable(): boolean {
     return this.options.confinement.user === undefined;
   }
 
@@ -78,11 +93,34 @@ export class OwnerFolders {
     if (owner === OWN || this.options.confinement.isIsolated) return undefined;
     const base = path.join(this.#owners, owner);
     const folder = { runDir: path.join(base, 'work'), tmpDir: path.join(base, 'tmp') };
+    const make = (): void => {
+      this.#make(base);
+      if (!fs.lstatSync(base).isDirectory()) throw Object.assign(new Error(`${base} is no folder`), { code: 'ENOTDIR' });
+      this.#makeWritable(folder.runDir);
+      this.#makeWritable(folder.tmpDir);
+    };
     this.#make(this.#owners);
-    this.#make(base);
-    this.#makeWritable(folder.runDir);
-    this.#makeWritable(folder.tmpDir);
+    try {
+      make();
+    } catch (error) {
+      if (!this.#isChangeable) throw error;
+      fs.chmodSync(this.#owners, OWNERS_MODE);
+      this.#makeAgain(base, make);
+    }
     return folder;
+  }
+
+  /** Creates the folders of an owner; if function code has made that impossible, in a new folder. */
+  #makeAgain(base: string, make: () => void): void {
+    try {
+      make();
+    } catch (error) {
+      if (!DAMAGE.has((error as NodeJS.ErrnoException).code ?? '')) throw error; // such as a full disk
+      this.options.log.warn({ folder: base, reason: String(error) }, 'the folder of an owner cannot be used; making a new one');
+      // A rename follows no link, and needs no rights on what it moves.
+      fs.renameSync(base, path.join(this.#owners, BROKEN + randomUUID()));
+      make();
+    }
   }
 
   /** Call it when the last process of an owner has ended. */
@@ -108,7 +146,7 @@ export class OwnerFolders {
 
   /** Creates a folder that function code can pass through but not change, so that it contains no links of function code. */
   #make(folder: string): void {
-    fs.mkdirSync(folder, { recursive: true, mode: 0o711 });
+    fs.mkdirSync(folder, { recursive: true, mode: OWNERS_MODE });
   }
 
   #makeWritable(folder: string): void {
@@ -125,25 +163,40 @@ export class OwnerFolders {
   /**
    * Empties a folder as the user that runs function code, and in its sandbox: function code may replace folders by links, at any
    * time, and neither an agent with root rights nor an agent whose user runs function code may follow the links. `mounted` is the
-   * nearest folder that function code cannot replace.
+   * nearest folder that function code cannot replace. Never rejects.
    */
   async #empty(folder: string, mounted: string): Promise<void> {
-    if (!fs.lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+    const warn = (reason: string): void => this.options.log.warn({ folder, reason }, 'a folder of function code was not emptied');
+    try {
+      if (!fs.lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+      const problem = await this.#runEmptying(folder, mounted);
+      if (problem !== undefined) warn(problem);
+    } catch (error) {
+      warn(String(error)); // function code may have taken the rights away
+    }
+  }
+
+  /** Returns the problem, if any. */
+  async #runEmptying(folder: string, mounted: string): Promise<string | undefined> {
     const { limits: _, controlGroups: _groups, ...confinement } = this.options.confinement;
-    const script = 'cd "$0" || exit; chmod -R u+rwX . 2>/dev/null; find . -mindepth 1 -delete';
+    const script = 'chmod u+rwx "$0" 2>/dev/null; cd "$0" || exit; chmod -R u+rwX . 2>/dev/null; find . -mindepth 1 -delete';
     const place = { cwd: mounted, env: {}, writable: [mounted] };
     const { command, args, ...user } = confine(confinement, '/bin/sh', ['-c', script, folder], place);
     const child = spawn(command, args, { ...user, cwd: mounted, env: { PATH: process.env.PATH }, stdio: 'ignore' });
-    const problem = await new Promise<string | undefined>((resolve) => {
+    return new Promise<string | undefined>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code) => resolve(code === 0 ? undefined : `find ended with code ${code ?? 'none'}`));
     });
-    if (problem !== undefined) this.options.log.warn({ folder, reason: problem }, 'a folder of function code was not emptied');
   }
-}
 
-function list(folder: string): string[] {
-  return fs.existsSync(folder) ? fs.readdirSync(folder) : [];
+  #list(folder: string): string[] {
+    try {
+      return fs.existsSync(folder) ? fs.readdirSync(folder) : [];
+    } catch (error) {
+      this.options.log.warn({ folder, reason: String(error) }, 'a folder of function code cannot be read');
+      return [];
+    }
+  }
 }
 
 function tryTo(action: () => void): void {

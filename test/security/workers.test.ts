@@ -298,6 +298,64 @@ describe('in a sandbox of the same user as the agent', () => {
     expect(fs.readFileSync(path.join(victim, 'secret'), 'utf8')).toBe('kept');
   });
 
+  const DAMAGE = {
+    'without rights': 'os.chmod(base, 0)',
+    'that is a file': 'os.rename(base, base + "-before"); open(base, "w").close()',
+    'that is a link to itself': 'os.rename(base, base + "-before"); os.symlink(base, base)',
+    'that is a link to another folder': 'os.rename(base, base + "-before"); os.symlink("VICTIM", base)',
+    'in a folder without rights': 'os.chmod(os.path.dirname(base), 0)',
+  };
+
+  for (const [how, damage] of Object.entries(DAMAGE))
+    testUnless(NO_SANDBOX)(
+      `a function that leaves the agent a folder ${how} stops neither the agent nor its next start`,
+      async () => {
+        const victim = path.join(dir, 'victim');
+        fs.mkdirSync(victim);
+        const more = { hidden: [dir, os.homedir()] };
+        const slots = startSlots(1, more);
+        await value(slots, 'own', 'st', PY_PID);
+        const code = `f:def f():\n    import os\n    base = os.path.dirname(os.environ["HOME"])\n    ${damage.replace('VICTIM', victim)}\n`;
+        expect(await value(slots, BOB, 'st', code)).toBeNull();
+        await slots.close(0);
+        const warnings: unknown[] = [];
+        const log = { warn: (...given: unknown[]) => void warnings.push(given) };
+        const folders = new OwnerFolders({ confinement: { runDir: path.join(dir, 'tasks'), dir, ...more }, log });
+        folders.ownerLeft(BOB);
+        await folders.clean();
+        expect(await value(startSlots(1, more), BOB, 'st', PY_PID)).toEqual(expect.any(Number));
+        await folders.clean();
+        expect(
+          fs
+            .readdirSync(path.join(dir, 'owners'))
+            .filter((name) => name.startsWith('broken-') && !fs.lstatSync(path.join(dir, 'owners', name)).isDirectory()),
+        ).toEqual([]);
+        expect(fs.readdirSync(victim)).toEqual([]);
+      },
+    );
+
+  test('the files of an owner stay where another owner, or a full disk, is the problem', () => {
+    const warnings: unknown[] = [];
+    const log = { warn: (...given: unknown[]) => void warnings.push(given) };
+    const folders = new OwnerFolders({ confinement: { runDir: path.join(dir, 'tasks'), dir }, log });
+    const { runDir, tmpDir } = folders.folderOf(ALICE)!; // not isolated
+    fs.writeFileSync(path.join(runDir, 'kept'), '');
+    fs.chmodSync(path.join(dir, 'owners'), 0);
+    expect(folders.folderOf(ALICE)).toEqual({ runDir, tmpDir });
+    fs.rmdirSync(tmpDir);
+    const mkdir = jest.spyOn(fs, 'mkdirSync').mockImplementation((given) => {
+      if (given === tmpDir) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      return undefined;
+    });
+    try {
+      expect(() => folders.folderOf(ALICE)).toThrow('no space left');
+    } finally {
+      mkdir.mockRestore();
+    }
+    expect(fs.readdirSync(runDir)).toEqual(['kept']);
+    expect([fs.readdirSync(path.join(dir, 'owners')), warnings]).toEqual([[ALICE], []]);
+  });
+
   testUnless(NO_SANDBOX)('the temporary folder of an owner is emptied', async () => {
     const slots = startSlots(1, { hidden: [dir, os.homedir()] });
     const fill = 'f:def f():\n    import os, tempfile\n    os.mkdir(tempfile.mkdtemp() + "/inner", 0)\n';
