@@ -42,6 +42,14 @@ export class ByteBudget {
     };
   }
 
+  /** True while an amount waits for the bytes of others, and not only for the share of its holder. */
+  get isCrowded(): boolean {
+    for (const { bytes, holder } of this.#queue) {
+      if (fits(this.#heldBy.get(holder) ?? 0, bytes, this.shareBytes)) return true;
+    }
+    return false;
+  }
+
   #add(holder: string, bytes: number): void {
     this.#held += bytes;
     const left = (this.#heldBy.get(holder) ?? 0) + bytes;

@@ -2,13 +2,15 @@ import type { Request, RequestHandler, Response } from 'express';
 
 import { RetryableError } from '../../contracts/errors';
 import { ByteBudget } from '../byte-budget';
+import { hasLeft, onClosed } from './on-closed';
 
 /**
  * Bounds the bytes of the request bodies that the process holds. Above the limit, a request waits before its body is read:
  * the client's bytes stay in the network. Released clients give up after 15 to 20 s of refusals, so a request waits that
  * long before it is refused. Nothing of a refused request is stored.
  *
- * A request holds the bytes that it announces, also before they arrive. So nobody may hold more than a share.
+ * A request holds the bytes that it announces, also before they arrive. So nobody may hold more than a share, and while others
+ * wait, a body must arrive at a certain pace (`read-bytes.ts`).
  */
 
 const LIMIT_BYTES = 256 * 1024 * 1024;
@@ -24,17 +26,22 @@ export interface BodyLimit {
   maxWaitMs?: number;
 }
 
-/**
- * Returns the middleware of a route. `maxBodyBytes`: the most bytes that a body of the route may have, assumed for a request that
- * does not announce its length.
- */
-export type BodiesInFlight = (maxBodyBytes: number) => RequestHandler;
+export interface BodiesInFlight {
+  /**
+   * Returns the middleware of a route. `maxBodyBytes`: the most bytes that a body of the route may have, assumed for a request
+   * that does not announce its length.
+   */
+  limit(maxBodyBytes: number): RequestHandler;
+  /** True while a request waits for the memory that others hold. */
+  isCrowded(): boolean;
+}
 
 export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWaitMs = MAX_WAIT_MS }: BodyLimit): BodiesInFlight {
   const budget = new ByteBudget(limitBytes, limitBytes * SHARE);
 
-  return (maxBodyBytes) =>
+  const limit = (maxBodyBytes: number): RequestHandler =>
     function limitBodies(req, res, next) {
+      if (hasLeft(req, res)) return; // during authentication
       const announced =
         req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length'] ?? 0) : maxBodyBytes;
       const bytes = Math.min(announced, maxBodyBytes);
@@ -47,12 +54,12 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
       const onAdmitted = (release: () => void): void => {
         isAdmitted = true;
         clearTimeout(waiting.timer);
-        res.once('close', release);
+        onClosed(req, res, release);
         next();
       };
       const leave = budget.request(bytes, onAdmitted, holderOf(req, res));
       if (isAdmitted) return;
-      res.once('close', () => {
+      onClosed(req, res, () => {
         clearTimeout(waiting.timer);
         leave();
       });
@@ -65,4 +72,5 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
         );
       }, maxWaitMs);
     };
+  return { limit, isCrowded: () => budget.isCrowded };
 }

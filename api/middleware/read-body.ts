@@ -7,6 +7,7 @@ import { TerminalError } from '../../contracts/errors';
 import type { BodySize, Route } from '../route';
 import type { LargeRequests } from './large-requests';
 import type { BodiesInFlight } from './limit-bodies-in-flight';
+import { hasLeft, onClosed } from './on-closed';
 import { parseJson, type JsonLimits } from './parse-json';
 import { readBytes, readChunks, type ReadOptions } from './read-bytes';
 
@@ -53,7 +54,8 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
     case 'stream':
       return [
         function openStream(req, res, next) {
-          req.body = readChunks(req, readOptions(req, res, limits, limits.rawBytes));
+          // A stream does not hold its bytes in memory, so nobody waits for it.
+          req.body = readChunks(req, { ...readOptions(req, res, limits, limits.rawBytes), isHurried: () => false });
           next();
         },
       ];
@@ -61,7 +63,7 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
       const { limitBytes: sizeBytes, ...jsonLimits } = JSON_SIZES[route.bodySize];
       const limitBytes = Math.min(sizeBytes, limits.requestBytes);
       return [
-        limits.inFlight(limitBytes),
+        limits.inFlight.limit(limitBytes),
         async function readJson(req, res, next) {
           requireUtf8(req);
           const bytes = await read(req, res, limits, limitBytes);
@@ -88,15 +90,16 @@ async function read(req: IncomingMessage, res: Response, limits: BodyLimits, lim
 const readOptions = (req: IncomingMessage, res: Response, limits: BodyLimits, limitBytes: number): ReadOptions => ({
   limitBytes,
   onLarge: () => waitForTurn(req, res, limits),
+  isHurried: () => limits.inFlight.isCrowded(),
   // The rest of the body may arrive later, so the connection cannot take another request.
-  onSilent: () => void res.setHeader('connection', 'close'),
+  onSlow: () => void res.setHeader('connection', 'close'),
 });
 
 /** Waits for the turn of a large request, which lasts until its response is closed. */
 async function waitForTurn(req: IncomingMessage, res: Response, limits: BodyLimits): Promise<void> {
   const leave = await limits.largeRequests.enter(limits.ownerOf(req, res));
-  if (res.closed) leave();
-  else res.once('close', leave);
+  if (hasLeft(req, res)) leave();
+  else onClosed(req, res, leave);
 }
 
 function requireUtf8(req: IncomingMessage): void {

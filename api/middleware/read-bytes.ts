@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 
-import { FuncXError, TerminalError } from '../../contracts/errors';
+import { FuncXError, RetryableError, TerminalError } from '../../contracts/errors';
 
 /** Reads a request body within a limit on its decompressed size and on the compression ratio. */
 
@@ -16,16 +16,21 @@ const DECODERS: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>
 export const LARGE_BYTES = 1_000_000;
 /** Serialized data stays below this factor. It bounds the work that a small request can cause. */
 const MAX_RATIO = 100;
-/** How long the service waits for the next byte of a body. */
-const MAX_SILENCE_MS = 10_000;
+/** The pace of a body is judged once in this time. */
+const WINDOW_MS = 10_000;
+/** A body ends after this many windows without a byte. While others wait, it must come so fast that it is complete after them. */
+const MAX_WINDOWS = 6;
+const RETRY_AFTER_S = 5;
 
 export interface ReadOptions {
   limitBytes: number;
   /** Called once when the body becomes large. The body is not read further until the promise resolves. */
   onLarge: () => Promise<void>;
-  /** Called before the error, when the rest of the body does not arrive. */
-  onSilent: () => void;
-  maxSilenceMs?: number;
+  /** True while other requests wait for memory that this body holds. */
+  isHurried: () => boolean;
+  /** Called before the error, when the rest of the body does not arrive or arrives too slowly. */
+  onSlow: () => void;
+  windowMs?: number;
 }
 
 /** Undefined if the request has no body. */
@@ -45,19 +50,21 @@ export async function readBytes(
 /** The decompressed body, as it arrives. Nothing is read before the first chunk is requested. */
 export async function* readChunks(
   req: IncomingMessage,
-  { limitBytes, onLarge, onSilent, maxSilenceMs = MAX_SILENCE_MS }: ReadOptions,
+  { limitBytes, onLarge, isHurried, onSlow, windowMs = WINDOW_MS }: ReadOptions,
 ): AsyncGenerator<Buffer, void> {
   if (!hasBody(req)) return;
   const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();
   if (encoding === 'identity' && Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(req, limitBytes);
 
+  const announced = req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length']) : limitBytes;
+  const pace = { windowMs, isHurried, onSlow, bytesInWindow: Math.min(announced, limitBytes) / MAX_WINDOWS };
   let compressedBytes = 0;
   const source = decode(req, encoding, (chunk) => (compressedBytes += chunk.length));
   let bytes = 0;
   let isLarge = false;
   let isRead = false;
   try {
-    for await (const chunk of untilSilence(source, maxSilenceMs, onSilent)) {
+    for await (const chunk of inTime(source, pace)) {
       bytes += chunk.length;
       if (bytes > limitBytes) throw tooLarge(req, limitBytes);
       if (bytes > LARGE_BYTES) {
@@ -91,27 +98,54 @@ export async function* readChunks(
   }
 }
 
-/** The chunks of a stream. Only the time in which the service waits for bytes counts, not the time in which it reads none. */
-async function* untilSilence(source: Readable, maxSilenceMs: number, onSilent: () => void): AsyncGenerator<Buffer, void> {
+interface Pace {
+  windowMs: number;
+  /** While others wait. */
+  bytesInWindow: number;
+  isHurried: () => boolean;
+  onSlow: () => void;
+}
+
+/**
+ * The chunks of a stream, which fails when they come too slowly. Only the time in which the service waits for bytes counts, not the
+ * time in which it reads none.
+ */
+async function* inTime(source: Readable, { windowMs, bytesInWindow, isHurried, onSlow }: Pace): AsyncGenerator<Buffer, void> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncGenerator<Buffer, void>;
-  let isSilent = false;
+  let isSlow = false;
+  const tooSlow = (error: FuncXError): FuncXError => {
+    isSlow = true;
+    onSlow();
+    return error;
+  };
+  const others = 'other requests wait, and this one arrives too slowly; send it again, or send less in one request';
+  let waitedMs = 0;
+  let bytes = 0;
   try {
     for (;;) {
       const next = chunks.next();
-      isSilent = await isLate(next, maxSilenceMs);
-      if (isSilent) {
+      const startedMs = performance.now();
+      for (let silent = 1; await isLate(next, windowMs); silent++) {
+        if (!isHurried() && silent < MAX_WINDOWS) continue;
         next.catch(() => undefined); // nobody waits for it any more
-        onSilent();
-        const sentence = `no byte of the body arrived for ${maxSilenceMs / 1_000} s; send the request again`;
-        throw new TerminalError('REQUEST_TIMEOUT', sentence);
+        if (isHurried()) throw tooSlow(new RetryableError(others, { retryAfterS: RETRY_AFTER_S }));
+        const silence = `no byte of the body arrived for ${(silent * windowMs) / 1_000} s`;
+        throw tooSlow(new TerminalError('REQUEST_TIMEOUT', `${silence}; send the request again`));
       }
       const { value, done } = await next;
       if (done === true) return;
+      // A pause of the whole process is not the fault of the client.
+      waitedMs += Math.min(performance.now() - startedMs, windowMs / 2);
+      bytes += value.length;
+      if (waitedMs > windowMs) {
+        if (isHurried() && bytes < bytesInWindow) throw tooSlow(new RetryableError(others, { retryAfterS: RETRY_AFTER_S }));
+        waitedMs = bytes = 0;
+      }
       yield value;
     }
   } finally {
-    const closed = chunks.return(); // after a silence, ends with the connection
-    if (!isSilent) await closed;
+    const closed = chunks.return(); // after a slow body, ends with the connection
+    if (!isSlow) await closed;
   }
 }
 

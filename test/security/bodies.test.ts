@@ -4,13 +4,14 @@ import { gzipSync } from 'node:zlib';
 
 import { signBodyToken } from '../../platform/body-tokens';
 import { configFor, FakeDatabase, person, startApi, TOKEN_KEY, type ApiHarness } from '../helpers/api-harness';
+import { until } from '../helpers/until';
 
 /** Request bodies that try to use up the time and memory of the API. */
 
 let api: ApiHarness;
 jest.setTimeout(60_000);
 beforeEach(async () => {
-  const people = [person('alice'), person('mallory')];
+  const people = [person('alice'), person('mallory'), person('trudy')];
   api = await startApi({ db: new FakeDatabase().asDatabase(), people, config: configFor() });
 });
 afterEach(() => api.close());
@@ -78,14 +79,21 @@ describe('a body that does not arrive', () => {
     for (const socket of sockets) socket.destroy();
   });
 
-  test('is answered with 408 after some seconds, and its connection is closed', async () => {
-    const socket = await openBody('/v1/groups', ['authorization: Bearer token-alice']);
-    socket.write('1\r\n{\r\n');
+  test('or arrives byte by byte, ends when others wait for the memory that it holds', async () => {
+    const holders = ['mallory', 'mallory', 'trudy', 'trudy'];
+    const sockets = await Promise.all(
+      holders.map((name) => openBody(`/v3/endpoints/${ID}/submit`, [`authorization: Bearer token-${name}`])),
+    );
     let text = '';
-    socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
-    await once(socket, 'close');
-    expect(text).toMatch(/^HTTP\/1\.1 408 /);
-    expect(text).toContain('"code":"REQUEST_TIMEOUT"');
+    sockets[0]?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    const drip = setInterval(() => sockets.forEach((socket) => socket.write('1\r\n{\r\n')), 500);
+    const start = Date.now();
+    expect(await api.request('alice', 'POST', '/v1/groups', '{}')).toMatchObject({ status: 422 });
+    expect(Date.now() - start).toBeLessThan(18_000);
+    await until('the slow request is refused', () => text.includes('"code":"UNAVAILABLE"'));
+    clearInterval(drip);
+    expect(text).toMatch(/^HTTP\/1\.1 503 [^]*retry-after: 5/i);
+    for (const socket of sockets) socket.destroy();
   });
 });
 

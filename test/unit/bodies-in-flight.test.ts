@@ -15,15 +15,22 @@ let holders = 0;
 function send(
   limit: ReturnType<typeof limiter>,
   headers: Record<string, string>,
-  { holder = `holder ${holders++}`, maxBodyBytes = 100 }: { holder?: string; maxBodyBytes?: number } = {},
+  {
+    holder = `holder ${holders++}`,
+    maxBodyBytes = 100,
+    closed = false,
+  }: { holder?: string; maxBodyBytes?: number; closed?: boolean } = {},
 ) {
-  const [req, res] = [{ headers, socket: { remoteAddress: holder } }, new EventEmitter()];
+  const [req, res] = [
+    { headers, socket: Object.assign(new EventEmitter(), { remoteAddress: holder, destroyed: false }) },
+    Object.assign(new EventEmitter(), { closed }),
+  ];
   const outcome: { error?: unknown; isRead: boolean } = { isRead: false };
-  void limit(maxBodyBytes)(req as unknown as Request, res as unknown as Response, (error?: unknown) => {
+  void limit.limit(maxBodyBytes)(req as unknown as Request, res as unknown as Response, (error?: unknown) => {
     outcome.isRead = error === undefined;
     outcome.error = error;
   });
-  return { outcome, close: () => res.emit('close') };
+  return { outcome, close: () => res.emit('close'), reset: () => req.socket.emit('close') };
 }
 const sized = (bytes: number) => ({ 'content-length': String(bytes) });
 
@@ -53,6 +60,36 @@ test('a request without a body never waits, and one whose client leaves makes ro
   expect(leaving.outcome.isRead).toBe(false);
   expect(next.outcome.isRead).toBe(true);
   next.close();
+});
+
+test('a request whose client left before its turn to be read holds nothing', () => {
+  const limit = limiter();
+  for (let n = 0; n < 5; n++) expect(send(limit, sized(100), { closed: true }).outcome.isRead).toBe(false);
+  expect(limit.isCrowded()).toBe(false);
+  expect(send(limit, sized(100)).outcome.isRead).toBe(true);
+});
+
+test('bytes are given back once when the connection breaks, also while the response waits behind another one', () => {
+  const limit = limiter();
+  const first = send(limit, sized(60));
+  const second = send(limit, sized(40));
+  first.reset();
+  first.close();
+  const third = send(limit, sized(60));
+  const fourth = send(limit, sized(1));
+  expect([first, second, third, fourth].map(({ outcome }) => outcome.isRead)).toEqual([true, true, true, false]);
+});
+
+test('others are in the way only of a request that waits for their bytes, and not for the share of its own holder', () => {
+  const limit = limiter();
+  send(limit, sized(50), { holder: 'one' });
+  const own = send(limit, sized(50), { holder: 'one' });
+  expect([own.outcome.isRead, limit.isCrowded()]).toEqual([false, false]);
+  send(limit, sized(50), { holder: 'two' });
+  const waiting = send(limit, sized(1));
+  expect([waiting.outcome.isRead, limit.isCrowded()]).toEqual([false, true]);
+  waiting.close();
+  expect(limit.isCrowded()).toBe(false);
 });
 
 test('a request that waited too long is refused with the time to repeat it, and takes no place', async () => {

@@ -5,11 +5,11 @@ import { gzipSync } from 'node:zlib';
 
 import { readBytes, LARGE_BYTES } from '../../api/middleware/read-bytes';
 
-/** How long a body may pause. */
+/** How slowly a body may arrive. */
 
 const SILENCE_MS = 400;
 
-function open(headers: Record<string, string> = {}) {
+function open(headers: Record<string, string> = {}, isCrowded = false) {
   const stream = new PassThrough({ highWaterMark: 4 * LARGE_BYTES });
   let silences = 0;
   let onLarge = async (): Promise<void> => undefined;
@@ -17,9 +17,10 @@ function open(headers: Record<string, string> = {}) {
     Object.assign(stream, { headers: { 'transfer-encoding': 'chunked', ...headers } }) as never as IncomingMessage,
     {
       limitBytes: 10 * LARGE_BYTES,
-      maxSilenceMs: SILENCE_MS,
+      windowMs: SILENCE_MS / 6,
+      isHurried: () => isCrowded,
       onLarge: () => onLarge(),
-      onSilent: () => void silences++,
+      onSlow: () => void silences++,
     },
   );
   body.catch(() => undefined);
@@ -37,6 +38,40 @@ test.each([
   expect(silences()).toBe(1);
   stream.destroy(); // the client leaves
   await delay(10); // a rejection that nobody handles would fail the test
+});
+
+test('while others wait, a body that pauses or drips is refused with the time to repeat it', async () => {
+  const silent = open({}, true);
+  const dripping = open({}, true);
+  const drip = setInterval(() => dripping.stream.write('1'), SILENCE_MS / 12);
+  for (const { body } of [silent, dripping]) {
+    await expect(body).rejects.toMatchObject({ code: 'UNAVAILABLE', retryAfterS: 5 });
+  }
+  clearInterval(drip);
+  for (const { stream, silences } of [silent, dripping]) {
+    expect(silences()).toBe(1);
+    stream.destroy();
+  }
+});
+
+test('while others wait, a body that arrives at a good pace is read to its end', async () => {
+  const { stream, body, silences } = open({ 'transfer-encoding': undefined as never, 'content-length': '40' }, true);
+  for (let part = 0; part < 8; part++) {
+    stream.write('12345');
+    await delay(SILENCE_MS / 12);
+  }
+  stream.end();
+  expect((await body)?.length).toBe(40);
+  expect(silences()).toBe(0);
+});
+
+test('while others wait, a pause of the whole process is not the fault of the client', async () => {
+  const { stream, body } = open({}, true);
+  stream.write('1');
+  await delay(1);
+  for (const start = Date.now(); Date.now() - start < SILENCE_MS / 2;);
+  setImmediate(() => stream.end('2'));
+  expect((await body)?.toString()).toBe('12');
 });
 
 test('a body that arrives slowly is read to its end', async () => {
