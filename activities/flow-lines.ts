@@ -7,7 +7,7 @@ import type { ActivityDeps } from './deps';
 import { enterNext } from './flow-enter';
 import { LineStep } from './flow-line-step';
 import type { Pending } from './flow-pending';
-import { createReferences } from './flow-references';
+import { createReferences, type StepResults } from './flow-references';
 import { resolve } from './flow-resolve';
 import { readActionResult, type ComputeOutcome } from './flow-results';
 import { createRuns, type Run } from './flow-runs';
@@ -93,7 +93,7 @@ export function createFlowLineActivities(deps: ActivityDeps): FlowLineActivities
                 );
               if (row.position > position) return row.step as FlowStep; // repeats a step whose answer was lost
               const step = new LineStep(run, row, loaded, allowedUrls);
-              await takeStep(step, event, outcome, (prefix) => listLines(client, runId, prefix));
+              await takeStep(step, event, outcome, loaded, (prefix) => listLines(client, runId, prefix));
               const next = step.finish();
               await saveLine(client, runId, row);
               if (step.newLines.length > 0) await insertLines(client, runId, step.newLines);
@@ -125,6 +125,7 @@ async function takeStep(
   step: LineStep,
   event: FlowEvent,
   outcome: ComputeOutcome | undefined,
+  loaded: StepResults,
   readLines: Parameters<typeof resolve>[3],
 ): Promise<void> {
   const startedMs = Date.now();
@@ -132,9 +133,17 @@ async function takeStep(
     step.nextAction = step.ended();
     return;
   }
-  if (step.row.pending) await resolve(step, event, outcome, readLines);
-  for (let n = 0; !step.nextAction; n++) {
-    if (n >= MAX_STATES_A_STEP || Date.now() - startedMs > MAX_STEP_MS) step.nextAction = { kind: 'more' };
+  let states = 0;
+  const pending = step.row.pending as Pending | null;
+  if (pending) {
+    await resolve(step, event, outcome, readLines);
+    if (pending.kind !== 'retry') states++; // a retry enters the state again, which is still to do
+  }
+  while (!step.nextAction) {
+    // What was loaded is dropped with the step, so a loop can read one large result after another.
+    const isLong = states >= MAX_STATES_A_STEP || Date.now() - startedMs > MAX_STEP_MS || (states > 0 && loaded.isLarge);
+    if (isLong) step.nextAction = { kind: 'more' };
     else enterNext(step);
+    states++;
   }
 }

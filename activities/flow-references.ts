@@ -6,7 +6,7 @@ import { readReferable, readOutcomeText } from '../platform/store/pipelines';
 
 /** Loads results that are in the store, for expressions, paths and choices that read them. */
 
-/** Of all results that one step reads. */
+/** Of all results that one step reads. A step ends after a state that has read much, so this is about one state. */
 const MAX_LOADED_BYTES = 128 * 1024 * 1024;
 /** Of the values in memory; `[[],[],...]` needs twenty times the memory of its text. */
 const MAX_MEMORY_BYTES = 256 * 1024 * 1024;
@@ -14,12 +14,17 @@ const BYTES_A_VALUE = 16;
 const BYTES_A_CONTAINER = 64;
 /** A step that has read more waits until no other step of the process has. */
 const MAX_SHARED_BYTES = 4 * 1024 * 1024;
+const MAX_SHARED_MEMORY = 32 * 1024 * 1024;
 const MAX_WAIT_MS = 60_000;
+/** Steps of one owner that wait for their turn. Further ones are tried again later, so that they occupy no activity slots. */
+const MAX_WAITING = 4;
 /** Each result that turns out to be needed makes the step compute again. */
 const MAX_REPEATS_MS = 60_000;
 
 /** The results that one step reads. A result that cannot be loaded fails the state that reads it. */
 export interface StepResults extends ReadonlyMap<string, Json> {
+  /** True when the step has read so much that it should end before the next state. */
+  readonly isLarge: boolean;
   /** `spentMs`: what the evaluation cost that met the result. Throws when the step has to be tried again later. */
   load(taskId: string, spentMs: number): Promise<void>;
   /** Call at the end of the step. */
@@ -44,6 +49,10 @@ class LoadedResults extends Map<string, Json> implements StepResults {
     private readonly turns: Turns,
   ) {
     super();
+  }
+
+  get isLarge(): boolean {
+    return this.#bytes > MAX_SHARED_BYTES || this.#memory > MAX_SHARED_MEMORY;
   }
 
   async load(taskId: string, spentMs: number): Promise<void> {
@@ -82,7 +91,7 @@ class LoadedResults extends Map<string, Json> implements StepResults {
       throw tooLarge(`the result of task ${taskId} has ${bytes} bytes${before}`);
     }
     this.#bytes += bytes;
-    if (this.#bytes > MAX_SHARED_BYTES) this.#endTurn ??= await this.turns.take();
+    if (this.#bytes > MAX_SHARED_BYTES) this.#endTurn ??= await this.turns.take(this.ownerId);
     const text = await readOutcomeText(this.db, taskId);
     if (text === undefined) {
       throw new FlowError(
@@ -116,26 +125,50 @@ function memoryOf(text: string): number {
 }
 
 interface Turns {
-  /** Resolves when no other step has the turn; call the result to end the turn. */
-  take(): Promise<() => void>;
+  /** Resolves when no other step has the turn; call the result to end the turn. Owners take turns. */
+  take(ownerId: string): Promise<() => void>;
 }
 
 function createTurns(): Turns {
-  let last: Promise<void> = Promise.resolve();
+  /** By owner; the owner whose turn is next comes first. */
+  const waiting = new Map<string, ((end: () => void) => void)[]>();
+  let isTaken = false;
+
+  const end = (): void => {
+    isTaken = false;
+    const [next] = waiting;
+    if (!next) return;
+    const [ownerId, steps] = next;
+    waiting.delete(ownerId);
+    const start = steps.shift();
+    if (steps.length > 0) waiting.set(ownerId, steps);
+    if (start) give(start);
+    else end();
+  };
+  const give = (start: (end: () => void) => void): void => {
+    isTaken = true;
+    start(end);
+  };
+  const late = (): Error => new Error('other steps of this process read large results; the step is tried again');
+
   return {
-    async take() {
-      const before = last;
-      let end = (): void => undefined;
-      last = new Promise((resolve) => (end = resolve));
-      let timer: NodeJS.Timeout | undefined;
-      const isLate = await Promise.race([
-        before.then(() => false),
-        new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), MAX_WAIT_MS))),
-      ]);
-      clearTimeout(timer);
-      if (!isLate) return end;
-      void before.then(end);
-      throw new Error('other steps of this process read large results; the step is tried again');
+    take(ownerId) {
+      return new Promise((resolve, reject) => {
+        if (!isTaken) return give(resolve);
+        const steps = waiting.get(ownerId) ?? [];
+        if (steps.length >= MAX_WAITING) return reject(late());
+        const timer = setTimeout(() => {
+          steps.splice(steps.indexOf(start), 1);
+          if (steps.length === 0) waiting.delete(ownerId);
+          reject(late());
+        }, MAX_WAIT_MS);
+        const start = (ended: () => void): void => {
+          clearTimeout(timer);
+          resolve(ended);
+        };
+        steps.push(start);
+        waiting.set(ownerId, steps);
+      });
     },
   };
 }

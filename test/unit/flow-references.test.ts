@@ -3,6 +3,7 @@ import { NeedsReference } from '../../flows';
 import { evaluate } from '../../flows/expression/evaluate';
 import { parseExpression } from '../../flows/expression/parse';
 import type { Database } from '../../platform/store/database';
+import { until } from '../helpers/until';
 
 /** Large results that expressions of one step read, from a store of texts. */
 
@@ -57,6 +58,37 @@ test('results of honest size are read, and commas in texts are not values', asyn
   const numbers = `[${'1234567,'.repeat(MB)}1]`;
   const { db } = storeOf({ commas, numbers, one: '[1]' });
   expect(await run(db, ['commas', 'numbers', 'one'])).toEqual([false, false, true]);
+});
+
+test('a step that has read much says so, and owners take turns', async () => {
+  const { db } = storeOf({ a: `["${'x'.repeat(5 * MB)}"]`, small: '[1]' });
+  const references = createReferences(db);
+  const first = references.open('one');
+  await first.load('small', 0);
+  expect(first.isLarge).toBe(false);
+  await first.load('a', 0);
+  expect(first.isLarge).toBe(true);
+
+  const order: string[] = [];
+  const steps = ['one', 'one', 'one', 'one', 'two'].map((owner) => ({ owner, step: references.open(owner) }));
+  const waiting = steps.map(async ({ owner, step }) => {
+    await step.load('a', 0);
+    order.push(owner);
+    step.release();
+  });
+  // A fifth step of the owner is refused at once, to be tried again later.
+  await until('four steps of the owner wait', async () =>
+    references
+      .open('one')
+      .load('a', 0)
+      .then(
+        () => false,
+        (error: Error) => error.message.includes('tried again'),
+      ),
+  );
+  first.release();
+  await Promise.all(waiting);
+  expect(order.indexOf('two')).toBeLessThanOrEqual(1);
 });
 
 test('one step at a time holds large results', async () => {
