@@ -14,7 +14,7 @@ import { idParameter, route, type Route } from '../route';
 
 /** Task routes for Globus Compute clients. */
 
-export function taskRoutes({ db, config, taskBatches, groupQueues }: ApiDeps): Route[] {
+export function taskRoutes({ db, log, config, taskBatches, groupQueues }: ApiDeps): Route[] {
   /**
    * Gives the group the queue that its reader will read. Call it before the answers are read from the store, so that every answer
    * is in the store or will be in the queue.
@@ -23,8 +23,15 @@ export function taskRoutes({ db, config, taskBatches, groupQueues }: ApiDeps): R
     const isPublished = hasQueue || hasBatchQueue;
     // A group that publishes nothing is read from the store.
     if (queue === 'none' || !isPublished || (queue === 'single' && hasQueue)) return;
-    // A queue that nobody read for long has expired. Our client would take its absence for a group without this kind of queue.
-    await groupQueues.ensure(ownerId, id, queue);
+    try {
+      // A queue that nobody read for long has expired. Our client would take its absence for a group without this kind of queue.
+      await groupQueues.ensure(ownerId, id, queue);
+    } catch (error) {
+      // A stock client needs its queue. Our client reads the store while the broker is unavailable.
+      if (queue === 'single') throw error;
+      log.warn({ err: error, groupId: id }, 'could not declare the batch queue of a task group; its client reads the store');
+      return;
+    }
     if (queue === 'single' || !hasBatchQueue) await addResultQueue(db, id, queue);
   }
 
