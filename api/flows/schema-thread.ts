@@ -11,8 +11,11 @@ import { MAX_COMPILE_MS, MAX_MS, type SchemaAnswer, type SchemaJob } from './sch
 
 const MAX_SHOWN = 20;
 const MAX_CACHED = 200;
+/** Of the texts of the cached schemas. A compiled schema takes many times the memory of its text. */
+const MAX_CACHED_CHARS = 1_000_000;
 
 const compiled = new Map<string, ValidateFunction>();
+let cachedChars = 0;
 
 /** A pattern of the author may backtrack for hours; the watchdog of `vm` interrupts it, and the thread goes on. */
 const bounded = createContext({ run: undefined as (() => unknown) | undefined });
@@ -31,7 +34,11 @@ function compile(schema: object | boolean): ValidateFunction {
   const known = compiled.get(text);
   if (known) return known;
   const validate = compileSchema(schema);
-  if (compiled.size >= MAX_CACHED) compiled.clear();
+  if (compiled.size >= MAX_CACHED || cachedChars + text.length > MAX_CACHED_CHARS) {
+    compiled.clear();
+    cachedChars = 0;
+  }
+  cachedChars += text.length;
   compiled.set(text, validate);
   return validate;
 }

@@ -32,19 +32,27 @@ interface Waiting {
 
 class SchemaThread {
   readonly #worker = new Worker(FILE, { resourceLimits: { maxOldGenerationSizeMb: MAX_MEMORY_MB } });
-  #end: ((answer: SchemaAnswer) => void) | undefined;
+  #end: ((answer: SchemaAnswer | 'died') => void) | undefined;
+  #jobs = 0;
   isDead = false;
 
   constructor() {
     this.#worker.on('message', (answer: SchemaAnswer) => this.#end?.(answer));
-    this.#worker.on('error', () => this.#die());
-    this.#worker.on('exit', () => this.#die());
+    this.#worker.on('error', () => this.#die('died'));
+    this.#worker.on('exit', () => this.#die('died'));
     this.#worker.unref(); // last: a listener of messages would keep the process alive
   }
 
-  run(job: SchemaJob): Promise<SchemaAnswer> {
+  /** True if an earlier job may have left memory behind. */
+  get isUsed(): boolean {
+    return this.#jobs > 0;
+  }
+
+  /** `died`: the thread ended, for example because it ran out of memory. */
+  run(job: SchemaJob): Promise<SchemaAnswer | 'died'> {
+    this.#jobs++;
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#die(), MAX_JOB_MS);
+      const timer = setTimeout(() => this.#die('late'), MAX_JOB_MS);
       this.#end = (answer) => {
         clearTimeout(timer);
         this.#end = undefined;
@@ -54,10 +62,10 @@ class SchemaThread {
     });
   }
 
-  #die(): void {
+  #die(answer: 'late' | 'died'): void {
     this.isDead = true;
     void this.#worker.terminate();
-    this.#end?.('late');
+    this.#end?.(answer);
   }
 }
 
@@ -93,7 +101,11 @@ async function runNext(ownerId: string, { job, resolve, reject }: Waiting): Prom
   try {
     let thread = idle.pop();
     if (!thread || thread.isDead) thread = new SchemaThread();
-    resolve(await thread.run(job));
+    const wasUsed = thread.isUsed;
+    let answer = await thread.run(job);
+    // Earlier jobs may have filled the memory of the thread.
+    if (answer === 'died' && wasUsed) answer = await (thread = new SchemaThread()).run(job);
+    resolve(answer === 'died' ? 'late' : answer);
     if (!thread.isDead) idle.push(thread);
   } catch (error) {
     reject(error as Error);
