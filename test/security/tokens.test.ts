@@ -57,7 +57,7 @@ test('a request for tokens names at most so many scopes', async () => {
   for (const scope of [services(51), scopes(101, (n) => `urn:globus:auth:scope:one:s${n}`)]) {
     const refused = await ask(scope);
     expect(refused).toMatchObject({ status: 400, body: { code: 'INVALID_SCOPE' } });
-    expect(refused.body.message).toMatch(/100 scopes of 50 services/);
+    expect(refused.body.message).toMatch(/100 scopes of 50 resource servers/);
   }
 });
 
