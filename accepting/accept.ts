@@ -22,8 +22,8 @@ import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
 /**
- * Accept, shared by every wire: stores the bodies and starts the workflow, then returns the response. A stored submission is
- * accepted: if Temporal does not take the start, the caller still gets its IDs, and the sweep of `workers` starts the workflow.
+ * Accept, for every wire: stores the bodies and starts the workflow, then responds. A stored submission is accepted: if Temporal
+ * does not take the start, the caller still gets its IDs, and the sweep of `workers` starts the workflow.
  */
 
 export type Accept = (request: AcceptRequest) => Promise<Accepted>;
@@ -39,7 +39,6 @@ export interface AcceptDeps {
   fresh?: FreshSubmissions;
 }
 
-/** A request on its way into the store. */
 interface Pending extends Shareable {
   request: AcceptRequest;
   taskGroupId: string;
@@ -76,10 +75,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   };
 
-  /**
-   * Reserves room for a request until it is stored; the request may wait in its lane. Returns the function that ends the
-   * reservation.
-   */
+  /** Reserves room also while the request waits in its lane. Returns the function that ends the reservation. */
   async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<() => void> {
     const releaseTasks = await limit.reserve(ownerId, tasks);
     try {
@@ -94,7 +90,6 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   }
 
-  /** Accepts a request alone. */
   async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
@@ -204,7 +199,6 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
   }
 
-  /** The response to a request whose idempotency key was used before. */
   async function answerAgain(request: AcceptRequest): Promise<Accepted> {
     const { idempotency, owner } = request;
     const earlier = idempotency && (await readAccepted(deps.db, owner.id, idempotency.key));
@@ -221,7 +215,6 @@ export function createAccept(deps: AcceptDeps): Accept {
   }
 }
 
-/** The outcome as a function that returns or throws it. */
 function outcomeOf<T>(work: Promise<T>): Promise<() => T> {
   return work.then(
     (value) => () => value,
@@ -240,10 +233,7 @@ function sizeOf({ calls }: AcceptRequest): { tasks: number; bytes: number } {
   return { tasks, bytes };
 }
 
-/**
- * False for requests that are accepted alone: they name no task group, start their workflows themselves, have no tasks or too
- * many, or refer to results.
- */
+/** False for a request that is accepted alone. */
 function mayShare(config: Config, { request, tasks }: Pending): boolean {
   return (
     request.taskGroupId !== undefined &&
@@ -272,7 +262,6 @@ function isAboutData(error: unknown): boolean {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^2[23]/.test(error.code);
 }
 
-/** The response of the request that this one repeats. */
 function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {
   if (!idempotency || !earlier.bodyHash.equals(idempotency.bodyHash)) {
     throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');

@@ -17,10 +17,7 @@ export interface OwnerLimit {
 }
 
 const REFRESH_MS = 5_000;
-/**
- * A replica accepts at most 1/8 of the remaining room before it reads the count again. With more than 8 replicas, the limit may
- * be exceeded.
- */
+/** Accepts at most 1/8 of the remaining room before it counts again. With more than 8 replicas, the limit may be exceeded. */
 const ASSUMED_REPLICAS = 8;
 const RETRY_AFTER_S = 10;
 /** Each attempt first counts the requests that came in between. After this many attempts, the owner counts as at the limit. */

@@ -8,10 +8,7 @@ import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endp
 
 /** Chooses the user endpoint of a stock core endpoint for a submission: one per submitter and canonical configuration. */
 
-/**
- * The stock agent passes configuration and runtime, with credentials and certificates, through one pipe of 60 kB. A character
- * may take several bytes.
- */
+/** The stock agent passes both, with credentials, through one pipe of 60 kB. A character may take several bytes. */
 const MAX_CONFIG_CHARS = 24_000;
 const MAX_RUNTIME_CHARS = 8_000;
 const MAX_REMEMBERED = 10_000;
@@ -30,7 +27,6 @@ export interface Placement {
   wake(endpointQueueId: string): void;
 }
 
-/** Requests the start of user endpoints. */
 export interface UserEndpointStarter {
   wake(endpointQueueId: string): Promise<void>;
 }

@@ -25,22 +25,15 @@ export interface Quotas {
    */
   reserveBytes(ownerId: string, bytes: number): Promise<() => void>;
   addBytes(ownerId: string, bytes: number): void;
-  /**
-   * Counts a connection to the results WebSocket of this process, or throws LIMIT_EXCEEDED. Call the returned function when the
-   * connection closes.
-   */
+  /** Counts a results connection of this process, or throws LIMIT_EXCEEDED. Call the returned function when it closes. */
   enterSocket(ownerId: string): () => void;
   /** Counts a task group that a connection to this WebSocket follows, or throws LIMIT_EXCEEDED. */
   followGroup(ownerId: string): FollowedGroup;
-  /** Limit and current usage of each quota. */
   usage(ownerId: string): Promise<{ name: QuotaName | 'result_sockets'; used: number; limit: number }[]>;
 }
 
 export interface FollowedGroup {
-  /**
-   * Whether the group has had a submission. Throws LIMIT_EXCEEDED if too many have not: a client may name a group before its first
-   * submission, but inventing names is free.
-   */
+  /** `isKnown`: the group has had a submission. Throws LIMIT_EXCEEDED for too many others: inventing names is free. */
   setKnown(isKnown: boolean): void;
   /** Call once, when the connection closes. */
   leave(): void;

@@ -19,10 +19,7 @@ export function requireReadableData(start: string, what: string, endpointId: str
   if (!READABLE.has(identifier)) throw unreadable(`${what} is serialized as "${identifier}"`, endpointId);
 }
 
-/**
- * `start`: the first characters of packed code. `sdkVersion`: the version of the Globus Compute SDK that registered the code, if
- * the SDK sent it.
- */
+/** `start`: the first characters of packed code. `sdkVersion`: of the SDK that registered the code, if it sent one. */
 export function requireReadableCode(start: string, sdkVersion: string | null, what: string, endpointId: string): void {
   requireReadableData(start, what, endpointId);
   if (BY_DILL.has(identifierOf(start)) && sdkVersion !== null && hasOtherDill(sdkVersion)) {

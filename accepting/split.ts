@@ -9,7 +9,6 @@ import type { Accepted, AcceptRequest } from './accept-request';
 
 /** Turns requests into submissions with IDs, before they are stored. */
 
-/** Splits a request into submissions of bounded size and gives every task its ID. */
 export function split(
   config: Config,
   request: AcceptRequest,

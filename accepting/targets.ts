@@ -37,7 +37,6 @@ export interface CheckedTarget {
   functionName: (id: string) => string;
 }
 
-/** Checks that the identity may submit calls of these functions to the target. Throws the error for the caller. */
 export function checkTarget(
   identity: Identity,
   target: SubmitTarget,
@@ -77,10 +76,7 @@ export function checkTarget(
   };
 }
 
-/**
- * Returns the endpoint queue of a target: its own, or the queue of the submitter's user endpoint. Call `wake` after accept, so
- * that the user endpoint starts.
- */
+/** Returns the endpoint queue: the target's own, or that of the submitter's user endpoint. Call `wake` after accept. */
 export async function placeTasks(
   placement: Placement,
   target: SubmitTarget,

@@ -35,7 +35,6 @@ export interface WantedCalls {
   userEndpointConfig?: Record<string, unknown>;
 }
 
-/** Calls that are checked and packed, but not yet stored. */
 export interface PreparedCalls {
   identity: Identity;
   target: SubmitTarget;
@@ -50,7 +49,6 @@ export interface CallAccepting {
   prepare(identity: Identity, wanted: WantedCalls): Promise<PreparedCalls>;
   /** Stores the calls. Idempotent: repeating a key returns the submissions of the first call. */
   accept(prepared: PreparedCalls, requestKey: string): Promise<AcceptedSubmissions>;
-  /** The result of `accept` for a map without calls. */
   acceptNone(prepared: PreparedCalls): AcceptedSubmissions;
 }
 

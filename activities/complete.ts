@@ -27,7 +27,6 @@ import { missedNudges } from './missed-nudges';
  * result whose answer is not marked as delivered, the answer is delivered again from the stored bytes.
  */
 
-/** A result message as it came from an agent. */
 export interface ReceivedResult {
   endpointQueueId: string;
   data: ResultData;
@@ -56,7 +55,6 @@ interface Delivery {
   hasBatchQueue: boolean;
 }
 
-/** First stage: turns results into answers and stores them. */
 export async function storeResults(deps: ActivityDeps, results: readonly ReceivedResult[]): Promise<Stage> {
   const failed = results.filter((result) => result.data.error_details || result.isStored);
   const facts =
@@ -96,7 +94,6 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
   return { completed, deliver };
 }
 
-/** Second stage: delivers what was stored and nudges the submissions that need it. */
 export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise<void> {
   await deliver(deps, stage.deliver);
   await failPoint('deliver');
@@ -110,10 +107,7 @@ export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise
   await failPoint('nudge');
 }
 
-/**
- * Publishes answers to the queues of their task groups, independently of each other. An answer whose publish fails is not marked
- * as delivered, and the sweep delivers it later. Returns the task IDs of the answers that failed.
- */
+/** An answer whose publish fails is not marked as delivered: the sweep delivers it later. Returns the failed task IDs. */
 export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<string[]> {
   if (deliveries.length === 0) return [];
   const failed = new Set<string>();
@@ -180,10 +174,7 @@ async function publishAnswers(deps: ActivityDeps, { queue, answers }: AnswerMess
   }
 }
 
-/**
- * Nudges workflows, each given with one of its submissions. A failed nudge is left to the sweep, because it must not cause the
- * broker to redeliver the results.
- */
+/** Each workflow comes with one of its submissions. A failed nudge is left to the sweep: results must not be redelivered. */
 async function nudgeAll(deps: ActivityDeps, workflows: readonly (readonly [string, string])[]): Promise<void> {
   for (let at = 0; at < workflows.length; at += MAX_CONCURRENT_NUDGES) {
     const batch = workflows.slice(at, at + MAX_CONCURRENT_NUDGES);
@@ -237,7 +228,6 @@ function lossOf(
 
 type Outcome = Pick<Answer, 'state' | 'frame'>;
 
-/** The outcome of an attempt whose value was uploaded over HTTP; undefined if no upload exists. */
 async function outcomeOfUpload(
   deps: ActivityDeps,
   data: ResultData,
@@ -276,7 +266,6 @@ function tooLarge(deps: ActivityDeps, taskId: string, bytes: number): Outcome | 
   return { state: 'failed', frame: errorFrame(taskId, 'MaxResultSizeExceeded', text) };
 }
 
-/** The message of a failure that the service itself produces as an answer. */
 export function errorFrame(taskId: string, code: string, text: string): Uint8Array {
   return encodeFrame({
     message_type: 'result',
@@ -284,7 +273,6 @@ export function errorFrame(taskId: string, code: string, text: string): Uint8Arr
   });
 }
 
-/** Maximum number of tasks that one statement ends. */
 const END_BATCH_LIMIT = 1_000;
 
 /**

@@ -19,10 +19,7 @@ const MIN_BATCH = 100;
 /** After this many empty claims in a row, the pump checks before CHECK_MS whether any task still waits. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
-/**
- * A pump ends when its window has been full for this long: its heartbeats would cost more than the start of the next pump. The
- * presence sweep requests the next pump when a place is free.
- */
+/** A pump whose window is full for this long ends: its heartbeats would cost more than a new pump, which the sweep requests. */
 const PARK_AFTER_MS = 3_000;
 
 const EMPTY_QUEUE: QueueState = { inHand: 0, window: 0, workers: 0, waiting: 0, owners: 0, ownerNames: [], oldestMs: null };

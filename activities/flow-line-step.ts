@@ -84,7 +84,6 @@ export class LineStep {
     this.nextAction = { kind: 'succeeded', entered: this.row.entered };
   }
 
-  /** Handles a failure in a state: the state is retried, the failure is caught, or the line ends. */
   fail(name: string, state: State, failure: FlowError, nowMs: number): void {
     const pending = this.row.pending as Pending | null;
     const cause = failure.cause_ as Json;

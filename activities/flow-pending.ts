@@ -5,7 +5,6 @@ import type { Json, JsonObject } from '../flows/values';
 export interface Pending {
   kind: Entered['kind'] | 'hello' | 'retry';
   startedMs: number;
-  /** The body of an action, as it is sent. */
   body?: Json;
   provider?: string;
   url?: string;

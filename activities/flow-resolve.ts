@@ -13,7 +13,6 @@ import type { ComputeOutcome } from './flow-results';
 
 type ReadLines = (prefix: string) => ReturnType<typeof listLines>;
 
-/** Ends the pending state of the line with the event. */
 export async function resolve(
   step: LineStep,
   event: FlowEvent,

@@ -42,11 +42,8 @@ export interface FreePlaces {
 }
 
 export interface FreePlacesDeps {
-  /** Returns the given queues that have room in their windows. */
   listQueuesWithRoom: (endpointQueueIds: readonly string[]) => Promise<readonly string[]>;
-  /** Sends a message to the other processes. */
   send: (payload: string) => void;
-  /** True while messages of other processes arrive. */
   isListening: () => boolean;
   onError: (error: unknown) => void;
 }

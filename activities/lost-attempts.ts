@@ -4,10 +4,7 @@ import { requeueLost } from '../platform/store/presence';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
 
-/**
- * Requeues attempts that no agent holds any more. A task that was lost too often fails instead; `describeLoss` returns the text
- * of this failure for a number of losses.
- */
+/** Requeues attempts that no agent holds any more. A task that was lost too often fails with the text of `describeLoss`. */
 export async function requeueLostAttempts(
   deps: ActivityDeps,
   endpointQueueId: string,

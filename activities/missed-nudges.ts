@@ -13,7 +13,6 @@ export const missedNudges = {
     if (submissionIds.size < LIMIT) submissionIds.add(submissionId);
   },
 
-  /** Removes and returns up to `limit` ids. */
   take(limit: number): string[] {
     const taken = [...submissionIds].slice(0, limit);
     for (const id of taken) submissionIds.delete(id);

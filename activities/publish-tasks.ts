@@ -10,7 +10,6 @@ import type { ActivityDeps } from './deps';
 
 /** Claims and publishes tasks. Tasks reach the broker in no other way. */
 
-/** Maximum number of tasks in one claim. */
 const CLAIM_TASKS = 500;
 /** Maximum size of the bodies in one claim; the first task is always taken. */
 const CLAIM_BYTES = 32 * 1024 * 1024;

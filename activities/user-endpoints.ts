@@ -35,7 +35,6 @@ export interface UserEndpoints {
   wake(endpointQueueId: string): Promise<void>;
   /** Call when a start failed. Tasks that wait or are in flight fail with the endpoint's text, unless the reason is temporary. */
   onStartFailure(endpointQueueId: string, text: string): Promise<void>;
-  /** Call when the user endpoint came online. */
   onAlive(endpointQueueId: string): Promise<void>;
   /** Call when another process of the user endpoint reports: the attempts of the earlier process are lost. */
   onReplaced(endpointQueueId: string): Promise<void>;
@@ -76,7 +75,6 @@ export function createUserEndpoints(deps: UserEndpointDeps): UserEndpoints {
     });
   }
 
-  /** Requeues the tasks that the user endpoint held. */
   async function recover(endpointQueueId: string, why: string): Promise<void> {
     // Empty the queue before reading: a task that is dispatched after the read then stays on the queue.
     await deps.queues.emptyTasks(endpointQueueId);

@@ -37,7 +37,6 @@ export function allRoutes(deps: ApiDeps): Route[] {
   return [...routes, openApiRoute(routes)];
 }
 
-/** The express app, without a listener. */
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   app.disable('x-powered-by');

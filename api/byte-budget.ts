@@ -76,10 +76,7 @@ export class ByteBudget {
 
 const fits = (held: number, bytes: number, limit: number): boolean => held === 0 || held + bytes <= limit;
 
-/**
- * Resolves with the function that gives the bytes back, or with undefined if the bytes were not free in time or `signal` was
- * aborted first.
- */
+/** Resolves with the function that gives the bytes back; undefined if they came too late or `signal` was aborted first. */
 export async function takeWithin(
   budget: ByteBudget,
   bytes: number,

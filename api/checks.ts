@@ -87,10 +87,7 @@ export const unknownContainer = (id: string): TerminalError =>
     subject: { kind: 'container', ids: [id] },
   });
 
-/**
- * To share something with a group, the identity must own the group or be a member. `deny`: the error for a group of others;
- * under `/v1`, the same error as for a group that does not exist.
- */
+/** Sharing needs ownership or membership. `deny`: the error for groups of others; under `/v1`, as for an unknown group. */
 export async function requireGroup(
   db: Database,
   identity: Identity,

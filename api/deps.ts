@@ -29,11 +29,9 @@ export interface ApiDeps {
   log: Logger;
   db: Database;
   identities: Identities;
-  /** The OpenID Connect provider, if the configuration names one. */
   identityProvider?: IdentityProvider;
   brokerUsers: BrokerUsers;
   queues: EndpointQueues;
-  /** Queues of stock endpoints. */
   stockQueues: StockQueues;
   endpointUsers: EndpointUsers;
   placement: Placement;
@@ -48,7 +46,6 @@ export interface ApiDeps {
   schedules: Schedules;
   /** The ID of the latest run of a workflow in Temporal; undefined if Temporal does not know it or does not respond. */
   latestRunOf: (workflowId: string) => Promise<string | undefined>;
-  /** The state of each engine, by name. */
   readiness: () => Promise<Record<string, EngineState>>;
   /** The codecs that decrypt payloads of Temporal histories; empty if payloads are not encrypted. */
   payloadCodecs: readonly PayloadCodec[];
@@ -59,7 +56,6 @@ export interface ApiDeps {
   revocations: RevocationWatch;
   /** Ends the open tasks of a deleted endpoint. */
   onEndpointDeleted: (endpointId: string) => Promise<void>;
-  /** Publishes a command to the agent of an endpoint. */
   sendCommand: (endpointId: string, command: Command) => Promise<void>;
   /** Aborted when the process stops; long polls then respond and event streams end. */
   stopping: AbortSignal;

@@ -1,9 +1,6 @@
 import type { Logger } from '../platform/log';
 
-/**
- * Lets requests wait for the next result of a task group. A process polls the store with one query for all groups that
- * requests wait for, and does not poll while no request waits.
- */
+/** Waits for the next result of a task group. One query polls the store for all groups that requests wait for. */
 
 const POLL_MS = 30;
 /** Delay after a failed query. */

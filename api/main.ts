@@ -45,10 +45,7 @@ const LAST_KEEP_ALIVE_MS = 1_000;
 /** How long the results socket waits for a successor at its port. The successor of a replica already serves. */
 const SUCCESSOR_MS = { supervised: 18_000, alone: 10_000 };
 
-/**
- * Composition root of `api`. The process also runs a Temporal worker for submissions on the connection that starts them.
- * The server can then return the first workflow task with the start (eager start), which halves the latency.
- */
+/** Also runs a Temporal worker on the connection that starts workflows: eager starts halve the latency. */
 async function main(): Promise<void> {
   const config = readConfig();
   const log = createLogger('api', config.LOG_LEVEL);

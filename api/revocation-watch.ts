@@ -4,9 +4,7 @@ import type { Logger } from '../platform/log';
 
 /** Ends the open streams of identities and tokens that were revoked or expired, even if another process revoked them. */
 export interface RevocationWatch {
-  /**
-   * Calls `end` once the identity is revoked, or its token is revoked or has expired. Returns the function that stops watching.
-   */
+  /** Calls `end` once the identity or its token is revoked, or the token has expired. Returns a function that stops this. */
   watch(identity: Pick<Identity, 'id' | 'token'>, end: () => void): () => void;
   close(): void;
 }

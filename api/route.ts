@@ -51,9 +51,7 @@ export interface RouteDescription {
   body?: z.ZodType;
   query?: z.ZodType;
   response?: z.ZodType;
-  /** Status of a successful response. */
   status: number;
-  /** Content type of a successful response. */
   contentType: string;
   /** Codes to document in addition to the codes that every route can return. */
   errors: readonly ErrorCode[];

@@ -161,7 +161,6 @@ type Refuse = (positions: readonly number[], error: unknown) => void;
 
 const positionsOf = (calls: Calls): number[] => [...calls.values()].flat().map(({ position }) => position);
 
-/** Refuses the tasks that this identity may not send to the target. */
 function dropForbidden(identity: Identity, target: SubmitTarget, calls: Calls, refuse: Refuse): void {
   for (const [functionId, list] of [...calls]) {
     try {
@@ -180,7 +179,6 @@ function dropForbidden(identity: Identity, target: SubmitTarget, calls: Calls, r
   }
 }
 
-/** Groups tasks by endpoint and function, and keeps the position of each in the response. */
 function groupCalls(tasks: readonly ListedCall[], maxChars: number, refuse: Refuse): Map<string, Calls> {
   const plan = new Map<string, Calls>();
   tasks.forEach(([functionId, endpointId, payload], position) => {

@@ -9,10 +9,7 @@ import { ByteBudget, takeWithin } from './byte-budget';
 import { taskDocument } from './results';
 import { ANSWERED } from './route';
 
-/**
- * Returns the states of many tasks. Clients expect all the tasks of a request in one response, however large the results are:
- * a large response is read from the store page by page, and written as fast as the client reads.
- */
+/** Clients expect all tasks in one response, however large: it is read page by page, and written as fast as they read. */
 
 /** Bytes of results in one page. A larger result has a page of its own. */
 const PAGE_BYTES = 4 * 1024 * 1024;

@@ -6,10 +6,7 @@ import type { Database } from '../platform/store/database';
 import { findSubmission, type SubmissionRow } from '../platform/store/submission-list';
 import { findTask, findTaskGroup, type TaskGroupRow, type TaskRow } from '../platform/store/tasks';
 
-/**
- * Functions that find a task, a submission or a task group for an action of the caller, or throw the error for the caller.
- * An object that the caller may not see gets the same error as an object that does not exist.
- */
+/** Find an object for an action of the caller, or throw. A hidden object gets the same error as one that does not exist. */
 
 const DAY_MS = 86_400_000;
 

@@ -40,7 +40,6 @@ export interface BrokerOptions {
   maxSilenceS?: number;
   /** Maximum backoff between attempts to connect. Default 5 s. */
   maxBackoffMs?: number;
-  /** Called after each connection is open and set up. */
   onConnected?: () => void;
   /** Called when the broker stops and resumes reading from publishers. */
   onBlocked?: (isBlocked: boolean) => void;
@@ -48,14 +47,12 @@ export interface BrokerOptions {
 
 type State = 'idle' | 'connecting' | 'connected' | 'closed';
 
-/** A part that must be set up again on every connection. */
 interface Attached {
   attach(model: ChannelModel): Promise<void>;
   detach(): void;
   close(): Promise<void>;
 }
 
-/** The connections of one registration. */
 interface Session {
   control: ChannelModel;
   publishing: ChannelModel | undefined;
@@ -111,7 +108,6 @@ export class Broker {
     return this.#add(new Consumer(options, this.options.log));
   }
 
-  /** Creates a channel for declarations that stays open between calls. */
   async keepChannel(): Promise<KeptChannel> {
     return this.#add(new KeptChannel());
   }
@@ -130,7 +126,6 @@ export class Broker {
     return part;
   }
 
-  /** Runs `use` on a separate channel, which is closed afterwards. */
   async withChannel<T>(use: (channel: BrokerChannel) => Promise<T>): Promise<T> {
     if (!this.#session) throw new Error('the message broker is not connected');
     return withChannelOf(this.#session.control, use);

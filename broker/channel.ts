@@ -17,11 +17,9 @@ export interface BrokerChannel {
 export interface QueueOptions {
   /** A quorum queue: replicated, on disk. Default: a classic queue. */
   isQuorum?: boolean;
-  /** Messages are removed after this time. */
   messageTtlMs?: number;
   /** The queue is removed after it was unused for this time. */
   expiresMs?: number;
-  /** Queue that receives rejected messages. */
   deadLetterQueue?: string;
 }
 

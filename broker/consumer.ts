@@ -28,7 +28,6 @@ export interface ReceivedMessage {
 export interface ConsumerOptions {
   /** A function is called each time the consumer starts to consume. */
   queue: string | (() => string);
-  /** Maximum number of unacknowledged messages. */
   prefetch: number;
   /** Approximate limit for the bodies of unacknowledged messages: large messages lower the prefetch. Default: no limit. */
   prefetchBytes?: number;
@@ -55,7 +54,6 @@ export class Consumer {
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
   #isPaused = false;
-  /** Undefined if only the number of messages is limited. */
   #window: ReceiveWindow | undefined;
   /** The current prefetch; 0 while the window is full. */
   #asked = 0;
@@ -121,7 +119,6 @@ export class Consumer {
     this.#resize(channel);
   }
 
-  /** Changes the prefetch if the window requires it. */
   #resize(channel: Channel): void {
     if (this.#resizing || this.#channel !== channel || this.#isPaused || this.#isClosed) return;
     // The broker has not confirmed the current consumer yet, so there is no tag to cancel it.
@@ -179,10 +176,7 @@ export class Consumer {
     if (wasConsuming) this.options.onInterrupted?.();
   }
 
-  /**
-   * Receives no more messages, not even after a reconnect, and waits until the received messages are handled. They can be
-   * acknowledged until `close`.
-   */
+  /** Receives no more messages, even after a reconnect. Waits for those in hand, which can be acknowledged until `close`. */
   async pause(): Promise<void> {
     this.#isPaused = true;
     await this.#resizing;

@@ -26,10 +26,7 @@ export interface PublishOptions {
   /** True: while the broker is blocked, the publish waits without a deadline. Default: it fails with `blocked`. */
   waitsWhileBlocked?: boolean;
   messageId?: string;
-  /**
-   * Names of what the message carries. If unconfirmed writes carry all of it, the publish waits for those writes instead of writing
-   * it twice.
-   */
+  /** Names of what the message carries. If unconfirmed writes carry all of it, waits for those instead of writing it twice. */
   writeKeys?: readonly string[];
   /** A message that no queue accepts fails with `returned`. Needs a `messageId`. */
   mandatory?: boolean;
@@ -63,7 +60,6 @@ export class Publisher {
   #flowing: Promise<void> = Promise.resolve();
   #resume: () => void = () => undefined;
 
-  /** True while the broker does not read from publishers. */
   get isBlocked(): boolean {
     return this.#isBlocked;
   }
@@ -84,7 +80,6 @@ export class Publisher {
     await Promise.all([...writes].map((write) => this.#confirmed(write, options)));
   }
 
-  /** True while a write with this key is not confirmed. */
   isUnconfirmed(writeKey: string): boolean {
     return this.#byKey.has(writeKey);
   }
@@ -104,7 +99,6 @@ export class Publisher {
     }
   }
 
-  /** Called by the connection when the broker blocks or unblocks it. */
   setBlocked(isBlocked: boolean): void {
     if (isBlocked === this.#isBlocked) return;
     this.#isBlocked = isBlocked;
@@ -169,7 +163,6 @@ export class Publisher {
     return write;
   }
 
-  /** Waits for the confirm until the deadline. */
   async #confirmed(write: Write, { deadlineMs = DEFAULT_DEADLINE_MS, waitsWhileBlocked = false }: PublishOptions): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {

@@ -28,7 +28,6 @@ export class ReceiveWindow {
     this.#largeBytes = Math.max(bytes, this.#largeBytes * DECAY, 1);
   }
 
-  /** Call it after a pause without messages. */
   startAnew(): void {
     this.#largeBytes = Math.max(this.#largeBytes, this.limits.bytes / FIRST_MESSAGES);
   }
@@ -42,7 +41,6 @@ export class ReceiveWindow {
     return Math.max(1, Math.min(this.limits.messages, Math.floor(this.limits.bytes / this.#largeBytes)));
   }
 
-  /** True if the consumer should receive no more messages until `hasRoom`. */
   get isFull(): boolean {
     return this.#heldBytes >= this.limits.bytes;
   }

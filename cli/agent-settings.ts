@@ -52,7 +52,6 @@ export function rememberSettings(dir: string, settings: AgentSettings): void {
   writeJson(settingsFile(dir), settings);
 }
 
-/** Returns the remembered settings, changed by the options of this start. */
 export function settingsWith(known: AgentSettings, options: SettingOptions): AgentSettings {
   const given = [options.python, options.requirements, options.venv].filter((option) => option !== undefined);
   if (given.length > 1) throw new UserError('Give one of --python, --requirements and --venv.');
@@ -109,10 +108,7 @@ const withPip = (path: string): AgentPython => ({
   advice: `${path} -m pip install PACKAGE, then start the endpoint again`,
 });
 
-/**
- * Adds the packages that workers need, so that pip refuses a file that conflicts with them. Because of the hash, a file that has
- * changed gets a new environment.
- */
+/** Adds the workers' packages, so that pip refuses a conflicting file. By the hash, a changed file gets a new environment. */
 function requirementsOf(file: string): string {
   try {
     const hash = createHash('sha256').update(readFileSync(file)).digest('hex');

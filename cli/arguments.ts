@@ -50,7 +50,6 @@ export function parseJsonObject(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** Parses JSON text, or the JSON in a file that is given as `@` and its name. */
 function parseJson(text: string): unknown {
   const json = text.startsWith('@') ? readText(text.slice(1)) : text;
   try {

@@ -9,10 +9,7 @@ import { UserError } from '../local/machine/user-error';
 
 import type { Command } from 'commander';
 
-/**
- * A forwarder on the client's own machine. The stock SDK always uses the address http://localhost:5000. The forwarder listens
- * there and forwards requests to a service elsewhere, over TLS. Tokens leave the machine unencrypted only with --insecure-http.
- */
+/** Forwards http://localhost:5000, which the stock SDK always uses, to a service elsewhere: with TLS, or --insecure-http. */
 
 const DEFAULT_PORT = 5_000;
 const HOST = '127.0.0.1';
@@ -88,7 +85,6 @@ export interface Forwarder {
   close(): void;
 }
 
-/** Forwards every request to the service and streams both bodies. */
 export function createForwarder(target: URL, authority: string | undefined): Forwarder {
   const agent = new Agent({
     keepAlive: true,

@@ -11,7 +11,6 @@ import { readLogin, tokenOfLogin } from './saved-login';
 import type { ClientOptions } from '../client';
 import type { TemporalAccess } from '../local/engines/temporal-access';
 
-/** How to reach a service, and as whom. */
 export interface Connection {
   apiUrl: string;
   clientId: string;
@@ -20,9 +19,7 @@ export interface Connection {
   token?: string | (() => Promise<string>);
   /** PEM file of the private authority that signed the service's or the broker's certificate. */
   caFile: string | null;
-  /** URL of the results WebSocket, if it is known. */
   wsUrl?: string;
-  /** Address of the Temporal server, if it is known. */
   temporalAddress?: string;
   /** How clients log in to that Temporal server on a shared host. */
   temporalAccess?: TemporalAccess | null;
@@ -75,14 +72,12 @@ export function findConnection(dataDir: string): Connection {
   return token ? { ...system, clientId: '', clientSecret: '', token } : system;
 }
 
-/** Returns options for a client of the service that {@link findConnection} finds. */
 export function clientOptions(dataDir: string): ClientOptions {
   const { caFile, apiUrl, clientId, clientSecret, token } = findConnection(dataDir);
   const ca = caFile !== null && existsSync(caFile) ? { ca: caFile } : {};
   return { apiUrl, ...(token === undefined ? { clientId, clientSecret } : { token }), ...ca, retryForMs: RETRY_MS };
 }
 
-/** Gives a client to a command and closes it afterwards. */
 export async function withClient<T>({ dataDir }: { dataDir: string }, use: (client: Client) => Promise<T>): Promise<T> {
   const client = new Client(clientOptions(dataDir));
   try {

@@ -78,9 +78,7 @@ interface ListedEndpoint {
   status: 'online' | 'offline';
   kind: string;
   public: boolean;
-  /** Process ID of the agent on this machine. Null if none runs here. */
   pid: number | null;
-  /** Folder of the agent on this machine. Null if there is none. */
   dir: string | null;
 }
 
@@ -290,7 +288,6 @@ async function remove(name: string, options: CommonOptions): Promise<void> {
   else print(`Deleted endpoint ${name === id ? id : `${name} (${id})`}.`);
 }
 
-/** The agent of this machine with this name or id. */
 function localOf({ dataDir }: CommonOptions, nameOrId: string): LocalAgent | undefined {
   const layout = layoutOf(dataDir);
   return findLocalAgent(layout, nameOrId) ?? listLocalAgents(layout).find(({ id }) => id === nameOrId.toLowerCase());

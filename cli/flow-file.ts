@@ -8,10 +8,7 @@ import { validateDefinition } from '../flows';
 import { schemaProblems } from '../flows/input-schema';
 import { UserError } from '../local/machine/user-error';
 
-/**
- * A flow in a YAML or JSON file: a definition alone, or an object with `definition` and other fields of `POST /flows`. Every
- * problem has its line and column.
- */
+/** A flow in a YAML or JSON file: a definition, or an object with `definition` and other fields of `POST /flows`. */
 
 export interface FlowFile {
   title: string;

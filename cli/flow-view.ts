@@ -24,7 +24,6 @@ const BAR_CHARS = 20;
 
 const stringOf = (value: unknown): string => (typeof value === 'string' ? value : '');
 
-/** Applies log entries to the steps. */
 export function addEntries(steps: Step[], entries: readonly LogEntry[]): void {
   for (const { code, time, details } of entries) {
     const [, type, what] = /^([A-Za-z]+?)(Started|Completed|Failed)$/.exec(code) ?? [];

@@ -109,7 +109,6 @@ async function run(flows: FlowsClient, nameOrId: string, options: RunOptions): P
   await finish(flows, started, options);
 }
 
-/** Reads the input of a flow: JSON text, or `@` and the name of a JSON file. */
 export function readInput(text: string): Record<string, unknown> {
   const isFile = text.startsWith('@');
   let value: unknown;

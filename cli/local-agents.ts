@@ -24,17 +24,13 @@ import { findAgentPython, readSettings, rememberSettings, settingsWith, type Set
 
 import { withClient, type Connection } from './connection';
 
-/**
- * Agents on this machine beside the agent that `up` starts. Each has a folder `endpoints/<name>` in the data folder, with its id,
- * its log and its process. They outlive the command that started them.
- */
+/** Agents of this machine, each in `endpoints/<name>` of the data folder. They outlive the command that started them. */
 
 export interface LocalAgent {
   name: string;
   dir: string;
   /** Null before its first registration. */
   id: string | null;
-  /** Null while the agent does not run. */
   pid: number | null;
   /** True for the agent that `up` starts and `down` stops. */
   isSystems: boolean;
@@ -47,7 +43,6 @@ export interface StartOptions extends SettingOptions {
   groupId?: string;
   functionIds?: string[];
   workers?: number;
-  /** Each worker has a sandbox of its own. */
   isIsolated?: boolean;
 }
 

@@ -32,13 +32,11 @@ export async function findFunction(client: Client, wanted: string): Promise<stri
   return newest(wanted, own) ?? theOne('function', wanted, own);
 }
 
-/** Finds the id of a group of identities that you own or are a member of. */
 export async function findGroup(client: Client, wanted: string): Promise<string> {
   if (isUuid(wanted.toLowerCase())) return wanted.toLowerCase();
   return theOne('group', wanted, await client.groups());
 }
 
-/** Finds the id of a submission by its first characters. */
 export async function findSubmission(client: Client, wanted: string): Promise<string> {
   const id = wanted.toLowerCase();
   if (isUuid(id)) return id;

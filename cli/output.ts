@@ -25,9 +25,7 @@ export function printJson(value: unknown): void {
 /** Replaces control characters, so that text from another person cannot control the terminal. */
 export const printable = (text: string): string => text.replace(/[^\P{C}\n\t]/gu, '\u00b7');
 
-/**
- * Columns as wide as their longest cell; the last one is not padded. `paint` adds colours to a padded cell, in a terminal.
- */
+/** Columns as wide as their longest cell; the last is not padded. `paint` adds colours to a padded cell, in a terminal. */
 export function printTable(
   head: readonly string[],
   given: readonly (readonly string[])[],

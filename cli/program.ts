@@ -28,7 +28,6 @@ import { addLogsCommand } from './task-output';
 import { addTokenCommands } from './token';
 import { addWatchCommand } from './watch';
 
-/** The whole command line. */
 export function createProgram(): Command {
   const program = new Command('funcx')
     .description('funcX on Temporal: run functions on endpoints')

@@ -113,7 +113,6 @@ function showFailure(task: TaskState, asJson: boolean): void {
 const goesOn = (taskId: string): string =>
   `Task ${taskId} continues: "funcx task ${taskId} --wait 60" shows its answer, "funcx cancel task ${taskId}" cancels it.`;
 
-/** One line on standard error for a person who wonders why nothing happens. */
 async function tellWhyItWaits(client: Client, taskId: string, endpointId: string): Promise<void> {
   try {
     const [{ state }, { status }] = await Promise.all([client.task(taskId), client.endpointStatus(endpointId)]);

@@ -56,7 +56,6 @@ export function saveLogin(
   return saved;
 }
 
-/** Deletes the saved login. Returns false if there was none. */
 export function forgetLogin(): boolean {
   const had = readLogin() !== undefined;
   rmSync(loginFile(), { force: true });

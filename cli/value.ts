@@ -7,10 +7,7 @@ import { UserError } from '../local/machine/user-error';
 
 import type { TaskState } from '../sdk/index';
 
-/**
- * Shows the value of a task to people. JSON keeps its numbers as they were written. For a Python value that is not JSON, the
- * class and the repr that our agent sends are shown. Nothing is unpickled here, because that would run code of the result.
- */
+/** Shows a task's value. Unpickles nothing, because that would run code of the result; shows the repr of our agent. */
 
 export interface ShownValue {
   /** For standard output. */

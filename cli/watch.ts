@@ -74,7 +74,6 @@ export async function watchGroup(client: Client, group: string, onProgress: OnPr
   }
 }
 
-/** Returns the submissions as they ended. */
 async function watchSubmissions(
   client: Client,
   open: readonly SubmissionSummary[],

@@ -4,10 +4,7 @@ import { z } from 'zod';
 
 import { TerminalError } from '../contracts/errors';
 
-/**
- * The contents of an enrolment code: the address of the service, the endpoint, the secret, and the private certificate authority
- * of the service, if it has one. With a private authority, the agent trusts no other service.
- */
+/** What an enrolment code holds. With a private certificate authority, the agent trusts no other service. */
 export interface EnrolmentCode {
   apiUrl: string;
   endpointId: string;

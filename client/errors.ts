@@ -5,7 +5,6 @@ export class ApiError extends FuncXError {
   constructor(
     code: ErrorCode,
     message: string,
-    /** HTTP status of the response. */
     readonly status: number,
     /** Identifies the request in the service's log. */
     readonly requestId: string | undefined,

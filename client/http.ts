@@ -8,10 +8,7 @@ import { COMPUTE_SCOPE } from '../contracts/scopes';
 import { ApiError, ConnectionError } from './errors';
 import type { ResolvedOptions } from './options';
 
-/**
- * Requests to the service: access token, retries, errors.
- * Uses `node:https`, not `fetch`, because `fetch` needs another package to trust a private certificate authority.
- */
+/** Requests to the service. Not by `fetch`, which needs another package to trust a private certificate authority. */
 
 export interface HttpRequest {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -37,7 +34,6 @@ interface Response {
   headers: http.IncomingHttpHeaders;
 }
 
-/** How long before its expiry a token is renewed. */
 const RENEW_EARLY_MS = 60_000;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;

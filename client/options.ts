@@ -17,10 +17,7 @@ export interface ClientOptions {
   token?: string | (() => Promise<string>);
   /** A private certificate authority: PEM text, or the path of a PEM file. Default: the file `FUNCX_CA`, if set. */
   ca?: string;
-  /**
-   * How integers beyond 2^53 in results are read: `refuse` throws an error that names the integer, `bigint` returns it as a
-   * bigint. Default: `refuse`.
-   */
+  /** Integers beyond 2^53 in results: `refuse` (default) throws an error that names the integer, `bigint` returns a bigint. */
   integers?: 'refuse' | 'bigint';
   /** How long to retry a request that is safe to retry, in milliseconds. Default: 60,000. */
   retryForMs?: number;

@@ -23,7 +23,6 @@ const { Payload: PayloadMessage } = temporal.api.common.v1;
 /** Keys by ID, in the order of the file. The first key encrypts; all keys decrypt. */
 export type PayloadKeys = ReadonlyMap<string, Buffer>;
 
-/** Thrown when a payload cannot be decrypted. */
 export class PayloadKeyError extends Error {
   constructor(
     readonly keyId: string,

@@ -27,7 +27,6 @@ export interface SubmissionActivities {
   releaseDueTasks(ref: SubmissionRef & { nowMs?: number }): Promise<number>;
   /** Reads the progress from the store and updates the submission's state there. */
   observe(ref: SubmissionRef & { walltimeMs?: number }): Promise<SubmissionProgress>;
-  /** Ends every open task with this reason. */
   endOpenTasks(ref: SubmissionRef & { reason: EndReason }): Promise<number>;
   /** Ends the tasks of attempts that exceeded their walltime and that no agent stopped. */
   endOverdueTasks(ref: SubmissionRef & { walltimeMs: number }): Promise<number>;
@@ -50,7 +49,6 @@ export interface EndpointActivities {
 }
 
 export interface QueueReport extends QueueState {
-  /** True when the endpoint was deleted. */
   isGone: boolean;
 }
 

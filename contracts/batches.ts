@@ -8,13 +8,11 @@
 
 /** What an agent and the service can announce at registration. Both ignore names that they do not know. */
 export const CAPABILITY = {
-  /** Reads batches. */
   batches: 'batches',
   /** Keeps the code of functions by hash, and fetches code that it lacks. */
   codeByHash: 'code-by-hash',
 } as const;
 
-/** The most messages in one batch. */
 export const MAX_BATCH_MESSAGES = 64;
 /** The most bytes in one batch, unless a single message has more. */
 export const MAX_BATCH_BYTES = 256 * 1024;

@@ -68,7 +68,6 @@ export interface MapInput extends CommonInput {
   failure?: FailurePolicy;
 }
 
-/** The workflow that a call belongs to. */
 export interface PipelineRun {
   namespace: string;
   workflowId: string;
@@ -80,7 +79,6 @@ export interface CallOrigin {
   pipeline?: PipelineRun;
 }
 
-/** Why a call returned no value. */
 export interface CallFailure {
   /** Index in `args_list`; 0 for a single call. */
   index: number;
@@ -107,7 +105,6 @@ export interface MapResult {
   failures: CallFailure[];
 }
 
-/** The progress that a call signals to its pipeline. */
 export interface CallProgress {
   /** Workflow id of the call. */
   callId: string;

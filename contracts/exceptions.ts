@@ -21,7 +21,6 @@ const CHAIN = new Set([
 const EXCEPTION_LINE =
   /^([\p{ID_Start}_][\p{ID_Continue}.]*(?:\.<locals>\.[\p{ID_Start}_][\p{ID_Continue}.]*)*)(?::(?:\s|$)|\s*$)/u;
 
-/** What a failed attempt raised, or undefined if neither the details nor the text name it. */
 export function raisedException(details: unknown, text: string): RaisedException | undefined {
   const sent = classesOf(details);
   const [first] = sent;

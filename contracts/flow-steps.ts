@@ -11,10 +11,8 @@ export interface LineRef {
   line: string;
 }
 
-/** The outcome of the previous step. */
 export type FlowEvent =
   | { kind: 'go' }
-  /** The time of a `wait` has come. */
   | { kind: 'waited' }
   /** An action could not be started; the cause is a sentence. */
   | { kind: 'refused'; cause: string }
@@ -50,7 +48,6 @@ export type FlowStep = {
 export interface FlowLineInput extends LineRef {
   version: 1;
   generation: number;
-  /** The title of the flow, for display. */
   title: string;
   /** Set after continue-as-new: the next step. */
   carried?: { step: FlowStep; shown: ShownState[] };
@@ -69,25 +66,17 @@ export interface FlowMapInput {
   carried?: { next: number; failed: number };
 }
 
-/** The submissions of an action, or the sentence that says why there are none. */
 export type AcceptedAction = { groups: AcceptedSubmissions[] } | { refused: string };
 
-/** The activities that the workflows of runs call. */
 export interface FlowActivities extends Pick<CallActivities, 'noteStarted' | 'observeCall'> {
   /** Opens a line and returns its first step; after a resume, the step with which the line continues. */
   openLine(input: LineRef & { generation: number }): Promise<FlowStep>;
-  /**
-   * Opens lines and runs their first states. Returns the outcomes in the order of `lines`; a `running` line needs a workflow of
-   * its own.
-   */
+  /** Opens lines and runs their first states. Returns the outcomes in order; a `running` line needs its own workflow. */
   openLines(input: { runId: string; lines: string[]; generation: number }): Promise<('succeeded' | 'failed' | 'running')[]>;
   advance(input: LineRef & { position: number; event: FlowEvent }): Promise<FlowStep>;
   /** Checks and stores the tasks of the line's current action. The same step is accepted only once. */
   acceptAction(input: LineRef & { position: number }): Promise<AcceptedAction>;
-  /**
-   * Runs an action at another action provider, from its start to its end. Each attempt of the activity is one poll; the event is
-   * `answered` or `refused`.
-   */
+  /** Runs an action at its provider, from start to end. Each attempt is one poll; the event is `answered` or `refused`. */
   runHttpAction(input: LineRef & { position: number; waitTimeS: number }): Promise<FlowEvent>;
   /** Cancels the action of the line at its provider and releases it, as far as the provider allows. */
   stopHttpAction(input: LineRef & { position: number }): Promise<void>;

@@ -1,9 +1,6 @@
 import { SEARCH_ATTRIBUTE } from './names';
 
-/**
- * What the API, the workflows and the store share about flows. Values of a run (its body, its state, results) stay in the
- * store: the workflow and its history contain only IDs, names of states and times.
- */
+/** What API, workflows and store share about flows. A history holds only IDs, names of states and times, never values. */
 
 export const FLOW_WORKFLOW = { run: 'flowRun', line: 'flowLine', map: 'flowMap' } as const;
 export const DEFAULT_FLOWS_QUEUE = 'funcx-flows';
@@ -23,14 +20,12 @@ export interface FlowRunInput {
   version: 1;
   runId: string;
   flowId: string;
-  /** The title of the flow, for display. */
   title: string;
   ownerId: string;
   /** 0 for the first start; each resume adds one. */
   generation: number;
 }
 
-/** Search attributes of the workflow of a run. */
 export const flowAttributesOf = ({ flowId, ownerId }: FlowRunInput): { name: string; value: string }[] => [
   { name: SEARCH_ATTRIBUTE.flow, value: flowId },
   { name: SEARCH_ATTRIBUTE.owner, value: ownerId },

@@ -168,10 +168,7 @@ export const commandSchema = z.discriminatedUnion('command', [
 export type Command = z.infer<typeof commandSchema>;
 
 const LARGE_FRAME_BYTES = 1_000_000;
-/**
- * The most values in a large frame. Honest frames are large because of their texts; millions of values would block the event
- * loop for seconds.
- */
+/** Honest frames are large because of their texts; millions of values would block the event loop for seconds. */
 const MAX_VALUES = 200_000;
 
 /** Counts, without parsing, the characters outside texts that open or separate values. True for more than MAX_VALUES. */

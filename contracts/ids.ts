@@ -8,13 +8,11 @@
 
 const INDEX_BITS = 20;
 export const MAX_TASK_INDEX = (1 << INDEX_BITS) - 1;
-/** Number of random bytes that {@link makeSubmissionId} needs. */
 export const ID_RANDOM_BYTES = 7;
 
 /** A lower-case UUID with dashes, of any version. */
 export const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** True for a lower-case UUID with dashes, of any version. */
 export function isUuid(text: string): boolean {
   return UUID_PATTERN.test(text);
 }
@@ -23,10 +21,7 @@ function fromHex(hex: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-/**
- * Makes the ID of a new submission from a time and {@link ID_RANDOM_BYTES} random bytes.
- * Layout: 48 bits time, 4 bits version, 12 random, 2 bits variant, 42 random, 20 index.
- */
+/** Layout: 48 bits time, 4 bits version, 12 random, 2 bits variant, 42 random, 20 index. */
 export function makeSubmissionId(nowMs: number, random: Uint8Array): string {
   if (random.length < ID_RANDOM_BYTES) throw new RangeError(`a submission ID needs ${ID_RANDOM_BYTES} random bytes`);
   let bits = 0n;
@@ -41,10 +36,7 @@ export function makeSubmissionId(nowMs: number, random: Uint8Array): string {
 const SHARED_BITS = 11;
 export const MAX_SHARED_SUBMISSIONS = 1 << SHARED_BITS;
 
-/**
- * Makes the IDs of up to {@link MAX_SHARED_SUBMISSIONS} submissions that share a workflow, in order. No other ID lies between
- * the first and the last one, so conditions on a range of IDs cover all of them.
- */
+/** In order. No other ID lies between the first and the last one, so conditions on a range of IDs cover all of them. */
 export function makeSharedIds(nowMs: number, random: Uint8Array, count: number): string[] {
   if (count > MAX_SHARED_SUBMISSIONS) throw new RangeError(`${count} submissions cannot share a workflow`);
   const shift = BigInt(INDEX_BITS + SHARED_BITS);
@@ -67,7 +59,6 @@ export function submissionIdOf(taskId: string): string {
   return taskId.slice(0, 31) + '00000';
 }
 
-/** The highest ID that a task of this submission can have. */
 export function maxTaskIdOf(submissionId: string): string {
   return submissionId.slice(0, 31) + 'fffff';
 }

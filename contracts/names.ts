@@ -18,16 +18,11 @@ export const commandQueueName = (endpointId: string): string => `ep.${endpointId
 export const resultKey = (endpointQueueId: string): string => `${endpointQueueId}.results`;
 export const statusKey = (endpointQueueId: string): string => `${endpointQueueId}.status`;
 
-/** The endpoint queue ID in a routing key made by {@link resultKey} or {@link statusKey}. */
 export const endpointQueueIdOfKey = (key: string): string => key.split('.', 1)[0] ?? '';
 
-/**
- * A submitter reads the queues `<prefix><task group ID>`. The prefix contains the owner's ID, because rights on the broker are
- * patterns of queue names.
- */
+/** A group's queue is `<prefix><task group ID>`. It names the owner, because rights on the broker are patterns of names. */
 export const groupQueuePrefix = (ownerId: string): string => `group.${ownerId}.`;
 export const groupQueueName = (ownerId: string, groupId: string): string => groupQueuePrefix(ownerId) + groupId;
-/** The name of the queue whose messages may be batches, from the name of the group's other queue. */
 export const batchQueueOf = (groupQueue: string): string => `${groupQueue}.batches`;
 export const groupBatchQueueName = (ownerId: string, groupId: string): string => batchQueueOf(groupQueueName(ownerId, groupId));
 
@@ -41,13 +36,9 @@ const ENDPOINT_PREFIX = 'endpoint/';
 const UUID_CHARS = 36;
 /** Maximum length of the label after the submission ID. */
 const MAX_LABEL_CHARS = 60;
-/** Maximum length of the function's name in the label. The endpoint's name follows. */
 const MAX_FUNCTION_CHARS = 28;
 
-/**
- * The ID of a new submission's workflow, such as `submission/<uuid>-add-x128-on-laptop`. People read it in the workflow list of
- * the Temporal UI. The store keeps it from acceptance on.
- */
+/** Such as `submission/<uuid>-add-x128-on-laptop`, for people who read the Temporal UI. The store keeps it. */
 export function makeSubmissionWorkflowId(
   submissionId: string,
   { functionName, total, endpointName }: { functionName: string; total: number; endpointName: string },
@@ -88,10 +79,8 @@ export const SEARCH_ATTRIBUTE = {
 /** Counts of tasks, of type Int: `FuncXFailed > 0` finds submissions with failed or expired tasks. */
 export const COUNT_ATTRIBUTE = { failed: 'FuncXFailed', cancelled: 'FuncXCancelled' } as const;
 
-/** Default names of the Temporal task queues. */
 export const DEFAULT_TASK_QUEUE = { submissions: 'funcx-submissions', endpoints: 'funcx-endpoints' } as const;
 
-/** Header that says why a message was put on the dead-letter queue. */
 export const DEAD_LETTER_REASON_HEADER = 'funcx-reason';
 
 /** IPC message from a process to its supervisor: the process listens, and every engine responds. */

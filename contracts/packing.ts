@@ -41,16 +41,12 @@ function codePoints(text: string): number {
   return text.length - surrogatePairs;
 }
 
-/** Packs one buffer. */
 export function packBuffer(identifier: string, body: string): string {
   const buffer = `${identifier}\n${body}`;
   return `${codePoints(buffer)}\n${buffer}`;
 }
 
-/**
- * The payload of a task with JSON arguments: positional, then keyword. Stock agents can decode it.
- * Throws INVALID_REQUEST for an argument that JSON cannot hold.
- */
+/** Stock agents can decode this payload. Throws INVALID_REQUEST for an argument that JSON cannot hold. */
 export function packJsonArguments(args: readonly unknown[], kwargs: Readonly<Record<string, unknown>> = {}): string {
   return packJsonTexts(stringifyJsonText(args, 'argument list'), stringifyJsonText(kwargs, 'keyword arguments'));
 }

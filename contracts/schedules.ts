@@ -13,7 +13,6 @@ export interface ScheduleInput {
   scheduleId: string;
 }
 
-/** The run for one occurrence of a schedule, and whether the server knows our search attributes. */
 export interface ScheduleRun extends FlowRunInput {
   hasSearchAttributes: boolean;
 }

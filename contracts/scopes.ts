@@ -4,7 +4,6 @@ const PREFIX = 'https://auth.globus.org/scopes';
 
 /** The resource server of Globus Compute, as its clients name it in scopes. */
 export const COMPUTE_ID = 'facd7ccc-c5f4-42aa-916b-a0e270e2c2a9';
-/** Every right of the compute service. */
 export const COMPUTE_SCOPE = `${PREFIX}/${COMPUTE_ID}/all`;
 
 /** The resource server of Globus Flows, as its clients name it in scopes. */

@@ -22,7 +22,6 @@ export const TASK_STATES = [
 ] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
-/** The final states: the task has its answer. */
 export const END_STATES = ['succeeded', 'failed', 'cancelled', 'expired'] as const;
 export type EndState = (typeof END_STATES)[number];
 
@@ -65,7 +64,6 @@ export function isEndState(state: TaskState): state is EndState {
   return (END_STATES as readonly string[]).includes(state);
 }
 
-/** Makes the compiler check that a switch over a union is exhaustive. */
 export function assertNever(value: never): never {
   throw new Error(`unexpected value: ${String(value)}`);
 }

@@ -68,7 +68,6 @@ export function submissionInputOf(start: SubmissionStart): SubmissionInput {
 /** Temporal refuses a longer static summary. */
 const MAX_SUMMARY_CHARS = 200;
 
-/** The line that the Temporal UI shows for a submission. */
 export function submissionSummaryOf(
   submission: Pick<SubmissionInput, 'functionName' | 'total' | 'endpointName'>,
   ownerName: string,
@@ -81,7 +80,6 @@ export function callLabelOf({ functionName, total }: { functionName: string; tot
   return total === 1 ? functionName : `${functionName} x${total}`;
 }
 
-/** The page of a workflow in the Temporal UI. */
 export function workflowUrlOf(uiUrl: string, namespace: string, workflowId: string): string {
   return `${uiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
 }
@@ -119,14 +117,12 @@ export interface SubmissionSummary {
   counts: Partial<Record<TaskState, number>>;
 }
 
-/** A failed task, as the Temporal UI shows it. */
 export interface FailureLine {
   taskId: string;
   code: string;
   text: string;
 }
 
-/** The state of an endpoint queue, as people see it. */
 export interface QueueState {
   /** Tasks on the broker or with the agent, of every submission. */
   inHand: number;
@@ -147,13 +143,11 @@ export interface QueueState {
 /** Counting stops here: a details page needs no exact number for a long queue. */
 export const MAX_SHOWN_TASKS = 10_000;
 
-/** The state of a submission in the store, which the workflow reads after a nudge. */
 export interface SubmissionProgress {
   open: number;
   counts: Partial<Record<TaskState, number>>;
   /** Set while tasks wait for an online endpoint. Absent in histories of earlier releases, like the optional fields below. */
   queue?: QueueState;
-  /** The endpoint was deleted. */
   endpointDeleted?: boolean;
   /** The failure after which the earliest delayed task is retried, and the number of its next attempt. */
   nextAttempt?: { number: number; error: string | null };
@@ -175,7 +169,6 @@ export function openStateOf({ open, counts }: Pick<SubmissionProgress, 'open' | 
   return waiting + delayed >= open ? 'waiting' : 'running';
 }
 
-/** The outcome of a dispatch, as the workflow needs it. */
 export interface DispatchOutcome {
   /** Number of tasks of this submission that still wait. */
   waiting: number;
@@ -203,7 +196,6 @@ export interface PresenceSignal {
   hasWaiting?: boolean;
 }
 
-/** Why open tasks end without a result. */
 export interface EndReason {
   state: Extract<EndState, 'failed' | 'cancelled' | 'expired'>;
   code: string;

@@ -48,7 +48,6 @@ import { StateDir } from './state-dir';
 
 type Phase = 'running' | 'draining' | 'ending' | 'ended';
 
-/** How the agent ended, for the exit of the process. */
 export interface AgentEnd {
   exitCode: number;
   /** The reason, if the user did not stop the agent. */
@@ -61,12 +60,10 @@ const CONFIRM_PREFETCH = 32;
 /** Time limit for the last heartbeat, and for closing the broker connection, when the agent ends. */
 const GOODBYE_MS = 3_000;
 const STOP_GRACE_MS = 2_000;
-/** Pause before the next attempt to start a worker. */
 const START_RETRY_MS = 5_000;
 const STARTING = 'The first worker is starting.';
 
 export class Agent {
-  /** Resolves when everything is closed. */
   readonly ended: Promise<AgentEnd>;
   readonly incarnation = randomUUID();
   #phase: Phase = 'running';
@@ -152,7 +149,6 @@ export class Agent {
     }));
   }
 
-  /** Starts the agent. Its end is reported by `ended`. */
   async start(): Promise<void> {
     await this.#folders.clean();
     this.#slots.warm('python');

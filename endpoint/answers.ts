@@ -19,7 +19,6 @@ import type { ServiceClient } from './service-client';
 export interface AnswersOptions {
   client: ServiceClient;
   publisher: Publisher;
-  /** The current registration. */
   registration: () => AgentRegistration;
   slots: Pick<Slots, 'capacity'>;
   whenConnected: () => Promise<void>;

@@ -18,7 +18,6 @@ import type { Outcome } from './runners/runner';
  * Acknowledging a delivery whose channel is lost has no effect; a redelivery replaces that delivery.
  */
 
-/** The part of a received message that attempts need. */
 export interface AttemptDelivery {
   ack(): void;
   nack(requeue: boolean): void;
@@ -43,7 +42,6 @@ const REMEMBERED = 10_000;
 export class Attempts {
   /** Queued or running attempts, by task. */
   readonly #open = new Map<string, Attempt>();
-  /** Attempts whose result is not confirmed yet, by task. */
   readonly #answering = new Map<string, Attempt>();
   /** Highest answered number, by task. */
   readonly #answered = new BoundedMap<number>(REMEMBERED);
@@ -82,7 +80,6 @@ export class Attempts {
     return attempt;
   }
 
-  /** Returns the queued or running attempt of a task. */
   open(taskId: string): Attempt | undefined {
     return this.#open.get(taskId);
   }
@@ -144,10 +141,7 @@ export class Attempts {
     return given;
   }
 
-  /**
-   * True if a task of the same batch has started. Requeuing the batch would run that task again, possibly in another process,
-   * which does not know that the task has run.
-   */
+  /** True if a task of the batch has started. A requeued batch could run it again, in a process that does not know it. */
   isInStartedBatch({ delivery }: Attempt): boolean {
     const batch = delivery?.batch;
     if (!batch) return false;
@@ -156,7 +150,6 @@ export class Attempts {
     return false;
   }
 
-  /** Returns the names of all held attempts for heartbeats. */
   heldNames(): string[] {
     return [...this.#held()].map(nameOf);
   }
@@ -197,7 +190,6 @@ function adopt(attempt: Attempt, number: number, headers: TaskHeaders, delivery:
   attempt.headers = headers;
 }
 
-/** A map that forgets its oldest entries. */
 class BoundedMap<V> {
   readonly #map = new Map<string, V>();
 

@@ -5,10 +5,7 @@ import type { BodyReference } from '../contracts/frames';
 
 import type { ServiceClient } from './service-client';
 
-/**
- * Fetches bodies that are too large for the broker, and retries for as long as they are wanted. A fetch occupies a place until
- * the call starts, so that only a few large bodies are in memory, however many tasks were delivered.
- */
+/** Fetches large bodies while they are wanted. A fetch holds a place until its call starts, so few bodies are in memory. */
 
 const FIRST_BACKOFF_MS = 250;
 const MAX_BACKOFF_MS = 15_000;
@@ -60,7 +57,6 @@ export class Bodies {
     return undefined;
   }
 
-  /** Passes the place to the fetch that has waited longest. */
   #release(): void {
     const next = this.#waiting.shift();
     if (next) next();

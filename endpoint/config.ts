@@ -90,7 +90,6 @@ export interface AgentConfig {
   /** Environment that user code inherits: everything except the agent's credentials. */
   workerEnv: NodeJS.ProcessEnv;
   confinement: Confinement;
-  /** Maximum run time of a call, regardless of its policy. */
   maxWalltimeMs: number | undefined;
 }
 

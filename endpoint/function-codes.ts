@@ -4,10 +4,7 @@ import type { TaskData } from '../contracts/frames';
 
 import type { Bodies, FetchedBody } from './bodies';
 
-/**
- * Keeps the code of functions by hash, so that large code is not sent with each task. If the agent lacks the code of a task, it
- * fetches the whole body; further tasks with the same code wait for that fetch.
- */
+/** Keeps code by hash. For missing code, fetches the whole body of one task; further tasks with the code wait for it. */
 
 const KEPT_BYTES = 64 * 1024 * 1024;
 

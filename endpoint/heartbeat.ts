@@ -8,10 +8,7 @@ import { userOf } from './answers';
 import type { Attempts } from './attempts';
 import { version } from './package.json';
 
-/**
- * Reports that the agent is alive and which attempts it holds. The service relies on these reports, not on acknowledgements. If
- * the set of attempts that have run for a while changes within a period, an additional report is sent, at most once a second.
- */
+/** Reports which attempts the agent holds; the service relies on it. Reports changes early, at most once a second. */
 
 export interface HeartbeatOptions {
   publisher: Publisher;
@@ -46,7 +43,6 @@ export class Heartbeat {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Sends a heartbeat without waiting for the period. */
   beat(): void {
     const registration = this.options.registration();
     if (!registration || !this.options.isConnected()) return;

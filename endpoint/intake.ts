@@ -29,12 +29,8 @@ export interface IntakeOptions {
   codes: FunctionCodes;
   slots: Slots;
   registration: () => AgentRegistration;
-  /** Maximum run time of a call, regardless of its policy. */
   maxWalltimeMs?: number;
-  /**
-   * Maximum number of unacknowledged messages. A message may be a batch of tasks; the service's window limits the number of
-   * tasks, and the size of a batch is limited.
-   */
+  /** Maximum number of unacknowledged messages. A message may be a batch; the service's window limits the tasks. */
   prefetch: number;
   /** Called when no worker of a kind can be started. The intake is then paused. */
   onCannotStart: (kind: FunctionKind, reason: string) => void;
@@ -55,7 +51,6 @@ export class Intake {
     return this.#state === 'open';
   }
 
-  /** Starts taking tasks. */
   async open(): Promise<void> {
     if (this.#state !== 'paused') return;
     this.#state = 'open';
@@ -67,10 +62,7 @@ export class Intake {
     });
   }
 
-  /**
-   * Takes no more tasks and gives back the queued ones. Queued tasks of a batch of which a task has started still run: a batch
-   * can only be requeued as a whole, which would run the started tasks again.
-   */
+  /** Gives back queued tasks, except in a started batch: requeuing it as a whole would run the started tasks again. */
   async close(): Promise<void> {
     this.#state = 'closed';
     await this.#stopConsuming();

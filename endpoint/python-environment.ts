@@ -25,10 +25,7 @@ export function findPython(preferred?: string): BasePython | undefined {
   return undefined;
 }
 
-/**
- * Returns the commands that create a virtual environment in a folder and run pip in it, once for each element of `installs`.
- * Returns undefined if this Python cannot create environments.
- */
+/** Commands that create a virtual environment and run pip once per element of `installs`; undefined without `venv`. */
 export function environmentCommands(base: BasePython, folder: string, installs: string[][]): [string, string[]][] | undefined {
   const python = path.join(folder, 'bin', 'python');
   const pip = (program: string, ...before: string[]): [string, string[]][] =>

@@ -35,7 +35,6 @@ export class RegistrationRefusedError extends Error {
 export interface RegistrarOptions {
   client: ServiceClient;
   state: StateDir;
-  /** The request body without `replace`. */
   body: Omit<RegisterAgent, 'replace'>;
   wishedId: string | undefined;
 }
@@ -52,10 +51,7 @@ export class Registrar {
     return this.#present;
   }
 
-  /**
-   * Registers once. Throws {@link RegistrationRefusedError} if a retry is useless. After any other error, the caller may retry
-   * without waiting: a pause that the error requires has already passed.
-   */
+  /** Throws {@link RegistrationRefusedError} if a retry is useless. After other errors, a required pause has passed. */
   async register(): Promise<AgentRegistration> {
     const { client, state, body, wishedId } = this.options;
     const ownId = state.endpointId;

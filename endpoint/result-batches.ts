@@ -1,9 +1,6 @@
 import { MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, type BatchMessage } from '../contracts/batches';
 
-/**
- * Collects results into batches while a publish is unconfirmed. If no publish is unconfirmed, a result is published immediately.
- * Otherwise results wait until every publish is confirmed, until a batch is full, or for at most LINGER_MS.
- */
+/** Batches results while a publish is unconfirmed: until all are confirmed, a batch is full, or LINGER_MS have passed. */
 
 export interface ResultMessage extends BatchMessage {
   taskId: string;

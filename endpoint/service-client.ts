@@ -35,12 +35,10 @@ export class ServiceClient {
     );
   }
 
-  /** Fetches the body of a body reference. */
   async fetchBody(path: string, token: string): Promise<string> {
     return this.#http.requestText({ method: 'GET', path, token });
   }
 
-  /** Uploads a result that is too large for the broker. */
   async storeBody(path: string, token: string, body: string): Promise<void> {
     const headers = { 'content-type': 'text/plain; charset=utf-8' };
     await this.#http.requestText({ method: 'PUT', path, token, text: body, headers });

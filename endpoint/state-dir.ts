@@ -32,7 +32,6 @@ const MAX_LOG_BYTES = 10 * 1024 * 1024;
 const ownerSchema = z.object({ pid: z.number(), hostname: z.string(), started: z.string() });
 const identitySchema = z.object({ endpoint_id: z.string().refine(isUuid) });
 
-/** Thrown when another agent uses the directory. */
 export class DirectoryInUseError extends Error {
   constructor(dir: string, pid: number, host: string) {
     super(`Another agent (pid ${pid} on ${host}) uses ${dir}. Stop it first, or give this agent another FUNCX_ENDPOINT_DIR.`);
@@ -43,10 +42,7 @@ export class DirectoryInUseError extends Error {
 export class StateDir {
   private constructor(readonly dir: string) {}
 
-  /**
-   * Creates the directory, with a folder `tasks` for the user that runs function code, and takes its lock. Throws
-   * {@link DirectoryInUseError} if another agent has the lock.
-   */
+  /** Also creates `tasks` for function code, and takes the lock. Throws {@link DirectoryInUseError} if it is taken. */
   static open(dir: string, workerUser?: { uid: number; gid: number }): StateDir {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
     const tasks = path.join(dir, 'tasks');
@@ -84,10 +80,7 @@ export class StateDir {
     return log;
   }
 
-  /**
-   * Copies the end of a large log to `workers.log.1` and empties the log. Workers hold its descriptor open, so the file stays in
-   * place, and they continue to write at its new end. Lines that are written in between may be lost.
-   */
+  /** Moves the end of a large log to `workers.log.1`, in place, as workers hold the file open. May lose lines in between. */
   limitWorkerLog({ fd, file }: { fd: number; file: string }): void {
     const { size } = fs.fstatSync(fd);
     if (size <= MAX_LOG_BYTES) return;
@@ -117,7 +110,6 @@ export function runningAgent(dir: string): number | undefined {
   return parsed.success && parsed.data.hostname === hostname() && isAlive(parsed.data, dir) ? parsed.data.pid : undefined;
 }
 
-/** Returns the last status that the agent of this directory wrote. */
 export function readAgentStatus(dir: string): AgentStatus | undefined {
   return parseOrUndefined(readIfThere(path.join(dir, 'status.json')) ?? '') as AgentStatus | undefined;
 }

@@ -41,7 +41,6 @@ export const COMPARISONS: ReadonlyMap<string, 'string' | 'number' | 'boolean' | 
   ...Object.keys(TESTS).map((name) => [name, 'boolean'] as const),
 ]);
 
-/** The first rule that holds says where to go; undefined when none does. */
 export function choose(rules: readonly Rule[], scope: Scope): string | undefined {
   return rules.find((rule) => holds(rule, scope))?.Next;
 }

@@ -73,7 +73,6 @@ function byPlace(errors: readonly ErrorObject[]): Map<string, Set<string>> {
   return messages;
 }
 
-/** The steps of a JSON pointer. */
 export function pathOf(pointer: string): (string | number)[] {
   return pointer
     .split('/')

@@ -78,14 +78,12 @@ export function enter(state: State, given: Scope, nowMs: number, allowedUrls: re
   }
 }
 
-/** Where the result goes, and where the run goes then. */
 export function settle(state: State, data: Json, result: Json): Moved {
   const placed = placeResult(data, readPath(state.ResultPath ?? '$'), result);
   requireFit(placed);
   return { data: placed, next: state.End === true ? undefined : state.Next };
 }
 
-/** The first catcher that names the error; undefined when none does. */
 export function caught(state: State, data: Json, error: string, cause: Json): Moved | undefined {
   const catcher = state.Catch?.find(({ ErrorEquals }) => names(ErrorEquals, error));
   if (!catcher) return undefined;

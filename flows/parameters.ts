@@ -33,7 +33,6 @@ export function withoutPrivate(template: Json, built: Json): Json {
   return result;
 }
 
-/** What a log may show of the state of a run. */
 export function withoutPrivateKeys(data: Json): Json {
   if (!isJsonObject(data)) return data;
   const result: JsonObject = {};
@@ -47,7 +46,6 @@ function atPath(value: Json, scope: Scope): Json {
   return resolvePath(scope, readPath(value));
 }
 
-/** A path of a definition, read once. */
 export function readPath(value: unknown): Path {
   try {
     if (typeof value !== 'string') throw new PathSyntaxError('a path is a string');

@@ -77,7 +77,6 @@ export interface Scope {
   budget?: Budget;
 }
 
-/** The value there; undefined where there is none. */
 export function lookUp(scope: Scope, path: Path): Json | undefined {
   const isContext = path[0] === '_context';
   let value: Json | undefined = isContext ? scope.context : scope.data;

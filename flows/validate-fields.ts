@@ -3,7 +3,6 @@ import { has } from './values';
 
 /** Checks of single fields, for states of each type. */
 
-/** The names of the states of one definition. */
 export class StateNames {
   /** Made once, because a definition may have many wrong targets. */
   #lowerCase: Map<string, string> | undefined;
@@ -14,7 +13,6 @@ export class StateNames {
     return has(this.states, name);
   }
 
-  /** Returns a name that differs only in case. */
   findIgnoringCase(name: string): string | undefined {
     this.#lowerCase ??= new Map(Object.keys(this.states).map((known) => [known.toLowerCase(), known]));
     return this.#lowerCase.get(name.toLowerCase());

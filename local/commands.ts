@@ -33,7 +33,6 @@ function parseReplicas(text: string): number {
 
 const keyOf = (flag: string): string => flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** Adds the subcommands `up`, `down`, `restart` and `status`. */
 export function addLocalCommands(program: Command): void {
   const dataDir = ['--data-dir <dir>', "folder of the system's data, logs and secrets", DEFAULT_UP.dataDir] as const;
   const up = program

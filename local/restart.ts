@@ -11,10 +11,7 @@ import type { ServiceState } from './setup/state';
 const POLL_MS = 100;
 const READY_MS = 120_000;
 
-/**
- * Replaces every process of a service, one after the other. The supervisor starts each successor first, so no connection is
- * refused. Throws a {@link UserError} if nothing runs, or if a successor does not serve in time.
- */
+/** Replaces the processes one by one, successor first. Throws a {@link UserError} if none runs or a successor fails. */
 export async function restart(dataDir: string, service: ReplicatedService): Promise<void> {
   const layout = layoutOf(dataDir);
   if (livingSupervisor(layout) === undefined)

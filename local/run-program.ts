@@ -9,10 +9,7 @@ import type { Command } from 'commander';
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
-/**
- * Runs a command line and sets the exit code: 1, with one sentence, for an error that the user can fix; 2 for a wrong
- * command line. Any other error is a bug, and its stack is shown.
- */
+/** Exit code 1, with a sentence: an error that the user can fix. 2: a wrong command line. Any other error is a bug. */
 export async function runProgram(program: Command): Promise<void> {
   throwInsteadOfExit(program);
   endWithReader(process.stdout);

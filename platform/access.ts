@@ -11,7 +11,6 @@ export interface Identity {
   groups: ReadonlySet<string>;
   /** Set for the identity of an agent, which may register this endpoint and do nothing else. */
   agentOf?: { endpointId: string; ownerId: string; mayBePublic: boolean };
-  /** The resource server that the access token is for. */
   resourceServer?: string;
   /** Set for API tokens and tokens of an OpenID Connect provider: when such a token ends, the streams that it opened end too. */
   token?: TokenOfIdentity;
@@ -69,7 +68,6 @@ const NOT_VISIBLE: Readonly<Record<Shared['kind'] | Owned['kind'], ErrorCode>> =
   group: 'NOT_FOUND',
 };
 
-/** Decides on one action of an identity on a resource. A denial carries the error code of the response. */
 export function decide(identity: Identity, action: Action, resource: Resource): Decision {
   if (identity.agentOf !== undefined) return { deny: 'FORBIDDEN' }; // it may only register, which api/v1/agents.ts checks
   if (resource.kind === 'service') return identity.isAdmin ? 'allow' : { deny: 'FORBIDDEN' };
@@ -92,7 +90,6 @@ function decideShared(identity: Identity, action: Action, resource: Shared): Dec
   return { deny: 'FORBIDDEN' };
 }
 
-/** The message for a caller whose action was denied. */
 export function denial(kind: 'function' | 'endpoint', id: string, action: Action): string {
   const verbs: Record<Action, string> = { view: 'see', use: 'use', manage: 'change', read: 'read' };
   const advice = action === 'manage' ? 'only its owner or an administrator may' : 'ask its owner to share it';

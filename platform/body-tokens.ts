@@ -1,9 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
-/**
- * Tokens with which an agent downloads the body of one attempt or uploads its result. The tokens are signed and not stored, so
- * every replica with the same key can verify them. Format: `<attempt>.<mac>`.
- */
+/** Tokens to download the body of an attempt or upload its result: `<attempt>.<mac>`, signed, so that nothing is stored. */
 
 export type BodyPurpose = 'body' | 'result';
 

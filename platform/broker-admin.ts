@@ -24,7 +24,6 @@ export interface BrokerAdmin {
   exists(name: string): Promise<boolean>;
   /** False when the broker (an older version) does not support the definition. */
   setQueuePolicy(name: string, pattern: string, definition: Record<string, unknown>): Promise<boolean>;
-  /** Names of the users with an open connection. */
   listConnectedUsers(): Promise<Set<string>>;
 }
 
@@ -40,7 +39,6 @@ export interface BrokerAdminOptions {
 }
 
 const NOTHING = '^$';
-/** A client may open several channels on a connection. */
 const CHANNELS_PER_CONNECTION = 10;
 const REVOKE_CONCURRENCY = 10;
 

@@ -10,7 +10,6 @@ const COMMAND_TTL_MS = 150_000;
 /** An older status report says nothing about the present. */
 const STATUS_TTL_MS = 60_000;
 
-/** Exchanges and queues of the service itself. */
 export async function declareService(channel: BrokerChannel): Promise<void> {
   await channel.declareQueue(QUEUE.deadLetters, {});
   await channel.declareTopicExchange(EXCHANGE.results);
@@ -34,7 +33,6 @@ const declareTasks = (channel: BrokerChannel, endpointQueueId: string) =>
 const declareCommands = (channel: BrokerChannel, endpointId: string) =>
   channel.declareQueue(commandQueueName(endpointId), { messageTtlMs: COMMAND_TTL_MS });
 
-/** The queues of endpoints. */
 export interface EndpointQueues {
   declare(endpointQueueId: string): Promise<void>;
   /** True while an agent consumes commands. Detects a dead agent sooner than missing heartbeats do. */

@@ -1,6 +1,5 @@
 /** Addresses of the broker for clients. */
 
-/** Adds credentials to the public address. */
 export function withCredentials(publicUrl: string, user: { name: string; password: string }): string {
   const url = new URL(publicUrl);
   url.username = user.name;

@@ -4,7 +4,6 @@ import { randomBytes } from 'node:crypto';
 
 export const escapePattern = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
-/** A pattern that matches only these names. */
 export const exactly = (...names: string[]): string => `^(${names.map(escapePattern).join('|')})$`;
 
 /** A random part keeps the users of one endpoint or identity apart. */

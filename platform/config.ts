@@ -47,9 +47,7 @@ export const configSchema = z.object({
   TEMPORAL_FLOWS_QUEUE: z.string().min(1).default(DEFAULT_FLOWS_QUEUE),
   /** Name of the Nexus endpoint for pipeline calls, which must be unique in the Temporal cluster. */
   TEMPORAL_NEXUS_ENDPOINT: z.string().min(1).default(CALL_NEXUS.endpoint),
-  /**
-   * Name or ID of the identity for calls whose pipeline runs on a task queue that nobody registered. `none` refuses such calls.
-   */
+  /** Name or ID of the identity for calls from a task queue that nobody registered. `none` refuses such calls. */
   FUNCX_PIPELINE_IDENTITY: z.string().min(1).default('none'),
   AMQP_URL: z.string().min(1),
   AMQP_MANAGEMENT_URL: z.string().min(1),
@@ -169,7 +167,6 @@ export function readBrokerAuthority(config: Config): string | undefined {
   return config.AMQP_PUBLIC_CA_FILE === undefined ? undefined : readFileSync(config.AMQP_PUBLIC_CA_FILE, 'utf8');
 }
 
-/** The configuration without secrets, for the log. */
 export function withoutSecrets(config: Config): Record<string, unknown> {
   const hide = (text: string): string => {
     try {

@@ -23,7 +23,6 @@ const selected = process.env.FUNCX_TEST_BUILD === '1' ? process.env.FUNCX_FAIL_P
 const [selectedName, passes] = (selected ?? '').split(':');
 let passesLeft = Number(passes ?? '1');
 
-/** Kills the process if this point is selected. */
 export async function failPoint(name: FailPoint | (typeof FLOW_FAIL_POINTS)[number]): Promise<void> {
   if (selectedName !== name || --passesLeft > 0) return;
   process.kill(process.pid, 'SIGKILL');

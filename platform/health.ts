@@ -23,7 +23,6 @@ export function createReadiness(parts: {
   temporal: Temporal;
   /** State of this process's Temporal worker, which may stop before the process does. */
   worker: () => string;
-  /** True when this process will soon stop listening. */
   isStopping?: () => boolean;
 }): () => Promise<Record<string, EngineState>> {
   let probe: Promise<unknown> | undefined;

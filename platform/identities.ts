@@ -41,7 +41,6 @@ export interface IdentityRow {
   revokedAt: Date | null;
   /** The OpenID Connect provider of the identity; null for local identities. */
   issuer: string | null;
-  /** For the identity of an agent: the endpoint that it serves. */
   agentEndpointId: string | null;
 }
 
@@ -67,16 +66,13 @@ export interface Identities {
   /** Throws CONFLICT when the name or the id is taken. */
   create(wanted: NewIdentity): Promise<{ id: string; name: string; secret: string }>;
   list(): Promise<IdentityRow[]>;
-  /** By name or id. */
   find(nameOrId: string): Promise<IdentityRow | undefined>;
   findMany(ids: readonly string[]): Promise<IdentityRow[]>;
   /** Which of these API tokens are valid, by ID. */
   findTokens(ids: readonly string[]): Promise<string[]>;
   /** Invalidates the identity's secret and tokens. */
   revoke(id: string): Promise<void>;
-  /** Returns the identity if the ID and the secret match. */
   authenticateClient(id: string, secret: string): Promise<{ id: string; name: string } | undefined>;
-  /** One token per resource server. */
   issueTokens(identityId: string, wanted: readonly { scope: string; resourceServer: string }[]): Promise<IssuedToken[]>;
   revokeToken(identityId: string, token: string): Promise<void>;
   /**

@@ -47,7 +47,6 @@ export interface Logins {
   revoke(token: string): Promise<boolean>;
 }
 
-/** `providerLoginDays`: how long a login of a user of the OpenID Connect provider lasts. */
 export function createLogins(db: Database, providerLoginDays: number): Logins {
   return {
     async issueCode(identityId, { clientId, redirectUri, challenge, scope }) {

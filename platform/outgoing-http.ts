@@ -10,10 +10,7 @@ import { mayConnectTo } from './networks';
  * host name is resolved here, and the connection uses the checked addresses. Follows no redirects and uses no proxy.
  */
 export interface OutgoingHttp {
-  /**
-   * Sends JSON and reads JSON. Rejects with {@link OutgoingRefused} when a repeat cannot help, and with any other error when
-   * the server did not answer.
-   */
+  /** Rejects with {@link OutgoingRefused} when a repeat cannot help, with any other error when the server did not answer. */
   send(request: OutgoingRequest): Promise<OutgoingAnswer>;
 }
 

@@ -13,7 +13,6 @@ const READY_POLL_MS = 100;
 /** How long to wait for the successor. It starts within seconds, unless the machine is busy. */
 const SUCCESSOR_MS = 60_000;
 
-/** True if a supervisor started this process as a replica. */
 export const isReplica = (): boolean => cluster.isWorker && process.connected;
 
 let onSuccessor: () => void;

@@ -24,7 +24,6 @@ export interface ScheduleState {
 export interface Schedules {
   /** Throws INVALID_REQUEST when the server refuses the times. */
   create(id: string, name: string, spec: ScheduleSpec): Promise<void>;
-  /** Undefined if Temporal has no such schedule. */
   read(id: string): Promise<ScheduleState | undefined>;
   pause(id: string, paused: boolean, note: string): Promise<void>;
   trigger(id: string): Promise<void>;

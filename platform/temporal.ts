@@ -56,7 +56,6 @@ export interface Temporal {
   restartEndpoint(input: EndpointInput, presence: PresenceSignal): Promise<void>;
   /** Signals the workflow of an endpoint queue that tasks wait. Starts it if needed. */
   signalWaiting(input: EndpointInput): Promise<void>;
-  /** The ID of the latest run; undefined when the server does not know the workflow. */
   latestRunOf(workflowId: string): Promise<string | undefined>;
   /** Signals the workflow of an endpoint queue that what it shows has changed. False when no such workflow runs. */
   signalChanged(endpointQueueId: string): Promise<boolean>;
@@ -252,7 +251,6 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   }
 }
 
-/** gRPC codes of a server that is unavailable or does not answer in time. */
 const OUTAGE_CODES: ReadonlySet<unknown> = new Set([4 /* DEADLINE_EXCEEDED */, 14 /* UNAVAILABLE */, 1 /* CANCELLED */]);
 
 /** The client wraps the gRPC error. */

@@ -8,10 +8,7 @@ import { batchQueueOf } from '../contracts/names';
 import type { Client } from './client';
 import type { DeliveredResult, OnResult, ResultSource } from './results';
 
-/**
- * Reads a task group's result queue. Every connection requests the address again, because credentials expire. A message is
- * acknowledged only after its result was handed over, so the broker redelivers results that a killed process did not handle.
- */
+/** Reads a group's result queue. Each connection needs new credentials. Acknowledges a result after handing it over. */
 export interface AmqpResultsOptions {
   client: Client;
   taskGroupId: string;

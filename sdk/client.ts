@@ -121,10 +121,7 @@ const LONG_POLL_S = 20;
 /** Added to the wait time of a long poll to get the timeout of its request. */
 const POLL_SLACK_MS = 15_000;
 
-/**
- * A client of one service for one identity. Its only state is the access token. It does not keep the process alive. `close`
- * closes its connections.
- */
+/** A client of one service for one identity. It does not keep the process alive. `close` closes its connections. */
 export class Client {
   /** How to read integers beyond 2^53 in results. */
   readonly integers: 'refuse' | 'bigint';
@@ -318,10 +315,7 @@ export class Client {
     return this.#get(`/v1/submissions/${encodeURIComponent(id)}`, submissionSchema);
   }
 
-  /**
-   * Returns the task IDs of a group in sorted order: by the time of their submission, then by their index in it. With `batches`,
-   * the caller will read the group's batch queue.
-   */
+  /** Returns a group's task IDs, sorted by submission time, then index. `batches`: the caller reads the batch queue. */
   async groupTaskIds(taskGroupId: string, { queue = 'none' }: { queue?: 'none' | 'batches' } = {}): Promise<string[]> {
     const group = await this.#get(`/v2/taskgroup/${encodeURIComponent(taskGroupId)}`, taskGroupSchema, { queue });
     return group.tasks.map(({ id }) => id).sort();

@@ -116,10 +116,7 @@ export class Executor {
     return Array.from(args, (arg) => this.#call(fn, [arg], {}));
   }
 
-  /**
-   * Returns a future for every task of a group, in the order of the task IDs, whoever submitted them. Futures with stored
-   * results settle immediately, other futures when their results arrive.
-   */
+  /** Returns a future for every task of a group, in task ID order, whoever submitted it. Stored results settle at once. */
   async reattach(taskGroupId: string = this.taskGroupId): Promise<TaskFuture<unknown>[]> {
     this.#requireOpen();
     const id = taskGroupId.toLowerCase();

@@ -35,10 +35,7 @@ export interface ShellResult {
   cmd: string;
 }
 
-/**
- * Declares a Python function by its source: the text of a module that defines `name`, with imports and helpers. Without `name`,
- * the text must define exactly one function at its top level.
- */
+/** Declares a Python function by the source of a module. Without `name`, it must define exactly one top-level function. */
 export function python<Result = unknown>(source: string, name?: string): FunctionSource<Result> {
   const text = source.replace(/^\uFEFF/, '');
   const defined = [...text.matchAll(/^(?:async[ \t]+)?def[ \t]+([\p{ID_Start}_][\p{ID_Continue}]*)/gmu)].map(

@@ -3,10 +3,7 @@ import type { Client } from './client';
 import type { OnResult } from './results';
 import { StoredResults } from './stored-results';
 
-/**
- * How results arrive: over AMQP, or over HTTP as server-sent events or by long poll. `auto` uses AMQP, and server-sent events
- * while the broker cannot be reached.
- */
+/** AMQP, server-sent events or long poll. `auto`: AMQP, and server-sent events while the broker cannot be reached. */
 export type Transport = 'auto' | 'amqp' | 'events' | 'poll';
 
 export interface GroupListenerOptions {
@@ -19,7 +16,6 @@ export interface GroupListenerOptions {
 /** How long `auto` waits for the broker before it reads over HTTP, in milliseconds. */
 const FALLBACK_MS = 3_000;
 
-/** Receives results of one task group until closed. */
 export class GroupListener {
   #amqp: AmqpResults | undefined;
   #stored: StoredResults | undefined;
@@ -30,7 +26,6 @@ export class GroupListener {
 
   constructor(private readonly options: GroupListenerOptions) {}
 
-  /** How results currently arrive. */
   get way(): 'amqp' | 'events' | 'poll' {
     if (this.options.transport === 'poll') return 'poll';
     return this.#stored ? 'events' : 'amqp';

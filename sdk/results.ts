@@ -7,7 +7,6 @@ export interface ResultSource {
   close(): Promise<void>;
 }
 
-/** A task's answer as it is delivered. */
 export interface DeliveredResult {
   taskId: string;
   /** The result buffer, if the function returned. */
@@ -20,7 +19,6 @@ export interface DeliveredResult {
 /** Handles a result and ignores repeated results. The source need not keep a result after this call. */
 export type OnResult = (result: DeliveredResult) => void;
 
-/** Converts a result from the service's list. */
 export function deliveredOf({ task_id, result, exception, error_code }: GroupResult): DeliveredResult {
   return {
     taskId: task_id,

@@ -5,10 +5,7 @@ import { groupResultSchema, type GroupResult } from '../contracts/http/v1';
 import type { Client } from './client';
 import { deliveredOf, type OnResult, type ResultSource } from './results';
 
-/**
- * Reads a task group's results from the service over HTTP, in the order of their sequence numbers: as server-sent events, or
- * by long poll if a proxy buffers streams. After an interruption, reading continues at the cursor.
- */
+/** Reads a group's results over HTTP, as events or by long poll (if a proxy buffers streams). Resumes at the cursor. */
 export interface StoredResultsOptions {
   client: Client;
   taskGroupId: string;
@@ -47,7 +44,6 @@ export class StoredResults implements ResultSource {
     await this.#reading;
   }
 
-  /** Passes on all results that are already stored. */
   async catchUp(): Promise<void> {
     while (!this.#closing.signal.aborted && (await this.#page(0)) > 0);
   }
@@ -80,7 +76,6 @@ export class StoredResults implements ResultSource {
     return results.length;
   }
 
-  /** Reads until the stream ends. */
   async #stream(): Promise<void> {
     const { client, taskGroupId } = this.options;
     const stream = await client.groupEvents(taskGroupId, this.#cursor, this.#closing.signal);

@@ -3,10 +3,7 @@ import { ensureError } from '../contracts/errors';
 import type { Client, SubmitOptions } from './client';
 import type { TaskFuture } from './future';
 
-/**
- * Combines calls into submit requests. A request is sent when it is full, or a few milliseconds after its first call. Calls keep
- * their order. If a function cannot be registered, only its calls fail. If a request is refused, all its calls fail.
- */
+/** Combines calls, in order, into requests. An unregistrable function fails its calls only; a refused request fails all. */
 
 export interface PendingCall {
   functionId: Promise<string>;
@@ -17,7 +14,6 @@ export interface PendingCall {
 export interface BatchOptions {
   endpointId: string;
   submit: SubmitOptions;
-  /** Maximum number of calls in one request. */
   maxCalls: number;
   /** How long the first call of a request waits for more calls, in milliseconds. */
   delayMs: number;
@@ -47,7 +43,6 @@ export class SubmitBatches {
     return this.#requests.size > 0;
   }
 
-  /** Adds a call. `payload` holds its packed arguments. */
   add(functionId: Promise<string>, payload: string, future: TaskFuture<unknown>): void {
     this.#calls.push({ functionId, payload, future });
     this.#chars += payload.length;
@@ -67,7 +62,6 @@ export class SubmitBatches {
     return false;
   }
 
-  /** Sends the current batch now. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

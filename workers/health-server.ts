@@ -4,10 +4,7 @@ import { register } from 'prom-client';
 
 import type { EngineState } from '../platform/health';
 
-/**
- * Serves /healthz, /readyz and /metrics of a process without an API. Bound to loopback by default. As in the API, only
- * administrators may read metrics, because queue names and counts reveal information about tenants.
- */
+/** Serves /healthz, /readyz and /metrics. Only administrators may read metrics: queue names and counts tell about tenants. */
 export async function startHealthServer(
   address: { host: string; port: number },
   readiness: () => Promise<Record<string, EngineState>>,

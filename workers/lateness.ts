@@ -1,10 +1,7 @@
 /** When more agents than this are known, all are forgotten and measured again. */
 const MAX_AGENTS = 10_000;
 
-/**
- * Measures how late a heartbeat arrives, compared with the fastest heartbeat of the same agent. So the agent's clock need not be
- * right. The first heartbeat of an agent counts as punctual.
- */
+/** How late heartbeats are, compared with the fastest of the same agent: its clock need not be right. The first is punctual. */
 export class Lateness {
   readonly #leastOffsetMs = new Map<string, number>();
 

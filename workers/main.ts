@@ -201,7 +201,6 @@ async function main(): Promise<void> {
   ]);
 }
 
-/** The state of the first worker that is not running; RUNNING if all are. */
 const firstNotRunning = (states: readonly string[]): string => states.find((state) => state !== 'RUNNING') ?? 'RUNNING';
 
 main().catch((error: unknown) => {

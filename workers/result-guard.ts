@@ -12,7 +12,6 @@ import { endpointOfQueue, lockEndpoint } from '../platform/store/endpoints';
  * credentials are deleted, it may not register for a while, and its large messages on the queue are dropped unread.
  */
 export interface ResultGuard {
-  /** True if a message of this size must be dropped unread. */
   drops(endpointQueueId: string, bytes: number): boolean;
   /** Call with each unsolicited message. */
   note(endpointQueueId: string, bytes: number): void;

@@ -100,7 +100,6 @@ export async function startResultLoop(
     }).finally(() => inHand.remove(taskId));
   }
 
-  /** Moves an unreadable message to the dead letters. */
   function refuse(message: ReceivedMessage, reason: string): Promise<void> {
     guard.note(endpointQueueIdOfKey(message.routingKey), message.body.length);
     return putAside(deps, QUEUE.results, message, reason);
@@ -129,7 +128,6 @@ export async function startResultLoop(
     isStoring = false;
   }
 
-  /** Counts the verdicts of a batch, and reports unsolicited results to the guard. */
   function noteVerdicts(batch: readonly Waiting[], { completed }: Stage): void {
     completed.forEach(({ verdict }, index) => {
       resultsByVerdict.inc({ verdict });

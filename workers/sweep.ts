@@ -25,7 +25,6 @@ const OVERDUE_MS = 10_000;
 const MAX_NUDGE_GAP_RUNS = 32;
 const BATCH_LIMIT = 1_000;
 const DELIVERY_BATCH_LIMIT = 200;
-/** Maximum number of batches in one run. */
 const MAX_BATCHES = 50;
 const MAX_CONCURRENT_CALLS = 32;
 

@@ -79,10 +79,7 @@ interface ExactPart {
   keys: readonly string[];
 }
 
-/**
- * The part of a payload whose numbers are kept as text: the arguments of a call, in the input of its workflow or of the activity
- * that accepts it, and the values in the results of the activity that reads them.
- */
+/** The part whose numbers are kept as text: the arguments of a call, and the values in the results of its activity. */
 function exactPartIn(value: unknown): ExactPart | undefined {
   if (!isObject(value)) return undefined;
   const call = isObject(value.call) && 'kind' in value ? value.call : value;

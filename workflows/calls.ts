@@ -26,10 +26,7 @@ import { callLine } from '../contracts/call-details';
 import { runSubmissions } from './child-submissions';
 import { proxySteps } from './local-activities';
 
-/**
- * A call of a pipeline: one workflow whose children are the submissions. A pipeline in any language can wait for the call as for
- * any other child workflow.
- */
+/** A call of a pipeline: one workflow whose children are the submissions. Pipelines in any language can wait for it. */
 
 const retry = { initialInterval: '200 milliseconds', backoffCoefficient: 2, maximumInterval: '10 seconds' } as const;
 const { acceptCall, noteStarted, observeCall, readResults } = proxySteps<CallActivities>({
@@ -58,7 +55,6 @@ export async function funcxMap(input: MapInput, origin?: CallOrigin): Promise<Ma
 }
 
 type Given = { kind: 'call'; call: CallInput } | { kind: 'map'; call: MapInput };
-/** Why the open tasks of a call were cancelled before its end. */
 type GivenUp = 'too many failures' | 'offline';
 
 class CallRun {
@@ -119,7 +115,6 @@ class CallRun {
     }
   }
 
-  /** How much longer the call waits for an offline endpoint. */
   #msUntilOffline({ offline }: AcceptedCall): number {
     if (offline === 'wait') return Infinity;
     const state = this.#state;
@@ -192,7 +187,6 @@ class CallRun {
 const failedOf = ({ counts: { failed = 0, cancelled = 0, expired = 0 } }: CallState): number => failed + cancelled + expired;
 const inHandOf = ({ counts: { dispatched = 0, running = 0 } }: CallState): number => dispatched + running;
 
-/** How many failures the policy allows. */
 function tolerated(policy: FailurePolicy, total: number): number {
   if (policy === 'collect_all') return total;
   return policy === 'fail_fast' ? 0 : Math.floor((total * policy.tolerate_percent) / 100);

@@ -83,7 +83,6 @@ function waitingReason(input: SubmissionInput, progress: SubmissionProgress, wai
     : `**${what} ${waits} for a free place** on ${endpoint}: ${describeQueue(progress.queue)}`;
 }
 
-/** How many tasks a queue has in hand, and whose tasks wait. */
 export function describeQueue({ inHand, window, workers, waiting, owners, ownerNames }: QueueState): string {
   const all = waiting >= MAX_SHOWN_TASKS ? `more than ${waiting}` : String(waiting);
   const whose = ownerNames.map(escapeMarkdown).join(', ') + (owners > ownerNames.length ? ' and others' : '');

@@ -60,7 +60,6 @@ export function proxyQuickSteps<A extends object>(): ActivityInterfaceFor<A> {
 
 type Steps = Record<string, (...args: unknown[]) => Promise<unknown>>;
 
-/** A proxy with a method for every name. */
 function proxyOf<A extends object>(run: (name: string, args: unknown[]) => Promise<unknown>): ActivityInterfaceFor<A> {
   return new Proxy({} as ActivityInterfaceFor<A>, {
     get:

@@ -22,7 +22,6 @@ export function readClientCredentials(
   return { id: form.client_id, secret: form.client_secret };
 }
 
-/** The identity, if the credentials are valid. */
 export async function authenticateClient(
   identities: Identities,
   credentials: ClientCredentials | undefined,

@@ -1,9 +1,6 @@
 import { TerminalError } from '../../contracts/errors';
 
-/**
- * Limits guesses of secrets: per address and identity, and per address. An attacker at another address cannot lock an
- * identity out. Each process counts separately.
- */
+/** Limits wrong secrets per address and identity, and per address: no other address locks an identity out. Per process. */
 export interface GuessLimit {
   /** Throws LIMIT_EXCEEDED after too many wrong secrets. Call before checking a secret. */
   check(address: string, identity: string): void;

@@ -8,17 +8,11 @@ import { ANSWERED, route, type Route } from '../route';
 import type { GuessLimit } from './guess-limit';
 import { sendCode, sendForm, type LoginFields, type ProviderOffer } from './login-page';
 
-/**
- * Interactive login for the Python clients: the user opens a page in a browser, logs in, and copies a code to the terminal. The
- * service never redirects with a code, so nobody can divert one.
- */
+/** Login for the Python clients: the user copies a code from a page. No redirect carries a code, so nobody can divert one. */
 
 /** An ID that no identity has; checking its secret takes as long as for any other. */
 const NO_IDENTITY = '00000000-0000-0000-0000-000000000000';
-/**
- * The end of the redirect_uri of the clients: the path of the Globus page that shows the code. The rest is not checked, because
- * nothing is sent to this address.
- */
+/** The end of the redirect_uri of the clients. The rest is not checked, because nothing is sent to this address. */
 const CODE_PAGE_END = /\/v2\/web\/auth-code$/;
 
 export function loginRoutes(

@@ -11,10 +11,7 @@ import { issueCode, requireCodePageRedirect } from './login';
 import { sendCode, sendHandover, sendProblem, type ProviderOffer } from './login-page';
 import { createLoginStates, isEqual, makeTicket } from './login-state';
 
-/**
- * Logins at the OpenID Connect provider. The login page hands the browser over to the provider, and shows the code when the
- * provider sends the browser back. `funcx login` reads here where it can get tokens.
- */
+/** Logins at the OpenID Connect provider: the login page hands the browser over, and shows the code when it comes back. */
 
 const COOKIE = 'funcx_login';
 const COOKIE_LIFETIME_S = 600;
@@ -25,10 +22,7 @@ const CALLBACK = '/v2/oauth2/callback';
 type Deps = Pick<ApiDeps, 'config' | 'identityProvider' | 'identities'> & { logins: Logins };
 
 export interface ProviderLogin {
-  /**
-   * The host of the provider for the login page, and a new ticket; undefined without a provider. Also sets the cookie that binds
-   * the ticket to this browser.
-   */
+  /** The provider's host and a new ticket; undefined without a provider. Sets the cookie that binds the ticket to the browser. */
   offerLogin(res: Response): ProviderOffer | undefined;
   routes: Route[];
 }

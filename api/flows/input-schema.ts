@@ -4,7 +4,6 @@ import { runSchemaJob } from './schema-threads';
 
 /** Checks inputs of runs. Every step is bounded in time, and in a thread of its own, because any user may write a schema. */
 
-/** What is wrong with the schema itself. */
 export async function schemaProblems(ownerId: string, schema: unknown): Promise<FlowsErrorDetail[]> {
   const answer = await runSchemaJob(ownerId, { kind: 'schema', schema });
   if (answer !== 'late') return answer.details;

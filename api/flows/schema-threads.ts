@@ -5,10 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { TerminalError } from '../../contracts/errors';
 import type { SchemaAnswer, SchemaJob } from './schema-jobs';
 
-/**
- * Threads that work with the schemas of authors, so that a schema never stops the process. Owners take turns, each with one job at
- * a time: an owner of slow schemas occupies one thread, and waits alone.
- */
+/** Threads, so that no schema stops the process. Owners take turns, one job each: an owner of slow schemas waits alone. */
 
 const MAX_THREADS = 2;
 const MAX_WAITING = 500;

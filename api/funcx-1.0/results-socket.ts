@@ -11,10 +11,7 @@ import type { Audit } from '../audit';
 import { bearerToken } from '../middleware/authenticate';
 import { serveListener, type ListenerDeps, type SocketListener } from './socket-listener';
 
-/**
- * The WebSocket server for SDK 1.0.0 to 1.0.4, on its own port. They read results from it
- * (`funcx/sdk/asynchronous/ws_polling_task.py`).
- */
+/** The results WebSocket for SDK 1.0.0 to 1.0.4, on its own port (`funcx/sdk/asynchronous/ws_polling_task.py`). */
 export interface ResultsSocket {
   listen(): Promise<void>;
   /** Stops listening so that a successor can listen; open connections stay. */

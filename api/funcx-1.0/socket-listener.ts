@@ -30,7 +30,6 @@ export interface SocketListener {
   stop(): Promise<void>;
 }
 
-/** Records a refusal in the audit log. */
 export type OnRefused = (code: ErrorCode, who: Identity | undefined, objects?: Record<string, string>) => void;
 
 export interface ListenerDeps {

@@ -27,10 +27,7 @@ export interface BodyLimit {
 }
 
 export interface BodiesInFlight {
-  /**
-   * Returns the middleware of a route. `maxBodyBytes`: the most bytes that a body of the route may have, assumed for a request
-   * that does not announce its length.
-   */
+  /** `maxBodyBytes`: the most bytes of a body of the route, assumed for a request that does not announce its length. */
   limit(maxBodyBytes: number): RequestHandler;
   /** True while a request waits for the memory that others hold. */
   isCrowded(): boolean;

@@ -3,10 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { TerminalError } from '../../contracts/errors';
 
-/**
- * Parses JSON like `JSON.parse`, but in slices between which other requests proceed, and within limits on depth and on the
- * number of values. One `JSON.parse` of 60 MB of `{}` blocks the event loop for seconds.
- */
+/** `JSON.parse` in slices, with limits on depth and number of values: 60 MB of `{}` would block the event loop for seconds. */
 
 export interface JsonLimits {
   maxDepth: number;

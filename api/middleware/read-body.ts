@@ -27,10 +27,7 @@ const UTF8 = /^"?utf-?8"?$/i;
 
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-/**
- * SHA-256 of path and body, which identifies equal requests. Present only for submits, new flows and new runs, and for requests
- * with an `Idempotency-Key`.
- */
+/** SHA-256 of path and body. Only for submits, new flows, new runs, and requests with an `Idempotency-Key`. */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }

@@ -33,7 +33,6 @@ export interface ReadOptions {
   windowMs?: number;
 }
 
-/** Undefined if the request has no body. */
 export async function readBytes(
   req: IncomingMessage,
   options: ReadOptions & { onChunk?: (chunk: Buffer) => void },
@@ -106,10 +105,7 @@ interface Pace {
   onSlow: () => void;
 }
 
-/**
- * The chunks of a stream, which fails when they come too slowly. Only the time in which the service waits for bytes counts, not the
- * time in which it reads none.
- */
+/** Fails when chunks come too slowly. Only the time in which the service waits for bytes counts. */
 async function* inTime(source: Readable, { windowMs, bytesInWindow, isHurried, onSlow }: Pace): AsyncGenerator<Buffer, void> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncGenerator<Buffer, void>;
   let isSlow = false;
@@ -149,10 +145,7 @@ async function* inTime(source: Readable, { windowMs, bytesInWindow, isHurried, o
   }
 }
 
-/**
- * True if `work` is not done in time. Two timers, one after the other: after a pause of the whole process, the second leaves time
- * to read the bytes that have arrived meanwhile.
- */
+/** True if `work` is late. After a pause of the whole process, the second timer leaves time to read the bytes that arrived. */
 function isLate(work: Promise<unknown>, afterMs: number): Promise<boolean> {
   return new Promise((resolve) => {
     let timer = setTimeout(() => {

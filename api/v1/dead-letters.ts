@@ -12,7 +12,6 @@ import { route, type RouteRequest, type Route } from '../route';
 
 /** Administrators inspect messages that the service could not process, and drop or requeue them. */
 
-/** How much of a body is shown. */
 const SHOWN_BYTES = 4_096;
 
 export function deadLetterRoutes({ db, requeue }: ApiDeps): Route[] {

@@ -20,10 +20,7 @@ import { bearerToken } from '../middleware/authenticate';
 import { idParameter, route, type Route } from '../route';
 import { MIN_WINDOW, WINDOW_SPAN_S } from './agents';
 
-/**
- * Enrolment of agents on other machines. The owner of an endpoint gets a one-time code; the agent exchanges it for an identity
- * that may serve this endpoint and do nothing else.
- */
+/** Enrolment: the owner gets a one-time code; the agent exchanges it for an identity that may serve this endpoint only. */
 
 const ASK_AGAIN = 'ask the owner of the endpoint for a new code (funcx endpoint invite)';
 
@@ -121,10 +118,7 @@ function requireUnshared(wanted: Wanted, row: EndpointRow): EndpointRow {
   );
 }
 
-/**
- * Finds the newest endpoint of this name, or creates one. The endpoint exists before its agent: tasks for it wait, and deleting
- * it ends the code.
- */
+/** The newest endpoint of this name, or a new one: tasks wait before it has an agent, and deleting it ends the code. */
 async function findOrMake(deps: ApiDeps, identity: Identity, wanted: Wanted): Promise<{ id: string; name: string }> {
   const { name = '', group } = wanted;
   const own = (await listOwnEndpoints(deps.db, identity.id)).filter((row) => row.name === name);

@@ -45,7 +45,6 @@ export function scheduleRoutes({ db, schedules, quotas }: ApiDeps): Route[] {
     );
   }
 
-  /** The flow to run, and with what. */
   async function targetOf(
     identity: Identity,
     { target, name }: CreateSchedule,
@@ -222,7 +221,6 @@ const callDefinition = (endpoint: string): unknown => ({
   },
 });
 
-/** Translates a `FlowsError` into an error of /v1. */
 async function asV1Errors<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();

@@ -63,10 +63,8 @@ export type UpdateFlow = z.output<typeof updateFlowSchema>;
 
 export const validateFlowSchema = z.strictObject({ definition: z.unknown(), input_schema: z.unknown().optional() });
 export const validatedFlowSchema = z.object({
-  /** The scopes that the definition needs, by `RunAs`. */
   scopes: z.object({ User: z.array(z.string()) }),
   analysis: z.object({
-    /** What the hosted service would refuse. */
     not_portable: z.array(z.object({ loc: z.array(z.union([z.string(), z.int()])), msg: z.string() })),
   }),
 });

@@ -2,10 +2,7 @@ import { z } from 'zod';
 
 import { uuidSchema } from './v1';
 
-/**
- * Schemas of the HTTP and WebSocket interface for funcX 1.0 clients (funcx 1.0.4: `funcx/sdk/`), where it differs from the
- * interface for later clients in `http/globus`. Parsing drops unknown fields.
- */
+/** Wire of funcX 1.0 clients (funcx 1.0.4: `funcx/sdk/`), where it differs from `http/globus`. Parsing drops unknown fields. */
 
 /** `POST /v2/submit`. A task is `[function ID, endpoint ID, payload]`. */
 export const submit1Schema = z.object({

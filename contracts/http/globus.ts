@@ -4,10 +4,7 @@ import { policySchema } from '../policy';
 
 import { uuidSchema } from './v1';
 
-/**
- * Schemas of the HTTP interface for Globus Compute 4 clients (globus-sdk 4: `services/compute/`, `services/auth/`). Parsing
- * drops unknown fields: other releases of the clients send more than the service reads.
- */
+/** Wire of Globus Compute 4 clients (globus-sdk 4: `services/compute/`, `services/auth/`). Parsing drops unknown fields. */
 
 /** `POST /v2/oauth2/token`, form encoded. */
 export const tokenFormSchema = z.discriminatedUnion('grant_type', [

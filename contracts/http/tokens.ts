@@ -14,7 +14,6 @@ const DAY_S = 86_400;
 const MAX_DAYS = 366;
 
 export const createTokenSchema = z.object({
-  /** Distinguishes your tokens. */
   name: z
     .string()
     .min(1)

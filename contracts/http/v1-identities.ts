@@ -108,7 +108,6 @@ export const auditEntrySchema = z.object({
   address: z.string().nullable(),
   outcome: z.enum(['allowed', 'refused']),
   status: z.number().int(),
-  /** Error code of a refusal. */
   code: z.string().optional(),
   request_id: z.string(),
 });

@@ -40,7 +40,6 @@ export const dirOf = (name: string): string => path.join(homeOf(), name);
 export const logOf = (name: string): string => path.join(dirOf(name), 'agent.log');
 export const authorityFileOf = (name: string): string => path.join(dirOf(name), 'service-ca.pem');
 
-/** Returns the names of the enrolled endpoints, sorted. */
 export function listNames(): string[] {
   const home = homeOf();
   if (!fs.existsSync(home)) return [];

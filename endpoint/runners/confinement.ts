@@ -38,7 +38,6 @@ interface ConfinedCommand {
 
 const APP = path.resolve(__dirname, '..', '..');
 
-/** Returns the command line and the user that run a program within its confinement, at its place. */
 export function confine(confinement: Confinement, command: string, args: string[], place: Place): ConfinedCommand {
   const { user, hidden, isIsolated, limits, controlGroups } = confinement;
   const [program = command, ...rest] = [...limitedCommand(limits ?? {}, controlGroups), command, ...args];

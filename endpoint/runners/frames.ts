@@ -1,7 +1,4 @@
-/**
- * Frames between the agent and its worker processes: two big-endian 32-bit lengths, a JSON header, a UTF-8 body.
- * The body is outside the JSON, so that a large buffer is neither escaped nor parsed.
- */
+/** Frames of workers: two big-endian 32-bit lengths, a JSON header, a UTF-8 body (outside the JSON, so never escaped). */
 
 const LENGTHS_BYTES = 8;
 /** More than a header with all of its output, names and representations can have. */
@@ -26,7 +23,6 @@ export function encodeWorkerFrame(header: object, body: string): Buffer {
 
 /** Splits a stream of chunks into frames. Function code can write to the stream too, so the lengths are not trusted. */
 export class FrameReader {
-  /** The largest body that is expected now. */
   maxBodyBytes = Infinity;
   #chunks: Buffer[] = [];
   #length = 0;

@@ -1,10 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 
-/**
- * Limits of one worker with its children. If the agent may create control groups (cgroups v2), memory and processes are limited
- * for the worker and its children together. Otherwise, limits of the shell (`ulimit`) apply.
- */
+/** Limits of one worker: with its children by control groups (cgroups v2) if the agent may create them, else by `ulimit`. */
 export interface WorkerLimits {
   memoryBytes?: number;
   processes?: number;
@@ -30,7 +27,6 @@ export function limitedCommand(limits: WorkerLimits, groups: ControlGroups | und
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
 
-/** The control groups of an agent's workers. */
 export class ControlGroups {
   #count = 0;
 

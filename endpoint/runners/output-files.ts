@@ -63,10 +63,7 @@ export class OutputFiles {
   }
 }
 
-/**
- * If a file that is open for appending is larger than `maxBytes`, drops all but its first bytes and appends a note with the
- * number of dropped bytes. Later writes of the process follow the note.
- */
+/** Cuts a file above `maxBytes` to its first bytes and appends a note about the rest. The process appends after the note. */
 export function limitFile(fd: number, maxBytes: number, keptBytes: number): void {
   const size = sizeOf(fd);
   if (size <= maxBytes) return;

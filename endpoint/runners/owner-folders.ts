@@ -129,7 +129,6 @@ export class OwnerFolders {
     void this.#empty(path.join(this.#owners, owner, 'tmp'), this.#owners);
   }
 
-  /** Call it when the process of a place has ended. */
   placeLeft({ cwd }: Place): void {
     const cell = path.dirname(cwd);
     if (path.dirname(cell) === this.#cells) void this.#removeCell(cell);
@@ -176,7 +175,6 @@ export class OwnerFolders {
     }
   }
 
-  /** Returns the problem, if any. */
   async #runEmptying(folder: string, mounted: string): Promise<string | undefined> {
     const { limits: _, controlGroups: _groups, ...confinement } = this.options.confinement;
     const script = 'chmod u+rwx "$0" 2>/dev/null; cd "$0" || exit; chmod -R u+rwX . 2>/dev/null; find . -mindepth 1 -delete';

@@ -66,7 +66,6 @@ export class ProcessGroups {
     if (this.#groups.delete(group)) this.#tell(`del ${group}\n`);
   }
 
-  /** Kills the remaining groups and ends the guard. */
   close(): void {
     this.#isClosed = true;
     for (const group of [...this.#groups]) this.#end(group);

@@ -2,7 +2,6 @@ import path from 'node:path';
 
 import { WorkerPool, type WorkerPoolOptions } from './worker-pool';
 
-/** Options that all pools of an agent share. */
 export type SharedPoolOptions = Omit<WorkerPoolOptions, 'title' | 'command' | 'args'>;
 
 /** Creates a pool that runs Python functions in persistent processes of the agent's Python environment. */

@@ -6,7 +6,6 @@ export type FunctionKind = (typeof FUNCTION_KINDS)[number];
 /** The key of the endpoint's owner. The service makes the keys of other owners. */
 export const OWN = 'own';
 
-/** One call, as a runner needs it. */
 export interface Call {
   taskId: string;
   /** The owner of the call: {@link OWN}, or the opaque key of another owner. A worker serves one owner. */

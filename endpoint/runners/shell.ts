@@ -162,7 +162,6 @@ class Snippet {
     });
   }
 
-  /** Returns the end of the stream, at most `maxBytes`. */
   text(maxBytes = SNIPPET_BYTES): string {
     this.#cut();
     return Buffer.concat(this.#chunks).subarray(-maxBytes).toString('utf8');

@@ -1,8 +1,8 @@
 import { failure, FUNCTION_KINDS, kindOf, type Call, type FunctionKind, type Outcome, type Runner } from './runner';
 
 /**
- * The agent's concurrency: a fixed number of slots for functions of all kinds. Owners take turns, so that the calls that one owner
- * has queued here do not delay the calls of another. Calls of one owner and kind run in order of arrival. There are two
+ * The agent's concurrency: a fixed number of slots for functions of all kinds. Owners take turns, so that the queued calls of one
+ * owner do not delay the calls of another. Calls of one owner and kind run in order of arrival. There are two
  * exceptions. An owner who needs a new worker lets others pass for a while. An owner whose new worker would end the worker of
  * another owner waits a moment for a worker of its own, even if a slot is free.
  *
@@ -27,17 +27,16 @@ const LATEST_SHARE = 0.1;
 const MAX_CAPACITY = 2_000;
 /** How long an owner who needs a new worker lets others pass. */
 const PASS_MS = 2_000;
-/** How long an owner whose start would end the worker of another owner leaves a slot free. A start takes several times as long. */
+/** How long an owner whose start would end another owner's worker leaves a slot free. A start takes several times as long. */
 const CROWDED_MS = 50;
 
-/** An owner with waiting calls. */
 interface WaitingOwner {
   owner: string;
   /** Without kinds that have no call. The kinds take turns. */
   calls: Map<FunctionKind, SlotCall[]>;
   /** When the owner had a turn, or else when the first call arrived. */
   sinceMs: number;
-  /** Since when another owner has had a turn of this owner, who needs another worker. Undefined after such a worker is started. */
+  /** Since when another owner has had a turn of this owner, who needs another worker. Undefined once it is started. */
   passedSinceMs?: number;
 }
 
@@ -54,7 +53,6 @@ export class Slots {
   /** In the order of their turns: an owner who had a turn moves to the end. */
   readonly #waiting = new Map<string, WaitingOwner>();
   #timer: NodeJS.Timeout | undefined;
-  /** Moving mean of the run time of calls. */
   #meanMs: number | undefined;
 
   constructor(count: number, makeRunners: MakeRunners) {
@@ -76,12 +74,10 @@ export class Slots {
     return Number(Math.min(MAX_CAPACITY, (this.total * 1_000) / this.#meanMs).toPrecision(3));
   }
 
-  /** Starts a worker of this kind for every slot, before the first call needs it. */
   warm(kind: FunctionKind): void {
     for (const slot of this.#slots) slot.runners[kind].warm();
   }
 
-  /** Resolves to the reason why no worker of this kind can be started, or to undefined when a worker is ready. */
   async whyNotReady(kind: FunctionKind): Promise<string | undefined> {
     return (this.#free.at(-1) ?? this.#slots[0])?.runners[kind].whyNotReady();
   }
@@ -146,7 +142,6 @@ export class Slots {
     call.onOutcome(outcome);
   }
 
-  /** Gives calls to free slots. */
   #fill(): void {
     for (let slot = this.#free.at(-1); slot !== undefined; slot = this.#free.at(-1)) {
       const next = this.#takeNext(slot);

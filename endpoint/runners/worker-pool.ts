@@ -17,7 +17,6 @@ const START_TRIES = 3;
 const START_BACKOFF_MS = 300;
 
 export interface WorkerPoolOptions extends WorkerProcessOptions {
-  /** Maximum number of concurrent calls. */
   slots: number;
   /** Other owners are expected, so a spare process is kept from the start. */
   isShared?: boolean;
@@ -43,12 +42,10 @@ export class WorkerPool {
     this.#isShared = options.isShared ?? false;
   }
 
-  /** Creates the runner of one slot. */
   runner(): Runner {
     return new PooledRunner(this);
   }
 
-  /** Starts processes until there is one for each slot. */
   warm(): void {
     while (!this.#isClosed && this.#living().length < this.options.slots) this.#start();
   }
@@ -145,7 +142,6 @@ export class WorkerPool {
     }
   }
 
-  /** Ends all processes and starts no others. */
   async close(graceMs: number): Promise<void> {
     this.#isClosed = true;
     const members = [...this.#members];
@@ -153,7 +149,6 @@ export class WorkerPool {
     await Promise.all(members.map(({ process }) => process.exited));
   }
 
-  /** Maximum number of processes that have an owner. */
   get #capacity(): number {
     return this.options.slots + WARM_OWNERS;
   }

@@ -71,7 +71,6 @@ const answerSchema = z.object({
   last: z.boolean().optional(),
 });
 
-/** Describes the end of a process, as part of a sentence. */
 export function exitSentence(code: number | null, signal: NodeJS.Signals | null): string {
   return signal ? `was ended by ${signal}` : `exited with code ${code ?? 'unknown'}`;
 }
@@ -157,7 +156,6 @@ export class WorkerProcess {
     });
   }
 
-  /** Undefined while the process has no owner. */
   get owner(): string | undefined {
     return this.#owner;
   }

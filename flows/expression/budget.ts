@@ -1,10 +1,7 @@
 import type { FlowError } from '../errors';
 import { intrinsicError } from './intrinsic-error';
 
-/**
- * Limits what the expressions and comparisons of one state may spend, each alone and all together, so that every state ends soon,
- * with a value or with an error that says why.
- */
+/** Limits what expressions and comparisons of a state may spend, each alone and all together, so that every state ends soon. */
 
 const MAX_OPERATIONS = 200_000;
 /** Characters and list items that are created during an evaluation, including those of intermediate values. */

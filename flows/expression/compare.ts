@@ -39,7 +39,6 @@ export function keysOf(object: JsonObject, budget: Budget): string[] {
   return keys;
 }
 
-/** Below, at, or above 0. */
 export function order(a: Json, b: Json, budget: Budget): number {
   budget.countOperation();
   const [left, right] = [asNumber(a), asNumber(b)];

@@ -93,13 +93,11 @@ class Evaluation {
     return truth(value, this.#budget);
   }
 
-  /** Pays for the reading of a string. */
   #read(value: Json): Json {
     if (typeof value === 'string') this.#budget.read(value.length);
     return value;
   }
 
-  /** The characters of a text by their places. */
   #indexed(text: string): string | string[] {
     this.#budget.read(text.length);
     const chars = indexed(text);

@@ -37,7 +37,6 @@ export function compareText(a: string, b: string): number {
 /** In the worst case, V8's `indexOf` takes time in proportion to text times part. For a part of at most this length, that is fine. */
 export const MAX_NATIVE_PART = 16;
 
-/** The first index of `part` at or after `from`, or -1. */
 export function indexOfPart(text: string, part: string, from = 0): number {
   if (part.length <= MAX_NATIVE_PART) return text.indexOf(part, from);
   return placesOf(text, part, from).next().value ?? -1;

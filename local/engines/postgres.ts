@@ -148,10 +148,7 @@ function choosePlace({ layout, say }: StartContext): Place {
 
 const farPlaceFile = (layout: Layout): string => join(layout.secretsDir, 'postgres-place');
 
-/**
- * The name has a random part that is kept with the password. Otherwise, a data folder that was deleted and created again
- * would find the old database, whose password is lost.
- */
+/** The random part is kept with the password: a new data folder must not find an old database, whose password is lost. */
 function farPlace(layout: Layout): string {
   return join('/var/lib/funcx', `${layout.hash}-${keepSecret(farPlaceFile(layout), 4)}`);
 }

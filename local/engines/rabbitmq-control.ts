@@ -6,7 +6,6 @@ const run = promisify(execFile);
 /** `rabbitmqctl` starts an Erlang node, which takes a while on a busy machine. */
 const CONTROL_MS = 60_000;
 
-/** How `rabbitmqctl` reaches the node. */
 export interface NodeControl {
   command: string;
   /** Arguments that precede the arguments of `rabbitmqctl` itself. */

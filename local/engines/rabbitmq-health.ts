@@ -2,8 +2,8 @@ import { askManagement } from './rabbitmq-management';
 
 /**
  * Finds faults that keep a running node from serving. A full disk can end the processes of the virtual host or of queues (seen
- * with 3.10): connections stay open and health checks pass, but nothing is consumed or confirmed. If one process of a virtual host
- * that is ending hangs, the virtual host counts as running for ten minutes, while its classic queues are stopped. A restart starts
+ * with 3.10): connections stay open and health checks pass, but nothing is consumed or confirmed. If one process of an ending
+ * virtual host hangs, the host counts as running for ten minutes, while its classic queues are stopped. A restart starts
  * these processes again, except the process of a quorum queue whose log the full disk damaged (`corrupt_log`). Such a queue can
  * only be deleted; the service then dispatches the affected tasks again.
  */
@@ -112,7 +112,6 @@ export class RabbitmqHealth {
     return still;
   }
 
-  /** Reads one queue, or all queues when that is due. */
   async #readQueues(): Promise<{ rows: QueueRow[]; isOfAll: boolean }> {
     const { vhost, queue } = this.options;
     const columns = 'columns=name,type,leader,state';

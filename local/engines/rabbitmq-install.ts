@@ -113,10 +113,7 @@ async function install(manager: PackageManager, context: StartContext): Promise<
   }
 }
 
-/**
- * Debian starts a service when its package is installed, unless policy-rc.d exits with 101. We run a private node, so the
- * machine's own broker must not start. An existing policy is kept.
- */
+/** Debian starts an installed service unless policy-rc.d exits with 101. The machine's own broker must not start. */
 function forbidServiceStart(): () => void {
   const policy = '/usr/sbin/policy-rc.d';
   if (existsSync(policy)) return () => undefined;

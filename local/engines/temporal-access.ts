@@ -15,7 +15,6 @@ export interface TemporalAccess {
   ui_password_file: string;
 }
 
-/** Settings of the program that guards Temporal. */
 export interface GuardSettings {
   command: string;
   args: string[];
@@ -30,7 +29,6 @@ export const UI_USER = 'funcx';
 
 const passwordFileOf = (layout: Layout): string => join(layout.secretsDir, 'temporal-ui-password');
 
-/** Creates missing files and returns their paths. */
 export function ensureAccess(layout: Layout): TemporalAccess {
   const { authority, certificate, key } = ensureClientCertificate(layout);
   keepSecret(passwordFileOf(layout));
@@ -43,7 +41,6 @@ export function guardSettings(layout: Layout, server: Omit<GuardSettings, 'tls' 
   return { ...server, tls: ensureCertificates(layout), passwordFile: passwordFileOf(layout) };
 }
 
-/** Returns the `Authorization` header of a client of the UI, with the password in this file. */
 export function authorizationOf(passwordFile: string): string {
   const password = readFileSync(passwordFile, 'utf8').trim();
   return `Basic ${Buffer.from(`${UI_USER}:${password}`).toString('base64')}`;

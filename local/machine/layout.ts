@@ -13,7 +13,6 @@ const PRIVATE = 0o700;
 /** Lets the system user that runs PostgreSQL reach its own folder. Private files have their own mode. */
 const PASSABLE = 0o711;
 
-/** The paths of all files of one system. */
 export interface Layout {
   dataDir: string;
   /** A short name for the data folder. Names that must be unique on one machine contain it. */

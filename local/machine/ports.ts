@@ -37,7 +37,6 @@ export function rememberPorts(file: string, ports: Ports): void {
   writeJson(file, ports, 0o644);
 }
 
-/** True when something accepts connections on this port. */
 export function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });
@@ -76,10 +75,7 @@ function canListen(host: string, port: number): Promise<number | undefined> {
   });
 }
 
-/**
- * True when nothing listens on this port. Checks both addresses, and also tries to connect, because on macOS a listener on
- * the wildcard address and one on loopback may share a port (AirPlay listens on *:5000 there).
- */
+/** Also connects: on macOS, a wildcard and a loopback listener may share a port (AirPlay listens on *:5000 there). */
 export async function isFree(port: number): Promise<boolean> {
   if ((await accepts('127.0.0.1', port)) || (await accepts('::1', port))) return false;
   return (await canListen('127.0.0.1', port)) !== undefined && (await canListen('0.0.0.0', port)) !== undefined;

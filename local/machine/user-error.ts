@@ -6,7 +6,6 @@ export class UserError extends Error {
   }
 }
 
-/** Returns the message of any thrown value. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -35,16 +35,10 @@ export interface ManagedProcessOptions {
   name: string;
   program: Program;
   log: string;
-  /**
-   * Polled until it resolves to true, which means that the process serves. A rejection means "not yet". For replicas, use
-   * 'says so': several processes answer at one port, so each process sends a message when it serves.
-   */
+  /** Polled until true; a rejection means "not yet". 'says so': replicas share a port, so each sends a message instead. */
   isReady: 'says so' | ((pid: number) => Promise<boolean>);
   readyWithinMs: number;
-  /**
-   * Polled while the process serves. If the process runs but cannot serve, and only a restart helps, resolves to the reason. A
-   * rejection means "unknown". A process with a fault that lasts is ended, and then restarted.
-   */
+  /** Polled while the process serves. Resolves to a fault that only a restart cures; a rejection means "unknown". */
   findFault?: () => Promise<string | undefined>;
   /** Called before each start. Cleans up what a killed predecessor may have left. */
   beforeStart?: () => Promise<void>;
@@ -56,11 +50,9 @@ export interface ManagedProcessOptions {
   onChange: () => void;
 }
 
-/** One run of the process. */
 interface Run {
   identity: ProcessIdentity | undefined;
   child: ChildProcess;
-  /** Resolves when the process exits. */
   exited: Promise<string>;
   /** Resolves when the process exits or hands over. */
   left: Promise<string>;
@@ -99,7 +91,6 @@ export class ManagedProcess {
     return this.#state;
   }
 
-  /** Process ID of the current run, if there is one. */
   get identity(): ProcessIdentity | undefined {
     return this.#current?.identity;
   }
@@ -266,7 +257,6 @@ export class ManagedProcess {
   }
 }
 
-/** Lets a process that hands over exit. */
 function release({ child }: Run): void {
   if (child.connected) child.send(SUCCESSOR_SERVES, () => undefined); // the process may have exited meanwhile
 }

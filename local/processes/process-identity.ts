@@ -63,7 +63,6 @@ export function commandLineOf(pid: number): string {
   }
 }
 
-/** Returns the live members of a process group. */
 export function groupMembers(group: number): ProcessIdentity[] {
   if (!isLinux) {
     const { stdout } = spawnSync('ps', ['-A', '-o', 'pid=,pgid='], { encoding: 'utf8' });

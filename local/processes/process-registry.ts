@@ -19,10 +19,7 @@ const KILL_MS = 5_000;
 /** Stop order: a process stops before the processes that it uses. Names that are not listed (pip, initdb) stop first. */
 const STOP_ORDER = ['endpoint', 'api', 'workers', 'rabbitmq', 'temporal', 'postgres', 'epmd'];
 
-/**
- * The file that lists every live process of one system, so that `up` and `down` find what a killed supervisor left behind.
- * Each process leads its own process group.
- */
+/** The live processes, so that `up` and `down` find what a killed supervisor left. Each leads its own process group. */
 export class ProcessRegistry {
   readonly #file: string;
   #processes: RecordedProcess[] = [];

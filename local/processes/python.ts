@@ -29,13 +29,12 @@ export interface EnvironmentRequest {
   locked: string;
   /** Text of a requirements file of the user's own packages, installed afterwards. */
   more?: string;
-  /** Options for pip. */
   pipOptions?: string[];
 }
 
 /**
- * Creates a private virtual environment with these packages in the cache and returns its folder. The folder's name
- * contains a hash of the packages, so several starts share it. It is created under another name and renamed when complete.
+ * Returns the folder of a private environment in the cache. Its name has a hash of the packages, so starts share it. It is created
+ * under another name and renamed when complete.
  */
 export async function ensureEnvironment(request: EnvironmentRequest, context: EnvironmentContext): Promise<string> {
   const base = findBasePython();

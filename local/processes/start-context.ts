@@ -2,17 +2,14 @@ import type { Layout } from '../machine/layout';
 import type { PortName, Ports } from '../machine/ports';
 import type { ProcessRegistry } from './process-registry';
 
-/** What every part of the system needs to start. */
 export interface StartContext {
   layout: Layout;
   cacheDir: string;
   ports: Ports;
   registry: ProcessRegistry;
-  /** Prints one line for the user. */
   say: (line: string) => void;
   /** Aborted when the start is given up, or when the system stops. */
   signal: AbortSignal;
-  /** Writes the state file again. */
   onChange: () => void;
 }
 

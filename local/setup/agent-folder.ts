@@ -42,20 +42,17 @@ export const agentRequirements = (): string => readFileSync(AGENT_REQUIREMENTS, 
 /** The same packages and all their dependencies, with versions and hashes. */
 export const lockedAgentPackages = (): string => readFileSync(AGENT_LOCK, 'utf8');
 
-/** Returns the Python of the agent's private environment. Creates the environment if it is missing. */
 export async function ensureAgentPython(context: EnvironmentContext): Promise<string> {
   return join(await ensureEnvironment({ name: 'agent-python', locked: lockedAgentPackages() }, context), 'bin', 'python');
 }
 
 export const processFileOf = (dir: string): string => join(dir, 'process.json');
 
-/** Returns the process of an agent that `endpoint start` started, if the process is alive. */
 export function runningProcess(dir: string): ProcessIdentity | undefined {
   const stored = readJson(processFileOf(dir)) as ProcessIdentity | undefined;
   return stored !== undefined && isAlive(stored) ? stored : undefined;
 }
 
-/** Lists the live agents that `endpoint start` started. */
 export function listRunningAgents(layout: Layout): { name: string; pid: number }[] {
   if (!existsSync(layout.endpointsDir)) return [];
   return readdirSync(layout.endpointsDir)

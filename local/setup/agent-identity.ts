@@ -6,10 +6,7 @@ import { endpointDirOf, readEndpointId } from './agent-folder';
 
 import type { Layout } from '../machine/layout';
 
-/**
- * The identity of the agent that `up` starts. It may only register its own endpoint for the administrator. So function code
- * that reads the agent's secrets gains no rights over the service.
- */
+/** The agent of `up` may only register its own endpoint, so code that reads its secrets gains no rights over the service. */
 
 export interface Credentials {
   client_id: string;

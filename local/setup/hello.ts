@@ -32,7 +32,6 @@ export async function sayHello(state: SystemState, stopping: AbortSignal): Promi
   }
 }
 
-/** True when every identity may use this endpoint. */
 export async function isPublic(state: SystemState, endpointId: string): Promise<boolean> {
   const client = createClient(state);
   try {

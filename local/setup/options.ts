@@ -54,7 +54,6 @@ export const DEFAULT_UP: UpOptions = {
   replicas: { api: 1, workers: 1 },
 };
 
-/** Names of the command-line options for ports. */
 export const PORT_OPTIONS: Partial<Record<PortName, { flag: string; what: string }>> = {
   api: { flag: '--api-port', what: `port of the API (default ${DEFAULT_PORTS.api}, where the stock clients look)` },
   ws: { flag: '--ws-port', what: `port of the results WebSocket (default ${DEFAULT_PORTS.ws})` },

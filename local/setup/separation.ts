@@ -72,7 +72,6 @@ function sandboxRefusal(program: string[]): string | undefined {
   return isMissing ? 'bubblewrap is not installed' : `bubblewrap could not be tried: ${error.message}`;
 }
 
-/** Environment variables that tell the agent about the separation. */
 export function separationVariables({ workerUser, hidden, isIsolated }: Separation): Record<string, string> {
   return {
     ...(workerUser === undefined ? {} : { FUNCX_WORKER_USER: `${workerUser.uid}:${workerUser.gid}` }),

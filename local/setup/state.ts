@@ -22,10 +22,7 @@ export interface ServiceState {
   log: string | null;
 }
 
-/**
- * `<data>/run/state.json`, mode 600. The supervisor writes it after every change; `down` keeps it. It contains addresses and
- * file names, no secrets.
- */
+/** `<data>/run/state.json`, mode 600, written after every change; `down` keeps it. It contains no secrets. */
 export interface SystemState {
   version: 1;
   phase: 'starting' | 'ready' | 'stopping' | 'stopped' | 'failed';
@@ -75,7 +72,6 @@ export function readState(layout: Layout): SystemState | undefined {
 
 const lockFile = (layout: Layout): string => join(layout.runDir, 'supervisor.json');
 
-/** Returns the running supervisor of this data folder. */
 export function livingSupervisor(layout: Layout): ProcessIdentity | undefined {
   const stored = readJson(lockFile(layout)) as ProcessIdentity | undefined;
   return stored !== undefined && isAlive(stored) ? stored : undefined;

@@ -19,7 +19,7 @@ export type OurService = 'api' | 'workers' | 'endpoint';
 
 export const envFileOf = (layout: Layout, name: OurService): string => join(layout.runDir, `${name}.env.json`);
 
-/** Starts `dist/<name>/main.js` with `env` added to this process's environment. The additions are also written to a file, for debugging. */
+/** Starts `dist/<name>/main.js`. Also writes the added environment variables to a file, for debugging. */
 export async function startOurs(
   replica: ReplicaName,
   variables: Record<string, string>,
@@ -52,7 +52,6 @@ export async function startOurs(
   return managed;
 }
 
-/** True when GET /readyz on this port answers 200. */
 export async function answersReady(port: number): Promise<boolean> {
   const answer = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(ASK_MS) });
   await answer.arrayBuffer();

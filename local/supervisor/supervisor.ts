@@ -42,7 +42,7 @@ const LOOPBACK = '127.0.0.1';
 
 /**
  * Runs one system: starts the engines in parallel, then our own processes, restarts what dies, and stops everything in reverse
- * order. Writes the state file after every change. Call `start` once. `stop` may be called at any time, also during `start`.
+ * order. Writes the state file after every change. `stop` may be called at any time, also during `start`.
  */
 export class Supervisor {
   readonly #layout: Layout;
@@ -90,7 +90,6 @@ export class Supervisor {
     this.#setPhase('stopped');
   }
 
-  /** Ports that differ from the requested ones. */
   get movedPorts(): ReadonlyMap<PortName, number> {
     return this.#chosen?.moved ?? new Map();
   }
@@ -219,7 +218,6 @@ export class Supervisor {
     return python;
   }
 
-  /** Starts the engines in parallel, then `api` and `workers` in parallel. */
   async #startService(context: StartContext): Promise<void> {
     await allOrAbort([this.#startPostgres(context), this.#startTemporal(context), this.#startRabbitmq(context)], this.#abort);
     if (this.#options.onlyEngines) return;

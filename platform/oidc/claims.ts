@@ -86,9 +86,8 @@ function idOf(issuer: string, subject: string): string {
 }
 
 /**
- * Users may choose their name at the provider. The names therefore end with the provider's host, so that nobody gets the name of
- * a local identity. They contain only characters that `describeName` keeps, so that different names stay different in identity
- * mappings.
+ * The names end with the provider's host, so that nobody can choose the name of a local identity. They contain only characters
+ * that `describeName` keeps, so that different names stay different in identity mappings.
  */
 function namesOf(claims: Claims, { issuer, nameClaim }: ClaimSettings, id: string): [string, string] {
   const candidates = [claims[nameClaim], claims.preferred_username, claims.email, claims.sub];

@@ -25,7 +25,6 @@ const refusalSchema = z.object({ error: z.string().max(200), error_description: 
 const ID_TOKEN_TOLERANCE_S = 30;
 
 export interface CodeLoginOptions {
-  /** The address to which the provider redirects the browser after the login. */
   redirectUri: string;
   scopes: string;
   /** A secret of the service, the same in every replica. */
@@ -110,7 +109,6 @@ export function createCodeLogin(provider: IdentityProvider, options: CodeLoginOp
   };
 }
 
-/** The error for a login that the provider refused, with the provider's reason, such as `access_denied`. */
 export function refusedBy(issuer: string, refusal: unknown): TerminalError {
   const parsed = refusalSchema.safeParse(refusal);
   const reason = parsed.success ? (parsed.data.error_description ?? parsed.data.error) : 'the provider gave no reason';

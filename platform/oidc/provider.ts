@@ -9,12 +9,8 @@ export interface IdentityProvider {
   readonly issuer: string;
   /** Whether an access token may be from the provider. */
   mayBeOwn(token: string): boolean;
-  /**
-   * The user of an access token, and when the token expires. Throws UNAUTHENTICATED with the reason if the token is not valid,
-   * FORBIDDEN if the user may not use the service, and UNAVAILABLE while the provider does not answer.
-   */
+  /** Throws UNAUTHENTICATED with the reason, FORBIDDEN if the user may not use the service, UNAVAILABLE without an answer. */
   userOfToken(token: string): Promise<{ user: ProviderUser; expiresAtMs: number }>;
-  /** Used by the login page and `funcx login`. */
   readonly parts: ProviderParts;
 }
 

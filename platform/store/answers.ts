@@ -105,7 +105,6 @@ export interface RetryFacts {
   isPublished: boolean;
 }
 
-/** The facts that decide whether a failed attempt is retried. */
 export async function readRetryFacts(db: Database, taskIds: readonly string[]): Promise<Map<string, RetryFacts>> {
   const { rows } = await db.query<RetryFacts>({
     name: 'retry-facts',
@@ -145,7 +144,6 @@ export async function removeUploads(
   );
 }
 
-/** The position from which a listing of undelivered answers continues. */
 export interface UndeliveredPosition {
   taskId: string;
   answeredAt: string;

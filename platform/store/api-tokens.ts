@@ -66,7 +66,6 @@ export async function recordTokenUse(db: Database, tokenId: string): Promise<voi
   );
 }
 
-/** Which of these API tokens are still valid. */
 export async function listValidTokens(db: Database, ids: readonly string[]): Promise<string[]> {
   if (ids.length === 0) return [];
   const { rows } = await db.query<{ id: string }>('select id from access_tokens where id = any ($1) and expires_at > now()', [

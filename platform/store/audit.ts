@@ -35,7 +35,6 @@ export async function listAuditEntries(db: Database, filter: AuditFilter): Promi
   return rows.map(({ entry }) => entry);
 }
 
-/** Deletes the entries that are older than this number of days. */
 export async function deleteOldAuditEntries(db: Database, days: number): Promise<void> {
   await db.query(`delete from audit_entries where at < now() - $1::double precision * interval '1 day'`, [days]);
 }

@@ -3,7 +3,6 @@ import { readFunctionCodes } from './function-codes';
 
 /** Claims: the transactions that take waiting tasks for dispatch. */
 
-/** A claimed task with everything that its message needs. */
 export interface ClaimedTask {
   id: string;
   attempt: number;
@@ -29,10 +28,7 @@ export interface ClaimedTask {
   rate: number;
 }
 
-/**
- * Claims waiting tasks within the queue's window and returns them with their bodies. Repeating a claim ID returns the tasks of
- * that claim that are still dispatched, so that an interrupted dispatch can be completed.
- */
+/** Claims within the window. Repeating a claim ID returns its tasks that are still dispatched, to complete the dispatch. */
 export async function claimTasks(
   db: Database,
   queueId: string,
@@ -61,10 +57,7 @@ export async function claimTasks(
   });
 }
 
-/**
- * True when tasks wait at an online queue without a live pump. The caller must then signal the endpoint's workflow. Returns true
- * at most once in 15 s, so that many submissions cause one signal.
- */
+/** True, at most once in 15 s, when tasks wait at an online queue without a live pump: signal the endpoint's workflow then. */
 export async function askForPump(db: Database, queueId: string): Promise<boolean> {
   const { rows } = await db.query<{ asked: boolean }>({
     name: 'ask-for-pump',
@@ -107,10 +100,7 @@ export async function keepPumping(db: Database, queueId: string): Promise<boolea
   return rows[0]?.more ?? false;
 }
 
-/**
- * True when the window is full and nothing was dispatched for `quietMs`. The pump is then recorded as ended, and the presence
- * sweep requests another pump when a place is free.
- */
+/** Records the pump as ended and returns true if the window is full and nothing was dispatched for `quietMs`. */
 export async function parkPump(db: Database, queueId: string, quietMs: number): Promise<boolean> {
   const { rows } = await db.query<{ parked: boolean }>({
     name: 'park-pump',

@@ -23,10 +23,7 @@ export interface DatabaseTimeouts {
   queryMs: number;
 }
 
-/**
- * Opens the pool. Every query ends in bounded time, even if the server hangs or the network drops packets: the query is rejected
- * and its connection closed.
- */
+/** Every query ends in bounded time, even if the server or the network hangs: it is rejected and its connection closed. */
 export function openDatabase(
   url: string,
   maxConnections: number,

@@ -4,7 +4,6 @@ import { storableJson, storableText } from './storable';
 /** Messages that the service could not process, each with the reason. Administrators can delete and requeue them. */
 
 export interface NewDeadLetter {
-  /** The queue from which the message was taken. */
   queue: string;
   routingKey: string;
   reason: string;
@@ -30,7 +29,6 @@ const MAX_HEADER_CHARS = 64 * 1024;
 const MAX_PER_KEY = 1_000;
 const MAX_BYTES_PER_KEY = 64 * 1024 * 1024;
 
-/** Stores a dead letter, and deletes the oldest dead letters of the same queue and routing key that exceed the limits. */
 export async function insertDeadLetter(db: Database, letter: NewDeadLetter): Promise<void> {
   await db.query('insert into dead_letters (queue, routing_key, reason, body, headers) values ($1, $2, $3, $4, $5)', [
     storableText(letter.queue),
@@ -74,7 +72,6 @@ export async function findDeadLetter(db: Database, id: number): Promise<(DeadLet
   return rows[0];
 }
 
-/** False when it does not exist. */
 export async function deleteDeadLetter(db: Database, id: number): Promise<boolean> {
   const { rowCount } = await db.query('delete from dead_letters where id = $1', [id]);
   return rowCount === 1;

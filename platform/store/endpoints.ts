@@ -56,7 +56,6 @@ export async function listOwnEndpoints(db: Database, ownerId: string): Promise<E
   return rows;
 }
 
-/** Endpoints that the identity may see: its own, public endpoints, and endpoints shared with its groups. */
 export async function listVisibleEndpoints(db: Database, identityId: string, groups: readonly string[]): Promise<EndpointRow[]> {
   const { rows } = await db.query<EndpointRow>(
     `${SELECT_ENDPOINT} where (e.owner_id = $1 or e.is_public or e.group_id = any ($2)) and e.deleted_at is null
@@ -76,7 +75,6 @@ export interface AgentRegistrationRow {
   groupId: string | null;
   allowedFunctions: string[] | null;
   metadata: Record<string, unknown>;
-  /** Null when the agent does not report one. */
   incarnation: string | null;
   workers: number;
   /** Valid for this incarnation only. */
@@ -220,7 +218,6 @@ export async function readSubmitTargets(
   return rows;
 }
 
-/** The endpoint of a queue, and the owner of the endpoint. */
 export async function endpointOfQueue(
   db: Database,
   endpointQueueId: string,

@@ -15,7 +15,6 @@ export interface EnrolmentCode {
   isRevoked: boolean;
 }
 
-/** Creates or replaces the code of an endpoint. Returns when the code expires. */
 export async function saveEnrolmentCode(
   db: Database,
   code: { endpointId: string; hash: Buffer; createdBy: string; lifetimeS: number },

@@ -13,13 +13,11 @@ export interface RunStart {
   ownerId: string;
   ownerName: string;
   definition: unknown;
-  /** The body of the request that started the run. */
   input: unknown;
   generation: number;
   startTime: string;
 }
 
-/** The facts with which the interpreter starts; undefined when the run was deleted. */
 export async function readRunStart(db: Queryable, runId: string): Promise<RunStart | undefined> {
   const { rows } = await db.query<Omit<RunStart, 'startTime'> & { startedAt: Date }>(
     `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", i.name as "ownerName", v.definition, r.input,

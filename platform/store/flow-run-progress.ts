@@ -119,7 +119,6 @@ export interface UnstartedRun {
   isCancelled: boolean;
 }
 
-/** Accepted runs whose workflow start was not recorded. */
 export async function listUnstartedRuns(db: Database, before: Date, limit: number): Promise<UnstartedRun[]> {
   const { rows } = await db.query<UnstartedRun>(
     `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation,

@@ -16,7 +16,6 @@ export interface NewRun {
   managers: string[];
   monitors: string[];
   input: unknown;
-  /** The input as the log shows it. */
   shownInput: unknown;
 }
 
@@ -153,7 +152,6 @@ export async function updateRun(
   ]);
 }
 
-/** False when the run has not ended, or no longer exists. */
 export async function deleteRun(db: Database, id: string): Promise<boolean> {
   const { rowCount } = await db.query(`delete from flow_runs where id = $1 and status in ('SUCCEEDED', 'FAILED')`, [id]);
   return rowCount === 1;

@@ -13,7 +13,6 @@ export interface FunctionCode {
 
 const KEPT_BYTES = 32 * 1024 * 1024;
 
-/** A cache that evicts the least recently used code first. */
 class KeptCodes {
   readonly #codes = new Map<string, FunctionCode>();
   #bytes = 0;

@@ -24,10 +24,7 @@ export class UnsupportedDatabaseError extends Error {
   }
 }
 
-/**
- * The migrations in a folder, in order. If earlier versions of the service cannot work after a migration, the migration begins
- * with a line `-- incompatible: <why>`.
- */
+/** In order. A migration after which earlier versions of the service cannot work begins with `-- incompatible: <why>`. */
 export function readMigrations(folder = SQL_DIR): { name: string; sql: string; incompatible: string | null }[] {
   return readdirSync(folder)
     .filter((name) => /^\d{4}-.+\.sql$/.test(name))

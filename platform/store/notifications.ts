@@ -6,12 +6,8 @@ import type { Logger } from '../log';
 import type { Database } from './database';
 import { WITHOUT_FLUSH } from './without-flush';
 
-/**
- * Short messages between the processes of the service, by LISTEN and NOTIFY of PostgreSQL. A message may be lost, so receivers
- * must also poll.
- */
+/** Messages between processes by PostgreSQL's LISTEN and NOTIFY. A message may be lost, so receivers must also poll. */
 export interface Notifications {
-  /** False while no messages can arrive. */
   isListening(): boolean;
   /** Sends to every process that listens on the channel, including this one. Never throws. */
   send(payload: string): void;

@@ -64,7 +64,6 @@ export interface OpenSubmission {
   open: number;
 }
 
-/** Submissions with open tasks: one submission, or those of a workflow, a task group or an endpoint. */
 export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): Promise<OpenSubmission[]> {
   const [condition, value] =
     'submissionId' in of
@@ -83,7 +82,6 @@ export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): 
   return rows;
 }
 
-/** The number of open tasks of an owner. */
 export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
   const { rows } = await db.query<{ open: string }>({
     name: 'open-of-owner',
@@ -93,7 +91,6 @@ export async function countOpenTasks(db: Database, ownerId: string): Promise<num
   return Number(rows[0]?.open ?? 0);
 }
 
-/** The endpoint queues of an endpoint. */
 export async function listQueueIds(db: Database, endpointId: string): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where endpoint_id = $1 order by id', [
     endpointId,

@@ -49,10 +49,7 @@ export async function savePipelineFunction(db: Database, id: string, fn: Pipelin
 const IDENTITY = `select i.id, i.name, i.is_admin as "isAdmin",
     array(select m.group_id::text from group_members m where m.identity_id = i.id) as groups from identities i`;
 
-/**
- * The identity as which calls from workflows on this task queue act; undefined if no identity registered the task queue.
- * Throws FORBIDDEN if that identity was revoked: the calls must not act as the default identity instead.
- */
+/** Undefined if the queue is not registered. Throws FORBIDDEN if its identity was revoked: the default must not act instead. */
 export async function findQueueIdentity(db: Database, namespace: string, taskQueue: string): Promise<Identity | undefined> {
   const { rows } = await db.query<{ name: string; isRevoked: boolean }>(
     `select i.name, i.revoked_at is not null as "isRevoked" from identities i join pipeline_queues q on q.identity_id = i.id
@@ -75,7 +72,6 @@ export async function findQueueIdentity(db: Database, namespace: string, taskQue
   );
 }
 
-/** By name or id. */
 export async function findIdentity(db: Database, nameOrId: string): Promise<Identity | undefined> {
   return oneIdentity(db, `${IDENTITY} where (i.name = $1 or i.id::text = lower($1)) and i.revoked_at is null limit 1`, [
     nameOrId,
@@ -98,7 +94,6 @@ const OWNER_AND_NAME = `((owner_id = $2 and name = $1)
       and name = substr($1, strpos($1, '/') + 1) and strpos($1, '/') > 1
       and (owner_id = $2 or is_public or group_id = any ($3))))`;
 
-/** IDs of the endpoints that a name means. */
 export async function findEndpointIds(db: Database, identity: Identity, name: string): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(`select id from endpoints where deleted_at is null and ${OWNER_AND_NAME}`, [
     name,
@@ -134,11 +129,9 @@ export async function readReferable(db: Database, ownerId: string, taskIds: read
   return new Map(rows.map(({ id, bytes }) => [id, bytes]));
 }
 
-/** The outcome of one task. Contains the value only if it is small JSON text. */
 export interface OutcomeRow {
   id: string;
   succeeded: boolean;
-  /** Code and text of a failure. */
   code: string | null;
   text: string | null;
   /** What the agent reports about a failure, such as the classes of the exception. */

@@ -25,7 +25,6 @@ export interface PresenceChange {
 }
 
 export interface RecordedHeartbeat extends PresenceChange {
-  /** Whether the heartbeat changed the presence of the endpoint. */
   changed: boolean;
   /** A user endpoint reports another incarnation than before. */
   isReplaced: boolean;
@@ -33,10 +32,7 @@ export interface RecordedHeartbeat extends PresenceChange {
   hasAttempts: boolean;
 }
 
-/**
- * Records one heartbeat for each of several endpoint queues. Skips queues that another transaction has locked. The result, by
- * queue, has no entry for a skipped queue or an ignored heartbeat.
- */
+/** Takes one heartbeat per queue. The result omits ignored heartbeats and queues that another transaction has locked. */
 export async function recordHeartbeats(db: Database, beats: readonly Heartbeat[]): Promise<Map<string, RecordedHeartbeat>> {
   const recorded = await db.query<RecordedHeartbeat>({
     name: 'record-heartbeats',
@@ -107,7 +103,6 @@ const recordStatement = (whenLocked: '' | 'skip locked'): string => `
          u.changed_at as "changedAt", u.changed, coalesce(u.is_replaced, false) as "isReplaced", u.has_attempts as "hasAttempts"
     from updated u join endpoints e on e.id = u.endpoint_id`;
 
-/** Whether any task waits at the queue. */
 export async function hasWaitingTasks(db: Database, endpointQueueId: string): Promise<boolean> {
   const { rows } = await db.query<{ has: boolean }>({
     name: 'has-waiting-tasks',
@@ -140,7 +135,6 @@ export async function sweepOffline(db: Database, heardForMs: number): Promise<Pr
   return rows;
 }
 
-/** Marks the tasks as running that the agent reports as running. */
 export async function markRunning(db: Database, endpointQueueId: string, taskIds: readonly string[]): Promise<void> {
   await db.query({
     name: 'mark-running',
@@ -189,7 +183,6 @@ export async function listSuspects(
   return rows;
 }
 
-/** Records which attempts are missing as of now, and which are no longer missing. */
 export async function noteMissing(db: Database, missing: readonly string[], found: readonly string[]): Promise<void> {
   if (missing.length + found.length === 0) return;
   await db.query({
@@ -202,7 +195,6 @@ export async function noteMissing(db: Database, missing: readonly string[], foun
   });
 }
 
-/** Time since the oldest dispatch among these tasks; undefined when none of them is in flight. */
 export async function oldestDispatchMs(
   db: Database,
   endpointQueueId: string,
@@ -246,7 +238,6 @@ export async function listQueuesWithoutPump(
   return rows;
 }
 
-/** Records that the endpoint's workflow received this change. */
 export async function markSignalled(db: Database, endpointQueueId: string, changedAt: Date): Promise<void> {
   await db.query({
     name: 'mark-signalled',

@@ -20,10 +20,7 @@ interface Row extends ProviderIdentity {
   isStale: boolean;
 }
 
-/**
- * The identity of a user, created on first use. The group memberships and the administrator role are updated to those of `user`.
- * Writes only if something changed.
- */
+/** Creates the identity on first use, and updates its groups and administrator role. Writes only if something changed. */
 export async function ensureProviderIdentity(db: Database, user: ProviderUser): Promise<ProviderIdentity & { isNew: boolean }> {
   const known = await readIdentity(db, user);
   const row = known ?? (await insertIdentity(db, user));

@@ -47,7 +47,6 @@ export async function isOpenGroup(db: Database, ownerId: string, groupId: string
   return rows.length > 0;
 }
 
-/** True if the owner has a function with this code. */
 export async function hasCode(db: Database, ownerId: string, code: Buffer): Promise<boolean> {
   const { rows } = await db.query(
     'select 1 from functions where owner_id = $1 and code_key = md5($2::bytea)::uuid and deleted_at is null limit 1',

@@ -56,10 +56,7 @@ const INSERT_SHARED = `
   )
   select exists (select from grouped) as "hasGroup", coalesce((select array_agg(id) from submitted), '{}') as ids`;
 
-/**
- * Inserts submissions with equal options and consecutive IDs. Returns the IDs of the inserted submissions. A submission whose
- * idempotency key was used before is not inserted. All keys of the requests must be different.
- */
+/** Options must be equal, IDs consecutive, keys different. Returns the inserted IDs: those whose key was not used before. */
 export async function insertShared(
   db: Database,
   requests: readonly SharedRequest[],

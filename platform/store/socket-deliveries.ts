@@ -4,7 +4,6 @@ import type { Database } from './database';
 
 export interface SocketGroupRow {
   ownerId: string;
-  /** Answers up to this sequence number were delivered. */
   takenSeq: number;
 }
 

@@ -52,9 +52,7 @@ export interface SubmissionFilter {
   state?: SubmissionState;
   /** Only submissions with failed or expired tasks. */
   isFailed: boolean;
-  /** Only submissions with open tasks. */
   isOpen: boolean;
-  /** Only submissions with an ID between these two. */
   ids?: { from: string; to: string };
   limit: number;
 }

@@ -149,7 +149,6 @@ export async function readFailures(
   });
 }
 
-/** Writes the state that the workflow has decided. */
 export async function setSubmissionState(db: Database, submissionId: string, state: string): Promise<void> {
   await db.query(
     `update submissions set state = $2,
@@ -159,10 +158,7 @@ export async function setSubmissionState(db: Database, submissionId: string, sta
   );
 }
 
-/**
- * Writes the state of submissions that share a workflow. Each submission ends separately: after its last answer, or when the
- * workflow ends. A submission that has ended keeps its state.
- */
+/** Each submission ends after its last answer, or when the workflow ends. A submission that has ended keeps its state. */
 export async function setSharedStates(db: Database, firstId: string, lastId: string, state: string): Promise<void> {
   await db.query({
     name: 'set-shared-states',

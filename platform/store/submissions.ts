@@ -20,7 +20,6 @@ export interface NewTask {
 
 export interface NewSubmission {
   id: string;
-  /** The ID of the submission's workflow in Temporal. */
   workflowId: string;
   ownerId: string;
   endpointId: string;
@@ -51,7 +50,6 @@ export type InsertOutcome =
 
 type Queryable = Pick<PoolClient, 'query'>;
 
-/** What the dispatch of tasks that were claimed at their insert needs to know. */
 export interface ClaimedAtInsert {
   /** See {@link ClaimedTask}. */
   capabilities: string[];
@@ -129,10 +127,7 @@ export async function readAccepted(
   return rows[0];
 }
 
-/**
- * Inserts the submissions of one request: all or none. With a claim ID, the same statement also claims the tasks for dispatch if
- * the request is one submission without an idempotency key and the queue has room for all tasks.
- */
+/** All or none. With a claim ID, claims all tasks of a single submission without idempotency key if the queue has room. */
 export async function insertSubmissions(
   db: Database,
   submissions: readonly NewSubmission[],
@@ -233,7 +228,6 @@ export async function listOverdueSubmissions(db: Database, graceMs: number, limi
   return rows;
 }
 
-/** The workflows of the given submissions that are not finished. */
 export async function readUnfinished(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   if (ids.length === 0) return [];
   const { rows } = await db.query<SubmissionStart>(`${SUBMISSION_STARTS} where s.id = any ($1) and s.finished_at is null`, [ids]);

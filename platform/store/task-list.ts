@@ -83,7 +83,6 @@ export interface RepeatedSubmission {
   runtime: Record<string, unknown>;
 }
 
-/** How a submission was submitted. */
 export async function readSubmitted(db: Database, submissionId: string): Promise<RepeatedSubmission | undefined> {
   const { rows } = await db.query<RepeatedSubmission>(
     `select s.endpoint_id as "endpointId", s.function_name as "functionName", s.policy,

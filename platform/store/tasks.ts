@@ -58,7 +58,6 @@ export async function sizeTasks(db: Database, ownerId: string, ids: readonly str
   return rows;
 }
 
-/** Result messages by task id. */
 export async function readFrames(db: Database, ids: readonly string[]): Promise<Map<string, Buffer>> {
   const { rows } = await db.query<{ id: string; frame: Buffer }>({
     name: 'read-frames',
@@ -112,7 +111,6 @@ export async function listGroupTaskIds(db: Database, groupId: string): Promise<s
   return submissions.flatMap(({ id, total }) => Array.from({ length: total }, (_, index) => taskIdOf(id, index + 1)));
 }
 
-/** The latest sequence number of each group. */
 export async function readLastSeqs(db: Database, groupIds: readonly string[]): Promise<Map<string, number>> {
   const { rows } = await db.query<Pick<TaskGroupRow, 'id' | 'lastSeq'>>({
     name: 'last-seqs',

@@ -28,7 +28,6 @@ async function rollback(client: PoolClient): Promise<boolean> {
   );
 }
 
-/** The SQLSTATE of an error that the server sent. */
 export function sqlState(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;

@@ -18,7 +18,6 @@ export interface UnansweredRequest {
   process: string;
 }
 
-/** The record that is written in the transaction that accepts a request. */
 export interface AnsweredLater extends UnansweredRequest {
   ownerId: string;
   /** The endpoint, or the flow. */
@@ -38,7 +37,6 @@ const LEASE_S = 10;
  */
 export type EqualRequest = { state: 'none' } | { state: 'lost' } | { state: 'pending'; aliveAt: Date };
 
-/** Two requests with the same key are equal. */
 export interface RequestKey {
   ownerId: string;
   bodyHash: Buffer;
@@ -86,7 +84,6 @@ export async function takeLostRequest(db: Database, ownerId: string, bodyHash: B
   return rows[0]?.response;
 }
 
-/** Renews the lease of a process. */
 export async function renewLease(db: Database, process: string): Promise<void> {
   await db.query({
     name: 'renew-lease',

@@ -93,7 +93,6 @@ export async function ensureUserEndpoint(
   return row.id;
 }
 
-/** The content of a start command. */
 export interface StartFacts {
   endpointQueueId: string;
   endpointId: string;
@@ -104,9 +103,8 @@ export interface StartFacts {
 }
 
 /**
- * Returns the facts for a start command if the core endpoint is online and the pause since the last command has passed. If
- * several processes call this at the same time, only one gets the facts. The pause depends on whether the user endpoint is
- * online.
+ * Facts for a start command if the core endpoint is online and the pause since the last command has passed. Only one of several
+ * concurrent callers gets them. The pause depends on whether the user endpoint is online.
  */
 export async function takeStartTurn(
   db: Database,
@@ -153,7 +151,6 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
   return rows;
 }
 
-/** Attempts of a queue that are in flight. */
 export async function listInHand(db: Database, endpointQueueId: string, limit: number): Promise<OpenTask[]> {
   const { rows } = await db.query<OpenTask>({
     name: 'list-in-hand',
@@ -214,10 +211,7 @@ export async function listUnusedUserEndpoints(db: Database, unusedS: number, lim
   return rows.map((row) => row.id);
 }
 
-/**
- * Records that the queue of an unused user endpoint was deleted, and expires its broker users. False when the user endpoint was
- * woken meanwhile; the next start command then declares the queue again.
- */
+/** Also expires its broker users. False when it was woken meanwhile: the next start command declares the queue again. */
 export async function markCollected(db: Database, endpointQueueId: string, unusedS: number): Promise<boolean> {
   const { rows } = await db.query<{ collected: boolean }>(
     `with collected as (

@@ -71,7 +71,6 @@ function* utf8(text: string): Generator<number> {
   }
 }
 
-/** Removes the common indentation of a source in a template literal. */
 function dedent(source: string): string {
   const lines = source
     .replace(/^[ \t]*\n/, '')
