@@ -78,6 +78,7 @@ test('bytes are given back once when the connection breaks, also while the respo
   const third = send(limit, sized(60));
   const fourth = send(limit, sized(1));
   expect([first, second, third, fourth].map(({ outcome }) => outcome.isRead)).toEqual([true, true, true, false]);
+  fourth.close();
 });
 
 test('others are in the way only of a request that waits for their bytes, and not for the share of its own holder', () => {
@@ -90,6 +91,7 @@ test('others are in the way only of a request that waits for their bytes, and no
   expect([waiting.outcome.isRead, limit.isCrowded()]).toEqual([false, true]);
   waiting.close();
   expect(limit.isCrowded()).toBe(false);
+  own.close();
 });
 
 test('a request that waited too long is refused with the time to repeat it, and takes no place', async () => {
