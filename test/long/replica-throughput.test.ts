@@ -16,8 +16,8 @@ import { startWorkers } from '../helpers/workers-process';
  * figure of two is compared with those of one before and after it.
  */
 
-const ROUNDS = 3;
-const MEASURED = { batches: 3, batch: 500 };
+const ROUNDS = 5;
+const MEASURED = { batches: 10, batch: 500 };
 /** As many tasks in many more requests: code that has just been loaded costs several times as much. */
 const WARM_UP = { batches: 30, batch: 50 };
 const WARM_UPS = 4;
