@@ -37,31 +37,26 @@ export function rememberPorts(file: string, ports: Ports): void {
   writeJson(file, ports, 0o644);
 }
 
-export function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
+function tryToConnect(host: string, port: number, timeoutMs: number): Promise<'connected' | 'refused' | 'failed'> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });
-    const settle = (answer: boolean): void => {
+    const settle = (outcome: 'connected' | 'refused' | 'failed'): void => {
       socket.destroy();
-      resolve(answer);
+      resolve(outcome);
     };
-    socket.setTimeout(timeoutMs, () => settle(false));
-    socket.once('connect', () => settle(true));
-    socket.once('error', () => settle(false));
+    socket.setTimeout(timeoutMs, () => settle('failed'));
+    socket.once('connect', () => settle('connected'));
+    socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code === 'ECONNREFUSED' ? 'refused' : 'failed'));
   });
 }
 
+export async function accepts(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
+  return (await tryToConnect(host, port, timeoutMs)) === 'connected';
+}
+
 /** True when nobody listens on this port. A process that listens but is stopped or busy refuses no connection. */
-export function refuses(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port });
-    const settle = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(timeoutMs, () => settle(false));
-    socket.once('connect', () => settle(false));
-    socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code === 'ECONNREFUSED'));
-  });
+export async function refuses(host: string, port: number, timeoutMs = CONNECT_MS): Promise<boolean> {
+  return (await tryToConnect(host, port, timeoutMs)) === 'refused';
 }
 
 function canListen(host: string, port: number): Promise<number | undefined> {

@@ -1,13 +1,10 @@
-import { randomUUID } from 'node:crypto';
-
 import { createFlowLineActivities } from '../../activities/flow-lines';
 import type { ActivityDeps } from '../../activities/deps';
 import { encodeFrame } from '../../contracts/frames';
 import type { FlowStep } from '../../contracts/flow-steps';
 import { storeAnswers } from '../../platform/store/answers';
 import { readLine } from '../../platform/store/flow-lines';
-import { insertRun } from '../../platform/store/flow-runs';
-import { insertFlow } from '../../platform/store/flows';
+import { makeFlow, makeRun } from '../helpers/flow-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 
@@ -39,19 +36,9 @@ async function run(
   StartAt: string,
   input: object,
 ): Promise<{ step: FlowStep; steps: number; data: unknown }> {
-  const [flowId, runId, ownerId] = [randomUUID(), randomUUID(), fixture.ownerId];
-  const nobody = { viewers: [], starters: [], administrators: [], runManagers: [], runMonitors: [] };
-  const words = { title: 't', subtitle: '', description: '', keywords: [], subscriptionId: null };
-  await insertFlow(postgres.db, {
-    id: flowId,
-    ownerId,
-    ...words,
-    ...nobody,
-    definition: { StartAt, States: states },
-    inputSchema: {},
-  });
-  const start = { id: runId, flowId, flowVersion: 1, ownerId, label: '', tags: [], managers: [], monitors: [] };
-  await insertRun(postgres.db, { ...start, input, shownInput: {} });
+  const { ownerId } = fixture;
+  const flow = await makeFlow(postgres.db, ownerId, { definition: { StartAt, States: states } });
+  const runId = await makeRun(postgres.db, flow, ownerId, { input });
   const deps = { db: postgres.db, config: { FUNCX_FLOWS_HTTP_ALLOW: [] } } as unknown as ActivityDeps;
   const { openLine, advance } = createFlowLineActivities(deps);
   let step = await openLine({ runId, line: '', generation: 1 });

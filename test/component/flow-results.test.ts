@@ -4,8 +4,7 @@ import { readActionResult } from '../../activities/flow-results';
 import { encodeFrame } from '../../contracts/frames';
 import { storeAnswers, type Answer } from '../../platform/store/answers';
 import { insertLines, readLine, saveLine } from '../../platform/store/flow-lines';
-import { insertRun } from '../../platform/store/flow-runs';
-import { insertFlow } from '../../platform/store/flows';
+import { makeFlow, makeRun } from '../helpers/flow-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 
@@ -21,23 +20,9 @@ afterAll(() => postgres.stop(), 30_000);
 
 /** A line of a run that waits for an action with this many tasks. */
 async function waitingLine(tasks: number): Promise<{ runId: string; line: string }> {
-  const [flowId, runId, line] = [randomUUID(), randomUUID(), ''];
-  const nobody = { viewers: [], starters: [], administrators: [], runManagers: [], runMonitors: [] };
-  const words = { title: 't', subtitle: '', description: '', keywords: [], subscriptionId: null };
-  const ownerId = fixture.ownerId;
-  await insertFlow(postgres.db, { id: flowId, ownerId, ...words, ...nobody, definition: {}, inputSchema: {} });
-  const noInput = { input: {}, shownInput: {} };
-  await insertRun(postgres.db, {
-    id: runId,
-    flowId,
-    flowVersion: 1,
-    ownerId,
-    label: '',
-    tags: [],
-    managers: [],
-    monitors: [],
-    ...noInput,
-  });
+  const line = '';
+  const { ownerId } = fixture;
+  const runId = await makeRun(postgres.db, await makeFlow(postgres.db, ownerId), ownerId);
   await insertLines(postgres.db, runId, [{ line, scope: [], context: {}, state: 'A', data: '{}', generation: 1 }]);
   const row = (await readLine(postgres.db, runId, line))!; // inserted above
   const call = { endpoint: fixture.endpointId, function: fixture.functionId, args: [] };

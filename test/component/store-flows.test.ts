@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto';
-
 import { readRunIdentity, readRunStart } from '../../platform/store/flow-run-inputs';
 import { listRunLog, listRuns, RUN_ORDER } from '../../platform/store/flow-run-lists';
 import { endOpenRun, recordRun, reopenRun } from '../../platform/store/flow-run-progress';
-import { findRun, insertRun } from '../../platform/store/flow-runs';
-import { findFlow, FLOW_ORDER, insertFlow, listFlows, updateFlow, type Caller, type FlowRow } from '../../platform/store/flows';
+import { findRun } from '../../platform/store/flow-runs';
+import { findFlow, FLOW_ORDER, listFlows, updateFlow, type Caller } from '../../platform/store/flows';
 import { removeExpired } from '../../platform/store/retention';
+import { makeFlow, makeRun } from '../helpers/flow-fixture';
 import { makeOwner } from '../helpers/store-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 
@@ -20,44 +19,6 @@ const callerOf = (id: string): Caller => ({ id, urns: [urn(id)] });
 const NEWEST = [{ ...FLOW_ORDER.created_at, descending: true }];
 const entry = (code: string) => ({ time: new Date().toISOString(), code, description: code, details: { at: code } });
 
-async function makeFlow(ownerId: string, extra: Partial<FlowRow> = {}): Promise<FlowRow> {
-  return insertFlow(postgres.db, {
-    id: randomUUID(),
-    ownerId,
-    title: 'a flow',
-    subtitle: '',
-    description: '',
-    keywords: [],
-    subscriptionId: null,
-    viewers: [],
-    starters: [],
-    administrators: [],
-    runManagers: [],
-    runMonitors: [],
-    definition: { StartAt: 'B', States: { B: { Type: 'Pass', Next: 'A' }, A: { Type: 'Pass', End: true } } },
-    inputSchema: {},
-    ...extra,
-  });
-}
-
-async function makeRun(flow: FlowRow, ownerId: string, extra: { monitors?: string[]; label?: string } = {}): Promise<string> {
-  const id = randomUUID();
-  await insertRun(postgres.db, {
-    id,
-    flowId: flow.id,
-    flowVersion: flow.version,
-    ownerId,
-    label: '',
-    tags: [],
-    managers: [],
-    monitors: [],
-    input: { _private: 1, n: 2 },
-    shownInput: { n: 2 },
-    ...extra,
-  });
-  return id;
-}
-
 async function record(runId: string, update: Parameters<typeof recordRun>[2]): Promise<void> {
   const client = await postgres.db.connect();
   try {
@@ -70,8 +31,8 @@ async function record(runId: string, update: Parameters<typeof recordRun>[2]): P
 describe('flows in the store', () => {
   test('a run keeps the definition that it started with when its flow changes', async () => {
     const owner = await makeOwner(postgres.db);
-    const flow = await makeFlow(owner);
-    const run = await makeRun(flow, owner);
+    const flow = await makeFlow(postgres.db, owner);
+    const run = await makeRun(postgres.db, flow, owner, { input: { _private: 1, n: 2 } });
     const changed = await updateFlow(postgres.db, { ...flow, title: 'b', definition: { StartAt: 'X', States: {} } }, true);
     expect(changed).toMatchObject({ version: 2, title: 'b', definition: { StartAt: 'X' } });
     const start = await readRunStart(postgres.db, run);
@@ -88,8 +49,9 @@ describe('flows in the store', () => {
 
   test('a list of flows holds what the caller may see, in pages without gaps in any order', async () => {
     const [owner, other] = [await makeOwner(postgres.db), await makeOwner(postgres.db)];
-    for (let n = 0; n < 7; n++) await makeFlow(owner, { title: `flow ${n % 3}`, viewers: n < 2 ? [urn(other)] : [] });
-    await makeFlow(other, { title: 'secret' });
+    for (let n = 0; n < 7; n++)
+      await makeFlow(postgres.db, owner, { title: `flow ${n % 3}`, viewers: n < 2 ? [urn(other)] : [] });
+    await makeFlow(postgres.db, other, { title: 'secret' });
     const order = [
       { ...FLOW_ORDER.title, descending: true },
       { ...FLOW_ORDER.created_at, descending: false },
@@ -110,8 +72,8 @@ describe('flows in the store', () => {
 
   test('a run is listed for its owner, its monitors and the managers of its flow, and for nobody else', async () => {
     const [author, starter, monitor, stranger] = await Promise.all([1, 2, 3, 4].map(() => makeOwner(postgres.db)));
-    const flow = await makeFlow(author ?? '');
-    const run = await makeRun(flow, starter ?? '', { monitors: [urn(monitor ?? '')], label: 'mine' });
+    const flow = await makeFlow(postgres.db, author ?? '');
+    const run = await makeRun(postgres.db, flow, starter ?? '', { monitors: [urn(monitor ?? '')], label: 'mine' });
     const list = async (who: string | undefined, filter = {}) =>
       (
         await listRuns(postgres.db, callerOf(who ?? ''), filter, [{ ...RUN_ORDER.start_time, descending: true }], {
@@ -130,7 +92,8 @@ describe('flows in the store', () => {
 
   test('log entries are numbered in the order in which they were recorded', async () => {
     const owner = await makeOwner(postgres.db);
-    const run = await makeRun(await makeFlow(owner), owner);
+    const flow = await makeFlow(postgres.db, owner);
+    const run = await makeRun(postgres.db, flow, owner, { shownInput: { n: 2 } });
     await Promise.all([
       record(run, { entries: [entry('a'), entry('b')] }),
       record(run, { entries: [entry('c')], details: { code: 'x' } }),
@@ -146,7 +109,7 @@ describe('flows in the store', () => {
 
   test('a failed run can be opened again, once', async () => {
     const owner = await makeOwner(postgres.db);
-    const run = await makeRun(await makeFlow(owner), owner);
+    const run = await makeRun(postgres.db, await makeFlow(postgres.db, owner), owner);
     expect(await reopenRun(postgres.db, run)).toBeUndefined();
     await record(run, { status: 'FAILED', completionTime: new Date().toISOString(), entries: [entry('FlowFailed')] });
     expect(await reopenRun(postgres.db, run)).toBe(1);
@@ -156,7 +119,7 @@ describe('flows in the store', () => {
 
   test('a run that lost its workflow is ended once, and only in the generation of that workflow', async () => {
     const owner = await makeOwner(postgres.db);
-    const runId = await makeRun(await makeFlow(owner), owner);
+    const runId = await makeRun(postgres.db, await makeFlow(postgres.db, owner), owner);
     const end = { code: 'FlowFailed', description: 'gone', details: { error: 'States.Runtime', cause: 'gone' } };
     expect(await endOpenRun(postgres.db, { runId, generation: 1 }, end)).toBe(false);
     expect(await endOpenRun(postgres.db, { runId, generation: 0 }, end)).toBe(true);
@@ -169,8 +132,12 @@ describe('flows in the store', () => {
 
   test('runs past the retention time are removed with their logs, and open ones stay', async () => {
     const owner = await makeOwner(postgres.db);
-    const flow = await makeFlow(owner);
-    const [old, recent, open] = [await makeRun(flow, owner), await makeRun(flow, owner), await makeRun(flow, owner)];
+    const flow = await makeFlow(postgres.db, owner);
+    const [old, recent, open] = [
+      await makeRun(postgres.db, flow, owner),
+      await makeRun(postgres.db, flow, owner),
+      await makeRun(postgres.db, flow, owner),
+    ];
     const ended = (daysAgo: number) => new Date(Date.now() - daysAgo * 86_400_000).toISOString();
     await record(old, { status: 'SUCCEEDED', completionTime: ended(20), entries: [entry('FlowSucceeded')] });
     await record(recent, { status: 'FAILED', completionTime: ended(2), entries: [] });
@@ -183,7 +150,7 @@ describe('flows in the store', () => {
 
   test('a run acts as its owner until that is revoked', async () => {
     const owner = await makeOwner(postgres.db);
-    const run = await makeRun(await makeFlow(owner), owner);
+    const run = await makeRun(postgres.db, await makeFlow(postgres.db, owner), owner);
     expect(await readRunIdentity(postgres.db, run)).toMatchObject({ id: owner });
     await postgres.db.query('update identities set revoked_at = now() where id = $1', [owner]);
     expect(await readRunIdentity(postgres.db, run)).toBeUndefined();
