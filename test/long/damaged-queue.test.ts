@@ -63,38 +63,56 @@ test('a queue that rabbitmq cannot start is removed, and the next one of its nam
   await until('the queue has its message', async () => (await queue()).messages === 1, { deadlineMs: AWAY_MS, everyMs: 1_000 });
 }, 400_000);
 
-/**
- * What a full disk did to the node: the message store died, and one queue hung at its end. Then the virtual host neither ends nor
- * starts again, and every other classic queue stays stopped.
- */
-const STOP_CLASSIC_QUEUES = [
+const HANG_A_QUEUE = [
   `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"funcx">>, queue, <<"hanging-queue">>))`,
   `Queue = amqqueue:get_pid(Q)`,
   // The suspension ends with the process that asked for it.
   `spawn(fun() -> erlang:suspend_process(Queue), timer:sleep(infinity) end)`,
   `timer:sleep(500)`,
+];
+
+/**
+ * What a full disk did to the node: the message store died, and one queue hung at its end. Then the virtual host neither ends nor
+ * starts again, and every other classic queue stays stopped.
+ */
+const STOP_CLASSIC_QUEUES = [
+  ...HANG_A_QUEUE,
   `{ok, Vhost} = rabbit_vhost_sup_sup:get_vhost_sup(<<"funcx">>)`,
   `[exit(Store, kill) || {msg_store_persistent, Store, _, _} <- supervisor:which_children(Vhost)].`,
 ].join(', ');
 
-test('a node whose classic queues are stopped is started again, and tasks run', async () => {
-  await management('queues/funcx/hanging-queue', { method: 'PUT', body: JSON.stringify({ durable: true }) });
-  try {
-    const before = pidOf('rabbitmq');
-    evaluateInBroker({ layout: layoutOf(dataDir()), state: state() }, STOP_CLASSIC_QUEUES);
-    await until('rabbitmq was started again', () => pidOf('rabbitmq') !== before || undefined, {
-      deadlineMs: AWAY_MS,
-      everyMs: 1_000,
-    });
-    const log = readFileSync(join(dataDir(), 'logs', 'supervisor.log'), 'utf8');
-    expect(log).toMatch(/rabbitmq runs but does not serve: its queues? .* stopped; ending it/);
-    const { stdout, stderr } = funcx(
-      ['run', 'test/fixtures/functions.py:add', '--endpoint', 'local', '--args', '[40, 2]'],
-      {},
-      AWAY_MS,
-    );
-    expect(stdout + stderr).toContain('42');
-  } finally {
-    await management('queues/funcx/hanging-queue', { method: 'DELETE' });
-  }
-}, 400_000);
+/** The node closes its ports first, and then waits for its queues. */
+const STOP_FOR_EVER = [...HANG_A_QUEUE, 'spawn(fun() -> rabbit:stop() end).'].join(', ');
+
+test.each([
+  [
+    'whose classic queues are stopped',
+    STOP_CLASSIC_QUEUES,
+    /rabbitmq runs but does not serve: its queues? .* stopped; ending it/,
+  ],
+  ['that hangs while it stops', STOP_FOR_EVER, /rabbitmq runs but does not serve: it does not listen any more; ending it/],
+])(
+  'a node %s is started again, and tasks run',
+  async (_, fault, line) => {
+    await management('queues/funcx/hanging-queue', { method: 'PUT', body: JSON.stringify({ durable: true }) });
+    try {
+      const before = pidOf('rabbitmq');
+      evaluateInBroker({ layout: layoutOf(dataDir()), state: state() }, fault);
+      await until('rabbitmq was started again', () => pidOf('rabbitmq') !== before || undefined, {
+        deadlineMs: AWAY_MS,
+        everyMs: 1_000,
+      });
+      const log = readFileSync(join(dataDir(), 'logs', 'supervisor.log'), 'utf8');
+      expect(log).toMatch(line);
+      const { stdout, stderr } = funcx(
+        ['run', 'test/fixtures/functions.py:add', '--endpoint', 'local', '--args', '[40, 2]'],
+        {},
+        AWAY_MS,
+      );
+      expect(stdout + stderr).toContain('42');
+    } finally {
+      await management('queues/funcx/hanging-queue', { method: 'DELETE' });
+    }
+  },
+  400_000,
+);
