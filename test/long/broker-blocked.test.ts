@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Pool } from 'pg';
@@ -5,7 +7,8 @@ import type { Pool } from 'pg';
 import { tasksQueueName } from '../../contracts/names';
 import { countsOf, raiseAlarm } from '../helpers/engine-faults';
 import { globusVenv, StockClient, StockEndpoint } from '../helpers/stock-globus';
-import { Http, openStore } from '../helpers/system';
+import { Broker } from '../../broker';
+import { dataDir, funcx, Http, management, openStore, serviceEnv, state } from '../helpers/system';
 import { until } from '../helpers/until';
 
 /**
@@ -32,6 +35,60 @@ afterAll(async () => {
   await store.end();
 });
 
+/** Everywhere where an operator looks; and no replica is taken out of service for it. */
+async function untilBlockIsShown(): Promise<void> {
+  const workers = `http://127.0.0.1:${state().ports.workersHealth}`;
+  await until('the workers know that the broker is blocked', async () =>
+    /^funcx_broker_blocked 1$/m.test(await (await fetch(`${workers}/metrics`)).text()),
+  );
+  const readiness = await fetch(`${workers}/readyz`);
+  expect(readiness.status).toBe(200);
+  expect(await readiness.json()).toMatchObject({ ready: true, engines: { rabbitmq: { ok: true, blocked: true } } });
+  expect(funcx(['status']).stdout).toMatch(/^rabbitmq +BLOCKED/m);
+  const { services } = JSON.parse(funcx(['status', '--json']).stdout) as { services: object[] };
+  expect(services).toContainEqual(expect.objectContaining({ name: 'rabbitmq', blocked: true }));
+  const log = readFileSync(join(dataDir(), 'logs', 'workers.log'), 'utf8');
+  expect(log).toContain('the message broker is blocked: it accepts no messages until its alarm ends');
+}
+
+test('messages are acknowledged while a publish of the same process waits for the end of an alarm', async () => {
+  const queue = 'acknowledged-while-blocked';
+  const log = { info: () => undefined, warn: () => undefined };
+  const address = (): Promise<{ url: string }> => Promise.resolve({ url: serviceEnv('workers').AMQP_URL ?? '' });
+  const broker = new Broker({ name: queue, log, address });
+  const publisher = await broker.publisher();
+  await management(`queues/funcx/${queue}`, { method: 'PUT', body: JSON.stringify({ durable: true }) });
+  try {
+    await broker.start();
+    const publish = (): Promise<void> => publisher.publish('', queue, Buffer.from('x'), { deadlineMs: 60_000 });
+    await publish();
+    const clear = raiseAlarm('memory');
+    try {
+      const waiting = publish();
+      await until('the publish waits', () => broker.isBlocked);
+      let received = 0;
+      await broker.consume({
+        queue,
+        prefetch: 10,
+        onMessage: (message) => {
+          received++;
+          message.ack();
+        },
+      });
+      await until('the first message is acknowledged', async () => received === 1 && (await countsOf(queue)).messages === 0, {
+        deadlineMs: 30_000,
+      });
+      clear();
+      await waiting;
+    } finally {
+      clear();
+    }
+  } finally {
+    await broker.close();
+    await management(`queues/funcx/${queue}`, { method: 'DELETE' });
+  }
+}, 120_000);
+
 const SOURCE = 'def size(n, text):\n    return n + len(text)\n';
 
 test('300 tasks that are submitted while the broker blocks publishers for 45 s reach the endpoint once each', async () => {
@@ -46,6 +103,7 @@ test('300 tasks that are submitted while the broker blocks publishers for 45 s r
   try {
     const calls = Array.from({ length: TASKS }, (_, n) => [n, ARGUMENT]);
     ({ taskIds } = await http.submit(endpoint.id, size, calls));
+    await untilBlockIsShown();
     await delay(BLOCKED_MS); // the duration of the alarm is the subject
   } finally {
     clear();
