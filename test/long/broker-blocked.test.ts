@@ -38,16 +38,23 @@ afterAll(async () => {
 /** Everywhere where an operator looks; and no replica is taken out of service for it. */
 async function untilBlockIsShown(): Promise<void> {
   const workers = `http://127.0.0.1:${state().ports.workersHealth}`;
-  await until('the workers know that the broker is blocked', async () =>
-    /^funcx_broker_blocked 1$/m.test(await (await fetch(`${workers}/metrics`)).text()),
-  );
-  const readiness = await fetch(`${workers}/readyz`);
+  // A process knows once it has published something.
+  const service = await until('a service knows that the broker is blocked', async () => {
+    const metrics = {
+      api: String(await http.ok('GET', '/metrics')),
+      workers: await (await fetch(`${workers}/metrics`)).text(),
+    };
+    return (['api', 'workers'] as const).find((name) => /^funcx_broker_blocked 1$/m.test(metrics[name]));
+  });
+  const readiness = await fetch(`${service === 'api' ? state().api_url : workers}/readyz`);
   expect(readiness.status).toBe(200);
   expect(await readiness.json()).toMatchObject({ ready: true, engines: { rabbitmq: { ok: true, blocked: true } } });
-  expect(funcx(['status']).stdout).toMatch(/^rabbitmq +BLOCKED/m);
+  expect((await fetch(`${workers}/readyz`)).status).toBe(200);
+  // Some seconds later: the broker's statistics have the alarm.
+  await until('funcx status shows it', () => /^rabbitmq +BLOCKED/m.test(funcx(['status']).stdout), { everyMs: 1_000 });
   const { services } = JSON.parse(funcx(['status', '--json']).stdout) as { services: object[] };
   expect(services).toContainEqual(expect.objectContaining({ name: 'rabbitmq', blocked: true }));
-  const log = readFileSync(join(dataDir(), 'logs', 'workers.log'), 'utf8');
+  const log = readFileSync(join(dataDir(), 'logs', `${service}.log`), 'utf8');
   expect(log).toContain('the message broker is blocked: it accepts no messages until its alarm ends');
 }
 
