@@ -32,6 +32,8 @@ export type PartName = keyof typeof PARTS;
 export interface AllOptions {
   parts: readonly PartName[];
   isQuick: boolean;
+  /** Instead of the number that the scale has. */
+  backlogTasks: number | undefined;
   /** Folder for the results; created if it does not exist. */
   folder: string;
 }
@@ -39,9 +41,10 @@ export interface AllOptions {
 export const RESULTS = join(REPOSITORY, 'bench', 'results');
 const GIBIBYTE = 2 ** 30;
 
-export async function all(system: MeasuredSystem, { parts, isQuick, folder }: AllOptions): Promise<void> {
+export async function all(system: MeasuredSystem, { parts, isQuick, backlogTasks, folder }: AllOptions): Promise<void> {
   const begun = Date.now();
-  const scale = isQuick ? QUICK : FULL;
+  const preset = isQuick ? QUICK : FULL;
+  const scale = { ...preset, backlogTasks: backlogTasks ?? preset.backlogTasks };
   const configuration = configurationOf(system, isQuick);
   const measures: Measure[] = [];
   const failures: Record<string, string> = {};
@@ -66,7 +69,7 @@ export async function all(system: MeasuredSystem, { parts, isQuick, folder }: Al
   };
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${file}.json`, `${JSON.stringify(document, null, 2)}\n`);
-  writeFileSync(`${file}.svg`, chartOf(measures, Object.values(configuration).join('; ')));
+  writeFileSync(`${file}.svg`, chartOf(measures, Object.values(configuration)));
   console.log(`${Object.values(configuration).join('\n')}\n\n${tableOf(measures)}\n\n${file}.json\n${file}.svg`);
   const failed = Object.entries(failures).map(([name, text]) => `${name}: ${text}`);
   if (failed.length > 0) throw new Error(`These parts failed. ${failed.join(' ')}`);

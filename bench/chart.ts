@@ -3,24 +3,26 @@ import { shown } from './report';
 
 /** An SVG chart of the ratios of a run: a bar for each measure, a line where both would be equal, a tick at the target. */
 
-const WIDTH = 960;
+const WIDTH = 1_000;
 const LEFT = 400;
-const RIGHT = 190;
+const RIGHT = 230;
 const ROW = 26;
-const TOP = 70;
+const LINE = 16;
+const HEAD = 40;
 const MAX_RATIO = 4;
 const COLORS = { met: '#2a7f62', missed: '#b5533c', free: '#5b6c8f' };
 
-export function chartOf(measures: readonly Measure[], subtitle: string): string {
+export function chartOf(measures: readonly Measure[], subtitles: readonly string[]): string {
+  const top = HEAD + subtitles.length * LINE + 16;
   const rows = measures.flatMap((measure) => {
     const ratio = ratioOf(measure);
     return ratio ? [{ measure, ratio }] : [];
   });
   const scale = (WIDTH - LEFT - RIGHT) / MAX_RATIO;
   const x = (ratio: number): number => LEFT + Math.min(ratio, MAX_RATIO) * scale;
-  const height = TOP + rows.length * ROW + 40;
+  const height = top + rows.length * ROW + 40;
   const bars = rows.map(({ measure, ratio }, index) => {
-    const y = TOP + index * ROW;
+    const y = top + index * ROW;
     const { target, reference, unit } = measure;
     const met = isMet(measure);
     const color = met === undefined ? COLORS.free : met ? COLORS.met : COLORS.missed;
@@ -37,13 +39,13 @@ export function chartOf(measures: readonly Measure[], subtitle: string): string 
   });
   const ticks = Array.from({ length: MAX_RATIO + 1 }, (_, n) => {
     const dash = n === 1 ? '' : ' stroke-dasharray="2 4"';
-    return `<path d="M${x(n)} ${TOP - 6}V${height - 34}" stroke="#888"${dash}/>${text(x(n), height - 18, String(n), 'middle')}`;
+    return `<path d="M${x(n)} ${top - 6}V${height - 34}" stroke="#888"${dash}/>${text(x(n), height - 18, String(n), 'middle')}`;
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">`,
     `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`,
     `<text x="16" y="24" font-size="16">${OURS}, divided by its reference</text>`,
-    text(16, 44, subtitle, 'start'),
+    ...subtitles.map((line, index) => text(16, HEAD + 4 + index * LINE, line, 'start')),
     ...ticks,
     ...bars.map((bar) => `<g>${bar}</g>`),
     '</svg>',

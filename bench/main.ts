@@ -54,10 +54,18 @@ program
   .description('every part in one run, beside Celery, Parsl, Dask and plain Temporal: a table, JSON and a chart')
   .option('--parts <names>', 'only these parts', partNames, Object.keys(PARTS) as PartName[])
   .option('--quick', 'fewer and smaller rounds: minutes instead of an hour')
+  .option('--backlog-tasks <n>', 'tasks of the part backlog', count)
   .option('--results <dir>', 'folder of the results', RESULTS)
   .option('--data-dir <dir>', 'data folder of the system to measure')
-  .action((options: Shared & { parts: PartName[]; quick?: boolean; results: string }) =>
-    measure(options, (system) => all(system, { parts: options.parts, isQuick: options.quick === true, folder: options.results })),
+  .action((options: Shared & { parts: PartName[]; quick?: boolean; backlogTasks?: number; results: string }) =>
+    measure(options, (system) =>
+      all(system, {
+        parts: options.parts,
+        isQuick: options.quick === true,
+        backlogTasks: options.backlogTasks,
+        folder: options.results,
+      }),
+    ),
   );
 
 async function measure(options: Shared, work: (system: MeasuredSystem) => Promise<void>): Promise<void> {
