@@ -4,6 +4,14 @@ import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 
 /** The request and the response of accept, which every wire uses. */
 
+export interface AcceptedCalls {
+  functionId: string;
+  functionName: string;
+  /** Size of the function's code, which the message of each task may contain. */
+  codeBytes: number;
+  payloads: (string | ReferringPayload)[];
+}
+
 export interface AcceptRequest {
   owner: { id: string; name: string };
   /** Already checked for access. */
@@ -13,7 +21,7 @@ export interface AcceptRequest {
   taskGroupId?: string;
   /** Unless `none`, the result queue of the group is declared before the response. */
   resultQueue: ResultQueue;
-  calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
+  calls: AcceptedCalls[];
   policy: Policy;
   resourceSpecification?: Record<string, unknown>;
   resultSerializers?: string[];

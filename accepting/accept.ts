@@ -137,7 +137,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       request.resultQueue,
       undefined,
       request.unanswered && { ...request.unanswered, response: accepted },
-      fresh.mayClaim() && mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
+      fresh.mayClaim() && mayClaim(deps.config, request) ? firstClaimOf(submission.id) : undefined,
     );
     fresh.add(submission.id, freshOutcome(deps.db, submission, inserted));
     const started = start(deps, startOf(request, submission));

@@ -70,8 +70,7 @@ async function submitAgain(
   const policy = policySchema.parse(submitted.policy);
   const checked = checkTarget(identity, target, functionIds, policy);
   const calls = functionIds.map((functionId) => ({
-    functionId,
-    functionName: checked.functionName(functionId),
+    ...checked.describe(functionId),
     payloads: bodies.filter((task) => task.functionId === functionId).map(payloadOf),
   }));
   checkPayloads(

@@ -69,7 +69,7 @@ export async function acceptList(
   const guard = guardOf(deps, identity, idempotency ? undefined : bodyHashOf(req));
   const lost = await Promise.all(checked.map(({ target }) => guard.takeLost(target.id)));
   let isAnyAccepted = false;
-  for (const [index, { target, calls, policy, functionName }] of checked.entries()) {
+  for (const [index, { target, calls, policy, describe }] of checked.entries()) {
     try {
       const note = (accepted: Accepted): void => {
         taskGroupId = accepted.taskGroupId; // A repeat gets the group of the original request.
@@ -96,8 +96,7 @@ export async function acceptList(
         taskGroupId,
         resultQueue: request.hasQueue ? 'single' : 'none',
         calls: [...calls].map(([functionId, list]) => ({
-          functionId,
-          functionName: functionName(functionId),
+          ...describe(functionId),
           payloads: list.map(({ payload }) => payload),
         })),
         policy,

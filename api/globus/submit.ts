@@ -119,8 +119,7 @@ async function submitTable(
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
     resultQueue: !body.create_queue ? 'none' : body.result_batches ? 'batches' : 'single',
     calls: [...keys].map(([functionId, key]) => ({
-      functionId,
-      functionName: checked.functionName(functionId),
+      ...checked.describe(functionId),
       payloads: body.tasks[key] ?? [],
     })),
     policy: checked.policy,

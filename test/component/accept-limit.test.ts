@@ -47,7 +47,7 @@ async function submitAtOnce(
         endpointQueueId: endpointId,
         taskGroupId: hasManyGroups ? randomUUID() : oneGroup,
         resultQueue: 'none',
-        calls: [{ functionId, functionName: 'f', payloads: [ARGUMENTS] }],
+        calls: [{ functionId, functionName: 'f', codeBytes: 4, payloads: [ARGUMENTS] }],
         policy: {},
       }),
     ),
