@@ -7,7 +7,7 @@ import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
-import { countOpenTasks } from '../platform/store/open-tasks';
+import { leasesOf } from '../platform/store/quotas';
 import { insertShared } from '../platform/store/shared-submissions';
 import { insertSubmissions, readAccepted, type NewSubmission } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
@@ -45,7 +45,7 @@ interface Pending extends Shareable {
 }
 
 export function createAccept(deps: AcceptDeps): Accept {
-  const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
+  const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, leasesOf(deps.db, 'open_tasks'));
   const notes = createStartedNotes(deps.db, deps.log);
   const share = createSharing<Pending, Accepted>((pending) => commitTogether(pending));
 

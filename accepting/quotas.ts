@@ -1,7 +1,7 @@
 import { TerminalError } from '../contracts/errors';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/store/database';
-import { countOf, hasCode, isOpenGroup, type QuotaName } from '../platform/store/quotas';
+import { countOf, hasCode, isOpenGroup, leasesOf, type QuotaName } from '../platform/store/quotas';
 import { createOwnerLimit, type OwnerLimit } from './owner-limit';
 
 /** How much of everything one owner may have, so that no owner fills the service for everybody. */
@@ -86,7 +86,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
     active_runs: config.FUNCX_MAX_ACTIVE_RUNS,
   };
   const make = (name: RefusedHere, refreshMs?: number): OwnerLimit =>
-    createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
+    createOwnerLimit(limits[name], leasesOf(db, name), {
       refusalMessage: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
       refreshMs,
     });
@@ -112,45 +112,30 @@ export function createQuotas(db: Database, config: Config): Quotas {
     make('active_runs'),
   ];
 
-  /** Throws when the limit would be exceeded, unless `isThere` says that the object exists already. */
-  async function require(quota: OwnerLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
+  /** A refusal does not hold for an object that exists already. */
+  async function unlessThere(isThere: () => Promise<boolean>, check: () => Promise<void>): Promise<void> {
     try {
-      const release = await quota.reserve(ownerId, more);
-      release();
+      await check();
     } catch (error) {
       if (!(error instanceof TerminalError) || !(await isThere())) throw error;
     }
   }
-  const never = async (): Promise<boolean> => false;
 
   return {
-    async requireRoomForEndpoint(ownerId) {
-      await require(endpoints, ownerId, never);
-      endpoints.add(ownerId, 1);
-    },
-    async requireRoomForUserEndpoint(ownerId) {
-      await require(userEndpoints, ownerId, never);
-      userEndpoints.add(ownerId, 1);
-    },
-    async requireRoomForSchedule(ownerId) {
-      await require(schedules, ownerId, never);
-      schedules.add(ownerId, 1);
-    },
-    async requireRoomForRun(ownerId) {
-      await require(runs, ownerId, never);
-      runs.add(ownerId, 1);
-    },
+    requireRoomForEndpoint: (ownerId) => endpoints.take(ownerId, 1),
+    requireRoomForUserEndpoint: (ownerId) => userEndpoints.take(ownerId, 1),
+    requireRoomForSchedule: (ownerId) => schedules.take(ownerId, 1),
+    requireRoomForRun: (ownerId) => runs.take(ownerId, 1),
     async requireRoomForFunction(ownerId, code) {
-      await require(functions, ownerId, () => hasCode(db, ownerId, code));
-      await require(bytes, ownerId, () => hasCode(db, ownerId, code), code.length);
-      functions.add(ownerId, 1);
-      bytes.add(ownerId, code.length);
+      const isThere = (): Promise<boolean> => hasCode(db, ownerId, code);
+      await unlessThere(isThere, () => functions.take(ownerId, 1));
+      await unlessThere(isThere, () => bytes.take(ownerId, code.length));
     },
     async reserveTaskGroup(ownerId, groupId) {
       const isOpen = (): Promise<boolean> => isOpenGroup(db, ownerId, groupId);
       const key = `${ownerId} ${groupId}`;
       if (knownGroups.has(key)) {
-        await require(groups, ownerId, isOpen);
+        await unlessThere(isOpen, async () => (await groups.reserve(ownerId, 1))());
         return () => undefined;
       }
       const entry = newGroups.get(key) ?? { requests: 0, room: groups.reserve(ownerId, 1) };
