@@ -3,13 +3,14 @@ import { randomUUID } from 'node:crypto';
 import { TerminalError } from '../contracts/errors';
 import type { SubmissionStart } from '../contracts/submission';
 import type { Config } from '../platform/config';
+import { concurrently } from '../platform/concurrently';
 import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
 import { leasesOf } from '../platform/store/quotas';
 import { insertShared } from '../platform/store/shared-submissions';
-import { insertSubmissions, readAccepted, type NewSubmission } from '../platform/store/submissions';
+import { insertSubmissions, readAccepted } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
 import { firstClaimOf, freshOutcome, mayClaim } from './claim-at-insert';
 import type { FreshSubmissions } from './fresh-submissions';
@@ -17,7 +18,7 @@ import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
 import { createOwnerLimit } from './owner-limit';
-import { split, splitTogether } from './split';
+import { split, splitTogether, type SplitSubmission } from './split';
 import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
@@ -38,6 +39,9 @@ export interface AcceptDeps {
   /** Set in a process that also runs the first step of the workflows that it starts. */
   fresh?: FreshSubmissions;
 }
+
+/** Each start costs Temporal 20 to 30 ms of CPU and has a deadline, so the starts of one request must not queue there. */
+const MAX_CONCURRENT_STARTS = 16;
 
 interface Pending extends Shareable {
   request: AcceptRequest;
@@ -129,7 +133,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       submission,
       count,
       bytes,
-    }: { request: AcceptRequest; accepted: Accepted; submission: NewSubmission; count: number; bytes: number },
+    }: { request: AcceptRequest; accepted: Accepted; submission: SplitSubmission; count: number; bytes: number },
   ): Promise<Accepted> {
     const inserted = insertSubmissions(
       deps.db,
@@ -208,9 +212,12 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   async function startAll(starts: readonly SubmissionStart[]): Promise<void> {
     for (const { id } of starts) deps.fresh?.add(id, Promise.resolve({ kind: 'stored', claimed: [] }));
-    const started = await Promise.all(starts.map((one) => start(deps, one)));
+    const started: SubmissionStart[] = [];
+    await concurrently(MAX_CONCURRENT_STARTS, starts, async (one) => {
+      if (await start(deps, one)) started.push(one);
+    });
     await failPoint('accept-start');
-    notes.add(starts.filter((_, index) => started[index]));
+    notes.add(started);
     await failPoint('accept-answer');
   }
 }
@@ -240,7 +247,7 @@ function mayShare(config: Config, { request, tasks }: Pending): boolean {
     !request.startsItself &&
     tasks > 0 &&
     tasks <= Math.min(MAX_SHARED_TASKS, config.FUNCX_MAX_TASKS_PER_SUBMISSION) &&
-    request.calls.every(({ payloads }) => payloads.every((payload) => typeof payload === 'string'))
+    request.calls.every(({ target, payloads }) => !target && payloads.every((payload) => typeof payload === 'string'))
   );
 }
 
@@ -269,11 +276,11 @@ function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer;
   return earlier.response as Accepted; // written by this file
 }
 
-function startOf(request: AcceptRequest, submission: NewSubmission): SubmissionStart {
+function startOf(request: AcceptRequest, submission: SplitSubmission): SubmissionStart {
   return {
     ...submission,
     ownerName: request.owner.name,
-    endpointName: request.endpoint.name,
+    endpointName: submission.target.endpoint.name,
     total: submission.tasks.length,
   };
 }

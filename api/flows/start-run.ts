@@ -10,6 +10,7 @@ import { findRun, insertRun, type RunRow } from '../../platform/store/flow-runs'
 import type { FlowRow } from '../../platform/store/flows';
 import type { ApiDeps } from '../deps';
 import { bodyHashOf } from '../middleware/read-body';
+import { findMadeEarlier } from '../same-id';
 import { withoutPrivateKeys } from './documents';
 
 /**
@@ -27,13 +28,11 @@ export async function startRun(
   flow: FlowRow,
   body: StartRun,
 ): Promise<RunRow> {
-  const bodyHash = bodyHashOf(req);
   // Two equal requests start two runs, unless the response to the first was never written: then the second is a retry.
-  if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
-    const earlier = await repeats.takeLost<{ run_id: string }>(identity.id, bodyHash);
-    const run = earlier && (await findRun(db, earlier.run_id));
-    if (run) return run;
-  }
+  const earlier = await findMadeEarlier({ repeats }, { identity, req, res }, ({ run_id: id }: { run_id: string }) =>
+    findRun(db, id),
+  );
+  if (earlier) return earlier;
   const bytes = Buffer.byteLength(JSON.stringify(body.body));
   if (bytes > MAX_INPUT_BYTES) {
     const advice = 'pass data by reference, or let functions read it';
@@ -41,6 +40,7 @@ export async function startRun(
   }
   await quotas.requireRoomForRun(identity.id);
   const id = randomUUID();
+  const bodyHash = bodyHashOf(req);
   const entry = bodyHash && repeats.entry(bodyHash);
   const request = { ownerId: identity.id, endpointId: flow.id, response: { run_id: id } };
   const row = {

@@ -1,0 +1,194 @@
+import { randomUUID } from 'node:crypto';
+
+import { createAccept } from '../../accepting/accept';
+import { createQuotas } from '../../accepting/quotas';
+import type { ApiDeps } from '../../api/deps';
+import { createRepeats, type Repeats } from '../../api/repeats';
+import { createLogger } from '../../platform/log';
+import type { Temporal } from '../../platform/temporal';
+import { configFor, person, startApi, type Answer, type ApiHarness } from '../helpers/api-harness';
+import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { makeFixture, type StoreFixture } from '../helpers/store-fixture';
+import { until } from '../helpers/until';
+import { lostOnTheWay, neverSent, unreliable, type Accident } from '../helpers/unreliable-store';
+
+/** Requests that fail after a part of them is stored. Clients repeat them, and everything is done once. */
+
+let postgres: ScratchPostgres;
+beforeAll(async () => {
+  postgres = await startScratchPostgres();
+}, 60_000);
+afterAll(() => postgres.stop(), 30_000);
+
+const log = createLogger('test', 'silent');
+const PAYLOAD = '28\n00\ngASVBgAAAAAAAABNgAOFlC4=\n12\n00\ngAR9lC4=\n';
+
+interface Process {
+  api: ApiHarness;
+  repeats: Repeats;
+  die(): Promise<void>;
+}
+
+let fixture: StoreFixture;
+let running: Process[];
+/** Names or texts of the statements so far. */
+let statements: string[];
+let accidentOf: (statement: string) => Accident | undefined;
+let listeners = 0;
+/** Ends accidents that keep their request waiting. */
+let release: () => void;
+let released: Promise<void>;
+
+beforeEach(async () => {
+  fixture = await makeFixture(postgres.db);
+  running = [];
+  statements = [];
+  accidentOf = () => undefined;
+  released = new Promise<void>((resolve) => (release = resolve));
+});
+afterEach(async () => {
+  release();
+  for (const { api, repeats } of running) {
+    repeats.close();
+    await api.close();
+  }
+});
+
+/** A process of `api`. */
+async function start(limits: Record<string, string> = {}, deps: Partial<ApiDeps> = {}): Promise<Process> {
+  const db = unreliable(postgres.db, (statement) => {
+    statements.push(statement);
+    return accidentOf(statement);
+  });
+  const config = configFor(limits);
+  const repeats = createRepeats(db, log);
+  await repeats.takeOver(`repeated ${listeners++}`);
+  const accept = createAccept({
+    config,
+    log,
+    db,
+    temporal: { startSubmission: async () => ({ wasEager: false }) } as unknown as Temporal,
+    groupQueues: { ensure: async () => undefined },
+    quotas: createQuotas(db, config),
+  });
+  const api = await startApi({
+    db,
+    people: [person('owner', { id: fixture.ownerId })],
+    config,
+    deps: { accept, repeats, ...deps },
+  });
+  const { process } = repeats.entry(Buffer.alloc(0));
+  const started = {
+    api,
+    repeats,
+    async die() {
+      repeats.close();
+      await postgres.db.query(`update api_processes set alive_at = now() - interval '1 minute' where id = $1`, [process]);
+    },
+  };
+  running.push(started);
+  return started;
+}
+
+/** Meets an accident at the nth statement of this name. */
+function meetAt(name: string, nth: number, accident: Accident): void {
+  accidentOf = (statement) =>
+    statement === name && statements.filter((one) => one === name).length === nth ? accident : undefined;
+}
+
+async function storedTasks(): Promise<string[]> {
+  const { rows } = await postgres.db.query<{ id: string }>('select id from tasks where owner_id = $1 order by id', [fixture.ownerId]);
+  return rows.map(({ id }) => id);
+}
+
+describe.each([
+  ['Globus Compute', {}],
+  ['funcX 1.0', { 'user-agent': 'funcx-sdk-1.0.4' }],
+])('a list of tasks for two endpoints from a client of %s', (_, headers: Record<string, string>) => {
+  let otherId: string;
+  beforeEach(async () => {
+    otherId = randomUUID();
+    await postgres.db.query(`insert into endpoints (id, owner_id, name, kind) values ($1, $2, 'other', 'agent')`, [
+      otherId,
+      fixture.ownerId,
+    ]);
+    await postgres.db.query(
+      `insert into endpoint_queues (id, endpoint_id, window_size, window_floor, window_span_s) values ($1, $1, 4, 4, 0)`,
+      [otherId],
+    );
+  });
+
+  const send = ({ api }: Process): Promise<Answer> => {
+    const tasks = [fixture.endpointId, otherId].map((id) => [fixture.functionId, id, PAYLOAD]);
+    return api.request('owner', 'POST', '/v2/submit', { tasks }, headers);
+  };
+  const idsOf = ({ body }: Answer): string[] => (body as { results: { task_uuid: string }[] }).results.map((one) => one.task_uuid);
+  const endpointsOf = async (ids: string[]): Promise<string[]> => {
+    const { rows } = await postgres.db.query<{ at: string }>(
+      `select endpoint_queue_id as at from unnest($1::uuid[]) with ordinality as given (id, n) join tasks using (id) order by n`,
+      [ids],
+    );
+    return rows.map(({ at }) => at);
+  };
+
+  test('is refused as a whole when its last task would be over a limit', async () => {
+    expect(await send(await start({ FUNCX_MAX_OPEN_TASKS: '1' }))).toMatchObject({ status: 429 });
+    expect(await storedTasks()).toEqual([]);
+  });
+
+  test('is not stored in part when the store fails between the endpoints', async () => {
+    const process = await start();
+    meetAt('insert-submission', 2, neverSent);
+    expect((await send(process)).status).toBeGreaterThanOrEqual(500);
+    expect(await storedTasks()).toEqual([]);
+    const repeated = await send(process);
+    expect(repeated.status).toBe(200);
+    expect(await storedTasks()).toEqual(idsOf(repeated).sort());
+    expect(await endpointsOf(idsOf(await send(process)))).toEqual([fixture.endpointId, otherId]);
+  });
+
+  test('is stored once when nobody heard of its commit, whichever process gets the repeat', async () => {
+    const [first, second] = [await start(), await start()];
+    meetAt('commit', 1, lostOnTheWay);
+    expect((await send(first)).status).toBeGreaterThanOrEqual(500);
+    const repeated = await send(second);
+    expect(repeated.status).toBe(200);
+    expect(await storedTasks()).toEqual([...idsOf(repeated)].sort());
+    expect(await endpointsOf(idsOf(repeated))).toEqual([fixture.endpointId, otherId]);
+    expect(idsOf(await send(second))).not.toEqual(idsOf(repeated));
+  });
+
+  test('is stored once when its process dies after the commit', async () => {
+    const [first, second] = [await start(), await start()];
+    meetAt('commit', 1, async (run) => {
+      await run();
+      await released;
+      throw new Error('the process died');
+    });
+    const unanswered = send(first).catch(() => undefined);
+    await until('the tasks are stored', async () => (await storedTasks()).length === 2);
+    await first.die();
+    const repeated = await send(second);
+    expect(await storedTasks()).toEqual([...idsOf(repeated)].sort());
+    release();
+    await unanswered;
+  });
+});
+
+describe('a submit whose commit nobody heard of', () => {
+  test('is stored once when its repeat fails as well', async () => {
+    const process = await start();
+    const send = (): Promise<Answer> =>
+      process.api.request('owner', 'POST', `/v3/endpoints/${fixture.endpointId}/submit`, {
+        tasks: { [fixture.functionId]: [PAYLOAD] },
+      });
+    meetAt('insert-submission', 1, lostOnTheWay);
+    expect((await send()).status).toBeGreaterThanOrEqual(500);
+    accidentOf = (statement) => (statement.startsWith('update unanswered_requests') ? lostOnTheWay : undefined);
+    expect((await send()).status).toBeGreaterThanOrEqual(500);
+    accidentOf = () => undefined;
+    const third = await send();
+    expect(third.status).toBe(200);
+    expect(await storedTasks()).toEqual((third.body as { tasks: Record<string, string[]> }).tasks[fixture.functionId]);
+  });
+});
