@@ -15,7 +15,8 @@ import { withoutPrivateKeys } from './documents';
 
 /**
  * Stores the run in one transaction, starts its workflow, then returns the run. A stored run is accepted: if Temporal does not
- * take the start, the caller still gets the run, and the sweep of `workers` starts it.
+ * take the start, the caller still gets the run, and the sweep of `workers` starts it. After the transaction, nothing may throw:
+ * clients repeat a request that failed, and the repeat would be another run.
  */
 
 const MAX_LABEL_CHARS = 64;
@@ -55,10 +56,10 @@ export async function startRun(
     input: body.body,
     shownInput: withoutPrivateKeys(body.body),
   };
-  await repeats.store(entry, request, () => insertRun(db, row, entry && { ...entry, ...request }));
+  const run = await repeats.store(entry, request, () => insertRun(db, row, entry && { ...entry, ...request }));
   await failPoint('flow-run-stored');
   await flowStarts.start({ runId: id, flowId: flow.id, title: flow.title, ownerId: identity.id, generation: 0 });
   await failPoint('flow-run-started');
   if (entry) await repeats.beforeAnswer(res, entry, request);
-  return (await findRun(db, id))!; // inserted above
+  return run;
 }

@@ -7,6 +7,7 @@ import { createRepeats, type Repeats } from '../../api/repeats';
 import { createLogger } from '../../platform/log';
 import type { Temporal } from '../../platform/temporal';
 import { configFor, person, startApi, type Answer, type ApiHarness } from '../helpers/api-harness';
+import { makeFlow } from '../helpers/flow-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, type StoreFixture } from '../helpers/store-fixture';
 import { until } from '../helpers/until';
@@ -191,4 +192,19 @@ describe('a submit whose commit nobody heard of', () => {
     expect(third.status).toBe(200);
     expect(await storedTasks()).toEqual((third.body as { tasks: Record<string, string[]> }).tasks[fixture.functionId]);
   });
+});
+
+test('the start of a flow run is answered although the store is away after its commit', async () => {
+  const flow = await makeFlow(postgres.db, fixture.ownerId);
+  const owner = person('starter', { id: fixture.ownerId, resourceServer: flow.id });
+  const db = unreliable(postgres.db, (statement) => {
+    statements.push(statement);
+    return statements.includes('commit') && statement !== 'commit' ? neverSent : undefined;
+  });
+  const repeats = createRepeats(db, log);
+  await repeats.takeOver(`repeated ${listeners++}`);
+  const starter = await startApi({ db, people: [owner], deps: { repeats } });
+  running.push({ api: starter, repeats, die: async () => undefined });
+  const answer = await starter.request('starter', 'POST', `/flows/${flow.id}/run`, { body: {} });
+  expect(answer).toMatchObject({ status: 201, body: { flow_id: flow.id, status: 'ACTIVE' } });
 });
