@@ -5,6 +5,7 @@ import type { Request, Response } from 'express';
 import type { Identity } from '../platform/access';
 import type { ApiDeps } from './deps';
 import { bodyHashOf } from './middleware/read-body';
+import { requireBodyHash } from './submit-headers';
 
 /** Requests that make something, and make it once although clients repeat them. */
 
@@ -31,4 +32,31 @@ export async function findMadeEarlier<Stored, T>(
   const made = await repeats.store(earlier.entry, of, () => find(earlier.response));
   if (made) await repeats.beforeAnswer(res, earlier.entry, { ...of, response: earlier.response });
   return made;
+}
+
+/**
+ * Runs `work` with a new ID. If the response is never written, or is an error, a repeat of the request runs `work` with the same
+ * ID, and `work` continues what the earlier call left unfinished instead of doing it twice.
+ */
+export async function withSameId<T>(
+  { repeats }: Pick<ApiDeps, 'repeats'>,
+  { identity, req, res }: Requester,
+  work: (id: string) => Promise<T>,
+): Promise<T> {
+  const bodyHash = requireBodyHash(req);
+  const newId = randomUUID();
+  const of = { ownerId: identity.id, endpointId: newId };
+  const isRepeat = await repeats.hasLost(identity.id, bodyHash);
+  const earlier = isRepeat ? await repeats.takeLost<{ id: string }>(bodyHash, of) : undefined;
+  const { entry, response } = earlier ?? { entry: repeats.entry(bodyHash), response: { id: newId } };
+  const request = { ...of, response };
+  if (!earlier) await repeats.record(entry, request);
+  try {
+    const made = await work(response.id);
+    await repeats.beforeAnswer(res, entry, request);
+    return made;
+  } catch (error) {
+    repeats.abandon(entry, request);
+    throw error;
+  }
 }

@@ -4,12 +4,14 @@ import { createAccept } from '../../accepting/accept';
 import { createQuotas } from '../../accepting/quotas';
 import type { ApiDeps } from '../../api/deps';
 import { createRepeats, type Repeats } from '../../api/repeats';
+import { encodeFrame } from '../../contracts/frames';
 import { createLogger } from '../../platform/log';
+import { storeAnswers } from '../../platform/store/answers';
 import type { Temporal } from '../../platform/temporal';
 import { configFor, person, startApi, type Answer, type ApiHarness } from '../helpers/api-harness';
 import { makeFlow } from '../helpers/flow-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
-import { makeFixture, type StoreFixture } from '../helpers/store-fixture';
+import { claim, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 import { until } from '../helpers/until';
 import { lostOnTheWay, neverSent, unreliable, type Accident } from '../helpers/unreliable-store';
 
@@ -191,6 +193,52 @@ describe('a submit whose commit nobody heard of', () => {
     const third = await send();
     expect(third.status).toBe(200);
     expect(await storedTasks()).toEqual((third.body as { tasks: Record<string, string[]> }).tasks[fixture.functionId]);
+  });
+});
+
+describe('a retry of a task group without a key', () => {
+  /** Two submissions of one group, with a task that failed in each; the first also has an open task. */
+  async function failedGroup(): Promise<{ groupId: string; openId: string }> {
+    const first = await submit(postgres.db, fixture, 2, { payload: '11\nargs' });
+    const second = await submit(postgres.db, fixture, 1, { payload: '11\nargs', groupId: first.groupId });
+    await claim(postgres.db, fixture);
+    await fail(first.taskIds[0]!);
+    await fail(second.taskIds[0]!);
+    return { groupId: first.groupId, openId: first.taskIds[1]! };
+  }
+  const fail = (taskId: string): Promise<unknown> => {
+    const error = { code: 'RemoteExecutionError', user_message: '' };
+    const frame = encodeFrame({ message_type: 'result', data: { task_id: taskId, data: 'why', error_details: error } });
+    return storeAnswers(postgres.db, [
+      { taskId, endpointQueueId: fixture.endpointId, attempt: 1, state: 'failed', frame, error: 'why' },
+    ]);
+  };
+  const send = ({ api }: Process, groupId: string): Promise<Answer> =>
+    api.request('owner', 'POST', `/v1/taskgroups/${groupId}/retry`, {});
+
+  test('that failed half-way is completed by its repeat, and no task is submitted twice', async () => {
+    const process = await start();
+    const { groupId, openId } = await failedGroup();
+    const before = await storedTasks();
+    meetAt('insert-submission', 2, neverSent);
+    expect((await send(process, groupId)).status).toBeGreaterThanOrEqual(500);
+    await fail(openId); // after the first request, which therefore does not mean this task
+    const repeated = await send(process, groupId);
+    expect(repeated).toMatchObject({ status: 200, body: { tasks: 2 } });
+    const made = (await storedTasks()).filter((id) => !before.includes(id));
+    expect(made).toHaveLength(2);
+    const { rows } = await postgres.db.query('select distinct task_group_id from tasks where id = any ($1)', [made]);
+    expect(rows).toEqual([{ task_group_id: (repeated.body as { task_group_id: string }).task_group_id }]);
+    expect(await send(process, groupId)).toMatchObject({ status: 200, body: { tasks: 3 } });
+  });
+
+  test('that was refused half-way is completed by its repeat at another process', async () => {
+    const first = await start({ FUNCX_MAX_OPEN_TASKS: '2' });
+    const { groupId } = await failedGroup(); // its open task counts
+    const before = await storedTasks();
+    expect(await send(first, groupId)).toMatchObject({ status: 429 });
+    expect(await send(await start(), groupId)).toMatchObject({ status: 200, body: { tasks: 2 } });
+    expect((await storedTasks()).filter((id) => !before.includes(id))).toHaveLength(2);
   });
 });
 
