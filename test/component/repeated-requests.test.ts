@@ -4,6 +4,7 @@ import { createAccept } from '../../accepting/accept';
 import { createQuotas } from '../../accepting/quotas';
 import type { ApiDeps } from '../../api/deps';
 import { createRepeats, type Repeats } from '../../api/repeats';
+import { TerminalError } from '../../contracts/errors';
 import { encodeFrame } from '../../contracts/frames';
 import { createLogger } from '../../platform/log';
 import { storeAnswers } from '../../platform/store/answers';
@@ -255,4 +256,70 @@ test('the start of a flow run is answered although the store is away after its c
   running.push({ api: starter, repeats, die: async () => undefined });
   const answer = await starter.request('starter', 'POST', `/flows/${flow.id}/run`, { body: {} });
   expect(answer).toMatchObject({ status: 201, body: { flow_id: flow.id, status: 'ACTIVE' } });
+});
+
+test('an endpoint whose registration failed at the broker gets the same ID at the repeat', async () => {
+  let failures = 1;
+  const queues: ApiDeps['queues'] = {
+    declare: async () => {
+      if (failures-- > 0) throw new Error('the broker is away');
+    },
+    hasListener: async () => false,
+    hasConsumer: async () => false,
+    delete: async () => undefined,
+  };
+  const { api } = await start({}, { queues });
+  const wanted = { name: 'new', incarnation: randomUUID(), workers: 1, metadata: {} };
+  const register = (): Promise<Answer> => api.request('owner', 'POST', '/v1/endpoints', wanted);
+  expect((await register()).status).toBeGreaterThanOrEqual(500);
+  const repeated = await register();
+  expect(repeated.status).toBe(200);
+  const { rows } = await postgres.db.query(`select id from endpoints where owner_id = $1 and name = 'new'`, [fixture.ownerId]);
+  expect(rows).toEqual([{ id: (repeated.body as { endpoint_id: string }).endpoint_id }]);
+});
+
+describe('a schedule', () => {
+  const unused = async (): Promise<never> => {
+    throw new Error('not part of this test');
+  };
+  const schedulesWith = (create: () => Promise<void>): ApiDeps['schedules'] => ({
+    create,
+    read: unused,
+    pause: unused,
+    trigger: unused,
+    backfill: unused,
+    times: unused,
+    delete: unused,
+  });
+  const wanted = () => ({ name: 'hourly', target: { function: fixture.functionId, endpoint: fixture.endpointId }, every_s: 3_600 });
+  const names = async (): Promise<unknown[]> =>
+    (await postgres.db.query('select name from schedules where owner_id = $1', [fixture.ownerId])).rows;
+
+  test('that failed at Temporal is completed by the repeat, and answered although it cannot be read', async () => {
+    let failures = 1;
+    const { api } = await start(
+      {},
+      {
+        schedules: schedulesWith(async () => {
+          if (failures-- > 0) throw new Error('Temporal is away');
+        }),
+      },
+    );
+    expect((await api.request('owner', 'POST', '/v1/schedules', wanted())).status).toBeGreaterThanOrEqual(500);
+    expect(await api.request('owner', 'POST', '/v1/schedules', wanted())).toMatchObject({
+      status: 201,
+      body: { name: 'hourly', every_s: 3_600, paused: false, next_times: [] },
+    });
+    expect(await names()).toEqual([{ name: 'hourly' }]);
+  });
+
+  test('that Temporal refuses leaves nothing, and its repeat is refused for the same reason', async () => {
+    const refuse = async (): Promise<never> => {
+      throw new TerminalError('INVALID_REQUEST', 'these times cannot be scheduled');
+    };
+    const { api } = await start({}, { schedules: schedulesWith(refuse) });
+    for (let n = 0; n < 2; n++)
+      expect(await api.request('owner', 'POST', '/v1/schedules', wanted())).toMatchObject({ status: 422 });
+    expect(await names()).toEqual([]);
+  });
 });
