@@ -17,7 +17,7 @@ import type { FreshSubmissions } from './fresh-submissions';
 import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
-import { createOwnerLimit } from './owner-limit';
+import { createOwnerLimit, type EndReservation } from './owner-limit';
 import { split, splitTogether, type SplitSubmission } from './split';
 import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
@@ -75,31 +75,31 @@ export function createAccept(deps: AcceptDeps): Accept {
       return accepted;
     } finally {
       endGroup?.(isStored);
-      room();
+      room(isStored);
     }
   };
 
   /** Reserves room also while the request waits in its lane. Returns the function that ends the reservation. */
-  async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<() => void> {
-    const releaseTasks = await limit.reserve(ownerId, tasks);
+  async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<EndReservation> {
+    const endTasks = await limit.reserve(ownerId, tasks);
     try {
-      const releaseBytes = await deps.quotas.reserveBytes(ownerId, bytes);
-      return () => {
-        releaseTasks();
-        releaseBytes();
+      const endBytes = await deps.quotas.reserveBytes(ownerId, bytes);
+      return (isStored) => {
+        endTasks(isStored);
+        endBytes(isStored);
       };
     } catch (error) {
-      releaseTasks();
+      endTasks(false);
       throw error;
     }
   }
 
-  async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
+  async function commitAlone({ request, taskGroupId }: Pending): Promise<Accepted> {
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const [only] = submissions.length === 1 ? submissions : [];
     if (only && deps.fresh && !request.startsItself && !request.idempotency) {
-      return commitWhileStarting(deps.fresh, { request, accepted, submission: only, count, bytes });
+      return commitWhileStarting(deps.fresh, { request, accepted, submission: only });
     }
     const { idempotency, owner } = request;
     const outcome = await insertSubmissions(
@@ -115,7 +115,6 @@ export function createAccept(deps: AcceptDeps): Accept {
       case 'repeated':
         return sameAnswer(request, outcome);
       case 'inserted':
-        noteAccepted(request, count, bytes);
         break;
     }
     await failPoint('accept-bodies');
@@ -127,13 +126,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   /** Inserts and starts at the same time: the first step of the workflow waits for the insert. */
   async function commitWhileStarting(
     fresh: FreshSubmissions,
-    {
-      request,
-      accepted,
-      submission,
-      count,
-      bytes,
-    }: { request: AcceptRequest; accepted: Accepted; submission: SplitSubmission; count: number; bytes: number },
+    { request, accepted, submission }: { request: AcceptRequest; accepted: Accepted; submission: SplitSubmission },
   ): Promise<Accepted> {
     const inserted = insertSubmissions(
       deps.db,
@@ -147,18 +140,12 @@ export function createAccept(deps: AcceptDeps): Accept {
     const started = start(deps, startOf(request, submission));
     const outcome = await inserted;
     if (outcome.kind !== 'inserted') throw foreignGroup(submission.taskGroupId);
-    noteAccepted(request, count, bytes);
     await failPoint('accept-bodies');
     const isStarted = await started;
     await failPoint('accept-start');
     if (isStarted) notes.add([submission]);
     await failPoint('accept-answer');
     return accepted;
-  }
-
-  function noteAccepted(request: AcceptRequest, count: number, bytes: number): void {
-    limit.add(request.owner.id, count);
-    deps.quotas.addBytes(request.owner.id, bytes);
   }
 
   /** Accepts requests of one lane with one statement and one workflow. Returns the outcome of each request, in order. */
@@ -186,11 +173,6 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (inserted === 'group-of-another-owner') throw foreignGroup(taskGroupId);
     const accepted = pending.filter((_, index) => inserted.has(shared[index]?.submission.id ?? ''));
     const tasks = accepted.reduce((sum, one) => sum + one.tasks, 0);
-    limit.add(request.owner.id, tasks);
-    deps.quotas.addBytes(
-      request.owner.id,
-      accepted.reduce((sum, one) => sum + one.bytes, 0),
-    );
     await failPoint('accept-bodies');
     const [first, last] = [shared[0]?.submission, shared.at(-1)?.submission];
     if (first && last && inserted.size > 0) {

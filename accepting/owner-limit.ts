@@ -11,15 +11,15 @@ import type { Lease, QuotaLeases } from '../platform/store/quotas';
  */
 export interface OwnerLimit {
   /**
-   * Reserves room for `more` items, or throws LIMIT_EXCEEDED. Call the returned function when the items are stored or given up.
-   * Close to the limit, a reservation waits for requests that are about to be stored.
+   * Reserves room for `more` items, or throws LIMIT_EXCEEDED. Call the returned function when the items are stored (true) or given
+   * up (false). Close to the limit, a reservation waits for requests that are about to be stored.
    */
-  reserve(ownerId: string, more: number): Promise<() => void>;
-  /** Adds stored items to the count. Call before their reservation ends. */
-  add(ownerId: string, count: number): void;
-  /** Like `reserve` and `add`, for items that are stored soon, if nobody tells when. */
+  reserve(ownerId: string, more: number): Promise<EndReservation>;
+  /** Like `reserve`, for items that are stored soon, if nobody tells when. */
   take(ownerId: string, more: number): Promise<void>;
 }
+
+export type EndReservation = (isStored: boolean) => void;
 
 const REFRESH_MS = 5_000;
 /** Requests of a lease that is used no more are stored within this time. */
@@ -38,11 +38,10 @@ const MAX_TRIES = 100;
 const MAX_OWNERS = 10_000;
 
 interface Entry {
-  leased: number;
+  /** Room of the lease for further reservations. The store counts stored items only at the next lease. */
+  left: number;
   /** True if the lease is no share, but what one request needed. */
   isExact: boolean;
-  /** What this process has stored of the lease. */
-  accepted: number;
   leasedAtMs: number;
 }
 
@@ -73,25 +72,22 @@ export function createOwnerLimit(
     return done;
   }
 
-  function fits(ownerId: string, more: number): boolean {
-    const entry = known.get(ownerId);
-    if (!entry || Date.now() - entry.leasedAtMs >= refreshMs) return false;
-    return entry.accepted + reservedOf(ownerId) + more <= entry.leased;
-  }
+  const isFresh = (entry: Entry): boolean => Date.now() - entry.leasedAtMs < refreshMs;
 
-  async function lease(ownerId: string, more: number): Promise<Lease> {
+  async function lease(ownerId: string, more: number): Promise<Lease & { entry: Entry }> {
     const leasedAtMs = Date.now();
-    const wanted = { reserved: reservedOf(ownerId), more };
+    const held = reservedOf(ownerId);
     const lifetimeS = (refreshMs + IN_FLIGHT_MS) / 1_000;
-    const got = await leases.lease(ownerId, { ...wanted, limit, shares: SHARES, lifetimeS });
+    const got = await leases.lease(ownerId, { reserved: held, more, limit, shares: SHARES, lifetimeS });
+    // What was held when the lease was asked for has no place in it, also if it has ended since then.
+    const entry = { left: got.leased - held, isExact: got.leased <= held + more, leasedAtMs };
     known.delete(ownerId); // moves it to the end of the map, which is in the order of leasing
-    const isExact = got.leased <= wanted.reserved + more;
-    known.set(ownerId, { leased: got.leased, isExact, accepted: 0, leasedAtMs });
+    known.set(ownerId, entry);
     for (const [oldest] of known) {
       if (known.size <= MAX_OWNERS) break;
       known.delete(oldest);
     }
-    return got;
+    return { ...got, entry };
   }
 
   async function giveBack(ownerId: string): Promise<void> {
@@ -106,14 +102,16 @@ export function createOwnerLimit(
     }
   }
 
-  function startReservation(ownerId: string, count: number): () => void {
+  function startReservation(ownerId: string, entry: Entry, count: number): EndReservation {
+    entry.left -= count;
     let end!: () => void;
     const ended = new Promise<void>((resolve) => (end = resolve));
     const own = reserved.get(ownerId) ?? new Map<Promise<void>, number>();
     reserved.set(ownerId, own.set(ended, count));
-    return () => {
+    return (isStored) => {
       own.delete(ended);
       if (own.size === 0 && reserved.get(ownerId) === own) reserved.delete(ownerId);
+      if (!isStored) entry.left += count;
       end();
     };
   }
@@ -127,42 +125,46 @@ export function createOwnerLimit(
     );
   }
 
-  async function reserve(ownerId: string, more: number): Promise<() => void> {
-    if (!turns.has(ownerId) && fits(ownerId, more)) return startReservation(ownerId, more);
+  async function reserve(ownerId: string, more: number): Promise<EndReservation> {
+    /** Only while no change of the lease is under way. */
+    const reserveOfLease = (): EndReservation | undefined => {
+      const entry = known.get(ownerId);
+      return entry && isFresh(entry) && more <= entry.left ? startReservation(ownerId, entry, more) : undefined;
+    };
+    const found = turns.has(ownerId) ? undefined : reserveOfLease();
+    if (found) return found;
     const deadlineMs = Date.now() + MAX_WAIT_MS;
     for (let tries = 1; ; tries++) {
       const outcome = await inTurn(ownerId, async () => {
-        const found = fits(ownerId, more) ? undefined : await lease(ownerId, more);
-        return fits(ownerId, more) ? startReservation(ownerId, more) : found;
+        const end = reserveOfLease();
+        if (end) return { end };
+        const { entry, ...got } = await lease(ownerId, more);
+        return more <= entry.left ? { end: startReservation(ownerId, entry, more) } : got;
       });
-      if (typeof outcome === 'function') return outcome;
-      const { used = 0, others = 0 } = outcome ?? {};
-      if (used + more > limit || tries > MAX_TRIES) throw refusal(used, more);
+      if ('end' in outcome) return outcome.end;
+      const { used, others } = outcome;
       const ahead = [...(reserved.get(ownerId)?.keys() ?? [])];
+      const isLate = ahead.length === 0 && Date.now() > deadlineMs;
+      if (used + more > limit || isLate || tries > MAX_TRIES) {
+        void giveBack(ownerId); // never rejects; the requests of the lease may have ended while it was under way
+        throw refusal(used + more > limit ? used : Math.min(used + others, limit), more);
+      }
       if (ahead.length > 0) await Promise.all(ahead);
-      else if (Date.now() > deadlineMs) throw refusal(Math.min(used + others, limit), more);
       else if (others > 0) await delay(POLL_MS);
     }
   }
 
-  function add(ownerId: string, count: number): void {
-    const entry = known.get(ownerId);
-    if (entry) entry.accepted += count;
-  }
-
   return {
-    add,
     async reserve(ownerId, more) {
       const end = await reserve(ownerId, more);
-      return () => {
-        end();
+      return (isStored) => {
+        end(isStored);
         if (known.get(ownerId)?.isExact === true) void giveBack(ownerId); // never rejects
       };
     },
     async take(ownerId, more) {
       const end = await reserve(ownerId, more);
-      add(ownerId, more);
-      end();
+      end(true);
       setTimeout(() => void giveBack(ownerId), STORED_SOON_MS).unref(); // never rejects
     },
   };

@@ -2,7 +2,7 @@ import { TerminalError } from '../contracts/errors';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/store/database';
 import { countOf, hasCode, isOpenGroup, leasesOf, type QuotaName } from '../platform/store/quotas';
-import { createOwnerLimit, type OwnerLimit } from './owner-limit';
+import { createOwnerLimit, type EndReservation, type OwnerLimit } from './owner-limit';
 
 /** How much of everything one owner may have, so that no owner fills the service for everybody. */
 export interface Quotas {
@@ -18,13 +18,12 @@ export interface Quotas {
    * Reserves room for a task group, or throws LIMIT_EXCEEDED; a group with open tasks is always allowed. Call the returned
    * function when its tasks are stored (true) or refused (false).
    */
-  reserveTaskGroup(ownerId: string, groupId: string): Promise<(isStored: boolean) => void>;
+  reserveTaskGroup(ownerId: string, groupId: string): Promise<EndReservation>;
   /**
-   * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored or given up. Results
-   * count once they are stored, and are never refused.
+   * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored (true) or given up
+   * (false). Results count once they are stored, and are never refused.
    */
-  reserveBytes(ownerId: string, bytes: number): Promise<() => void>;
-  addBytes(ownerId: string, bytes: number): void;
+  reserveBytes(ownerId: string, bytes: number): Promise<EndReservation>;
   /** Counts a results connection of this process, or throws LIMIT_EXCEEDED. Call the returned function when it closes. */
   enterSocket(ownerId: string): () => void;
   /** Counts a task group that a connection to this WebSocket follows, or throws LIMIT_EXCEEDED. */
@@ -102,7 +101,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
   );
   const knownGroups = new Set<string>();
   /** Requests of a new group that arrive at the same time share one reservation. */
-  const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
+  const newGroups = new Map<string, { requests: number; isStored: boolean; room: Promise<EndReservation> }>();
   const [groups, functions, endpoints, userEndpoints, schedules, runs] = [
     make('open_groups'),
     make('functions'),
@@ -135,14 +134,14 @@ export function createQuotas(db: Database, config: Config): Quotas {
       const isOpen = (): Promise<boolean> => isOpenGroup(db, ownerId, groupId);
       const key = `${ownerId} ${groupId}`;
       if (knownGroups.has(key)) {
-        await unlessThere(isOpen, async () => (await groups.reserve(ownerId, 1))());
+        await unlessThere(isOpen, async () => (await groups.reserve(ownerId, 1))(false));
         return () => undefined;
       }
-      const entry = newGroups.get(key) ?? { requests: 0, room: groups.reserve(ownerId, 1) };
+      const entry = newGroups.get(key) ?? { requests: 0, isStored: false, room: groups.reserve(ownerId, 1) };
       newGroups.set(key, entry);
       entry.requests++;
       const leave = (): boolean => --entry.requests === 0 && newGroups.delete(key);
-      let release: () => void;
+      let release: EndReservation;
       try {
         release = await entry.room;
       } catch (error) {
@@ -154,13 +153,12 @@ export function createQuotas(db: Database, config: Config): Quotas {
         if (isStored && !knownGroups.has(key)) {
           if (knownGroups.size >= MAX_KNOWN_GROUPS) knownGroups.clear();
           knownGroups.add(key);
-          groups.add(ownerId, 1);
         }
-        if (leave()) release();
+        entry.isStored ||= isStored;
+        if (leave()) release(entry.isStored);
       };
     },
     reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),
-    addBytes: (ownerId, more) => bytes.add(ownerId, more),
     enterSocket: (ownerId) => sockets.enter(ownerId),
     followGroup(ownerId) {
       const leave = followed.enter(ownerId);

@@ -146,9 +146,9 @@ export async function rememberResponse(
 /** The time of the store when the request with this key came first. */
 export async function readOrStoreTime(db: Database, request: Omit<Remembered, 'response'>): Promise<string> {
   const { rows } = await db.query<{ now: string }>('select now()::text as now');
-  const response = rows[0]?.now;
-  const earlier = await rememberResponse(db, { ...request, response });
-  return String(earlier?.response ?? response);
+  const now = rows[0]?.now ?? '';
+  const earlier = await rememberResponse(db, { ...request, response: now });
+  return earlier ? (earlier.response as string) : now; // written by this function
 }
 
 /** All or none. With a claim ID, claims all tasks of a single submission without idempotency key if the queue has room. */

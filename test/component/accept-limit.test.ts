@@ -62,7 +62,10 @@ async function submitAtOnce(
   };
 }
 
-describe.each([1, 3])('requests that arrive at the same time at %d processes', (processes) => {
+describe.each([
+  ['one process', 1],
+  ['three processes', 3],
+])('requests that arrive at the same time at %s', (_where, processes) => {
   test.each([
     ['open tasks', { FUNCX_MAX_OPEN_TASKS: String(LIMIT) }, {}],
     ['stored bytes', { FUNCX_MAX_STORED_BYTES: String(LIMIT * (ARGUMENTS.length + 100)) }, {}],

@@ -40,7 +40,9 @@ test.each([
   ['of 1 MB', 'waiting'],
 ])('a single call of a function whose code is %s is %s after the insert', async (size, state) => {
   if (size !== 'small') {
-    await postgres.db.query(`update functions set code = decode(repeat('20', 1000000), 'hex') where id = $1`, [fixture.functionId]);
+    await postgres.db.query(`update functions set code = decode(repeat('20', 1000000), 'hex') where id = $1`, [
+      fixture.functionId,
+    ]);
   }
   const { status, body } = await api.request('owner', 'POST', `/v3/endpoints/${fixture.endpointId}/submit`, {
     tasks: { [fixture.functionId]: [PAYLOAD] },

@@ -101,7 +101,9 @@ function meetAt(name: string, nth: number, accident: Accident): void {
 }
 
 async function storedTasks(): Promise<string[]> {
-  const { rows } = await postgres.db.query<{ id: string }>('select id from tasks where owner_id = $1 order by id', [fixture.ownerId]);
+  const { rows } = await postgres.db.query<{ id: string }>('select id from tasks where owner_id = $1 order by id', [
+    fixture.ownerId,
+  ]);
   return rows.map(({ id }) => id);
 }
 
@@ -126,7 +128,8 @@ describe.each([
     const tasks = [fixture.endpointId, otherId].map((id) => [fixture.functionId, id, PAYLOAD]);
     return api.request('owner', 'POST', '/v2/submit', { tasks }, headers);
   };
-  const idsOf = ({ body }: Answer): string[] => (body as { results: { task_uuid: string }[] }).results.map((one) => one.task_uuid);
+  const idsOf = ({ body }: Answer): string[] =>
+    (body as { results: { task_uuid: string }[] }).results.map((one) => one.task_uuid);
   const endpointsOf = async (ids: string[]): Promise<string[]> => {
     const { rows } = await postgres.db.query<{ at: string }>(
       `select endpoint_queue_id as at from unnest($1::uuid[]) with ordinality as given (id, n) join tasks using (id) order by n`,
@@ -291,9 +294,13 @@ describe('a schedule', () => {
     times: unused,
     delete: unused,
   });
-  const wanted = () => ({ name: 'hourly', target: { function: fixture.functionId, endpoint: fixture.endpointId }, every_s: 3_600 });
+  const wanted = () => ({
+    name: 'hourly',
+    target: { function: fixture.functionId, endpoint: fixture.endpointId },
+    every_s: 3_600,
+  });
   const names = async (): Promise<unknown[]> =>
-    (await postgres.db.query('select name from schedules where owner_id = $1', [fixture.ownerId])).rows;
+    (await postgres.db.query<object>('select name from schedules where owner_id = $1', [fixture.ownerId])).rows;
 
   test('that failed at Temporal is completed by the repeat, and answered although it cannot be read', async () => {
     let failures = 1;

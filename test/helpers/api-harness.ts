@@ -207,7 +207,6 @@ export async function startApi(options: {
       requireRoomForFunction: async () => undefined,
       reserveTaskGroup: async () => () => undefined,
       reserveBytes: async () => () => undefined,
-      addBytes: () => undefined,
       enterSocket: () => () => undefined,
       followGroup: () => ({ setKnown: () => undefined, leave: () => undefined }),
       usage: async () => [],

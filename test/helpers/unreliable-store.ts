@@ -16,7 +16,8 @@ export const neverSent: Accident = async () => {
 
 /** The store, whose statements meet the accidents that `accidentOf` returns for their names, or for their texts without a name. */
 export function unreliable(db: Database, accidentOf: (statement: string) => Accident | undefined): Database {
-  const unreliableQuery = (target: Database | PoolClient) =>
+  const unreliableQuery =
+    (target: Database | PoolClient) =>
     (statement: string | { name?: string; text: string }, ...values: unknown[]): Promise<unknown> => {
       const query = target.query as unknown as (...given: unknown[]) => Promise<unknown>;
       const run = async (): Promise<unknown> => await query.call(target, statement, ...values);
@@ -27,7 +28,7 @@ export function unreliable(db: Database, accidentOf: (statement: string) => Acci
     new Proxy(target, {
       get(_, name): unknown {
         if (name === 'query') return unreliableQuery(target);
-        if (name === 'connect' && 'totalCount' in target) return async () => wrap((await target.connect()) as PoolClient);
+        if (name === 'connect' && 'totalCount' in target) return async () => wrap(await target.connect());
         const value: unknown = Reflect.get(target, name);
         return typeof value === 'function' ? value.bind(target) : value;
       },

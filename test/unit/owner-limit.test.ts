@@ -26,12 +26,16 @@ class Store {
 }
 
 /** Stores `count` items, as the accept does. */
-async function accept(store: Store, limit: OwnerLimit, count: number, isStored: Promise<void> = Promise.resolve()): Promise<void> {
-  const release = await limit.reserve('owner', count);
+async function accept(
+  store: Store,
+  limit: OwnerLimit,
+  count: number,
+  isStored: Promise<void> = Promise.resolve(),
+): Promise<void> {
+  const end = await limit.reserve('owner', count);
   await isStored;
   store.open += count;
-  limit.add('owner', count);
-  release();
+  end(true);
 }
 
 test('processes that accept at the same moment reach the limit, and do not exceed it', async () => {
@@ -73,7 +77,7 @@ test('far from the limit, one lease serves many requests', async () => {
 test('what is on its way into the store counts, and what was given up does not', async () => {
   const store = new Store();
   const limit = createOwnerLimit(10, store.forProcess());
-  const release = await limit.reserve('owner', 10);
+  const end = await limit.reserve('owner', 10);
   let isRefused: boolean | undefined;
   const another = limit.reserve('owner', 1).then(
     () => (isRefused = false),
@@ -82,23 +86,62 @@ test('what is on its way into the store counts, and what was given up does not',
   await new Promise((resolve) => setImmediate(resolve));
   expect(isRefused).toBeUndefined(); // it waits for the exact count
   store.open = 10;
-  release();
+  end(true);
   await another;
   expect(isRefused).toBe(true);
   store.open = 0;
-  (await limit.reserve('owner', 10))();
+  (await limit.reserve('owner', 10))(false);
   await expect(limit.reserve('owner', 10)).resolves.toBeDefined();
+});
+
+test('what is stored while a lease is under way counts', async () => {
+  const store = new Store();
+  const leases = store.forProcess();
+  let answer: () => void = () => undefined;
+  let isSlow = false;
+  const limit = createOwnerLimit(10, {
+    ...leases,
+    async lease(...wanted) {
+      const lease = await leases.lease(...wanted);
+      if (isSlow) await new Promise<void>((resolve) => (answer = resolve));
+      return lease;
+    },
+  });
+  let end: () => void = () => undefined;
+  const isStored = new Promise<void>((resolve) => (end = resolve));
+  const first = accept(store, limit, 10, isStored);
+  await new Promise((resolve) => setImmediate(resolve));
+  isSlow = true;
+  const second = accept(store, limit, 10);
+  await new Promise((resolve) => setImmediate(resolve)); // its lease counted nothing, and the answer is on its way
+  end();
+  await first;
+  isSlow = false;
+  answer();
+  await expect(second).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+});
+
+test('a lease has no room for what was stored, but not yet answered, when it was asked for', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(10, store.forProcess());
+  const end = await limit.reserve('owner', 8);
+  store.open = 8;
+  const second = accept(store, limit, 2);
+  await new Promise((resolve) => setImmediate(resolve));
+  end(true);
+  await second;
+  await expect(accept(store, limit, 1)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
 });
 
 test('room that a request gave up is there for other processes', async () => {
   const store = new Store();
   const [one, other] = [createOwnerLimit(10, store.forProcess()), createOwnerLimit(10, store.forProcess())];
-  const release = await one.reserve('owner', 10);
+  const end = await one.reserve('owner', 10);
   let isDone = false;
   const waiting = other.reserve('owner', 10).then(() => (isDone = true));
   await new Promise((resolve) => setImmediate(resolve));
   expect(isDone).toBe(false);
-  release();
+  end(false);
   await until('the other process has the room', () => isDone);
   await waiting;
 });
