@@ -4,17 +4,32 @@ import type { UnansweredRequest } from '../platform/store/unanswered-requests';
 
 /** The request and the response of accept, which every wire uses. */
 
-export interface AcceptRequest {
-  owner: { id: string; name: string };
+/** Where calls run. */
+export interface CallTarget {
   /** Already checked for access. */
   endpoint: { id: string; name: string };
   endpointQueueId: string;
+  policy: Policy;
+}
+
+export interface AcceptedCalls {
+  functionId: string;
+  functionName: string;
+  /** Size of the function's code, which the message of each task may contain. */
+  codeBytes: number;
+  payloads: (string | ReferringPayload)[];
+  /** Set in a request with calls for several endpoints. All of them are stored, or none. */
+  target?: CallTarget;
+}
+
+/** The target is that of calls without a target of their own. */
+export interface AcceptRequest extends CallTarget {
+  owner: { id: string; name: string };
   /** Absent or unknown: a new group is created. A group of another owner: FORBIDDEN. */
   taskGroupId?: string;
   /** Unless `none`, the result queue of the group is declared before the response. */
   resultQueue: ResultQueue;
-  calls: { functionId: string; functionName: string; payloads: (string | ReferringPayload)[] }[];
-  policy: Policy;
+  calls: AcceptedCalls[];
   resourceSpecification?: Record<string, unknown>;
   resultSerializers?: string[];
   traceparent?: string;
@@ -37,6 +52,10 @@ export interface ReferringPayload {
 export interface Accepted {
   requestId: string;
   taskGroupId: string;
-  /** Task ids in the order of the payloads, by function id. */
+  /** Task ids in the order of the payloads, by {@link tasksKey} of their calls. */
   tasks: Record<string, string[]>;
 }
+
+/** The ID of the function, and before it the ID of the endpoint if the calls have a target of their own. */
+export const tasksKey = (functionId: string, endpointId?: string): string =>
+  endpointId === undefined ? functionId : `${endpointId}/${functionId}`;

@@ -3,21 +3,22 @@ import { randomUUID } from 'node:crypto';
 import { TerminalError } from '../contracts/errors';
 import type { SubmissionStart } from '../contracts/submission';
 import type { Config } from '../platform/config';
+import { concurrently } from '../platform/concurrently';
 import { failPoint } from '../platform/fail-points';
 import type { Logger } from '../platform/log';
 import { workflowStarts } from '../platform/metrics';
 import type { Database } from '../platform/store/database';
-import { countOpenTasks } from '../platform/store/open-tasks';
+import { leasesOf } from '../platform/store/quotas';
 import { insertShared } from '../platform/store/shared-submissions';
-import { insertSubmissions, readAccepted, type NewSubmission } from '../platform/store/submissions';
+import { insertSubmissions, readAccepted } from '../platform/store/submissions';
 import type { Temporal } from '../platform/temporal';
 import { firstClaimOf, freshOutcome, mayClaim } from './claim-at-insert';
 import type { FreshSubmissions } from './fresh-submissions';
 import type { GroupQueues } from './group-queues';
 import type { Quotas } from './quotas';
 import type { Accepted, AcceptRequest } from './accept-request';
-import { createOwnerLimit } from './owner-limit';
-import { split, splitTogether } from './split';
+import { createOwnerLimit, type EndReservation } from './owner-limit';
+import { split, splitTogether, type SplitSubmission } from './split';
 import { createStartedNotes } from './started-notes';
 import { createSharing, MAX_SHARED_TASKS, type Shareable } from './sharing';
 
@@ -39,13 +40,16 @@ export interface AcceptDeps {
   fresh?: FreshSubmissions;
 }
 
+/** Each start costs Temporal 20 to 30 ms of CPU and has a deadline, so the starts of one request must not queue there. */
+const MAX_CONCURRENT_STARTS = 16;
+
 interface Pending extends Shareable {
   request: AcceptRequest;
   taskGroupId: string;
 }
 
 export function createAccept(deps: AcceptDeps): Accept {
-  const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, (ownerId) => countOpenTasks(deps.db, ownerId));
+  const limit = createOwnerLimit(deps.config.FUNCX_MAX_OPEN_TASKS, leasesOf(deps.db, 'open_tasks'));
   const notes = createStartedNotes(deps.db, deps.log);
   const share = createSharing<Pending, Accepted>((pending) => commitTogether(pending));
 
@@ -71,31 +75,31 @@ export function createAccept(deps: AcceptDeps): Accept {
       return accepted;
     } finally {
       endGroup?.(isStored);
-      room();
+      room(isStored);
     }
   };
 
   /** Reserves room also while the request waits in its lane. Returns the function that ends the reservation. */
-  async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<() => void> {
-    const releaseTasks = await limit.reserve(ownerId, tasks);
+  async function reserve(ownerId: string, { tasks, bytes }: Pending): Promise<EndReservation> {
+    const endTasks = await limit.reserve(ownerId, tasks);
     try {
-      const releaseBytes = await deps.quotas.reserveBytes(ownerId, bytes);
-      return () => {
-        releaseTasks();
-        releaseBytes();
+      const endBytes = await deps.quotas.reserveBytes(ownerId, bytes);
+      return (isStored) => {
+        endTasks(isStored);
+        endBytes(isStored);
       };
     } catch (error) {
-      releaseTasks();
+      endTasks(false);
       throw error;
     }
   }
 
-  async function commitAlone({ request, taskGroupId, tasks: count, bytes }: Pending): Promise<Accepted> {
+  async function commitAlone({ request, taskGroupId }: Pending): Promise<Accepted> {
     const { submissions, tasks } = split(deps.config, request, taskGroupId);
     const accepted: Accepted = { requestId: randomUUID(), taskGroupId, tasks };
     const [only] = submissions.length === 1 ? submissions : [];
     if (only && deps.fresh && !request.startsItself && !request.idempotency) {
-      return commitWhileStarting(deps.fresh, { request, accepted, submission: only, count, bytes });
+      return commitWhileStarting(deps.fresh, { request, accepted, submission: only });
     }
     const { idempotency, owner } = request;
     const outcome = await insertSubmissions(
@@ -111,7 +115,6 @@ export function createAccept(deps: AcceptDeps): Accept {
       case 'repeated':
         return sameAnswer(request, outcome);
       case 'inserted':
-        noteAccepted(request, count, bytes);
         break;
     }
     await failPoint('accept-bodies');
@@ -123,13 +126,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   /** Inserts and starts at the same time: the first step of the workflow waits for the insert. */
   async function commitWhileStarting(
     fresh: FreshSubmissions,
-    {
-      request,
-      accepted,
-      submission,
-      count,
-      bytes,
-    }: { request: AcceptRequest; accepted: Accepted; submission: NewSubmission; count: number; bytes: number },
+    { request, accepted, submission }: { request: AcceptRequest; accepted: Accepted; submission: SplitSubmission },
   ): Promise<Accepted> {
     const inserted = insertSubmissions(
       deps.db,
@@ -137,24 +134,18 @@ export function createAccept(deps: AcceptDeps): Accept {
       request.resultQueue,
       undefined,
       request.unanswered && { ...request.unanswered, response: accepted },
-      fresh.mayClaim() && mayClaim(deps.config, submission) ? firstClaimOf(submission.id) : undefined,
+      fresh.mayClaim() && mayClaim(deps.config, request) ? firstClaimOf(submission.id) : undefined,
     );
     fresh.add(submission.id, freshOutcome(deps.db, submission, inserted));
     const started = start(deps, startOf(request, submission));
     const outcome = await inserted;
     if (outcome.kind !== 'inserted') throw foreignGroup(submission.taskGroupId);
-    noteAccepted(request, count, bytes);
     await failPoint('accept-bodies');
     const isStarted = await started;
     await failPoint('accept-start');
     if (isStarted) notes.add([submission]);
     await failPoint('accept-answer');
     return accepted;
-  }
-
-  function noteAccepted(request: AcceptRequest, count: number, bytes: number): void {
-    limit.add(request.owner.id, count);
-    deps.quotas.addBytes(request.owner.id, bytes);
   }
 
   /** Accepts requests of one lane with one statement and one workflow. Returns the outcome of each request, in order. */
@@ -182,11 +173,6 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (inserted === 'group-of-another-owner') throw foreignGroup(taskGroupId);
     const accepted = pending.filter((_, index) => inserted.has(shared[index]?.submission.id ?? ''));
     const tasks = accepted.reduce((sum, one) => sum + one.tasks, 0);
-    limit.add(request.owner.id, tasks);
-    deps.quotas.addBytes(
-      request.owner.id,
-      accepted.reduce((sum, one) => sum + one.bytes, 0),
-    );
     await failPoint('accept-bodies');
     const [first, last] = [shared[0]?.submission, shared.at(-1)?.submission];
     if (first && last && inserted.size > 0) {
@@ -208,9 +194,12 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   async function startAll(starts: readonly SubmissionStart[]): Promise<void> {
     for (const { id } of starts) deps.fresh?.add(id, Promise.resolve({ kind: 'stored', claimed: [] }));
-    const started = await Promise.all(starts.map((one) => start(deps, one)));
+    const started: SubmissionStart[] = [];
+    await concurrently(MAX_CONCURRENT_STARTS, starts, async (one) => {
+      if (await start(deps, one)) started.push(one);
+    });
     await failPoint('accept-start');
-    notes.add(starts.filter((_, index) => started[index]));
+    notes.add(started);
     await failPoint('accept-answer');
   }
 }
@@ -240,7 +229,7 @@ function mayShare(config: Config, { request, tasks }: Pending): boolean {
     !request.startsItself &&
     tasks > 0 &&
     tasks <= Math.min(MAX_SHARED_TASKS, config.FUNCX_MAX_TASKS_PER_SUBMISSION) &&
-    request.calls.every(({ payloads }) => payloads.every((payload) => typeof payload === 'string'))
+    request.calls.every(({ target, payloads }) => !target && payloads.every((payload) => typeof payload === 'string'))
   );
 }
 
@@ -269,11 +258,11 @@ function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer;
   return earlier.response as Accepted; // written by this file
 }
 
-function startOf(request: AcceptRequest, submission: NewSubmission): SubmissionStart {
+function startOf(request: AcceptRequest, submission: SplitSubmission): SubmissionStart {
   return {
     ...submission,
     ownerName: request.owner.name,
-    endpointName: request.endpoint.name,
+    endpointName: submission.target.endpoint.name,
     total: submission.tasks.length,
   };
 }

@@ -4,6 +4,7 @@ import type { ClaimedTask } from '../platform/store/claims';
 import type { Database } from '../platform/store/database';
 import { readFunctionCodes } from '../platform/store/function-codes';
 import type { InsertOutcome, NewSubmission } from '../platform/store/submissions';
+import type { AcceptRequest } from './accept-request';
 import type { FreshOutcome } from './fresh-submissions';
 
 /** The statement that inserts a small submission also claims its tasks for dispatch, if the window has room for them. */
@@ -11,10 +12,22 @@ import type { FreshOutcome } from './fresh-submissions';
 /** The workflow of a larger submission claims its tasks, in turn with tasks of other owners. */
 const MAX_TASKS = 32;
 
-/** True for few tasks with small bodies: the bodies stay in memory until they are published. */
-export function mayClaim(config: Config, { tasks }: NewSubmission): boolean {
-  const limit = Math.min(config.FUNCX_INLINE_BODY_BYTES, 64 * 1024);
-  return tasks.length <= MAX_TASKS && tasks.every(({ payload, referring }) => !referring && payload.length <= limit);
+/** Of the code and the arguments of each task. */
+const MAX_MESSAGE_BYTES = 64 * 1024;
+
+/**
+ * True for few tasks with small messages. The messages stay in memory until the broker has them, and nothing else bounds how
+ * many claims at inserts one process holds. Each message has its own copy of the code.
+ */
+export function mayClaim(config: Config, { calls }: Pick<AcceptRequest, 'calls'>): boolean {
+  const isSmall = (bytes: number, codeBytes: number): boolean =>
+    bytes <= config.FUNCX_INLINE_BODY_BYTES && bytes + codeBytes <= MAX_MESSAGE_BYTES;
+  return (
+    calls.reduce((sum, { payloads }) => sum + payloads.length, 0) <= MAX_TASKS &&
+    calls.every(({ codeBytes, payloads }) =>
+      payloads.every((payload) => typeof payload === 'string' && isSmall(Buffer.byteLength(payload), codeBytes)),
+    )
+  );
 }
 
 /** The ID of the claim of a workflow's first step. A step that finds nothing in memory reads this claim from the store. */

@@ -1,70 +1,117 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { TerminalError } from '../contracts/errors';
+import type { Lease, QuotaLeases } from '../platform/store/quotas';
 
 /**
  * Limits how much of something one owner has, such as open tasks or stored bytes, so that a script in a loop does not fill the
- * store for everybody. A replica reuses the count of the store for a few seconds, as long as it has accepted less than its
- * share of the remaining room: several replicas accept at the same time, and together they must not exceed the limit. Room is
- * reserved for items that are not stored yet, because the count does not include them.
+ * store for everybody. Several processes accept at the same time, and together they must not exceed the limit. So each process
+ * leases room, and every lease sees the leases of the others. Far from the limit, a lease is a share of the room that serves many
+ * requests for some seconds. Close to the limit, each request leases exactly what it needs, and gives it back once it is stored.
  */
 export interface OwnerLimit {
   /**
-   * Reserves room for `more` items, or throws LIMIT_EXCEEDED. Call the returned function when the items are stored or given up.
-   * Close to the limit, a reservation waits until earlier reservations end, because the count is exact only then.
+   * Reserves room for `more` items, or throws LIMIT_EXCEEDED. Call the returned function when the items are stored (true) or given
+   * up (false). Close to the limit, a reservation waits for requests that are about to be stored.
    */
-  reserve(ownerId: string, more: number): Promise<() => void>;
-  /** Adds accepted items to the count. Call before the reservation ends. */
-  add(ownerId: string, count: number): void;
+  reserve(ownerId: string, more: number): Promise<EndReservation>;
+  /** Like `reserve`, for items that are stored soon, if nobody tells when. */
+  take(ownerId: string, more: number): Promise<void>;
 }
 
+export type EndReservation = (isStored: boolean) => void;
+
 const REFRESH_MS = 5_000;
-/** Accepts at most 1/8 of the remaining room before it counts again. With more than 8 replicas, the limit may be exceeded. */
-const ASSUMED_REPLICAS = 8;
+/** Requests of a lease that is used no more are stored within this time. */
+const IN_FLIGHT_MS = 10_000;
+/** Small shares, because the unused part of a share is room that other processes do not have. */
+const SHARES = 32;
 const RETRY_AFTER_S = 10;
+/** How long a reservation waits for room that other processes lease and may give back. */
+const MAX_WAIT_MS = 3_000;
+const POLL_MS = 100;
+/** Items that `take` counts are stored within this time. Less than MAX_WAIT_MS, so that others need not wait in vain. */
+const STORED_SOON_MS = 1_000;
 /** Each attempt first counts the requests that came in between. After this many attempts, the owner counts as at the limit. */
 const MAX_TRIES = 100;
-/** Owners whose count is kept; the counts that were read first are dropped first. */
+/** Owners whose lease is kept; the oldest leases are dropped first. */
 const MAX_OWNERS = 10_000;
 
 interface Entry {
-  used: number;
-  /** What this replica has accepted since it read `used`. */
-  accepted: number;
-  readAtMs: number;
+  /** Room of the lease for further reservations. The store counts stored items only at the next lease. */
+  left: number;
+  /** True if the lease is no share, but what one request needed. */
+  isExact: boolean;
+  leasedAtMs: number;
 }
 
 export function createOwnerLimit(
   limit: number,
-  countUsed: (ownerId: string) => Promise<number>,
-  /** `refusalMessage`: the message of a refusal; the default is about open tasks. `refreshMs`: how long a count is reused. */
+  leases: QuotaLeases,
+  /** `refusalMessage`: the message of a refusal; the default is about open tasks. `refreshMs`: how long a lease is used. */
   { refusalMessage, refreshMs = REFRESH_MS }: { refusalMessage?: (used: number) => string; refreshMs?: number } = {},
 ): OwnerLimit {
   const known = new Map<string, Entry>();
-
-  async function read(ownerId: string): Promise<Entry> {
-    const entry = { used: await countUsed(ownerId), accepted: 0, readAtMs: Date.now() };
-    known.delete(ownerId); // moves it to the end of the map, which is in the order of reading
-    known.set(ownerId, entry);
-    for (const [oldest] of known) {
-      if (known.size <= MAX_OWNERS) break;
-      known.delete(oldest);
-    }
-    return entry;
-  }
-
+  /** Ends when the last change of an owner's lease is done. */
+  const turns = new Map<string, Promise<void>>();
   /** Reserved amounts by owner. Each key is a promise that resolves when its reservation ends. */
   const reserved = new Map<string, Map<Promise<void>, number>>();
 
   const reservedOf = (ownerId: string): number =>
     [...(reserved.get(ownerId)?.values() ?? [])].reduce((sum, count) => sum + count, 0);
 
-  function startReservation(ownerId: string, count: number): () => void {
+  /** Changes the lease of an owner after earlier changes: the store and this process must agree which lease is the last. */
+  function inTurn<T>(ownerId: string, work: () => Promise<T>): Promise<T> {
+    const done = (turns.get(ownerId) ?? Promise.resolve()).then(work);
+    const ended = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    turns.set(ownerId, ended);
+    void ended.then(() => turns.get(ownerId) === ended && turns.delete(ownerId));
+    return done;
+  }
+
+  const isFresh = (entry: Entry): boolean => Date.now() - entry.leasedAtMs < refreshMs;
+
+  async function lease(ownerId: string, more: number): Promise<Lease & { entry: Entry }> {
+    const leasedAtMs = Date.now();
+    const held = reservedOf(ownerId);
+    const lifetimeS = (refreshMs + IN_FLIGHT_MS) / 1_000;
+    const got = await leases.lease(ownerId, { reserved: held, more, limit, shares: SHARES, lifetimeS });
+    // What was held when the lease was asked for has no place in it, also if it has ended since then.
+    const entry = { left: got.leased - held, isExact: got.leased <= held + more, leasedAtMs };
+    known.delete(ownerId); // moves it to the end of the map, which is in the order of leasing
+    known.set(ownerId, entry);
+    for (const [oldest] of known) {
+      if (known.size <= MAX_OWNERS) break;
+      known.delete(oldest);
+    }
+    return { ...got, entry };
+  }
+
+  async function giveBack(ownerId: string): Promise<void> {
+    try {
+      await inTurn(ownerId, async () => {
+        if (known.get(ownerId)?.isExact !== true || reserved.has(ownerId)) return;
+        known.delete(ownerId);
+        await leases.giveBack(ownerId);
+      });
+    } catch {
+      // The lease ends with its lifetime.
+    }
+  }
+
+  function startReservation(ownerId: string, entry: Entry, count: number): EndReservation {
+    entry.left -= count;
     let end!: () => void;
     const ended = new Promise<void>((resolve) => (end = resolve));
     const own = reserved.get(ownerId) ?? new Map<Promise<void>, number>();
     reserved.set(ownerId, own.set(ended, count));
-    return () => {
+    return (isStored) => {
       own.delete(ended);
       if (own.size === 0 && reserved.get(ownerId) === own) reserved.delete(ownerId);
+      if (!isStored) entry.left += count;
       end();
     };
   }
@@ -78,22 +125,47 @@ export function createOwnerLimit(
     );
   }
 
+  async function reserve(ownerId: string, more: number): Promise<EndReservation> {
+    /** Only while no change of the lease is under way. */
+    const reserveOfLease = (): EndReservation | undefined => {
+      const entry = known.get(ownerId);
+      return entry && isFresh(entry) && more <= entry.left ? startReservation(ownerId, entry, more) : undefined;
+    };
+    const found = turns.has(ownerId) ? undefined : reserveOfLease();
+    if (found) return found;
+    const deadlineMs = Date.now() + MAX_WAIT_MS;
+    for (let tries = 1; ; tries++) {
+      const outcome = await inTurn(ownerId, async () => {
+        const end = reserveOfLease();
+        if (end) return { end };
+        const { entry, ...got } = await lease(ownerId, more);
+        return more <= entry.left ? { end: startReservation(ownerId, entry, more) } : got;
+      });
+      if ('end' in outcome) return outcome.end;
+      const { used, others } = outcome;
+      const ahead = [...(reserved.get(ownerId)?.keys() ?? [])];
+      const isLate = ahead.length === 0 && Date.now() > deadlineMs;
+      if (used + more > limit || isLate || tries > MAX_TRIES) {
+        void giveBack(ownerId); // never rejects; the requests of the lease may have ended while it was under way
+        throw refusal(used + more > limit ? used : Math.min(used + others, limit), more);
+      }
+      if (ahead.length > 0) await Promise.all(ahead);
+      else if (others > 0) await delay(POLL_MS);
+    }
+  }
+
   return {
     async reserve(ownerId, more) {
-      const isWithin = ({ used, accepted }: Entry): boolean =>
-        accepted + reservedOf(ownerId) + more <= (limit - used) / ASSUMED_REPLICAS;
-      const entry = known.get(ownerId);
-      if (entry && Date.now() - entry.readAtMs < refreshMs && isWithin(entry)) return startReservation(ownerId, more);
-      for (let tries = 1; ; tries++) {
-        const latest = await read(ownerId);
-        if (latest.used + more > limit || tries > MAX_TRIES) throw refusal(latest.used, more);
-        if (reservedOf(ownerId) === 0 || isWithin(latest)) return startReservation(ownerId, more);
-        await Promise.all([...(reserved.get(ownerId)?.keys() ?? [])]);
-      }
+      const end = await reserve(ownerId, more);
+      return (isStored) => {
+        end(isStored);
+        if (known.get(ownerId)?.isExact === true) void giveBack(ownerId); // never rejects
+      };
     },
-    add(ownerId, count) {
-      const entry = known.get(ownerId);
-      if (entry) entry.accepted += count;
+    async take(ownerId, more) {
+      const end = await reserve(ownerId, more);
+      end(true);
+      setTimeout(() => void giveBack(ownerId), STORED_SOON_MS).unref(); // never rejects
     },
   };
 }

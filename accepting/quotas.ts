@@ -1,8 +1,8 @@
 import { TerminalError } from '../contracts/errors';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/store/database';
-import { countOf, hasCode, isOpenGroup, type QuotaName } from '../platform/store/quotas';
-import { createOwnerLimit, type OwnerLimit } from './owner-limit';
+import { countOf, hasCode, isOpenGroup, leasesOf, type QuotaName } from '../platform/store/quotas';
+import { createOwnerLimit, type EndReservation, type OwnerLimit } from './owner-limit';
 
 /** How much of everything one owner may have, so that no owner fills the service for everybody. */
 export interface Quotas {
@@ -18,13 +18,12 @@ export interface Quotas {
    * Reserves room for a task group, or throws LIMIT_EXCEEDED; a group with open tasks is always allowed. Call the returned
    * function when its tasks are stored (true) or refused (false).
    */
-  reserveTaskGroup(ownerId: string, groupId: string): Promise<(isStored: boolean) => void>;
+  reserveTaskGroup(ownerId: string, groupId: string): Promise<EndReservation>;
   /**
-   * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored or given up. Results
-   * count once they are stored, and are never refused.
+   * Reserves bytes of arguments, or throws LIMIT_EXCEEDED. Call the returned function when they are stored (true) or given up
+   * (false). Results count once they are stored, and are never refused.
    */
-  reserveBytes(ownerId: string, bytes: number): Promise<() => void>;
-  addBytes(ownerId: string, bytes: number): void;
+  reserveBytes(ownerId: string, bytes: number): Promise<EndReservation>;
   /** Counts a results connection of this process, or throws LIMIT_EXCEEDED. Call the returned function when it closes. */
   enterSocket(ownerId: string): () => void;
   /** Counts a task group that a connection to this WebSocket follows, or throws LIMIT_EXCEEDED. */
@@ -86,7 +85,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
     active_runs: config.FUNCX_MAX_ACTIVE_RUNS,
   };
   const make = (name: RefusedHere, refreshMs?: number): OwnerLimit =>
-    createOwnerLimit(limits[name], (ownerId) => countOf(db, ownerId, name), {
+    createOwnerLimit(limits[name], leasesOf(db, name), {
       refusalMessage: (used) => `You have ${used} of at most ${limits[name]} ${ADVICE[name]}.`,
       refreshMs,
     });
@@ -102,7 +101,7 @@ export function createQuotas(db: Database, config: Config): Quotas {
   );
   const knownGroups = new Set<string>();
   /** Requests of a new group that arrive at the same time share one reservation. */
-  const newGroups = new Map<string, { requests: number; room: Promise<() => void> }>();
+  const newGroups = new Map<string, { requests: number; isStored: boolean; room: Promise<EndReservation> }>();
   const [groups, functions, endpoints, userEndpoints, schedules, runs] = [
     make('open_groups'),
     make('functions'),
@@ -112,52 +111,37 @@ export function createQuotas(db: Database, config: Config): Quotas {
     make('active_runs'),
   ];
 
-  /** Throws when the limit would be exceeded, unless `isThere` says that the object exists already. */
-  async function require(quota: OwnerLimit, ownerId: string, isThere: () => Promise<boolean>, more = 1): Promise<void> {
+  /** A refusal does not hold for an object that exists already. */
+  async function unlessThere(isThere: () => Promise<boolean>, check: () => Promise<void>): Promise<void> {
     try {
-      const release = await quota.reserve(ownerId, more);
-      release();
+      await check();
     } catch (error) {
       if (!(error instanceof TerminalError) || !(await isThere())) throw error;
     }
   }
-  const never = async (): Promise<boolean> => false;
 
   return {
-    async requireRoomForEndpoint(ownerId) {
-      await require(endpoints, ownerId, never);
-      endpoints.add(ownerId, 1);
-    },
-    async requireRoomForUserEndpoint(ownerId) {
-      await require(userEndpoints, ownerId, never);
-      userEndpoints.add(ownerId, 1);
-    },
-    async requireRoomForSchedule(ownerId) {
-      await require(schedules, ownerId, never);
-      schedules.add(ownerId, 1);
-    },
-    async requireRoomForRun(ownerId) {
-      await require(runs, ownerId, never);
-      runs.add(ownerId, 1);
-    },
+    requireRoomForEndpoint: (ownerId) => endpoints.take(ownerId, 1),
+    requireRoomForUserEndpoint: (ownerId) => userEndpoints.take(ownerId, 1),
+    requireRoomForSchedule: (ownerId) => schedules.take(ownerId, 1),
+    requireRoomForRun: (ownerId) => runs.take(ownerId, 1),
     async requireRoomForFunction(ownerId, code) {
-      await require(functions, ownerId, () => hasCode(db, ownerId, code));
-      await require(bytes, ownerId, () => hasCode(db, ownerId, code), code.length);
-      functions.add(ownerId, 1);
-      bytes.add(ownerId, code.length);
+      const isThere = (): Promise<boolean> => hasCode(db, ownerId, code);
+      await unlessThere(isThere, () => functions.take(ownerId, 1));
+      await unlessThere(isThere, () => bytes.take(ownerId, code.length));
     },
     async reserveTaskGroup(ownerId, groupId) {
       const isOpen = (): Promise<boolean> => isOpenGroup(db, ownerId, groupId);
       const key = `${ownerId} ${groupId}`;
       if (knownGroups.has(key)) {
-        await require(groups, ownerId, isOpen);
+        await unlessThere(isOpen, async () => (await groups.reserve(ownerId, 1))(false));
         return () => undefined;
       }
-      const entry = newGroups.get(key) ?? { requests: 0, room: groups.reserve(ownerId, 1) };
+      const entry = newGroups.get(key) ?? { requests: 0, isStored: false, room: groups.reserve(ownerId, 1) };
       newGroups.set(key, entry);
       entry.requests++;
       const leave = (): boolean => --entry.requests === 0 && newGroups.delete(key);
-      let release: () => void;
+      let release: EndReservation;
       try {
         release = await entry.room;
       } catch (error) {
@@ -169,13 +153,12 @@ export function createQuotas(db: Database, config: Config): Quotas {
         if (isStored && !knownGroups.has(key)) {
           if (knownGroups.size >= MAX_KNOWN_GROUPS) knownGroups.clear();
           knownGroups.add(key);
-          groups.add(ownerId, 1);
         }
-        if (leave()) release();
+        entry.isStored ||= isStored;
+        if (leave()) release(entry.isStored);
       };
     },
     reserveBytes: (ownerId, more) => bytes.reserve(ownerId, more),
-    addBytes: (ownerId, more) => bytes.add(ownerId, more),
     enterSocket: (ownerId) => sockets.enter(ownerId),
     followGroup(ownerId) {
       const leave = followed.enter(ownerId);

@@ -5,25 +5,29 @@ import { makeSubmissionWorkflowId } from '../contracts/names';
 import { DEFAULT_DEADLINE_S } from '../contracts/policy';
 import type { Config } from '../platform/config';
 import type { NewSubmission } from '../platform/store/submissions';
-import type { Accepted, AcceptRequest } from './accept-request';
+import { tasksKey, type Accepted, type AcceptRequest, type CallTarget } from './accept-request';
 
 /** Turns requests into submissions with IDs, before they are stored. */
+
+export interface SplitSubmission extends NewSubmission {
+  target: CallTarget;
+}
 
 export function split(
   config: Config,
   request: AcceptRequest,
   taskGroupId: string,
-): { submissions: NewSubmission[]; tasks: Record<string, string[]> } {
+): { submissions: SplitSubmission[]; tasks: Record<string, string[]> } {
   const now = Date.now();
-  const submissions: NewSubmission[] = [];
+  const submissions: (SplitSubmission & { names: Set<string> })[] = [];
   const tasks: Record<string, string[]> = {};
-  let current: (NewSubmission & { names: Set<string> }) | undefined;
-  for (const { functionId, functionName, payloads } of request.calls) {
-    const ids = (tasks[functionId] ??= []);
+  for (const { functionId, functionName, payloads, target = request } of request.calls) {
+    const ids = (tasks[tasksKey(functionId, target === request ? undefined : target.endpoint.id)] ??= []);
     for (const payload of payloads) {
-      if (!current || current.tasks.length >= config.FUNCX_MAX_TASKS_PER_SUBMISSION) {
+      let current = submissions.at(-1);
+      if (current?.target !== target || current.tasks.length >= config.FUNCX_MAX_TASKS_PER_SUBMISSION) {
         const id = makeSubmissionId(now, randomBytes(ID_RANDOM_BYTES));
-        current = { ...emptySubmission(request, { id, taskGroupId, now }), names: new Set() };
+        current = { ...emptySubmission(request, target, { id, taskGroupId, now }), target, names: new Set() };
         submissions.push(current);
       }
       current.names.add(functionName);
@@ -34,17 +38,17 @@ export function split(
       );
       ids.push(taskIdOf(current.id, current.tasks.length));
     }
-    if (current) current.functionName = nameOf(current.names);
   }
   for (const one of submissions) {
-    one.workflowId = workflowIdOf(request, one.id, one.functionName, one.tasks.length);
+    one.functionName = nameOf(one.names);
+    one.workflowId = workflowIdOf(one.target, one.id, one.functionName, one.tasks.length);
   }
   return { submissions, tasks };
 }
 
 export interface SharedPart {
   request: AcceptRequest;
-  submission: NewSubmission;
+  submission: SplitSubmission;
   accepted: Accepted;
 }
 
@@ -79,26 +83,27 @@ export function splitTogether(config: Config, pending: readonly { request: Accep
 
 function emptySubmission(
   request: AcceptRequest,
+  { endpoint, endpointQueueId, policy }: CallTarget,
   { id, taskGroupId, now }: { id: string; taskGroupId: string; now: number },
 ): NewSubmission {
   return {
     id,
     workflowId: '',
     ownerId: request.owner.id,
-    endpointId: request.endpoint.id,
-    endpointQueueId: request.endpointQueueId,
+    endpointId: endpoint.id,
+    endpointQueueId,
     taskGroupId,
     functionName: '',
-    policy: request.policy,
+    policy,
     resourceSpecification: request.resourceSpecification,
     resultSerializers: request.resultSerializers,
     traceparent: request.traceparent,
-    deadline: new Date(now + (request.policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000),
+    deadline: new Date(now + (policy.deadline_s ?? DEFAULT_DEADLINE_S) * 1_000),
     tasks: [],
   };
 }
 
-function workflowIdOf({ endpoint }: AcceptRequest, id: string, functionName: string, total: number): string {
+function workflowIdOf({ endpoint }: CallTarget, id: string, functionName: string, total: number): string {
   return makeSubmissionWorkflowId(id, { functionName, total, endpointName: endpoint.name });
 }
 

@@ -5,6 +5,7 @@ import { policySchema, type Policy } from '../contracts/policy';
 import { decide, denial, type Identity } from '../platform/access';
 import type { SubmitTarget } from '../platform/store/endpoints';
 import { requireReadableCode, requireReadableData } from './readable';
+import type { AcceptedCalls } from './accept-request';
 import type { PlacedRequest, Placement } from './placement';
 
 /** The checks that every way to submit makes before it calls `accept`. */
@@ -34,7 +35,8 @@ export function splitSpecification(given: Record<string, unknown> | null | undef
 export interface CheckedTarget {
   /** The policies of the functions, overridden by the policy of the request. */
   policy: Policy;
-  functionName: (id: string) => string;
+  /** What the accept needs to know about a function. */
+  describe: (functionId: string) => Pick<AcceptedCalls, 'functionId' | 'functionName' | 'codeBytes'>;
 }
 
 export function checkTarget(
@@ -72,7 +74,10 @@ export function checkTarget(
   }
   return {
     policy: { ...policy, ...requested },
-    functionName: (id) => functions.get(id)?.name ?? id,
+    describe(functionId) {
+      const { name, codeBytes } = functions.get(functionId)!; // checked above
+      return { functionId, functionName: name, codeBytes };
+    },
   };
 }
 

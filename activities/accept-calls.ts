@@ -41,6 +41,7 @@ export interface PreparedCalls {
   wanted: WantedCalls;
   packed: PackedCalls;
   functionName: string;
+  codeBytes: number;
   policy: Policy;
 }
 
@@ -70,10 +71,11 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
         target,
         packed.payloads.map((payload) => (typeof payload === 'string' ? payload : completeStart(payload.bytes))),
       );
-      return { identity, target, wanted, packed, policy: checked.policy, functionName: checked.functionName(functionId) };
+      const { functionName, codeBytes } = checked.describe(functionId);
+      return { identity, target, wanted, packed, policy: checked.policy, functionName, codeBytes };
     },
 
-    async accept({ identity, target, wanted, packed, functionName, policy }, requestKey) {
+    async accept({ identity, target, wanted, packed, functionName, codeBytes, policy }, requestKey) {
       const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
         ownerId: identity.id,
         config: wanted.userEndpointConfig ?? {},
@@ -84,7 +86,7 @@ export function createCallAccepting(deps: ActivityDeps & AcceptingDeps): CallAcc
         endpoint: { id: target.id, name: target.name },
         endpointQueueId,
         resultQueue: 'none',
-        calls: [{ functionName, ...packed }],
+        calls: [{ functionName, codeBytes, ...packed }],
         policy,
         resourceSpecification: wanted.resourceSpecification,
         resultSerializers: RESULT_SERIALIZERS[wanted.result],

@@ -10,6 +10,7 @@ import type { Database } from '../platform/store/database';
 import {
   forgetUnanswered,
   findEqualRequests,
+  insertUnanswered,
   markLostOfListener,
   renewLease,
   saveLost,
@@ -34,20 +35,26 @@ export interface Repeats {
    * Runs the statement that stores the request with its record. A statement that fails may have stored both, if the connection to
    * the store was lost before its response. Then a repeat gets the response that the first request would have got.
    */
-  store<T>(entry: UnansweredRequest | undefined, of: { ownerId: string; endpointId: string }, work: () => Promise<T>): Promise<T>;
+  store<T>(entry: UnansweredRequest | undefined, of: Requested, work: () => Promise<T>): Promise<T>;
+  /** Stores the record alone, before what the request asks for. A request with its own statement stores both with `store`. */
+  record(entry: UnansweredRequest, request: Requested & { response: unknown }): Promise<void>;
+  /** Call when the response is an error although the request, or a part of it, may be stored with its record. */
+  abandon(entry: UnansweredRequest, of: Requested): void;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
-  /** Takes the response of the earlier equal request; a second call finds nothing. */
-  takeLost<T = Accepted>(ownerId: string, bodyHash: Buffer): Promise<T | undefined>;
+  /** Takes the response of the earlier equal request, once. Until the response to the repeat is written, `entry` guards it. */
+  takeLost<T = Accepted>(bodyHash: Buffer, of: Requested): Promise<{ entry: UnansweredRequest; response: T } | undefined>;
   /** Call right before writing the response. From then on an equal request is new, unless writing this response fails. */
-  beforeAnswer(
-    res: Response,
-    entry: UnansweredRequest,
-    request: { ownerId: string; endpointId: string; response: unknown },
-  ): Promise<void>;
+  beforeAnswer(res: Response, entry: UnansweredRequest, request: Requested & { response: unknown }): Promise<void>;
   /** Makes the unanswered requests of an earlier process at this address available to repeats. Call after listening. */
   takeOver(listener: string): Promise<void>;
   /** Stops renewing the lease. Call when all responses are written. */
   close(): void;
+}
+
+interface Requested {
+  ownerId: string;
+  /** The endpoint, the flow, or another object of the request. */
+  endpointId: string;
 }
 
 const LEASE_RENEWAL_MS = 1_000;
@@ -80,7 +87,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
-  /** Requests whose statement failed, by ID, until the store shows whether they are stored. */
+  /** Requests whose response is an error, by ID, until the store shows whether they are stored. */
   const inDoubt = new Map<string, InDoubt>();
 
   async function settle(requests: readonly InDoubt[]): Promise<void> {
@@ -118,21 +125,29 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     }
   }
 
+  const entryOf = (bodyHash: Buffer): UnansweredRequest => ({ id: randomUUID(), bodyHash, listener, process });
+
+  /** Needs no store, because the store may be what failed. A repeat at any process finds the request once it is settled. */
+  function abandon(entry: UnansweredRequest, { ownerId, endpointId }: Requested): void {
+    if (inDoubt.size < MAX_IN_DOUBT) inDoubt.set(entry.id, { ...entry, ownerId, endpointId });
+  }
+
+  async function store<T>(entry: UnansweredRequest | undefined, of: Requested, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      // After a refusal, it is certain that nothing was stored.
+      if (entry && !(error instanceof TerminalError)) abandon(entry, of);
+      throw error;
+    }
+  }
+
   return {
     close: () => clearInterval(renewals),
-
-    entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener, process }),
-
-    async store(entry, { ownerId, endpointId }, work) {
-      try {
-        return await work();
-      } catch (error) {
-        // After a refusal, it is certain that nothing was stored.
-        if (entry && !(error instanceof TerminalError) && inDoubt.size < MAX_IN_DOUBT)
-          inDoubt.set(entry.id, { ...entry, ownerId, endpointId });
-        throw error;
-      }
-    },
+    entry: entryOf,
+    store,
+    record: (entry, request) => store(entry, request, () => insertUnanswered(db, { ...entry, ...request })),
+    abandon,
 
     async hasLost(ownerId, bodyHash) {
       await ready;
@@ -148,9 +163,11 @@ export function createRepeats(db: Database, log: Logger): Repeats {
       }
     },
 
-    async takeLost<T>(ownerId: string, bodyHash: Buffer) {
+    async takeLost<T>(bodyHash: Buffer, of: Requested) {
+      const entry = entryOf(bodyHash);
+      const response = await store(entry, of, () => takeLostRequest(db, of.ownerId, entry));
       // The hash covers the path, so the same route wrote the response.
-      return (await takeLostRequest(db, ownerId, bodyHash)) as T | undefined;
+      return response === undefined ? undefined : { entry, response: response as T };
     },
 
     async beforeAnswer(res, entry, request) {

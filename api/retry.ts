@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+
+import type { Request, Response } from 'express';
 
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { TerminalError } from '../contracts/errors';
@@ -9,42 +10,60 @@ import { policySchema } from '../contracts/policy';
 import type { EndState } from '../contracts/states';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets } from '../platform/store/endpoints';
+import { readOrStoreTime } from '../platform/store/submissions';
 import { readBodies, readSubmitted, type TaskBody } from '../platform/store/task-list';
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
-import { idempotencyOf } from './submit-headers';
+import { withSameId } from './same-id';
+import { idempotencyOf, requireBodyHash } from './submit-headers';
 
 /** Submits tasks that ended without a value again, with the same functions, arguments and endpoint, as new submissions. */
 
-type Deps = Pick<ApiDeps, 'db' | 'accept' | 'placement'>;
+type Deps = Pick<ApiDeps, 'db' | 'accept' | 'placement' | 'repeats'>;
+type Idempotency = NonNullable<ReturnType<typeof idempotencyOf>['idempotency']>;
 
 /** The most tasks in one new submission. */
 const BATCH_LIMIT = 1_000;
 
 /**
- * The new submissions are in one new task group. A repeat with the same `Idempotency-Key` submits nothing twice.
+ * The new submissions are in one new task group. They are stored one after another, each under a key of its own, so a repeat of
+ * the request submits nothing twice. Without an `Idempotency-Key`, the service chooses the key.
  * Throws what a submit of these tasks would throw: the endpoint or a function may have been deleted since.
  */
 export async function retryTasks(
   deps: Deps,
-  { identity, req }: { identity: Identity; req: IncomingMessage },
+  request: { identity: Identity; req: Request; res: Response },
   submissionIds: readonly string[],
   states: readonly EndState[],
 ): Promise<RetryResponse> {
+  const { identity, req } = request;
   const { idempotency } = idempotencyOf(req);
+  const retry = (key: Idempotency): Promise<RetryResponse> => submitAllAgain(deps, identity, key, { submissionIds, states });
+  if (idempotency) return retry(idempotency);
+  return withSameId(deps, request, (key) => retry({ key, bodyHash: requireBodyHash(req) }));
+}
+
+async function submitAllAgain(
+  deps: Deps,
+  identity: Identity,
+  { key, bodyHash }: Idempotency,
+  { submissionIds, states }: { submissionIds: readonly string[]; states: readonly EndState[] },
+): Promise<RetryResponse> {
+  // Tasks that end later would change the batches of a repeat, and their keys would not be found.
+  const until = await readOrStoreTime(deps.db, { ownerId: identity.id, key: `${key}/until`, bodyHash });
   const submissions: string[] = [];
   let taskGroupId: string | undefined;
   let tasks = 0;
   for (const submissionId of submissionIds) {
     let after: string | undefined;
     for (;;) {
-      const bodies = await readBodies(deps.db, submissionId, { states, limit: BATCH_LIMIT, after });
+      const bodies = await readBodies(deps.db, submissionId, { states, limit: BATCH_LIMIT, after, until });
       const last = bodies.at(-1);
       if (last === undefined) break;
       after = last.id;
       const accepted = await submitAgain(deps, identity, submissionId, bodies, {
         taskGroupId: taskGroupId ?? randomUUID(),
-        ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key}/${after}` } } : {}),
+        idempotency: { key: `${key}/${after}`, bodyHash },
       });
       taskGroupId = accepted.taskGroupId; // the group of the first request, if this request is a repeat
       tasks += bodies.length;
@@ -60,7 +79,7 @@ async function submitAgain(
   identity: Identity,
   submissionId: string,
   bodies: readonly TaskBody[],
-  request: { taskGroupId: string; idempotency?: { key: string; bodyHash: Buffer } },
+  request: { taskGroupId: string; idempotency: Idempotency },
 ): ReturnType<ApiDeps['accept']> {
   const submitted = await readSubmitted(db, submissionId);
   if (!submitted) throw new TerminalError('SUBMISSION_NOT_FOUND', `submission ${submissionId} was deleted`);
@@ -70,8 +89,7 @@ async function submitAgain(
   const policy = policySchema.parse(submitted.policy);
   const checked = checkTarget(identity, target, functionIds, policy);
   const calls = functionIds.map((functionId) => ({
-    functionId,
-    functionName: checked.functionName(functionId),
+    ...checked.describe(functionId),
     payloads: bodies.filter((task) => task.functionId === functionId).map(payloadOf),
   }));
   checkPayloads(

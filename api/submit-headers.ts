@@ -18,7 +18,12 @@ export function idempotencyOf(req: IncomingMessage): { idempotency?: { key: stri
   if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key)) {
     throw new TerminalError('INVALID_REQUEST', 'the header Idempotency-Key must have 1 to 200 visible ASCII characters');
   }
+  return { idempotency: { key, bodyHash: requireBodyHash(req) } };
+}
+
+/** The hash of a request that has an idempotency key, or whose route expects repeats. */
+export function requireBodyHash(req: IncomingMessage): Buffer {
   const bodyHash = bodyHashOf(req);
-  if (!bodyHash) throw new Error('the body of a request with an idempotency key has no hash');
-  return { idempotency: { key, bodyHash } };
+  if (!bodyHash) throw new Error(`the body of the request to ${req.url ?? ''} has no hash`);
+  return bodyHash;
 }

@@ -1,14 +1,14 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 
 import type { Request, Response } from 'express';
 
-import { ensureError, FuncXError } from '../contracts/errors';
+import { ensureError, FuncXError, RetryableError } from '../contracts/errors';
 import type { Identity } from '../platform/access';
 import { readSubmitTargets, type SubmitTarget } from '../platform/store/endpoints';
 import { unknownEndpoint } from './checks';
 import type { ApiDeps } from './deps';
 import { bodyHashOf } from './middleware/read-body';
-import type { Accepted, AcceptRequest } from '../accepting/accept-request';
+import { tasksKey, type Accepted, type AcceptRequest } from '../accepting/accept-request';
 import { requirePacked } from '../accepting/payloads';
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { idempotencyOf, traceparentOf } from './submit-headers';
@@ -39,7 +39,10 @@ interface PlacedCall {
 /** Tasks by function ID. */
 type Calls = Map<string, PlacedCall[]>;
 
-/** Write the response right after this function resolves. */
+/**
+ * Checks every task, then stores all accepted tasks in one transaction: after an error, nothing of the request is stored, and
+ * the client can repeat it. Write the response right after this function resolves.
+ */
 export async function acceptList(
   deps: ApiDeps,
   { identity, req, res }: { identity: Identity; req: Request; res: Response },
@@ -52,8 +55,33 @@ export async function acceptList(
   };
 
   const plan = groupCalls(request.tasks, deps.config.FUNCX_MAX_BODY_CHARS, refuse);
+  const [someEndpointId] = plan.keys();
+  if (someEndpointId === undefined) return { taskGroupId: request.taskGroupId ?? randomUUID(), outcomes };
+  const isForOneEndpoint = plan.size === 1;
+  const note = ({ tasks }: Accepted): void => {
+    for (const [endpointId, calls] of plan) {
+      for (const [functionId, list] of calls) {
+        const ids = tasks[tasksKey(functionId, isForOneEndpoint ? undefined : endpointId)];
+        list.forEach(({ position }, nth) => (outcomes[position] ??= ids?.[nth] ?? refusedEarlier()));
+      }
+    }
+  };
+
+  const { idempotency } = idempotencyOf(req);
+  const bodyHash = idempotency ? undefined : bodyHashOf(req);
+  const requested = { ownerId: identity.id, endpointId: someEndpointId };
   const functionIds = new Set(request.tasks.map(([functionId]) => functionId));
-  const targets = await readSubmitTargets(deps.db, [...plan.keys()], [...functionIds]);
+  const [targets, wasLost] = await Promise.all([
+    readSubmitTargets(deps.db, [...plan.keys()], [...functionIds]),
+    bodyHash !== undefined && deps.repeats.hasLost(identity.id, bodyHash),
+  ]);
+  const earlier = wasLost && bodyHash !== undefined ? await deps.repeats.takeLost(bodyHash, requested) : undefined;
+  if (earlier) {
+    note(earlier.response);
+    await deps.repeats.beforeAnswer(res, earlier.entry, { ...requested, response: earlier.response });
+    return { taskGroupId: earlier.response.taskGroupId, outcomes };
+  }
+
   const checked = [...plan].flatMap(([endpointId, calls]) => {
     const target = targets.find(({ id }) => id === endpointId);
     if (!target) {
@@ -63,99 +91,46 @@ export async function acceptList(
     dropForbidden(identity, target, calls, refuse);
     return calls.size === 0 ? [] : [{ target, calls, ...checkTarget(identity, target, [...calls.keys()], {}) }];
   });
-
-  let taskGroupId = request.taskGroupId ?? randomUUID();
-  const { idempotency } = idempotencyOf(req);
-  const guard = guardOf(deps, identity, idempotency ? undefined : bodyHashOf(req));
-  const lost = await Promise.all(checked.map(({ target }) => guard.takeLost(target.id)));
-  let isAnyAccepted = false;
-  for (const [index, { target, calls, policy, functionName }] of checked.entries()) {
-    try {
-      const note = (accepted: Accepted): void => {
-        taskGroupId = accepted.taskGroupId; // A repeat gets the group of the original request.
-        for (const [functionId, list] of calls) {
-          list.forEach(({ position }, nth) => (outcomes[position] = accepted.tasks[functionId]?.[nth] ?? ''));
-        }
-        isAnyAccepted = true;
-      };
-      const earlier = lost[index];
-      if (earlier) {
-        note(earlier);
-        continue;
-      }
-      const unanswered = guard.entry(target.id);
+  const placed = await Promise.all(
+    checked.map(async ({ target, calls, policy, describe }) => {
       const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
         ownerId: identity.id,
         config: {},
         runtime: {},
       });
-      const placed: AcceptRequest = {
-        owner: { id: identity.id, name: identity.name },
-        endpoint: { id: target.id, name: target.name },
-        endpointQueueId,
-        taskGroupId,
-        resultQueue: request.hasQueue ? 'single' : 'none',
-        calls: [...calls].map(([functionId, list]) => ({
-          functionId,
-          functionName: functionName(functionId),
-          payloads: list.map(({ payload }) => payload),
-        })),
-        policy,
-        ...traceparentOf(req),
-        ...(idempotency ? { idempotency: { ...idempotency, key: `${idempotency.key} ${target.id}` } } : {}),
-        ...(unanswered ? { unanswered } : {}),
-      };
-      const accepted = await deps.repeats.store(unanswered, { ownerId: identity.id, endpointId: target.id }, () =>
-        deps.accept(placed),
-      );
-      wake();
-      guard.note(target.id, accepted);
-      note(accepted);
-    } catch (error) {
-      // Clients repeat a failed request. Once some tasks are accepted the request must not fail, or they would run twice.
-      if (!isAnyAccepted) throw error;
-      refuse(positionsOf(calls), error);
-    }
-  }
-  await guard.beforeAnswer(res);
-  return { taskGroupId, outcomes };
+      return { calls, describe, wake, target: { endpoint: { id: target.id, name: target.name }, endpointQueueId, policy } };
+    }),
+  );
+  const [first] = placed;
+  if (!first) return { taskGroupId: request.taskGroupId ?? randomUUID(), outcomes };
+
+  const unanswered = bodyHash && deps.repeats.entry(bodyHash);
+  const acceptRequest: AcceptRequest = {
+    owner: { id: identity.id, name: identity.name },
+    ...first.target,
+    taskGroupId: request.taskGroupId ?? randomUUID(),
+    resultQueue: request.hasQueue ? 'single' : 'none',
+    calls: placed.flatMap(({ calls, describe, target }) =>
+      [...calls].map(([functionId, list]) => ({
+        ...describe(functionId),
+        payloads: list.map(({ payload }) => payload),
+        ...(isForOneEndpoint ? {} : { target }),
+      })),
+    ),
+    ...traceparentOf(req),
+    ...(idempotency ? { idempotency } : {}),
+    ...(unanswered ? { unanswered } : {}),
+  };
+  const accepted = await deps.repeats.store(unanswered, requested, () => deps.accept(acceptRequest));
+  for (const { wake } of placed) wake();
+  note(accepted);
+  if (unanswered) await deps.repeats.beforeAnswer(res, unanswered, { ...requested, response: accepted });
+  return { taskGroupId: accepted.taskGroupId, outcomes };
 }
 
-/** Recognizes a repeat of the request, separately for each endpoint of the list. Without a hash, it does nothing. */
-function guardOf(
-  { repeats }: ApiDeps,
-  { id: ownerId }: Identity,
-  bodyHash: Buffer | undefined,
-): {
-  takeLost(endpointId: string): Promise<Accepted | undefined>;
-  entry(endpointId: string): ReturnType<typeof repeats.entry> | undefined;
-  note(endpointId: string, accepted: Accepted): void;
-  beforeAnswer(res: Response): Promise<void>;
-} {
-  const entries = new Map<string, { entry: ReturnType<typeof repeats.entry>; accepted?: Accepted }>();
-  const hashFor = (hash: Buffer, endpointId: string): Buffer => createHash('sha256').update(hash).update(endpointId).digest();
-  return {
-    async takeLost(endpointId) {
-      if (!bodyHash || !(await repeats.hasLost(ownerId, hashFor(bodyHash, endpointId)))) return undefined;
-      return repeats.takeLost(ownerId, hashFor(bodyHash, endpointId));
-    },
-    entry(endpointId) {
-      if (!bodyHash) return undefined;
-      const entry = repeats.entry(hashFor(bodyHash, endpointId));
-      entries.set(endpointId, { entry });
-      return entry;
-    },
-    note(endpointId, accepted) {
-      const found = entries.get(endpointId);
-      if (found) found.accepted = accepted;
-    },
-    async beforeAnswer(res) {
-      for (const [endpointId, { entry, accepted }] of entries) {
-        if (accepted) await repeats.beforeAnswer(res, entry, { ownerId, endpointId, response: accepted });
-      }
-    },
-  };
-}
+/** The response to the first request with these tasks, which was lost, said why; its reason is not stored. */
+const refusedEarlier = (): FuncXError =>
+  new RetryableError('This task was refused, but the response that said why was lost. Submit the task again.');
 
 type Refuse = (positions: readonly number[], error: unknown) => void;
 

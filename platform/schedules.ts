@@ -1,4 +1,4 @@
-import { ScheduleNotFoundError, type ScheduleDescription } from '@temporalio/client';
+import { ScheduleAlreadyRunning, ScheduleNotFoundError, type ScheduleDescription } from '@temporalio/client';
 import { google } from '@temporalio/proto';
 
 import { TerminalError } from '../contracts/errors';
@@ -22,7 +22,7 @@ export interface ScheduleState {
 }
 
 export interface Schedules {
-  /** Throws INVALID_REQUEST when the server refuses the times. */
+  /** Does nothing if the schedule exists. Throws INVALID_REQUEST when the server refuses the times. */
   create(id: string, name: string, spec: ScheduleSpec): Promise<void>;
   read(id: string): Promise<ScheduleState | undefined>;
   pause(id: string, paused: boolean, note: string): Promise<void>;
@@ -74,7 +74,7 @@ export function createSchedules(temporal: Temporal, config: Config): Schedules {
           memo: { cron: spec.cron, everyS: spec.every_s ?? null },
         });
       } catch (error) {
-        throw translated(error);
+        if (!(error instanceof ScheduleAlreadyRunning)) throw translated(error);
       }
     },
 

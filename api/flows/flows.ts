@@ -29,6 +29,7 @@ import { markerOf } from '../../platform/store/pages';
 import type { ApiDeps } from '../deps';
 import { bodyHashOf } from '../middleware/read-body';
 import type { Route } from '../route';
+import { findMadeEarlier } from '../same-id';
 import { idOf, requireFlow, requireFlowsToken } from './checks';
 import { flowDocument, timeOf } from './documents';
 import { FlowsError, invalid, type FlowsErrorDetail } from './errors';
@@ -63,13 +64,11 @@ export function flowRoutes({ db, config, repeats }: ApiDeps): Route[] {
       handle: async ({ identity, body, req, res }) => {
         requireFlowsToken(identity);
         await check(identity.id, body.definition, body.input_schema);
-        const bodyHash = bodyHashOf(req);
-        if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
-          const earlier = await repeats.takeLost<{ id: string }>(identity.id, bodyHash);
-          const made = earlier && (await findFlow(db, earlier.id));
-          if (made) return flowDocument(made, identity, baseUrl);
-        }
+        const find = ({ id }: { id: string }): Promise<FlowRow | undefined> => findFlow(db, id);
+        const earlier = await findMadeEarlier({ repeats }, { identity, req, res }, find);
+        if (earlier) return flowDocument(earlier, identity, baseUrl);
         const id = randomUUID();
+        const bodyHash = bodyHashOf(req);
         const entry = bodyHash && repeats.entry(bodyHash);
         const request = { ownerId: identity.id, endpointId: id, response: { id } };
         const row = {

@@ -13,7 +13,7 @@ import {
 import { callerOf, flowRoleOf, mayManageFlow } from '../../platform/flow-access';
 import { listRunLog, listRuns, RUN_ORDER, RUN_ROLES } from '../../platform/store/flow-run-lists';
 import { noteCancelRequest, reopenRun } from '../../platform/store/flow-run-progress';
-import { deleteRun, findRun, readRunDefinition, updateRun } from '../../platform/store/flow-runs';
+import { deleteRun, findRun, readRunDefinition, updateRun, type RunRow } from '../../platform/store/flow-runs';
 import { findFlow } from '../../platform/store/flows';
 import type { ApiDeps } from '../deps';
 import type { Route } from '../route';
@@ -28,7 +28,18 @@ import { startRun } from './start-run';
 
 /** Routes for runs. */
 export function runRoutes(deps: ApiDeps): Route[] {
-  const { db, flowStarts, quotas } = deps;
+  const { db, flowStarts, quotas, log } = deps;
+
+  /** The run after a change that is stored. If it cannot be read, the response shows `known`: an error would be repeated. */
+  async function readChanged(known: RunRow): Promise<RunRow> {
+    try {
+      return (await findRun(db, known.id)) ?? known;
+    } catch (error) {
+      log.warn({ err: error, runId: known.id }, 'a run was changed, and could not be read afterwards');
+      return known;
+    }
+  }
+
   return [
     flowsRoute({
       method: 'post',
@@ -106,13 +117,14 @@ export function runRoutes(deps: ApiDeps): Route[] {
       handle: async ({ identity, params, body }) => {
         requireFlowsToken(identity);
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');
-        await updateRun(db, run.id, {
+        const changed = {
           label: body.label ?? run.label,
           tags: body.tags ?? run.tags,
           managers: body.run_managers ?? run.managers,
           monitors: body.run_monitors ?? run.monitors,
-        });
-        return runDocument((await findRun(db, run.id)) ?? run, identity);
+        };
+        await updateRun(db, run.id, changed);
+        return runDocument(await readChanged({ ...run, ...changed }), identity);
       },
     }),
     flowsRoute({
@@ -162,7 +174,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');
         // Record the request first: if the workflow does not run yet, the sweep cancels it once it does.
         if (await noteCancelRequest(db, run.id)) await flowStarts.cancel(run.id);
-        return runDocument((await findRun(db, run.id)) ?? run, identity);
+        return runDocument(await readChanged(run), identity);
       },
     }),
     flowsRoute({
@@ -179,7 +191,7 @@ export function runRoutes(deps: ApiDeps): Route[] {
           throw wrongStatus(run.id, (await findRun(db, run.id))?.status ?? run.status, ['FAILED', 'INACTIVE']);
         const { id: runId, flowId, ownerId, flow } = run;
         await flowStarts.start({ runId, flowId, title: flow.title, ownerId, generation });
-        return runDocument((await findRun(db, run.id)) ?? run, identity);
+        return runDocument(await readChanged({ ...run, status: 'ACTIVE', generation, completedAt: null }), identity);
       },
     }),
     flowsRoute({

@@ -10,11 +10,13 @@ import { findRun, insertRun, type RunRow } from '../../platform/store/flow-runs'
 import type { FlowRow } from '../../platform/store/flows';
 import type { ApiDeps } from '../deps';
 import { bodyHashOf } from '../middleware/read-body';
+import { findMadeEarlier } from '../same-id';
 import { withoutPrivateKeys } from './documents';
 
 /**
  * Stores the run in one transaction, starts its workflow, then returns the run. A stored run is accepted: if Temporal does not
- * take the start, the caller still gets the run, and the sweep of `workers` starts it.
+ * take the start, the caller still gets the run, and the sweep of `workers` starts it. After the transaction, nothing may throw:
+ * clients repeat a request that failed, and the repeat would be another run.
  */
 
 const MAX_LABEL_CHARS = 64;
@@ -27,13 +29,11 @@ export async function startRun(
   flow: FlowRow,
   body: StartRun,
 ): Promise<RunRow> {
-  const bodyHash = bodyHashOf(req);
   // Two equal requests start two runs, unless the response to the first was never written: then the second is a retry.
-  if (bodyHash && (await repeats.hasLost(identity.id, bodyHash))) {
-    const earlier = await repeats.takeLost<{ run_id: string }>(identity.id, bodyHash);
-    const run = earlier && (await findRun(db, earlier.run_id));
-    if (run) return run;
-  }
+  const earlier = await findMadeEarlier({ repeats }, { identity, req, res }, ({ run_id: id }: { run_id: string }) =>
+    findRun(db, id),
+  );
+  if (earlier) return earlier;
   const bytes = Buffer.byteLength(JSON.stringify(body.body));
   if (bytes > MAX_INPUT_BYTES) {
     const advice = 'pass data by reference, or let functions read it';
@@ -41,6 +41,7 @@ export async function startRun(
   }
   await quotas.requireRoomForRun(identity.id);
   const id = randomUUID();
+  const bodyHash = bodyHashOf(req);
   const entry = bodyHash && repeats.entry(bodyHash);
   const request = { ownerId: identity.id, endpointId: flow.id, response: { run_id: id } };
   const row = {
@@ -55,10 +56,10 @@ export async function startRun(
     input: body.body,
     shownInput: withoutPrivateKeys(body.body),
   };
-  await repeats.store(entry, request, () => insertRun(db, row, entry && { ...entry, ...request }));
+  const run = await repeats.store(entry, request, () => insertRun(db, row, entry && { ...entry, ...request }));
   await failPoint('flow-run-stored');
   await flowStarts.start({ runId: id, flowId: flow.id, title: flow.title, ownerId: identity.id, generation: 0 });
   await failPoint('flow-run-started');
   if (entry) await repeats.beforeAnswer(res, entry, request);
-  return (await findRun(db, id))!; // inserted above
+  return run;
 }

@@ -1,5 +1,3 @@
-import { randomUUID } from 'node:crypto';
-
 import type { z } from 'zod';
 
 import { TerminalError } from '../../contracts/errors';
@@ -12,6 +10,7 @@ import { saveCoreEndpoint } from '../../platform/store/user-endpoints';
 import { requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
+import { withSameId } from '../same-id';
 
 /** Registration of stock core endpoints, which register at every start and get new broker credentials each time. */
 
@@ -30,7 +29,8 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
       method: 'post',
       path: '/v3/endpoints',
       summary: 'Registers a new Globus Compute 4 endpoint',
-      handle: ({ identity, body }) => register(deps, identity, randomUUID(), body),
+      handle: ({ identity, body, req, res }) =>
+        withSameId(deps, { identity, req, res }, (id) => register(deps, identity, id, body)),
     }),
     route({
       ...shared,

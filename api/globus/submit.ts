@@ -103,8 +103,12 @@ async function submitTable(
     endpoint_id: endpointId,
     tasks: Object.fromEntries([...keys].map(([functionId, key]) => [key, accepted.tasks[functionId] ?? []])),
   });
-  const earlier = wasLost && bodyHash !== undefined ? await repeats.takeLost(identity.id, bodyHash) : undefined;
-  if (earlier) return respond(earlier);
+  const requested = { ownerId: identity.id, endpointId: target.id };
+  const earlier = wasLost && bodyHash !== undefined ? await repeats.takeLost(bodyHash, requested) : undefined;
+  if (earlier) {
+    await repeats.beforeAnswer(res, earlier.entry, { ...requested, response: earlier.response });
+    return respond(earlier.response);
+  }
 
   const { endpointQueueId, wake } = await placeTasks(placement, target, {
     ownerId: identity.id,
@@ -119,8 +123,7 @@ async function submitTable(
     ...(body.task_group_id ? { taskGroupId: body.task_group_id } : {}),
     resultQueue: !body.create_queue ? 'none' : body.result_batches ? 'batches' : 'single',
     calls: [...keys].map(([functionId, key]) => ({
-      functionId,
-      functionName: checked.functionName(functionId),
+      ...checked.describe(functionId),
       payloads: body.tasks[key] ?? [],
     })),
     policy: checked.policy,
@@ -130,11 +133,9 @@ async function submitTable(
     ...idempotency,
     unanswered,
   };
-  const accepted = await repeats.store(unanswered, { ownerId: identity.id, endpointId: target.id }, () => accept(placed));
+  const accepted = await repeats.store(unanswered, requested, () => accept(placed));
   wake();
-  if (unanswered) {
-    await repeats.beforeAnswer(res, unanswered, { ownerId: identity.id, endpointId: target.id, response: accepted });
-  }
+  if (unanswered) await repeats.beforeAnswer(res, unanswered, { ...requested, response: accepted });
   return respond(accepted);
 }
 

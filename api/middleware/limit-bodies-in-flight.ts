@@ -3,14 +3,15 @@ import type { Request, RequestHandler, Response } from 'express';
 import { RetryableError } from '../../contracts/errors';
 import { ByteBudget } from '../byte-budget';
 import { hasLeft, onClosed } from './on-closed';
+import { maxDecodedBytes } from './read-bytes';
 
 /**
  * Bounds the bytes of the request bodies that the process holds. Above the limit, a request waits before its body is read:
  * the client's bytes stay in the network. Released clients give up after 15 to 20 s of refusals, so a request waits that
  * long before it is refused. Nothing of a refused request is stored.
  *
- * A request holds the bytes that it announces, also before they arrive. So nobody may hold more than a share, and while others
- * wait, a body must arrive at a certain pace (`read-bytes.ts`).
+ * A request holds the bytes that it announces, also before they arrive, and a compressed one what its body may become. So nobody
+ * may hold more than a share, and while others wait, a body must arrive at a certain pace (`read-bytes.ts`).
  */
 
 const LIMIT_BYTES = 256 * 1024 * 1024;
@@ -41,11 +42,11 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
       if (hasLeft(req, res)) return; // during authentication
       const announced =
         req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length'] ?? 0) : maxBodyBytes;
-      const bytes = Math.min(announced, maxBodyBytes);
-      if (!(bytes > 0)) {
+      if (!(announced > 0)) {
         next();
         return;
       }
+      const bytes = Math.min(maxDecodedBytes(req, announced), maxBodyBytes);
       const waiting: { timer?: NodeJS.Timeout } = {};
       let isAdmitted = false;
       const onAdmitted = (release: () => void): void => {

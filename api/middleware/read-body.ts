@@ -22,12 +22,12 @@ const JSON_SIZES: Readonly<Record<BodySize, Omit<JsonLimits, 'maxDepth'> & { lim
   large: { limitBytes: 16_000_000, maxStrings: 110_000, maxOthers: 50_000 },
   submit: { limitBytes: Infinity, maxStrings: 1_000_000, maxOthers: 100_000 },
 };
-const MAY_REPEAT = /\/(submit|flows|run)(\?|$)/;
+const MAY_REPEAT = /\/(submit|retry|flows|run|endpoints|schedules)(\?|$)/;
 const UTF8 = /^"?utf-?8"?$/i;
 
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-/** SHA-256 of path and body. Only for submits, new flows, new runs, and requests with an `Idempotency-Key`. */
+/** SHA-256 of path and body. Only for requests that a repeat would do twice, and requests with an `Idempotency-Key`. */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }

@@ -22,6 +22,14 @@ const WINDOW_MS = 10_000;
 const MAX_WINDOWS = 6;
 const RETRY_AFTER_S = 5;
 
+/** The most bytes that a body of this length may have once it is decompressed. */
+export function maxDecodedBytes(req: Pick<IncomingMessage, 'headers'>, length: number): number {
+  return encodingOf(req) === 'identity' ? length : Math.max(LARGE_BYTES, length * MAX_RATIO);
+}
+
+const encodingOf = ({ headers }: Pick<IncomingMessage, 'headers'>): string =>
+  (headers['content-encoding'] ?? 'identity').toLowerCase();
+
 export interface ReadOptions {
   limitBytes: number;
   /** Called once when the body becomes large. The body is not read further until the promise resolves. */
@@ -52,7 +60,7 @@ export async function* readChunks(
   { limitBytes, onLarge, isHurried, onSlow, windowMs = WINDOW_MS }: ReadOptions,
 ): AsyncGenerator<Buffer, void> {
   if (!hasBody(req)) return;
-  const encoding = (req.headers['content-encoding'] ?? 'identity').toLowerCase();
+  const encoding = encodingOf(req);
   if (encoding === 'identity' && Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(req, limitBytes);
 
   const announced = req.headers['transfer-encoding'] === undefined ? Number(req.headers['content-length']) : limitBytes;

@@ -1,5 +1,3 @@
-import { randomUUID } from 'node:crypto';
-
 import type { z } from 'zod';
 
 import { CAPABILITY } from '../../contracts/batches';
@@ -12,6 +10,7 @@ import { findEndpointEvenDeleted, saveAgent, type EndpointRow } from '../../plat
 import { checkEndpoint, requireGroup, unknownEndpoint, requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
+import { withSameId } from '../same-id';
 
 /** Registration of our agents, at every start and whenever an agent needs new credentials. */
 
@@ -38,7 +37,8 @@ export function agentRoutes(deps: ApiDeps): Route[] {
       method: 'post',
       path: '/v1/endpoints',
       summary: 'Registers a new endpoint',
-      handle: ({ identity, body }) => registerAgent(deps, identity, randomUUID(), body),
+      handle: ({ identity, body, req, res }) =>
+        withSameId(deps, { identity, req, res }, (id) => registerAgent(deps, identity, id, body)),
     }),
     route({
       ...shared,

@@ -67,6 +67,9 @@ export function enrolmentRoutes(deps: ApiDeps): Route[] {
         }
         const isRepeat = code.isUsed && (await isAgent(deps, code, body));
         if (!isRepeat) await enrol(deps, endpointId, hash, code, body);
+        // The identity of the earlier agent was revoked, so that agent must not stay connected. The first request of a repeat
+        // may have failed here.
+        if (isRepeat || code.agentId !== null) await deps.brokerUsers.revokeEndpoint(endpointId);
         // For the audit log, the agent is the caller.
         const agent: Identity = { id: body.client_id, name: `agent-${body.client_id}`, isAdmin: false, groups: new Set() };
         res.locals.identity = agent;
@@ -171,8 +174,6 @@ async function enrol(
     requireUsable(endpointId, (await readEnrolmentCode(deps.db, endpointId, hash)) ?? { ...code, isUsed: true });
     throw new TerminalError('ENROLMENT_UNKNOWN', `a newer code replaced this one; ${ASK_AGAIN}`);
   }
-  // The identity of the earlier agent was revoked, so that agent must not stay connected.
-  if (code.agentId !== null) await deps.brokerUsers.revokeEndpoint(endpointId);
   deps.log.info({ endpointId, agentId: agent.client_id, earlierAgentId: code.agentId }, 'agent enrolled');
 }
 

@@ -15,20 +15,28 @@ import {
 import type { Identity } from '../../platform/access';
 import type { ScheduleState } from '../../platform/schedules';
 import { deleteFlow, insertFlow } from '../../platform/store/flows';
-import { deleteSchedule, findSchedule, insertSchedule, listSchedules, type ScheduleRow } from '../../platform/store/schedules';
+import {
+  deleteSchedule,
+  findSchedule,
+  insertSchedule,
+  listSchedules,
+  removeRefusedSchedule,
+  type ScheduleRow,
+} from '../../platform/store/schedules';
 import { requireEndpoint, requireFunction } from '../checks';
 import type { ApiDeps } from '../deps';
 import { requireFlow } from '../flows/checks';
 import { FlowsError } from '../flows/errors';
 import { checkInput } from '../flows/input-schema';
 import { idParameter, route, type Route } from '../route';
+import { withSameId } from '../same-id';
 
 /** Schedules of flows and functions. A function is scheduled as a flow with one state, so that it has runs and logs. */
 
 const MAX_TIMES_DAYS = 400;
 const DAY_MS = 86_400_000;
 
-export function scheduleRoutes({ db, schedules, quotas }: ApiDeps): Route[] {
+export function scheduleRoutes({ db, schedules, quotas, repeats, log }: ApiDeps): Route[] {
   async function requireSchedule(identity: Identity, call: { params: Record<string, string> }): Promise<ScheduleRow> {
     const id = idParameter(call, 'id', 'NOT_FOUND');
     const row = await findSchedule(db, id);
@@ -70,6 +78,41 @@ export function scheduleRoutes({ db, schedules, quotas }: ApiDeps): Route[] {
     return { flowId: id, ownsFlow: true, input: { tasks } };
   }
 
+  /** Completes what an earlier call with this ID left unfinished. */
+  async function create(identity: Identity, id: string, body: CreateSchedule): Promise<ScheduleDocument> {
+    const row = (await findSchedule(db, id)) ?? (await insert(identity, id, body));
+    try {
+      await schedules.create(row.id, body.name, body);
+    } catch (error) {
+      // After any other error, Temporal may have the schedule, and a repeat of the request completes it.
+      if (error instanceof TerminalError) {
+        await removeRefusedSchedule(db, row.id);
+        if (row.ownsFlow) await deleteFlow(db, row.flowId);
+      }
+      throw error;
+    }
+    return documentOf(row, await readMade(row.id, body));
+  }
+
+  async function insert(identity: Identity, id: string, body: CreateSchedule): Promise<ScheduleRow> {
+    await quotas.requireRoomForSchedule(identity.id);
+    const row = { id, ownerId: identity.id, name: body.name, ...(await targetOf(identity, body)) };
+    const inserted = await insertSchedule(db, row);
+    if (inserted) return inserted;
+    if (row.ownsFlow) await deleteFlow(db, row.flowId);
+    throw new TerminalError('CONFLICT', `you have a schedule with the name ${body.name}; delete it or choose another name`);
+  }
+
+  /** The schedule exists, so the response is not an error if Temporal cannot show the schedule now. */
+  async function readMade(id: string, body: CreateSchedule): Promise<ScheduleState> {
+    const known = { cron: body.cron, everyS: body.every_s ?? null, timeZone: body.time_zone, overlap: body.overlap };
+    const state = await schedules.read(id).catch((error: unknown) => {
+      log.warn({ err: error, scheduleId: id }, 'a schedule was created, and could not be read afterwards');
+      return undefined;
+    });
+    return state ?? { ...known, paused: body.paused, note: null, nextTimes: [] };
+  }
+
   async function remove(row: Pick<ScheduleRow, 'id' | 'flowId' | 'ownsFlow'>): Promise<void> {
     await schedules.delete(row.id); // first: a row without a schedule starts nothing
     await deleteSchedule(db, row.id);
@@ -85,22 +128,8 @@ export function scheduleRoutes({ db, schedules, quotas }: ApiDeps): Route[] {
       response: scheduleSchema,
       status: 201,
       errors: ['CONFLICT', 'NOT_FOUND', 'FORBIDDEN', 'FUNCTION_NOT_FOUND', 'ENDPOINT_NOT_FOUND', 'LIMIT_EXCEEDED'],
-      handle: async ({ identity, body }) => {
-        await quotas.requireRoomForSchedule(identity.id);
-        const row = { id: randomUUID(), ownerId: identity.id, name: body.name, ...(await targetOf(identity, body)) };
-        if (!(await insertSchedule(db, row))) {
-          if (row.ownsFlow) await deleteFlow(db, row.flowId);
-          throw new TerminalError('CONFLICT', `you have a schedule with the name ${body.name}; delete it or choose another name`);
-        }
-        try {
-          await schedules.create(row.id, body.name, body);
-        } catch (error) {
-          await remove(row);
-          throw error;
-        }
-        const made = (await findSchedule(db, row.id))!; // inserted above
-        return documentOf(made, await requireState(made));
-      },
+      handle: ({ identity, body, req, res }) =>
+        withSameId({ repeats }, { identity, req, res }, (id) => create(identity, id, body)),
     }),
     route({
       method: 'get',

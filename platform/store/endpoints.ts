@@ -180,6 +180,7 @@ export interface CallableRow {
   policy: Policy;
   /** The first characters of the code, which show how it is serialized. */
   codeStart: string;
+  codeBytes: number;
   /** Version of the Globus Compute SDK that registered it, if it was sent. */
   sdkVersion: string | null;
 }
@@ -209,7 +210,7 @@ export async function readSubmitTargets(
              left join lateral (
                select json_agg(json_build_object('id', f.id, 'name', f.name, 'ownerId', f.owner_id, 'isPublic', f.is_public,
                                                  'groupId', f.group_id, 'policy', f.policy,
-                                                 'sdkVersion', f.metadata->>'sdk_version',
+                                                 'sdkVersion', f.metadata->>'sdk_version', 'codeBytes', octet_length(f.code),
                                                  'codeStart', encode(substring(f.code for 16), 'escape'))) as functions
                  from functions f where f.id = any ($2) and f.deleted_at is null) f on true
             where e.id = any ($1) and e.deleted_at is null`,

@@ -1,3 +1,5 @@
+import type { PoolClient } from 'pg';
+
 import { FLOW_CODE, type FlowRunStatus } from '../../contracts/flows';
 import type { Database } from './database';
 import { recordRun } from './flow-run-progress';
@@ -78,20 +80,20 @@ export function runOf(flat: FlatRun): RunRow {
   return { ...run, flow: { title, subtitle, description, keywords, ownerId: flowOwnerId, createdAt, updatedAt, ...people } };
 }
 
-/** Inserts, in one transaction, the run, its first log entry, and what is needed to recognize a repeated request. */
+/** Inserts and returns, in one transaction, the run, its first log entry, and what is needed to recognize a repeated request. */
 export async function insertRun(
   db: Database,
   run: NewRun,
   unanswered?: AnsweredLater,
   /** `startsItself`: the caller is a workflow and starts the workflow of the run itself. */
   { startsItself = false } = {},
-): Promise<void> {
+): Promise<RunRow> {
   const details = {
     code: FLOW_CODE.starting,
     description: 'The Flow Instance is preparing to start',
     details: { input: run.shownInput },
   };
-  await inTransaction(db, async (client) => {
+  return inTransaction(db, async (client) => {
     await client.query(
       `insert into flow_runs (id, flow_id, flow_version, owner_id, label, tags, managers, monitors, details, input, workflow_started_at)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $11 then now() end)`,
@@ -117,10 +119,11 @@ export async function insertRun(
     };
     await recordRun(client, run.id, { entries: [started] });
     if (unanswered) await insertUnanswered(client, unanswered);
+    return (await findRun(client, run.id))!; // inserted above
   });
 }
 
-export async function findRun(db: Database, id: string): Promise<RunRow | undefined> {
+export async function findRun(db: Pick<PoolClient, 'query'>, id: string): Promise<RunRow | undefined> {
   const { rows } = await db.query<FlatRun>({
     name: 'find-run',
     text: `select ${RUN_COLUMNS} ${FROM_RUNS} where r.id = $1`,

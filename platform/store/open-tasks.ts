@@ -82,15 +82,6 @@ export async function listOpenSubmissions(db: Database, of: OpenSubmissionsOf): 
   return rows;
 }
 
-export async function countOpenTasks(db: Database, ownerId: string): Promise<number> {
-  const { rows } = await db.query<{ open: string }>({
-    name: 'open-of-owner',
-    text: 'select coalesce(sum(open), 0) as open from submissions where owner_id = $1 and is_open',
-    values: [ownerId],
-  });
-  return Number(rows[0]?.open ?? 0);
-}
-
 export async function listQueueIds(db: Database, endpointId: string): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where endpoint_id = $1 order by id', [
     endpointId,

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import type { Database } from './database';
 
 /** What one owner uses of everything that is limited. */
@@ -14,28 +16,63 @@ export interface Usage {
 }
 export type QuotaName = keyof Usage;
 
-/** Statements that count an owner's usage. Functions with equal code count once: stock clients register them in each process. */
-const COUNTS: Record<QuotaName, string> = {
-  open_tasks: 'select coalesce(sum(open), 0) from submissions where owner_id = $1 and is_open',
-  open_groups: 'select count(distinct task_group_id) from submissions where owner_id = $1 and is_open',
-  functions: 'select count(distinct code_key) from functions where owner_id = $1 and deleted_at is null',
-  endpoints: 'select count(*) from endpoints where owner_id = $1 and deleted_at is null',
-  user_endpoints: `select count(*) from endpoint_queues q join endpoints e on e.id = q.endpoint_id
-                    where q.owner_id = $1 and e.deleted_at is null`,
-  stored_bytes: `(select coalesce(sum(stored_bytes), 0) from submissions where owner_id = $1)
-                 + (select coalesce(sum(octet_length(code)), 0) from functions where owner_id = $1 and deleted_at is null)`,
-  api_tokens: `select count(*) from access_tokens where identity_id = $1 and kind = 'api' and expires_at > now()`,
-  schedules: 'select count(*) from schedules where owner_id = $1 and deleted_at is null',
-  active_runs: `select count(*) from flow_runs where owner_id = $1 and status = 'ACTIVE'`,
-};
-
 export async function countOf(db: Database, ownerId: string, name: QuotaName): Promise<number> {
-  const { rows } = await db.query<{ used: string }>({
-    name: `quota-${name}`,
-    text: `select (${COUNTS[name]}) as used`,
-    values: [ownerId],
+  const { rows } = await db.query<{ used: number }>({
+    name: 'quota-used',
+    text: 'select quota_used($1, $2) as used',
+    values: [ownerId, name],
   });
-  return Number(rows[0]?.used ?? 0);
+  return rows[0]?.used ?? 0;
+}
+
+/** The leases of one process, in a store that all processes share. */
+export interface QuotaLeases {
+  /**
+   * Leases room for what is reserved and `more`, or a share of the room if that is more. If both do not fit beside the leases of
+   * others, the lease holds only what is reserved. Replaces the earlier lease of this process.
+   */
+  lease(ownerId: string, wanted: WantedLease): Promise<Lease>;
+  /** Ends the lease of this process before its lifetime is over. */
+  giveBack(ownerId: string): Promise<void>;
+}
+
+interface WantedLease {
+  limit: number;
+  reserved: number;
+  more: number;
+  /** A share is the room divided by this number. */
+  shares: number;
+  lifetimeS: number;
+}
+
+export interface Lease {
+  /** What the owner has in the store. */
+  used: number;
+  /** The leases of other processes. */
+  others: number;
+  leased: number;
+}
+
+/** Each call makes the leases of another holder. A process has one holder for each limit. */
+export function leasesOf(db: Database, name: QuotaName): QuotaLeases {
+  const process = randomUUID();
+  return {
+    async lease(ownerId, { limit, reserved, more, shares, lifetimeS }) {
+      const { rows } = await db.query<Lease>({
+        name: 'lease-quota',
+        text: 'select used, others, leased from lease_quota($1, $2, $3, $4, $5, $6, $7, $8)',
+        values: [ownerId, name, process, limit, reserved, more, shares, lifetimeS],
+      });
+      return rows[0]!; // the function always returns one row
+    },
+    async giveBack(ownerId) {
+      await db.query({
+        name: 'give-quota-back',
+        text: 'delete from quota_leases where owner_id = $1 and quota = $2 and process = $3',
+        values: [ownerId, name, process],
+      });
+    },
+  };
 }
 
 /** True if the owner has an open task in this group. */

@@ -63,11 +63,12 @@ export async function removeExpired(db: Database, cutoff: Date): Promise<Removed
   return removed;
 }
 
-/** Removes idempotency records after a day, tokens a day after they expired, and dead letters older than `deadLettersBefore`. */
+/** Removes what has expired: idempotency records, tokens, leases of quotas, and dead letters older than `deadLettersBefore`. */
 export async function removeLeftovers(db: Database, deadLettersBefore: Date): Promise<void> {
   await db.query(`delete from accepted_requests where created_at < now() - interval '1 day'`);
   await db.query(`delete from access_tokens where expires_at < now() - interval '1 day'`);
   await db.query('delete from dead_letters where created_at < $1', [deadLettersBefore]);
+  await db.query('delete from quota_leases where expires_at < now()');
 }
 
 /** The suffixes of the partitions whose day ended before the cutoff. */

@@ -13,16 +13,28 @@ export interface ScheduleRow {
   createdAt: Date;
 }
 
-const SELECT = `select s.id, s.owner_id as "ownerId", s.name, s.flow_id as "flowId", f.title as "flowTitle", s.owns_flow as "ownsFlow",
-    s.input, s.created_at as "createdAt" from schedules s join flows f on f.id = s.flow_id where s.deleted_at is null`;
+const COLUMNS = `s.id, s.owner_id as "ownerId", s.name, s.flow_id as "flowId", f.title as "flowTitle", s.owns_flow as "ownsFlow",
+    s.input, s.created_at as "createdAt"`;
+const SELECT = `select ${COLUMNS} from schedules s join flows f on f.id = s.flow_id where s.deleted_at is null`;
 
-/** False when the owner has a schedule with this name. */
-export async function insertSchedule(db: Database, row: Omit<ScheduleRow, 'createdAt' | 'flowTitle'>): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `insert into schedules (id, owner_id, name, flow_id, owns_flow, input) values ($1, $2, $3, $4, $5, $6) on conflict do nothing`,
+/** Undefined when the owner has a schedule with this name. */
+export async function insertSchedule(
+  db: Database,
+  row: Omit<ScheduleRow, 'createdAt' | 'flowTitle'>,
+): Promise<ScheduleRow | undefined> {
+  const { rows } = await db.query<ScheduleRow>(
+    `with made as (
+       insert into schedules (id, owner_id, name, flow_id, owns_flow, input) values ($1, $2, $3, $4, $5, $6)
+       on conflict do nothing returning *)
+     select ${COLUMNS} from made s join flows f on f.id = s.flow_id`,
     [row.id, row.ownerId, row.name, row.flowId, row.ownsFlow, JSON.stringify(row.input)],
   );
-  return rowCount === 1;
+  return rows[0];
+}
+
+/** Removes a schedule that Temporal refused, as if it had never been inserted. */
+export async function removeRefusedSchedule(db: Database, id: string): Promise<void> {
+  await db.query('delete from schedules where id = $1', [id]);
 }
 
 export async function findSchedule(db: Database, id: string): Promise<ScheduleRow | undefined> {

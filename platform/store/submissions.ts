@@ -127,6 +127,30 @@ export async function readAccepted(
   return rows[0];
 }
 
+/** Stores the response to the request with this key, once. Returns the earlier response and its body hash if there is one. */
+export async function rememberResponse(
+  db: Queryable,
+  { ownerId, key, bodyHash, response }: Remembered,
+): Promise<{ bodyHash: Buffer; response: unknown } | undefined> {
+  const { rowCount } = await db.query(
+    `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, $4)
+     on conflict (owner_id, key) do nothing`,
+    [ownerId, key, bodyHash, JSON.stringify(response)],
+  );
+  if (rowCount === 1) return undefined;
+  const earlier = await readAccepted(db, ownerId, key);
+  if (!earlier) throw new Error('an accepted request vanished while it was repeated');
+  return earlier;
+}
+
+/** The time of the store when the request with this key came first. */
+export async function readOrStoreTime(db: Database, request: Omit<Remembered, 'response'>): Promise<string> {
+  const { rows } = await db.query<{ now: string }>('select now()::text as now');
+  const now = rows[0]?.now ?? '';
+  const earlier = await rememberResponse(db, { ...request, response: now });
+  return earlier ? (earlier.response as string) : now; // written by this function
+}
+
 /** All or none. With a claim ID, claims all tasks of a single submission without idempotency key if the queue has room. */
 export async function insertSubmissions(
   db: Database,
@@ -147,16 +171,8 @@ export async function insertSubmissions(
   try {
     return await inTransaction(db, async (client) => {
       if (remembered) {
-        const { rowCount } = await client.query(
-          `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, $4)
-           on conflict (owner_id, key) do nothing`,
-          [remembered.ownerId, remembered.key, remembered.bodyHash, JSON.stringify(remembered.response)],
-        );
-        if (rowCount === 0) {
-          const earlier = await readAccepted(client, remembered.ownerId, remembered.key);
-          if (!earlier) throw new Error('an accepted request vanished while it was repeated');
-          return { kind: 'repeated', ...earlier };
-        }
+        const earlier = await rememberResponse(client, remembered);
+        if (earlier) return { kind: 'repeated', ...earlier };
       }
       for (const submission of submissions) {
         const { accepted } = await insertOne(client, submission, queue, submission === first ? unanswered : undefined);

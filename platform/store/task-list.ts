@@ -57,17 +57,22 @@ export interface TaskBody {
   body: Buffer | null;
 }
 
-/** Bodies of the tasks of a submission in these states, in the order of their IDs. */
-export async function readBodies(db: Database, submissionId: string, { states, after, limit }: TaskFilter): Promise<TaskBody[]> {
+/** Bodies of the tasks of a submission that ended in these states until a time of the store, in the order of their IDs. */
+export async function readBodies(
+  db: Database,
+  submissionId: string,
+  { states, after, limit, until }: TaskFilter & { until: string },
+): Promise<TaskBody[]> {
   const { rows } = await db.query<TaskBody>(
     `with page as (
-       select t.id, t.function_id, t.payload_size ${tasksOf({ submissionId })} order by t.id limit $4
+       select t.id, t.function_id, t.payload_size ${tasksOf({ submissionId })} and t.answered_at <= $5::timestamptz
+        order by t.id limit $4
      ), sized as (
        select p.*, sum(p.payload_size::bigint) over (order by p.id) - p.payload_size as before from page p
      )
      select p.id, p.function_id as "functionId", task_payload(p.id) as body from sized p
       where p.before < ${MAX_PAGE_BYTES} order by p.id`,
-    [submissionId, after ?? LOWEST_ID, states, limit],
+    [submissionId, after ?? LOWEST_ID, states, limit, until],
   );
   return rows;
 }

@@ -69,17 +69,20 @@ export async function findEqualRequests(
   });
 }
 
-/** Removes the oldest equal request that was lost, and returns its response, so each lost request is matched once. */
-export async function takeLostRequest(db: Database, ownerId: string, bodyHash: Buffer): Promise<unknown> {
+/**
+ * Takes over the oldest equal request that was lost, and returns its response. The record becomes that of the repeat, with the ID
+ * of `entry`: each lost request is matched once, and the repeat is as safe as the request was.
+ */
+export async function takeLostRequest(db: Database, ownerId: string, entry: UnansweredRequest): Promise<unknown> {
   const { rows } = await db.query<{ response: unknown }>(
-    `delete from unanswered_requests where id = (
+    `update unanswered_requests set id = $5, listener = $6, process = $7, lost_at = null where id = (
        select r.id from unanswered_requests r left join api_processes p on p.id = r.process
         where r.owner_id = $1 and r.body_hash = $2
           and (r.lost_at is not null or p.alive_at < now() - $4::double precision * interval '1 second')
           and r.created_at > now() - $3::double precision * interval '1 second'
         order by r.created_at limit 1 for update of r skip locked)
      returning response`,
-    [ownerId, bodyHash, MATCH_WITHIN_S, LEASE_S],
+    [ownerId, entry.bodyHash, MATCH_WITHIN_S, LEASE_S, entry.id, entry.listener, entry.process],
   );
   return rows[0]?.response;
 }
@@ -97,7 +100,7 @@ export async function forgetUnanswered(db: Database, ids: readonly string[]): Pr
   await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = any ($1)', values: [ids] });
 }
 
-/** Call in the transaction that writes what was requested. */
+/** Call before, or in the transaction that writes what was requested. */
 export async function insertUnanswered(client: Pick<PoolClient, 'query'>, request: AnsweredLater): Promise<void> {
   const { id, ownerId, endpointId, bodyHash, listener, process, response } = request;
   await client.query(
@@ -127,7 +130,7 @@ export async function saveLost(
   );
 }
 
-/** A request whose statement failed without an answer of the server, so that it may be stored or not. */
+/** A request whose response is an error although it is stored, or may be. */
 export type InDoubt = UnansweredRequest & { ownerId: string; endpointId: string };
 
 /** The body hash of a record that only occupies the ID of a request that is not stored. No request is equal to it. */

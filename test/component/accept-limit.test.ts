@@ -23,31 +23,33 @@ const ARGUMENTS = 'x'.repeat(1_000);
 
 async function submitAtOnce(
   limits: Record<string, string>,
-  { hasManyGroups = false } = {},
+  { hasManyGroups = false, processes = 1 } = {},
 ): Promise<{ accepted: Accepted[]; reasons: unknown[]; stored: number }> {
   const { ownerId, endpointId, functionId } = await makeFixture(postgres.db);
   const config = configFor(limits);
-  const accept = createAccept({
-    config,
-    log: createLogger('test', 'silent'),
-    db: postgres.db,
-    // As slow as a start of a busy server, so that requests gather behind the first.
-    temporal: {
-      startSubmission: () => new Promise((resolve) => setTimeout(() => resolve({ wasEager: false }), 20)),
-    } as unknown as Temporal,
-    groupQueues: { ensure: async () => undefined },
-    quotas: createQuotas(postgres.db, config),
-  });
+  const accepts = Array.from({ length: processes }, () =>
+    createAccept({
+      config,
+      log: createLogger('test', 'silent'),
+      db: postgres.db,
+      // As slow as a start of a busy server, so that requests gather behind the first.
+      temporal: {
+        startSubmission: () => new Promise((resolve) => setTimeout(() => resolve({ wasEager: false }), 20)),
+      } as unknown as Temporal,
+      groupQueues: { ensure: async () => undefined },
+      quotas: createQuotas(postgres.db, config),
+    }),
+  );
   const oneGroup = randomUUID();
   const settled = await Promise.allSettled(
-    Array.from({ length: REQUESTS }, () =>
-      accept({
+    Array.from({ length: REQUESTS }, (_, index) =>
+      accepts[index % processes]!({
         owner: { id: ownerId, name: 'owner' },
         endpoint: { id: endpointId, name: 'e' },
         endpointQueueId: endpointId,
         taskGroupId: hasManyGroups ? randomUUID() : oneGroup,
         resultQueue: 'none',
-        calls: [{ functionId, functionName: 'f', payloads: [ARGUMENTS] }],
+        calls: [{ functionId, functionName: 'f', codeBytes: 4, payloads: [ARGUMENTS] }],
         policy: {},
       }),
     ),
@@ -60,15 +62,20 @@ async function submitAtOnce(
   };
 }
 
-test.each([
-  ['open tasks', { FUNCX_MAX_OPEN_TASKS: String(LIMIT) }, {}],
-  ['stored bytes', { FUNCX_MAX_STORED_BYTES: String(LIMIT * (ARGUMENTS.length + 100)) }, {}],
-  ['open task groups', { FUNCX_MAX_OPEN_GROUPS: String(LIMIT) }, { hasManyGroups: true }],
-])('requests that arrive at the same time do not exceed the limit of %s, and reach it', async (_, limits, groups) => {
-  const { accepted, reasons, stored } = await submitAtOnce(limits, groups);
-  expect(accepted).toHaveLength(LIMIT);
-  expect(stored).toBe(LIMIT);
-  for (const reason of reasons) expect(reason).toMatchObject({ code: 'LIMIT_EXCEEDED', retryAfterS: expect.any(Number) });
+describe.each([
+  ['one process', 1],
+  ['three processes', 3],
+])('requests that arrive at the same time at %s', (_where, processes) => {
+  test.each([
+    ['open tasks', { FUNCX_MAX_OPEN_TASKS: String(LIMIT) }, {}],
+    ['stored bytes', { FUNCX_MAX_STORED_BYTES: String(LIMIT * (ARGUMENTS.length + 100)) }, {}],
+    ['open task groups', { FUNCX_MAX_OPEN_GROUPS: String(LIMIT) }, { hasManyGroups: true }],
+  ])('do not exceed the limit of %s, and reach it', async (_, limits, groups) => {
+    const { accepted, reasons, stored } = await submitAtOnce(limits, { ...groups, processes });
+    expect(accepted).toHaveLength(LIMIT);
+    expect(stored).toBe(LIMIT);
+    for (const reason of reasons) expect(reason).toMatchObject({ code: 'LIMIT_EXCEEDED', retryAfterS: expect.any(Number) });
+  });
 });
 
 test('requests of one new group that arrive at the same time take the room of one group', async () => {

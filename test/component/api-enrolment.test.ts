@@ -14,6 +14,7 @@ let postgres: ScratchPostgres;
 let identities: Identities;
 let api: ApiHarness;
 let revokedUsers: string[];
+let isBrokerAway: boolean;
 let owner: { id: string; token: string };
 
 beforeAll(async () => {
@@ -23,12 +24,16 @@ afterAll(() => postgres.stop());
 
 beforeEach(async () => {
   revokedUsers = [];
+  isBrokerAway = false;
   identities = createIdentities(postgres.db);
   const brokerUsers = createBrokerUsers(
     postgres.db,
     {
       mint: async ({ name }) => ({ name, password: 'p' }),
-      revoke: async (names) => void revokedUsers.push(...names),
+      revoke: async (names) => {
+        if (isBrokerAway) throw new Error('the broker is away');
+        revokedUsers.push(...names);
+      },
       exists: async () => true,
       listConnectedUsers: async () => new Set(),
     },
@@ -199,6 +204,20 @@ test('a new enrolment takes the rights of the agent that enrolled before, on the
   expect(await enrol(await invite({ endpoint_id: id }), second)).toMatchObject({ status: 200 });
   expect(await identities.authenticateClient(first.client_id, first.client_secret)).toBeUndefined();
   expect(await identities.authenticate(token)).toBeUndefined();
+  expect(revokedUsers).toEqual([expect.stringContaining(id)]);
+});
+
+test('an enrolment that failed at the broker takes the earlier agent off the broker when it is repeated', async () => {
+  const [first, second] = [newAgent(), newAgent()];
+  const invited = await invite();
+  const { endpoint_id: id } = invited;
+  await enrol(invited, first);
+  await ask(await tokenOf(first.client_id), 'PUT', `/v1/endpoints/${id}`, REGISTRATION);
+  const again = await invite({ endpoint_id: id });
+  isBrokerAway = true;
+  expect((await enrol(again, second)).status).toBeGreaterThanOrEqual(500);
+  isBrokerAway = false;
+  expect(await enrol(again, second)).toMatchObject({ status: 200 });
   expect(revokedUsers).toEqual([expect.stringContaining(id)]);
 });
 

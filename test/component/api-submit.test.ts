@@ -175,7 +175,16 @@ describe('submitting', () => {
     expect(
       body.results.every((one: { status: string; task_uuid: string }) => one.status === 'Success' && one.task_uuid !== ''),
     ).toBe(true);
-    expect(new Set(api.accepted.map(({ taskGroupId }) => taskGroupId)).size).toBe(1);
+    const ids = body.results.map(({ task_uuid: id }: { task_uuid: string }) => id);
+    expect(new Set(ids).size).toBe(3);
+    // One request to accept: all tasks are stored in one transaction, or none.
+    expect(api.accepted.map(({ calls }) => calls.map((call) => [call.functionId, call.target?.endpoint.id]))).toEqual([
+      [
+        [ADD, ENDPOINT],
+        [SECRET, ENDPOINT],
+        [ADD, OTHER],
+      ],
+    ]);
   });
 
   test('a list with one unknown endpoint is refused as a whole', async () => {

@@ -2,12 +2,12 @@ import { createAccept } from '../../accepting/accept';
 import { createQuotas } from '../../accepting/quotas';
 import { createRepeats, type Repeats } from '../../api/repeats';
 import { createLogger } from '../../platform/log';
-import type { Database } from '../../platform/store/database';
 import type { Temporal } from '../../platform/temporal';
 import { configFor, person, startApi, type Answer, type ApiHarness } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, type StoreFixture } from '../helpers/store-fixture';
 import { until } from '../helpers/until';
+import { lostOnTheWay, neverSent, unreliable, type Accident } from '../helpers/unreliable-store';
 
 /**
  * The store dies after it stored a request and before it said so. Clients repeat a request that failed, and their tasks run once.
@@ -28,7 +28,7 @@ const INSERTS = ['insert-submission', 'insert-shared'];
 let fixture: StoreFixture;
 let running: { api: ApiHarness; repeats: Repeats }[];
 /** What happens to the next statement that stores a request. */
-let accident: ((run: () => Promise<unknown>) => Promise<never>) | undefined;
+let accident: Accident | undefined;
 let listeners = 0;
 
 beforeEach(async () => {
@@ -43,27 +43,14 @@ afterEach(async () => {
   }
 });
 
-/** The pool, whose next insert of a request meets the accident. */
-function unreliable(db: Database): Database {
-  return new Proxy(db, {
-    get(target, name): unknown {
-      const value: unknown = Reflect.get(target, name);
-      if (name !== 'query') return typeof value === 'function' ? value.bind(target) : value;
-      return (statement: { name?: string }, ...values: unknown[]): Promise<unknown> => {
-        const run = async (): Promise<unknown> =>
-          await (value as (...given: unknown[]) => Promise<unknown>).call(target, statement, ...values);
-        const meets = accident;
-        if (!meets || !INSERTS.includes(statement.name ?? '')) return run();
-        accident = undefined;
-        return meets(run);
-      };
-    },
-  });
-}
-
 /** A process of `api`. */
 async function start(): Promise<ApiHarness> {
-  const db = unreliable(postgres.db);
+  const db = unreliable(postgres.db, (statement) => {
+    if (!INSERTS.includes(statement)) return undefined;
+    const meets = accident;
+    accident = undefined;
+    return meets;
+  });
   const repeats = createRepeats(db, log);
   await repeats.takeOver(`test ${listeners++}`);
   const accept = createAccept({
@@ -78,14 +65,6 @@ async function start(): Promise<ApiHarness> {
   running.push({ api, repeats });
   return api;
 }
-
-const lostOnTheWay = async (run: () => Promise<unknown>): Promise<never> => {
-  await run();
-  throw new Error('Connection terminated unexpectedly');
-};
-const neverSent = async (): Promise<never> => {
-  throw new Error('Connection terminated unexpectedly');
-};
 
 interface Route {
   path(): string;

@@ -179,7 +179,8 @@ describe('an equal request without a key, at another replica', () => {
     // A lease that ends in two seconds: the repeat arrives before it does.
     await postgres.db.query(`update api_processes set alive_at = now() - interval '8 seconds' where id = $1`, [process]);
     expect(await second.hasLost(fixture.ownerId, bodyHash)).toBe(true);
-    expect(await second.takeLost(fixture.ownerId, bodyHash)).toEqual({ requestId: 'the first' });
+    const taken = await second.takeLost(bodyHash, { ownerId: fixture.ownerId, endpointId: fixture.endpointId });
+    expect(taken?.response).toEqual({ requestId: 'the first' });
     expect(await second.hasLost(fixture.ownerId, bodyHash)).toBe(false);
     second.close();
   }, 30_000);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import type { AcceptRequest } from '../../accepting/accept-request';
+import { tasksKey, type AcceptRequest } from '../../accepting/accept-request';
 import { createApp } from '../../api/app';
 import { createAudit } from '../../api/audit';
 import { COMPUTE_RESOURCE_SERVER } from '../../api/auth/scopes';
@@ -19,6 +19,7 @@ import type { Identities } from '../../platform/identities';
 import { createLogger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { readLastSeqs } from '../../platform/store/tasks';
+import type { UnansweredRequest } from '../../platform/store/unanswered-requests';
 
 /** The API's app with fakes of everything behind it, and a client for it. */
 
@@ -165,10 +166,13 @@ export async function startApi(options: {
     },
     placement: { place: async ({ endpointId }) => endpointId, wake: () => undefined },
     repeats: {
-      entry: (bodyHash) => ({ id: randomUUID(), bodyHash, listener: 'test', process: randomUUID() }),
+      entry: entryOf,
       store: (_entry, _of, work) => work(),
+      record: async () => undefined,
+      abandon: () => undefined,
       hasLost: async () => lost.length > 0,
-      takeLost: async <T>() => lost.shift() as T | undefined,
+      takeLost: async <T>(bodyHash: Buffer) =>
+        lost.length === 0 ? undefined : { entry: entryOf(bodyHash), response: lost.shift() as T },
       beforeAnswer: async () => undefined,
       takeOver: async () => undefined,
       close: () => undefined,
@@ -188,7 +192,10 @@ export async function startApi(options: {
         requestId: '99999999-9999-4999-8999-999999999999',
         taskGroupId: request.taskGroupId ?? '88888888-8888-4888-8888-888888888888',
         tasks: Object.fromEntries(
-          request.calls.map((call) => [call.functionId, call.payloads.map(() => taskIdOf(submissionId, ++index))]),
+          request.calls.map((call) => [
+            tasksKey(call.functionId, call.target?.endpoint.id),
+            call.payloads.map(() => taskIdOf(submissionId, ++index)),
+          ]),
         ),
       };
     },
@@ -200,7 +207,6 @@ export async function startApi(options: {
       requireRoomForFunction: async () => undefined,
       reserveTaskGroup: async () => () => undefined,
       reserveBytes: async () => () => undefined,
-      addBytes: () => undefined,
       enterSocket: () => () => undefined,
       followGroup: () => ({ setKnown: () => undefined, leave: () => undefined }),
       usage: async () => [],
@@ -268,6 +274,13 @@ export async function startApi(options: {
     },
   };
 }
+
+const entryOf = (bodyHash: Buffer): UnansweredRequest => ({
+  id: randomUUID(),
+  bodyHash,
+  listener: 'test',
+  process: randomUUID(),
+});
 
 const REFUSALS = new Set([401, 403, 404, 409, 413, 415, 422, 423, 429]);
 

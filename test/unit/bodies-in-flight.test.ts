@@ -7,8 +7,8 @@ import { until } from '../helpers/until';
 
 /** Large requests at the same time: how many bodies are read, who waits, and who is refused. */
 
-const limiter = (maxWaitMs = 60_000) =>
-  limitBodiesInFlight({ holderOf: (req) => req.socket.remoteAddress ?? '', limitBytes: 100, maxWaitMs });
+const limiter = ({ maxWaitMs = 60_000, limitBytes = 100 } = {}) =>
+  limitBodiesInFlight({ holderOf: (req) => req.socket.remoteAddress ?? '', limitBytes, maxWaitMs });
 
 let holders = 0;
 /** Each request has a holder of its own, unless the test names one. */
@@ -95,7 +95,7 @@ test('others are in the way only of a request that waits for their bytes, and no
 });
 
 test('a request that waited too long is refused with the time to repeat it, and takes no place', async () => {
-  const limit = limiter(20);
+  const limit = limiter({ maxWaitMs: 20 });
   const first = send(limit, sized(100));
   const refused = send(limit, sized(100));
   await until('the request is refused', () => refused.outcome.error);
@@ -113,6 +113,20 @@ test('a request holds at most what its route allows', () => {
   const beyond = send(limit, sized(1));
   expect(beyond.outcome.isRead).toBe(false);
   beyond.close();
+});
+
+test('a compressed request holds what its body may become: a hundred times its length, and any small body 1 MB', () => {
+  const limit = limiter({ limitBytes: 10_000_000 });
+  const options = { maxBodyBytes: 64_000_000 };
+  const zipped = (bytes: number) => ({ ...sized(bytes), 'content-encoding': 'gzip' });
+  const bodies = [zipped(40_000), zipped(40_000), zipped(10), zipped(10)].map((headers) => send(limit, headers, options));
+  expect(bodies.map(({ outcome }) => outcome.isRead)).toEqual([true, true, true, true]); // 4 + 4 + 1 + 1 MB
+  const plain = send(limit, sized(1), options);
+  expect(plain.outcome.isRead).toBe(false);
+  bodies[2]?.close();
+  expect(plain.outcome.isRead).toBe(true);
+  const small = send(limit, { ...zipped(40_000) }, { maxBodyBytes: 10 });
+  expect(small.outcome.isRead).toBe(true); // the route allows no more
 });
 
 test('one holder gets at most half, in the order of arrival, and delays nobody else', () => {

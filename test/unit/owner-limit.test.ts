@@ -1,41 +1,83 @@
-import { createOwnerLimit } from '../../accepting/owner-limit';
+import { createOwnerLimit, type OwnerLimit } from '../../accepting/owner-limit';
+import type { QuotaLeases } from '../../platform/store/quotas';
+import { until } from '../helpers/until';
 
-test('several replicas together do not exceed the limit of open tasks', async () => {
-  let open = 0;
-  const replicas = Array.from({ length: 4 }, () => createOwnerLimit(1_000, async () => open));
-  let refused = 0;
-  for (let round = 0; round < 400; round++) {
-    for (const replica of replicas) {
-      try {
-        const release = await replica.reserve('owner', 7);
-        open += 7;
-        replica.add('owner', 7);
-        release();
-      } catch {
-        refused++;
-      }
-    }
+/** The store of several processes. `open` is what is stored; a lease is what `lease_quota` would give. */
+class Store {
+  open = 0;
+  leases = 0;
+  readonly #rooms = new Map<symbol, number>();
+
+  forProcess(): QuotaLeases {
+    const process = Symbol('process');
+    return {
+      lease: async (_owner, { limit, reserved, more, shares }) => {
+        this.leases++;
+        const others = [...this.#rooms].reduce((sum, [other, room]) => (other === process ? sum : sum + room), 0);
+        const room = limit - this.open - others;
+        const fits = reserved + more <= room;
+        const leased = fits ? Math.max(reserved + more, Math.floor(room / shares)) : reserved;
+        this.#rooms.set(process, leased);
+        return { used: this.open, others, leased };
+      },
+      giveBack: async () => void this.#rooms.delete(process),
+    };
   }
-  expect(open).toBeLessThanOrEqual(1_000);
-  expect(open).toBeGreaterThan(980);
-  expect(refused).toBeGreaterThan(0);
+}
+
+/** Stores `count` items, as the accept does. */
+async function accept(
+  store: Store,
+  limit: OwnerLimit,
+  count: number,
+  isStored: Promise<void> = Promise.resolve(),
+): Promise<void> {
+  const end = await limit.reserve('owner', count);
+  await isStored;
+  store.open += count;
+  end(true);
+}
+
+test('processes that accept at the same moment reach the limit, and do not exceed it', async () => {
+  const store = new Store();
+  const limits = Array.from({ length: 4 }, () => createOwnerLimit(100, store.forProcess()));
+  store.open = 60;
+  let store40: () => void = () => undefined;
+  const isStored = new Promise<void>((resolve) => (store40 = resolve));
+  const outcomes = Promise.allSettled(limits.map((limit) => accept(store, limit, 40, isStored)));
+  setTimeout(store40, 50);
+  expect((await outcomes).filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  expect(store.open).toBe(100);
 });
 
-test('far from the limit, the count is read rarely', async () => {
-  let reads = 0;
-  const limit = createOwnerLimit(1_000_000, async () => (reads++, 0));
-  for (let n = 0; n < 1_000; n++) {
-    const release = await limit.reserve('owner', 1);
-    limit.add('owner', 1);
-    release();
-  }
-  expect(reads).toBe(1);
+test('small requests at several processes fill the room', async () => {
+  const store = new Store();
+  const limits = Array.from({ length: 4 }, () => createOwnerLimit(1_000, store.forProcess(), { refreshMs: 20 }));
+  const work = async (limit: OwnerLimit): Promise<number> => {
+    for (let n = 0; ; n++) {
+      try {
+        await accept(store, limit, 7);
+      } catch {
+        return n;
+      }
+    }
+  };
+  await Promise.all(limits.map(work));
+  expect(store.open).toBeLessThanOrEqual(1_000);
+  expect(store.open).toBeGreaterThan(980);
+});
+
+test('far from the limit, one lease serves many requests', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(1_000_000, store.forProcess());
+  for (let n = 0; n < 1_000; n++) await accept(store, limit, 1);
+  expect(store.leases).toBe(1);
 });
 
 test('what is on its way into the store counts, and what was given up does not', async () => {
-  let open = 0;
-  const limit = createOwnerLimit(10, async () => open);
-  const release = await limit.reserve('owner', 10);
+  const store = new Store();
+  const limit = createOwnerLimit(10, store.forProcess());
+  const end = await limit.reserve('owner', 10);
   let isRefused: boolean | undefined;
   const another = limit.reserve('owner', 1).then(
     () => (isRefused = false),
@@ -43,11 +85,73 @@ test('what is on its way into the store counts, and what was given up does not',
   );
   await new Promise((resolve) => setImmediate(resolve));
   expect(isRefused).toBeUndefined(); // it waits for the exact count
-  open = 10;
-  release();
+  store.open = 10;
+  end(true);
   await another;
   expect(isRefused).toBe(true);
-  open = 0;
-  (await limit.reserve('owner', 10))();
+  store.open = 0;
+  (await limit.reserve('owner', 10))(false);
   await expect(limit.reserve('owner', 10)).resolves.toBeDefined();
+});
+
+test('what is stored while a lease is under way counts', async () => {
+  const store = new Store();
+  const leases = store.forProcess();
+  let answer: () => void = () => undefined;
+  let isSlow = false;
+  const limit = createOwnerLimit(10, {
+    ...leases,
+    async lease(...wanted) {
+      const lease = await leases.lease(...wanted);
+      if (isSlow) await new Promise<void>((resolve) => (answer = resolve));
+      return lease;
+    },
+  });
+  let end: () => void = () => undefined;
+  const isStored = new Promise<void>((resolve) => (end = resolve));
+  const first = accept(store, limit, 10, isStored);
+  await new Promise((resolve) => setImmediate(resolve));
+  isSlow = true;
+  const second = accept(store, limit, 10);
+  await new Promise((resolve) => setImmediate(resolve)); // its lease counted nothing, and the answer is on its way
+  end();
+  await first;
+  isSlow = false;
+  answer();
+  await expect(second).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+});
+
+test('a lease has no room for what was stored, but not yet answered, when it was asked for', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(10, store.forProcess());
+  const end = await limit.reserve('owner', 8);
+  store.open = 8;
+  const second = accept(store, limit, 2);
+  await new Promise((resolve) => setImmediate(resolve));
+  end(true);
+  await second;
+  await expect(accept(store, limit, 1)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+});
+
+test('room that a request gave up is there for other processes', async () => {
+  const store = new Store();
+  const [one, other] = [createOwnerLimit(10, store.forProcess()), createOwnerLimit(10, store.forProcess())];
+  const end = await one.reserve('owner', 10);
+  let isDone = false;
+  const waiting = other.reserve('owner', 10).then(() => (isDone = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(isDone).toBe(false);
+  end(false);
+  await until('the other process has the room', () => isDone);
+  await waiting;
+});
+
+test('room that was taken for an item is not needed twice once the item is stored', async () => {
+  const store = new Store();
+  const [one, other] = [createOwnerLimit(2, store.forProcess()), createOwnerLimit(2, store.forProcess())];
+  await one.take('owner', 1);
+  store.open = 1;
+  await expect(other.take('owner', 1)).resolves.toBeUndefined(); // waits until the first process gives the room back
+  store.open = 2;
+  await expect(other.take('owner', 1)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
 });
