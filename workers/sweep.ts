@@ -1,5 +1,6 @@
 import type { ActivityDeps } from '../activities';
-import { deliver, endTasks } from '../activities/complete';
+import { endTasks } from '../activities/complete';
+import { deliver } from '../activities/deliver';
 import { missedNudges } from '../activities/missed-nudges';
 import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
