@@ -4,6 +4,7 @@ import { groupBatchQueueName, groupQueueName } from '../contracts/names';
 import { markDelivered } from '../platform/store/answers';
 import type { ActivityDeps } from './deps';
 import { inParts } from './in-parts';
+import { refusingQueues } from './refusing-queues';
 
 /** Delivery: publishes stored answers to the queues of their task groups, and marks those that the broker accepted. */
 
@@ -16,10 +17,10 @@ export interface Delivery {
   hasBatchQueue: boolean;
 }
 
-/** Delivers answers that wait in the store. Returns those that still wait. */
+/** Delivers answers that wait in the store, also to queues that refused answers before. Returns those that still wait. */
 export async function deliver<T extends Delivery>(deps: ActivityDeps, deliveries: readonly T[]): Promise<T[]> {
   const undelivered: T[] = [];
-  const published = publishAnswers(deps, deliveries);
+  const published = publishAnswers(deps, deliveries, { triesRefusing: true });
   const answers = deliveries.map(async (delivery, index) => ({ ...delivery, delivery, outcome: await published[index] }));
   await inParts(answers, async (part) => {
     await markAccepted(deps, part);
@@ -28,7 +29,8 @@ export async function deliver<T extends Delivery>(deps: ActivityDeps, deliveries
   return undelivered;
 }
 
-type DeliveryOutcome = 'accepted' | Error;
+/** `waiting`: the queue refused answers before, so nothing was published. Each other outcome but `accepted` is a failure. */
+type DeliveryOutcome = 'accepted' | 'waiting' | Error;
 
 /** An answer that is not accepted is not marked as delivered: the sweep delivers it later. */
 export async function markAccepted(
@@ -47,10 +49,14 @@ export async function markAccepted(
 }
 
 /** Publishes answers. Returns for each of them a promise of its outcome, which never rejects. */
-export function publishAnswers(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<DeliveryOutcome>[] {
+export function publishAnswers(
+  deps: ActivityDeps,
+  deliveries: readonly Delivery[],
+  { triesRefusing = false } = {},
+): Promise<DeliveryOutcome>[] {
   const outcomes = new Map<Delivery, Promise<DeliveryOutcome>[]>(deliveries.map((delivery) => [delivery, []]));
   for (const message of messagesOf(deps, deliveries)) {
-    const outcome = publishMessage(deps, message);
+    const outcome = publishMessage(deps, message, triesRefusing);
     for (const delivery of message.answers) outcomes.get(delivery)?.push(outcome);
   }
   // An answer for two queues is accepted when both have accepted it.
@@ -90,9 +96,14 @@ function messagesOf(deps: ActivityDeps, deliveries: readonly Delivery[]): Answer
 
 const writeKeyOf = (queue: string, taskId: string): string => `${taskId} ${queue}`;
 
-async function publishMessage(deps: ActivityDeps, { queue, answers }: AnswerMessage): Promise<DeliveryOutcome> {
+async function publishMessage(
+  deps: ActivityDeps,
+  { queue, answers }: AnswerMessage,
+  triesRefusing: boolean,
+): Promise<DeliveryOutcome> {
   const [first, ...others] = answers;
   if (!first) return 'accepted';
+  if (!triesRefusing && refusingQueues.has(queue)) return 'waiting';
   try {
     const body = others.length === 0 ? first.frame : encodeBatch(answers.map(({ frame }) => ({ headers: {}, body: frame })));
     await deps.publisher.publish('', queue, body, {
@@ -102,8 +113,16 @@ async function publishMessage(deps: ActivityDeps, { queue, answers }: AnswerMess
       timestamp: Math.floor(Date.now() / 1000),
     });
   } catch (error) {
+    if (!(error instanceof PublishError)) return error instanceof Error ? error : new Error(String(error));
     // The queue expired because nobody read it; the submitter reads the answer from the store.
-    if (!(error instanceof PublishError && error.reason === 'returned')) return error instanceof Error ? error : new Error(String(error));
+    if (error.reason !== 'returned') {
+      if (QUEUE_FAULTS.has(error.reason)) refusingQueues.add(queue);
+      return error;
+    }
   }
+  refusingQueues.delete(queue);
   return 'accepted';
 }
+
+/** The other reasons concern the connection, so they say nothing about the queue. */
+const QUEUE_FAULTS: ReadonlySet<PublishError['reason']> = new Set(['refused', 'timeout']);

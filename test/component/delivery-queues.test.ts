@@ -7,7 +7,7 @@ import { PublishError } from '../../broker';
 import { decodeBatch, isBatch } from '../../contracts/batches';
 import { decodeFrame } from '../../contracts/frames';
 import { groupBatchQueueName, groupQueueName } from '../../contracts/names';
-import { listUndelivered, storeAnswers } from '../../platform/store/answers';
+import { listUndelivered, listUndeliveredGroups, storeAnswers } from '../../platform/store/answers';
 import type { Database } from '../../platform/store/database';
 import { addResultQueue } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -93,8 +93,9 @@ async function answer(taskIds: readonly string[]): Promise<void> {
 }
 
 async function undelivered(): Promise<string[]> {
-  const all = await listUndelivered(postgres.db, -1_000, 1_000);
-  return all.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ taskId }) => taskId);
+  const groups = await listUndeliveredGroups(postgres.db, -1_000, 1_000);
+  const own = groups.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ id }) => id);
+  return (await listUndelivered(postgres.db, -1_000, own, 1_000)).map(({ taskId }) => taskId);
 }
 
 /** A database that counts the statements that mark answers. */
@@ -223,6 +224,24 @@ test('answers that are confirmed together are marked with one statement', async 
   const { db, marks } = countingMarks();
   await deliverAndNudge({ ...deps, db }, await store(groups.flatMap(({ taskIds }) => taskIds)));
   expect(marks.map((ids) => ids.length)).toEqual([100]);
+});
+
+test('while a queue refuses answers, results are no longer published to it, and only the sweep tries', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 4, { queue: 'single' });
+  let tries = 0;
+  refused = (queue) => queue === queues(groupId).single && ++tries > 0;
+  await deliverAndNudge(deps, await store(taskIds.slice(0, 1)));
+  await deliverAndNudge(deps, await store(taskIds.slice(1, 2)));
+  expect(tries).toBe(1);
+
+  const waiting = await store(taskIds.slice(2, 3));
+  await deliver(deps, waiting.deliveries);
+  expect(tries).toBe(2);
+  refused = () => false;
+  await deliver(deps, waiting.deliveries);
+  await deliverAndNudge(deps, await store(taskIds.slice(3)));
+  expect(published.map(({ ids }) => ids)).toEqual([[taskIds[2]], [taskIds[3]]]);
+  expect((await undelivered()).sort()).toEqual(taskIds.slice(0, 2));
 });
 
 test('an answer whose write is unconfirmed is not written again inside another batch', async () => {
