@@ -114,8 +114,10 @@ async function publishMessage(
     });
   } catch (error) {
     if (!(error instanceof PublishError)) return error instanceof Error ? error : new Error(String(error));
-    // The queue expired because nobody read it; the submitter reads the answer from the store.
-    if (error.reason !== 'returned') {
+    // A queue expires when nobody reads it for long; the submitter then reads the answer from the store. But RabbitMQ before
+    // 3.12 also returns messages for a queue whose node is away, and the reader of that queue waits for the answer.
+    const isGone = error.reason === 'returned' && (await deps.isQueueMissing(queue));
+    if (!isGone) {
       if (QUEUE_FAULTS.has(error.reason)) refusingQueues.add(queue);
       return error;
     }
@@ -125,4 +127,4 @@ async function publishMessage(
 }
 
 /** The other reasons concern the connection, so they say nothing about the queue. */
-const QUEUE_FAULTS: ReadonlySet<PublishError['reason']> = new Set(['refused', 'timeout']);
+const QUEUE_FAULTS: ReadonlySet<PublishError['reason']> = new Set(['returned', 'refused', 'timeout']);

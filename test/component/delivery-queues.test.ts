@@ -20,6 +20,8 @@ let postgres: ScratchPostgres;
 let fixture: StoreFixture;
 let published: { queue: string; ids: string[] }[];
 let refused: (queue: string) => boolean;
+/** The broker returns messages for these queues: `gone` ones do not exist, the node of an `away` one is away. */
+let returned: Map<string, 'gone' | 'away'>;
 /** Publishes to these queues wait until they are confirmed here. */
 let silent: Map<string, Promise<void>>;
 let unconfirmed: Set<string>;
@@ -33,6 +35,7 @@ beforeEach(async () => {
   fixture = await makeFixture(postgres.db);
   published = [];
   refused = () => false;
+  returned = new Map();
   silent = new Map();
   unconfirmed = new Set();
   nudged = [];
@@ -40,6 +43,7 @@ beforeEach(async () => {
     isUnconfirmed: (key: string) => [...unconfirmed].some((id) => key.startsWith(id)),
     publish: async (_exchange: string, queue: string, body: Uint8Array) => {
       if (refused(queue)) throw new PublishError('refused', 'the message broker refused the message');
+      if (returned.has(queue)) throw new PublishError('returned', 'no queue accepts the message');
       await silent.get(queue);
       published.push({ queue, ids: (isBatch(body) ? decodeBatch(body).map((part) => part.body) : [body]).map(taskIdOf) });
     },
@@ -48,6 +52,7 @@ beforeEach(async () => {
     db: postgres.db,
     log: { warn: () => undefined, debug: () => undefined },
     publisher,
+    isQueueMissing: async (queue: string) => returned.get(queue) === 'gone',
     temporal: {
       nudge: async (workflowId: string) => {
         nudged.push(workflowId);
@@ -242,6 +247,14 @@ test('while a queue refuses answers, results are no longer published to it, and 
   await deliverAndNudge(deps, await store(taskIds.slice(3)));
   expect(published.map(({ ids }) => ids)).toEqual([[taskIds[2]], [taskIds[3]]]);
   expect((await undelivered()).sort()).toEqual(taskIds.slice(0, 2));
+});
+
+test('an answer for a queue that expired counts as delivered, and one for a queue whose node is away does not', async () => {
+  const gone = await submit(postgres.db, fixture, 1, { queue: 'single' });
+  const away = await submit(postgres.db, fixture, 1, { queue: 'single' });
+  returned.set(queues(gone.groupId).single, 'gone').set(queues(away.groupId).single, 'away');
+  await answer([...gone.taskIds, ...away.taskIds]);
+  expect(await undelivered()).toEqual(away.taskIds);
 });
 
 test('an answer whose write is unconfirmed is not written again inside another batch', async () => {
