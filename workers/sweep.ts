@@ -22,7 +22,7 @@ const SWEEP_MS = 2_000;
 /** The process that accepted a younger submission is most likely still starting it. */
 const MIN_UNSTARTED_AGE_MS = 3_000;
 const MIN_UNDELIVERED_AGE_MS = 6_000;
-/** How long a submission with open tasks may outlast its deadline before the sweep nudges or checks its workflow. */
+/** How long a submission with open tasks may outlast its deadline or its retry before the sweep nudges or checks its workflow. */
 const OVERDUE_MS = 10_000;
 /** In runs of the sweep; about a minute. */
 const MAX_NUDGE_GAP_RUNS = 32;

@@ -9,7 +9,7 @@ import type { Temporal } from '../../platform/temporal';
 import { startSweep } from '../../workers/sweep';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { until } from '../helpers/until';
-import { frame, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
+import { claim, frame, makeFixture, openOf, stateOf, submit, type StoreFixture } from '../helpers/store-fixture';
 
 /** What the sweep does about rows that others left behind, on the real database, with an own Temporal and an own broker. */
 
@@ -140,6 +140,7 @@ const queueOf = (groupId: string): string => groupBatchQueueName(fixture.ownerId
 
 test.each([
   ['undelivered answers', 'list-undelivered-groups', 'task_group_id_answered_at_id_idx'],
+  ['retries that are due', 'list-overdue-submissions', 'due_at_idx'],
 ])('a sweep finds %s by a partial index', async (_what, name, index) => {
   await whileSweeping(new FakeTemporal(), async ({ statements }) => {
     const { text, values } = await until('the sweep has run', () => statements.get(name));
@@ -211,5 +212,96 @@ describe('undelivered answers', () => {
     const last = await submitUndelivered(1, HIGHEST_GROUP);
     const refuses = (queue: string): boolean => queue !== queueOf(HIGHEST_GROUP);
     await whileSweeping(new FakeTemporal(), () => untilDelivered(last.taskIds), { refuses });
+  });
+});
+
+describe('submissions that are overdue', () => {
+  async function submitStarted(): Promise<{ submissionId: string; taskId: string; workflowId: string }> {
+    const { submissionId, taskIds } = await submit(postgres.db, fixture, 1);
+    await postgres.db.query('update submissions set started_at = now() where id = $1', [submissionId]);
+    return { submissionId, taskId: taskIds[0]!, workflowId: `submission/${submissionId}-f-on-e` }; // one task, as asked for
+  }
+
+  /** A submission whose only task failed and waits for a retry that was due a minute ago. */
+  async function submitDelayed(dueS = -60): ReturnType<typeof submitStarted> {
+    const started = await submitStarted();
+    await claim(postgres.db, fixture);
+    const failure = { taskId: started.taskId, endpointQueueId: fixture.endpointId, attempt: 1, frame: frame(started.taskId) };
+    await storeAnswers(postgres.db, [{ ...failure, state: 'failed', retryMs: 1_000 }]);
+    await postgres.db.query(`update tasks set due_at = now() + $2 * interval '1 second' where id = $1`, [started.taskId, dueS]);
+    expect(await stateOf(postgres.db, started.taskId)).toBe('delayed');
+    return started;
+  }
+
+  async function submitPastDeadline(): ReturnType<typeof submitStarted> {
+    const started = await submitStarted();
+    await postgres.db.query(`update submissions set deadline_at = now() - interval '1 minute' where id = $1`, [
+      started.submissionId,
+    ]);
+    return started;
+  }
+
+  async function submissionState(submissionId: string): Promise<string> {
+    const { rows } = await postgres.db.query<{ state: string; is_finished: boolean }>(
+      'select state, finished_at is not null as is_finished from submissions where id = $1',
+      [submissionId],
+    );
+    return rows[0]!.is_finished ? rows[0]!.state : 'open'; // the test made it
+  }
+
+  test('a workflow that slept through a retry because its nudge was lost is nudged again', async () => {
+    const { workflowId } = await submitDelayed();
+    const later = await submitDelayed(3_600);
+    const temporal = new FakeTemporal('running');
+    await whileSweeping(temporal, () => until('the workflow is nudged', () => temporal.nudged.includes(workflowId)));
+    expect(temporal.nudged).not.toContain(later.workflowId);
+    expect(temporal.started).toEqual([]);
+  });
+
+  test.each([
+    ['a retry that is due', () => submitDelayed()],
+    ['a deadline that passed', () => submitPastDeadline()],
+  ])('a submission with %s whose workflow does not exist is started again under the same ID', async (_what, make) => {
+    const { submissionId, workflowId } = await make();
+    const temporal = new FakeTemporal('missing');
+    await whileSweeping(temporal, () => until('it is started', () => temporal.started.length > 0));
+    expect(temporal.started[0]).toMatchObject({ id: submissionId, workflowId });
+  });
+
+  test.each(['ended', 'terminated'] as const)(
+    'a submission past its deadline whose workflow has %s ends as cancelled',
+    async (state) => {
+      const { submissionId, taskId } = await submitPastDeadline();
+      await whileSweeping(new FakeTemporal(state), async () => {
+        await until('the submission has ended', async () => (await submissionState(submissionId)) === 'cancelled');
+      });
+      expect(await stateOf(postgres.db, taskId)).toBe('cancelled');
+      expect(await openOf(postgres.db, submissionId)).toBe(0);
+    },
+  );
+
+  test('a submission whose workflow a person terminated ends as cancelled and is never started again', async () => {
+    const delayed = await submitDelayed();
+    const overdue = await submitPastDeadline();
+    const temporal = new FakeTemporal('terminated');
+    await whileSweeping(temporal, async ({ listings }) => {
+      for (const { submissionId } of [delayed, overdue]) {
+        await until('the submission has ended', async () => (await submissionState(submissionId)) === 'cancelled');
+      }
+      const runs = listings() + RUNS;
+      await until('the sweep ran again', () => listings() >= runs);
+    });
+    expect(await stateOf(postgres.db, delayed.taskId)).toBe('cancelled');
+    expect(temporal.started).toEqual([]);
+  });
+
+  test('a submission whose tasks are all answered is nudged, and ends as done if its workflow has ended', async () => {
+    const { submissionId, taskId, workflowId } = await submitStarted();
+    await storeAnswers(postgres.db, [{ taskId, state: 'succeeded', frame: frame(taskId) }]);
+    const temporal = new FakeTemporal('ended');
+    await whileSweeping(temporal, async () => {
+      await until('the submission has ended', async () => (await submissionState(submissionId)) === 'done');
+    });
+    expect(temporal.nudged).toContain(workflowId);
   });
 });
