@@ -215,6 +215,58 @@ describe('undelivered answers', () => {
   });
 });
 
+describe('submissions that were never started', () => {
+  const SUBMISSIONS = 300;
+
+  async function submitUnstarted(): Promise<string[]> {
+    const ids: string[] = [];
+    for (let n = 0; n < SUBMISSIONS; n++) ids.push((await submit(postgres.db, fixture, 1)).submissionId);
+    await postgres.db.query(`update submissions set created_at = created_at - interval '1 minute' where id = any ($1)`, [ids]);
+    return ids;
+  }
+
+  test('are all started by one run, many at a time, and undelivered answers do not wait for them', async () => {
+    const ids = await submitUnstarted();
+    const { taskIds } = await submitUndelivered(1);
+    const temporal = new FakeTemporal();
+    let open: () => void = () => undefined;
+    temporal.gate = new Promise((resolve) => (open = resolve));
+    const listed = new Set<number>();
+    await whileSweeping(temporal, async ({ listings }) => {
+      temporal.onStart = () => listed.add(listings());
+      await until('many starts are in progress', () => temporal.inProgress > 20);
+      await untilDelivered(taskIds);
+      open();
+      await until('all are started', () => temporal.started.length >= SUBMISSIONS);
+    });
+    expect([...listed]).toEqual([1]);
+    expect(temporal.started.map(({ id }) => id).sort()).toEqual([...ids].sort());
+  });
+
+  test('are started in another order by each replica', async () => {
+    await submitUnstarted();
+    const replicas = [new FakeTemporal(), new FakeTemporal()];
+    let open: () => void = () => undefined;
+    for (const replica of replicas) replica.gate = new Promise((resolve) => (open = chained(open, resolve)));
+    const [one, other] = replicas as [FakeTemporal, FakeTemporal];
+    await whileSweeping(one, () =>
+      whileSweeping(other, async () => {
+        await until('both are starting', () => replicas.every(({ inProgress }) => inProgress > 20));
+        const first = new Set(one.started.map(({ id }) => id));
+        expect(other.started.filter(({ id }) => first.has(id)).length).toBeLessThan(20);
+        open();
+      }),
+    );
+  });
+
+  const chained =
+    (first: () => void, second: () => void): (() => void) =>
+    () => {
+      first();
+      second();
+    };
+});
+
 describe('submissions that are overdue', () => {
   async function submitStarted(): Promise<{ submissionId: string; taskId: string; workflowId: string }> {
     const { submissionId, taskIds } = await submit(postgres.db, fixture, 1);
