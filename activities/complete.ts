@@ -1,14 +1,11 @@
-import { PublishError } from '../broker';
-import { encodeBatch, groupIntoBatches, MAX_BATCH_MESSAGES, type BatchMessage } from '../contracts/batches';
 import { exceptionLineOf, raisedException } from '../contracts/exceptions';
 import { encodeFrame, type ResultData } from '../contracts/frames';
-import { groupBatchQueueName, groupQueueName, tasksQueueName, commandQueueName } from '../contracts/names';
+import { tasksQueueName, commandQueueName } from '../contracts/names';
 import { retryDelayMs } from '../contracts/policy';
 import type { EndReason } from '../contracts/submission';
 import { attemptName } from '../contracts/frames';
 import { failPoint } from '../platform/fail-points';
 import {
-  markDelivered,
   readRetryFacts,
   removeUploads,
   sizeOfUpload,
@@ -18,7 +15,9 @@ import {
   type RetryFacts,
 } from '../platform/store/answers';
 import { listOpenSubmissions, listOpenTasks, listQueueIds, type OpenTask } from '../platform/store/open-tasks';
+import { markAccepted, publishAnswers, type Delivery } from './deliver';
 import type { ActivityDeps } from './deps';
+import { inParts } from './in-parts';
 import { missedNudges } from './missed-nudges';
 
 /**
@@ -44,15 +43,10 @@ export interface ReceivedResult {
 const LOSS_CODES: ReadonlySet<string> = new Set(['WorkerLost', 'AgentLost']);
 const MAX_CONCURRENT_NUDGES = 32;
 
-export type Stage = { completed: Completed[]; deliver: Delivery[] };
-
-interface Delivery {
-  taskId: string;
-  ownerId: string;
-  taskGroupId: string;
-  frame: Uint8Array;
-  hasQueue: boolean;
-  hasBatchQueue: boolean;
+export interface Stage {
+  completed: Completed[];
+  /** `row` is the place in `completed`. */
+  deliveries: (Delivery & { row: number })[];
 }
 
 export async function storeResults(deps: ActivityDeps, results: readonly ReceivedResult[]): Promise<Stage> {
@@ -80,98 +74,48 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
   for (const queueId of new Set(answers.map(({ endpointQueueId }) => endpointQueueId))) {
     if (queueId !== undefined) deps.onPlacesFreed?.(queueId);
   }
-  const deliver: Delivery[] = [];
-  completed.forEach((row, index) => {
-    const answer = answers[index];
-    if (!answer || row.ownerId === null || row.taskGroupId === null) return;
+  const deliveries: Stage['deliveries'] = [];
+  completed.forEach((one, row) => {
+    const answer = answers[row];
+    if (!answer || one.ownerId === null || one.taskGroupId === null) return;
     // For results uploaded over HTTP, only the store has the complete message.
-    const frame = row.verdict === 'stored' ? (row.frame ?? answer.frame) : row.frame;
+    const frame = one.verdict === 'stored' ? (one.frame ?? answer.frame) : one.frame;
     // A group without a queue reads its answers from the store.
-    const { taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue } = row;
-    if (!frame || !(hasQueue || hasBatchQueue)) return;
-    deliver.push({ taskId, ownerId, taskGroupId, frame, hasQueue: hasQueue ?? false, hasBatchQueue: hasBatchQueue ?? false });
+    const { taskId, ownerId, taskGroupId } = one;
+    const [hasQueue, hasBatchQueue] = [one.hasQueue ?? false, one.hasBatchQueue ?? false];
+    if (frame && (hasQueue || hasBatchQueue))
+      deliveries.push({ row, taskId, ownerId, taskGroupId, frame, hasQueue, hasBatchQueue });
   });
-  return { completed, deliver };
+  return { completed, deliveries };
 }
 
-export async function deliverAndNudge(deps: ActivityDeps, stage: Stage): Promise<void> {
-  await deliver(deps, stage.deliver);
-  await failPoint('deliver');
-  const nudged = new Map<string, string>();
-  for (const row of stage.completed) {
-    // A duplicate that was not marked delivered may come from a crash before the nudge.
-    const isNudged = row.nudge || (row.verdict === 'duplicate' && !row.delivered);
-    if (isNudged && row.workflowId !== null) nudged.set(row.workflowId, row.submissionId);
-  }
-  await nudgeAll(deps, [...nudged]);
-  await failPoint('nudge');
-}
-
-/** An answer whose publish fails is not marked as delivered: the sweep delivers it later. Returns the failed task IDs. */
-export async function deliver(deps: ActivityDeps, deliveries: readonly Delivery[]): Promise<string[]> {
-  if (deliveries.length === 0) return [];
-  const failed = new Set<string>();
-  let lastError: unknown;
-  await Promise.all(
-    messagesOf(deps, deliveries).map(async (message) => {
-      try {
-        await publishAnswers(deps, message);
-      } catch (error) {
-        lastError = error;
-        for (const { taskId } of message.answers) failed.add(taskId);
-      }
-    }),
-  );
-  if (failed.size > 0) {
-    deps.log.warn({ err: lastError, answers: failed.size }, 'the broker did not accept answers; the sweep delivers them');
-  }
-  const delivered = deliveries.flatMap(({ taskId }) => (failed.has(taskId) ? [] : [taskId]));
-  if (delivered.length > 0) await markDelivered(deps.db, delivered);
-  return [...failed];
-}
-
-interface AnswerMessage {
-  queue: string;
-  answers: Pick<Delivery, 'taskId' | 'frame'>[];
-}
-
-/** Answers go to batch queues together, except those whose write is unconfirmed: it must not be repeated in another message. */
-function messagesOf(deps: ActivityDeps, deliveries: readonly Delivery[]): AnswerMessage[] {
-  const messages: AnswerMessage[] = [];
-  const byBatchQueue = new Map<string, (Delivery & BatchMessage)[]>();
-  for (const delivery of deliveries) {
-    const { taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue } = delivery;
-    if (hasQueue) messages.push({ queue: groupQueueName(ownerId, taskGroupId), answers: [delivery] });
-    if (!hasBatchQueue) continue;
-    const queue = groupBatchQueueName(ownerId, taskGroupId);
-    const others = byBatchQueue.get(queue);
-    if (deps.publisher.isUnconfirmed(writeKeyOf(queue, taskId))) messages.push({ queue, answers: [delivery] });
-    else if (others) others.push({ ...delivery, headers: {}, body: delivery.frame });
-    else byBatchQueue.set(queue, [{ ...delivery, headers: {}, body: delivery.frame }]);
-  }
-  for (const [queue, all] of byBatchQueue) {
-    for (const answers of groupIntoBatches(all, MAX_BATCH_MESSAGES)) messages.push({ queue, answers });
-  }
-  return messages;
-}
-
-const writeKeyOf = (queue: string, taskId: string): string => `${taskId} ${queue}`;
-
-async function publishAnswers(deps: ActivityDeps, { queue, answers }: AnswerMessage): Promise<void> {
-  const [first, ...others] = answers;
-  if (!first) return;
-  const body = others.length === 0 ? first.frame : encodeBatch(answers.map(({ frame }) => ({ headers: {}, body: frame })));
-  try {
-    await deps.publisher.publish('', queue, body, {
-      messageId: first.taskId,
-      writeKeys: answers.map(({ taskId }) => writeKeyOf(queue, taskId)),
-      mandatory: true,
-      timestamp: Math.floor(Date.now() / 1000),
-    });
-  } catch (error) {
-    // The queue expired because nobody read it; the submitter reads the answer from the store.
-    if (!(error instanceof PublishError && error.reason === 'returned')) throw error;
-  }
+/**
+ * Delivers the answers and nudges the submissions. Calls `onSettled` with rows of `completed` whose results may be acknowledged:
+ * each answer settles by itself, so a queue that does not confirm delays no other answer.
+ */
+export async function deliverAndNudge(
+  deps: ActivityDeps,
+  { completed, deliveries }: Stage,
+  onSettled: (rows: readonly number[]) => Promise<void> = async () => undefined,
+): Promise<void> {
+  const published = publishAnswers(deps, deliveries);
+  const outcomes = new Map(deliveries.map(({ row }, index) => [row, published[index]]));
+  const nudged = new Set<string>();
+  const rows = completed.map(async (one, row) => ({ ...one, row, outcome: await outcomes.get(row) }));
+  await inParts(rows, async (part) => {
+    await markAccepted(deps, part);
+    await failPoint('deliver');
+    const due = new Map<string, string>();
+    for (const { nudge, verdict, delivered, workflowId, submissionId } of part) {
+      // A duplicate that was not marked delivered may come from a crash before the nudge.
+      const isDue = nudge || (verdict === 'duplicate' && !delivered);
+      if (isDue && workflowId !== null && !nudged.has(workflowId)) due.set(workflowId, submissionId);
+    }
+    for (const workflowId of due.keys()) nudged.add(workflowId);
+    await nudgeAll(deps, [...due]);
+    await failPoint('nudge');
+    await onSettled(part.map(({ row }) => row));
+  });
 }
 
 /** Each workflow comes with one of its submissions. A failed nudge is left to the sweep: results must not be redelivered. */

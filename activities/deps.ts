@@ -2,6 +2,7 @@ import type { FreshSubmissions } from '../accepting/fresh-submissions';
 import type { Publisher } from '../broker';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/log';
+import type { IsQueueMissing } from '../platform/missing-queues';
 import type { Database } from '../platform/store/database';
 import type { Temporal } from '../platform/temporal';
 
@@ -11,6 +12,7 @@ export interface ActivityDeps {
   log: Logger;
   db: Database;
   publisher: Publisher;
+  isQueueMissing: IsQueueMissing;
   temporal: Temporal;
   /** Submissions that this process accepted; absent in a process that accepts none. */
   fresh?: FreshSubmissions;

@@ -5,8 +5,8 @@ const submissionIds = new Set<string>();
 
 /**
  * Submissions that this process could not nudge, because Temporal was unreachable or their workflow is not running. The sweep
- * nudges them again. The list is lost when the process ends. The sweep also finds submissions whose tasks are all answered in the
- * store.
+ * nudges them again. The list is lost when the process ends. In the store, the sweep also finds submissions whose tasks are all
+ * answered, and those whose retries are due.
  */
 export const missedNudges = {
   add(submissionId: string): void {

@@ -16,6 +16,7 @@ import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createIdentities } from '../platform/identities';
 import { createLogger } from '../platform/log';
+import { createMissingQueues } from '../platform/missing-queues';
 import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing, isReplica } from '../platform/replicas';
 import { payloadCodecs } from '../platform/payload-codecs';
@@ -53,7 +54,15 @@ async function main(): Promise<void> {
   const service = await connectService('funcx-api', config, log, { eager: true });
   const { db, broker, publisher, temporal } = service;
   const fresh = createFreshSubmissions(() => publisher.isReady);
-  const activityDeps: ActivityDeps = { config, log, db, publisher, temporal, fresh };
+  const activityDeps: ActivityDeps = {
+    config,
+    log,
+    db,
+    publisher,
+    isQueueMissing: createMissingQueues(broker),
+    temporal,
+    fresh,
+  };
   const stopping = new AbortController();
   setMaxListeners(0, stopping.signal); // every waiting request listens
   let isLeaving = false;

@@ -21,6 +21,7 @@ import { createEndpointUsers } from '../platform/endpoint-users';
 import { createFlowStarts } from '../platform/flow-starts';
 import { createReadiness } from '../platform/health';
 import { createLogger } from '../platform/log';
+import { createMissingQueues } from '../platform/missing-queues';
 import { createIdentityProvider } from '../platform/oidc/provider';
 import { announceServing } from '../platform/replicas';
 import { payloadCodecs } from '../platform/payload-codecs';
@@ -59,7 +60,15 @@ async function main(): Promise<void> {
     onError: (error) =>
       log.warn({ err: error }, 'could not read which endpoint queues have free places; trying again at the next poll'),
   });
-  const deps: ActivityDeps = { config, log, db, publisher, temporal, onPlacesFreed: freePlaces.note };
+  const deps: ActivityDeps = {
+    config,
+    log,
+    db,
+    publisher,
+    isQueueMissing: createMissingQueues(broker),
+    temporal,
+    onPlacesFreed: freePlaces.note,
+  };
 
   const shared = {
     connection: temporal.connection,

@@ -16,7 +16,8 @@ import type { ResultsInHand } from './results-in-hand';
 
 /**
  * Passes results to `activities/complete`. While one batch is stored, further results form the next batch: a single result is
- * stored immediately, many results in large batches. A batch is delivered while the next one is stored, and acknowledged last.
+ * stored immediately, many results in large batches. A batch is delivered while the next one is stored, and each result is
+ * acknowledged last.
  */
 
 /** In messages; one message holds up to 32 results. */
@@ -165,17 +166,21 @@ export async function startResultLoop(
   }
 
   async function finish(batch: readonly Waiting[], stage: Stage): Promise<void> {
+    lateNudges.note(stage.completed);
+    const left = new Set(batch);
     try {
-      await deliverAndNudge(deps, stage);
-      lateNudges.note(stage.completed);
-      await failPoint('before-ack');
-      for (const { message, settle } of batch) {
-        message.ack();
-        settle();
-      }
+      await deliverAndNudge(deps, stage, async (rows) => {
+        await failPoint('before-ack');
+        for (const row of rows) {
+          const item = batch[row]!; // the store returns a row for each result
+          left.delete(item);
+          item.message.ack();
+          item.settle();
+        }
+      });
       pauseMs = FIRST_PAUSE_MS;
     } catch (error) {
-      await giveBack(batch, error, 'answers could not be delivered');
+      await giveBack([...left], error, 'answers could not be delivered');
     }
   }
 

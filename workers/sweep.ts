@@ -1,9 +1,12 @@
 import type { ActivityDeps } from '../activities';
-import { deliver, endTasks } from '../activities/complete';
+import { endTasks } from '../activities/complete';
+import { deliver } from '../activities/deliver';
 import { missedNudges } from '../activities/missed-nudges';
+import { refusingQueues } from '../activities/refusing-queues';
+import { groupBatchQueueName, groupQueueName } from '../contracts/names';
 import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
-import { listUndelivered, type UndeliveredPosition } from '../platform/store/answers';
+import { listUndelivered, listUndeliveredGroups, type UndeliveredAnswer, type UndeliveredGroup } from '../platform/store/answers';
 import { listOpenTasks } from '../platform/store/open-tasks';
 import { setSharedStates, setSubmissionState } from '../platform/store/submission-progress';
 import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } from '../platform/store/submissions';
@@ -19,11 +22,13 @@ const SWEEP_MS = 2_000;
 /** The process that accepted a younger submission is most likely still starting it. */
 const MIN_UNSTARTED_AGE_MS = 3_000;
 const MIN_UNDELIVERED_AGE_MS = 6_000;
-/** How long a submission with open tasks may outlast its deadline before the sweep nudges or checks its workflow. */
+/** How long a submission with open tasks may outlast its deadline or its retry before the sweep nudges or checks its workflow. */
 const OVERDUE_MS = 10_000;
 /** In runs of the sweep; about a minute. */
 const MAX_NUDGE_GAP_RUNS = 32;
 const BATCH_LIMIT = 1_000;
+const DELIVERY_GROUP_LIMIT = 1_000;
+/** Limit for the answers of one batch, and for the task groups that share it. */
 const DELIVERY_BATCH_LIMIT = 200;
 const MAX_BATCHES = 50;
 const MAX_CONCURRENT_CALLS = 32;
@@ -36,6 +41,8 @@ export function startSweep(deps: ActivityDeps): Repeating {
   ];
   /** By submission: in how many consecutive runs of the sweep it was overdue. */
   let overdueRuns = new Map<string, number>();
+  /** The last of the task groups whose answers were delivered; undefined after the last group of all. */
+  let deliveredUpTo: string | undefined;
 
   function failed(text: string): (error: unknown) => void {
     return (error) => deps.log.warn({ err: error }, `${text}; the next sweep tries again`);
@@ -72,17 +79,37 @@ export function startSweep(deps: ActivityDeps): Repeating {
     return started.length;
   }
 
-  /** Delivers from the oldest answer to the newest. An answer that the broker refuses does not block the answers behind it. */
+  /**
+   * Delivers the answers of some task groups; the next run continues with the groups behind them. A group whose queue refused an
+   * answer comes last.
+   */
   async function deliverMissing(): Promise<void> {
-    let after: UndeliveredPosition | undefined;
-    for (let batch = 0; batch < MAX_BATCHES && !deps.publisher.isBlocked; batch++) {
-      const undelivered = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_BATCH_LIMIT, after);
-      if (undelivered.length === 0) return;
-      // While the broker is blocked, the first publish of these answers may still wait in the socket of another process.
-      await deps.publisher.requireFlowing();
-      await deliver(deps, undelivered);
-      after = undelivered.at(-1);
+    if (deps.publisher.isBlocked) return;
+    const groups = await listUndeliveredGroups(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_GROUP_LIMIT, deliveredUpTo);
+    deliveredUpTo = groups.length < DELIVERY_GROUP_LIMIT ? undefined : groups.at(-1)?.id;
+
+    // Several processes sweep. In random order, they seldom deliver the same answers.
+    const mixed = shuffled(groups);
+    let batches = 0;
+    for (let page of pagesOf(mixed.filter((group) => !isRefusing(group)))) {
+      while (page.length > 0 && batches++ < MAX_BATCHES)
+        page = await deliverPage(page, Math.ceil(DELIVERY_BATCH_LIMIT / page.length));
     }
+    for (const page of pagesOf(mixed.filter(isRefusing))) {
+      // When no queue of a page accepts its answer, the other queues are tried in later runs.
+      if ((await deliverPage(page, 1)).length === 0) break;
+    }
+  }
+
+  /** Delivers up to `limit` answers of each group. Returns the groups that accepted that many and may have more. */
+  async function deliverPage(groups: readonly UndeliveredGroup[], limit: number): Promise<UndeliveredGroup[]> {
+    // While the broker is blocked, the first publish of these answers may still wait in the socket of another process.
+    await deps.publisher.requireFlowing();
+    const ids = groups.map(({ id }) => id);
+    const answers = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, ids, limit);
+    const undelivered = new Set(await deliver(deps, answers));
+    const accepted = countByGroup(answers.filter((answer) => !undelivered.has(answer)));
+    return groups.filter(({ id }) => accepted.get(id) === limit);
   }
 
   async function finishMissing(): Promise<void> {
@@ -142,6 +169,24 @@ export function startSweep(deps: ActivityDeps): Repeating {
 function isNudgeDue(runs: number): boolean {
   if (runs >= MAX_NUDGE_GAP_RUNS) return runs % MAX_NUDGE_GAP_RUNS === 0;
   return runs > 1 && Number.isInteger(Math.log2(runs));
+}
+
+function isRefusing({ id, ownerId, hasQueue, hasBatchQueue }: UndeliveredGroup): boolean {
+  return (
+    (hasQueue && refusingQueues.has(groupQueueName(ownerId, id))) ||
+    (hasBatchQueue && refusingQueues.has(groupBatchQueueName(ownerId, id)))
+  );
+}
+
+function pagesOf<T>(items: readonly T[]): T[][] {
+  const pages = Math.ceil(items.length / DELIVERY_BATCH_LIMIT);
+  return Array.from({ length: pages }, (_, page) => items.slice(page * DELIVERY_BATCH_LIMIT, (page + 1) * DELIVERY_BATCH_LIMIT));
+}
+
+function countByGroup(answers: readonly UndeliveredAnswer[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { taskGroupId } of answers) counts.set(taskGroupId, (counts.get(taskGroupId) ?? 0) + 1);
+  return counts;
 }
 
 function shuffled<T>(items: readonly T[]): T[] {

@@ -144,12 +144,45 @@ export async function removeUploads(
   );
 }
 
-export interface UndeliveredPosition {
-  taskId: string;
-  answeredAt: string;
+export interface UndeliveredGroup {
+  id: string;
+  ownerId: string;
+  hasQueue: boolean;
+  hasBatchQueue: boolean;
 }
 
-export interface UndeliveredAnswer extends UndeliveredPosition {
+/**
+ * Task groups that wait for the delivery of an answer, by id from `after` on. Skips along the index: the cost grows with these
+ * groups, not with their answers.
+ */
+export async function listUndeliveredGroups(
+  db: Database,
+  olderThanMs: number,
+  limit: number,
+  after?: string,
+): Promise<UndeliveredGroup[]> {
+  const { rows } = await db.query<UndeliveredGroup>({
+    name: 'list-undelivered-groups',
+    text: `with recursive waiting as (
+             (select t.task_group_id as id from tasks t
+               where t.answered_at < now() - $1::double precision * interval '1 millisecond' and t.delivered_at is null
+                 and ($3::uuid is null or t.task_group_id > $3) order by 1 limit 1)
+             union all
+             select (select t.task_group_id from tasks t
+                      where t.answered_at < now() - $1::double precision * interval '1 millisecond' and t.delivered_at is null
+                        and t.task_group_id > waiting.id order by 1 limit 1)
+               from waiting where waiting.id is not null
+           )
+           select g.id, g.owner_id as "ownerId", g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
+             from (select id from waiting where id is not null limit $2) listed join task_groups g on g.id = listed.id
+            order by g.id`,
+    values: [olderThanMs, limit, after ?? null],
+  });
+  return rows;
+}
+
+export interface UndeliveredAnswer {
+  taskId: string;
   frame: Buffer;
   ownerId: string;
   taskGroupId: string;
@@ -157,22 +190,28 @@ export interface UndeliveredAnswer extends UndeliveredPosition {
   hasBatchQueue: boolean;
 }
 
-/** Stored answers that are not marked as delivered, because their delivery failed or the process died before it. */
+/**
+ * Stored answers that are not marked as delivered, because their delivery failed or the process died before it: the oldest ones
+ * of each group, at most `limit` for each.
+ */
 export async function listUndelivered(
   db: Database,
   olderThanMs: number,
+  groupIds: readonly string[],
   limit: number,
-  after?: UndeliveredPosition,
 ): Promise<UndeliveredAnswer[]> {
   const { rows } = await db.query<UndeliveredAnswer>(
-    `select t.id as "taskId", r.frame, t.owner_id as "ownerId", t.task_group_id as "taskGroupId", t.answered_at::text as "answeredAt",
+    `select t.id as "taskId", r.frame, g.owner_id as "ownerId", g.id as "taskGroupId",
             g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
-       from tasks t join results r on r.id = t.id join task_groups g on g.id = t.task_group_id
-      where t.answered_at < now() - ($1::double precision * interval '1 millisecond') and t.delivered_at is null
-        and (g.has_queue or g.has_batch_queue)
-        and ($3::timestamptz is null or (t.answered_at, t.id) > ($3::timestamptz, $4::uuid))
-      order by t.answered_at, t.id limit $2`,
-    [olderThanMs, limit, after?.answeredAt ?? null, after?.taskId ?? null],
+       from task_groups g
+      cross join lateral (
+        select task.id from tasks task
+         where task.task_group_id = g.id and task.delivered_at is null
+           and task.answered_at < now() - $1::double precision * interval '1 millisecond'
+         order by task.answered_at, task.id limit $3) t
+       join results r on r.id = t.id
+      where g.id = any ($2)`,
+    [olderThanMs, groupIds, limit],
   );
   return rows;
 }

@@ -26,21 +26,38 @@ export interface BrokerExpectations {
   settledTasks: ReadonlySet<string>;
 }
 
+/** How the checker sees the broker. */
+export interface BrokerView {
+  /** Asks the management interface. */
+  ask: (path: string, init?: RequestInit) => Promise<unknown>;
+  /** The user of the service itself. */
+  ownUser: string | null;
+}
+
 interface AnswerRow {
   payload: string;
 }
 
-export async function checkBroker(expected: BrokerExpectations): Promise<Violation[]> {
-  const { store, connections } = expected;
-  return [...(await checkQueues(expected)), ...(await checkUsers(store)), ...(await checkConnections(connections))];
+export async function checkBroker(
+  expected: BrokerExpectations,
+  broker: BrokerView = { ask: management, ownUser: state().broker_user },
+): Promise<Violation[]> {
+  return [
+    ...(await checkQueues(expected, broker)),
+    ...(await checkUsers(expected.store, broker)),
+    ...(await checkConnections(expected.connections, broker)),
+  ];
 }
 
 /**
  * A queue of a task group stays until it expires; every other queue belongs to an endpoint or to the service. An answer whose confirm
  * was lost is sent again, and its reader may have gone with the first one.
  */
-async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpectations): Promise<Violation[]> {
-  const rows = (await management('queues/funcx')) as QueueRow[];
+async function checkQueues(
+  { store, abandonedGroups, settledTasks }: BrokerExpectations,
+  { ask }: BrokerView,
+): Promise<Violation[]> {
+  const rows = (await ask('queues/funcx')) as QueueRow[];
   const { rows: queues } = await store.query<{ id: string; endpoint_id: string }>('select id, endpoint_id from endpoint_queues');
   const known = new Set<string>(Object.values(QUEUE));
   for (const { id, endpoint_id } of queues)
@@ -58,7 +75,7 @@ async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpec
     const mayHoldMessages =
       messages > 0 &&
       group !== undefined &&
-      (abandonedGroups.has(group) || (await taskIdsIn(name, messages)).every((id) => settledTasks.has(id)));
+      (abandonedGroups.has(group) || (await taskIdsIn(ask, name, messages)).every((id) => settledTasks.has(id)));
     return [
       ...(isKnown ? [] : [{ rule: 'no queue is left over', what: name }]),
       ...(messages > 0 && !mayHoldMessages ? [{ rule: 'no message is left over', what: `${name}: ${messages}` }] : []),
@@ -69,10 +86,10 @@ async function checkQueues({ store, abandonedGroups, settledTasks }: BrokerExpec
 }
 
 /** Of the answers in a queue; they stay there. */
-async function taskIdsIn(queue: string, count: number): Promise<string[]> {
+async function taskIdsIn(ask: BrokerView['ask'], queue: string, count: number): Promise<string[]> {
   const body = { count, ackmode: 'ack_requeue_true', encoding: 'base64' };
   const init = { method: 'POST', body: JSON.stringify(body) };
-  const messages = (await management(`queues/funcx/${encodeURIComponent(queue)}/get`, init)) as AnswerRow[] | { error: string };
+  const messages = (await ask(`queues/funcx/${encodeURIComponent(queue)}/get`, init)) as AnswerRow[] | { error: string };
   return Array.isArray(messages) ? messages.flatMap(({ payload }) => taskIdsOf(Buffer.from(payload, 'base64'))) : [''];
 }
 
@@ -84,8 +101,8 @@ function taskIdsOf(message: Buffer): string[] {
 }
 
 /** A user that the store does not name would never be deleted, and of an agent's users only the latest one is of use. */
-async function checkUsers(store: Pool): Promise<Violation[]> {
-  const present = ((await management('users?columns=name')) as { name: string }[]).map(({ name }) => name);
+async function checkUsers(store: Pool, { ask, ownUser }: BrokerView): Promise<Violation[]> {
+  const present = ((await ask('users?columns=name')) as { name: string }[]).map(({ name }) => name);
   const { rows } = await store.query<{ name: string; purpose: string; endpoint_queue_id: string | null; ends: boolean }>(
     `select name, purpose, endpoint_queue_id, expires_at is not null as ends from broker_users order by created_at desc, name desc`,
   );
@@ -97,9 +114,10 @@ async function checkUsers(store: Pool): Promise<Violation[]> {
     return latest.size === latest.add(owner).size;
   });
   const named = new Set(rows.map(({ name }) => name));
-  const { broker_user: own } = state();
   return [
-    ...present.filter((name) => name !== own && !named.has(name)).map((name) => ({ rule, what: `${name} is not in the store` })),
+    ...present
+      .filter((name) => name !== ownUser && !named.has(name))
+      .map((name) => ({ rule, what: `${name} is not in the store` })),
     ...superseded.map(({ name }) => ({ rule, what: `${name} was replaced by a later one` })),
   ];
 }
@@ -107,14 +125,14 @@ async function checkUsers(store: Pool): Promise<Violation[]> {
 /** Once the agent's connection is in the statistics, which the broker collects every few seconds. */
 export async function countConnectionsAtStart(): Promise<Map<string, number>> {
   return until('the broker counts the connection of the agent', async () => {
-    const counts = await countConnections();
+    const counts = await countConnections(management);
     return counts.has('agent') ? counts : undefined;
   });
 }
 
 /** By user; users of agents and of submitters are counted under their purpose, because each registration has its own. */
-async function countConnections(): Promise<Map<string, number>> {
-  const rows = (await management('connections')) as { user?: string }[];
+async function countConnections(ask: BrokerView['ask']): Promise<Map<string, number>> {
+  const rows = (await ask('connections')) as { user?: string }[];
   const counts = new Map<string, number>();
   for (const { user = '' } of rows) {
     const name = user.replace(/-[0-9a-f-]{36}-[0-9a-f]{8}$/, '');
@@ -123,8 +141,8 @@ async function countConnections(): Promise<Map<string, number>> {
   return counts;
 }
 
-async function checkConnections(before: ReadonlyMap<string, number>): Promise<Violation[]> {
-  const now = await countConnections();
+async function checkConnections(before: ReadonlyMap<string, number>, { ask }: BrokerView): Promise<Violation[]> {
+  const now = await countConnections(ask);
   const users = new Set([...before.keys(), ...now.keys()]);
   return [...users].flatMap((user) => {
     const [was, is] = [before.get(user) ?? 0, now.get(user) ?? 0];

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
 
 import type { ActivityDeps } from '../../activities';
-import { deliver, deliverAndNudge, storeResults } from '../../activities/complete';
+import { deliverAndNudge, storeResults, type Stage } from '../../activities/complete';
+import { deliver } from '../../activities/deliver';
 import { PublishError } from '../../broker';
 import { decodeBatch, isBatch } from '../../contracts/batches';
 import { decodeFrame } from '../../contracts/frames';
 import { groupBatchQueueName, groupQueueName } from '../../contracts/names';
-import { listUndelivered, storeAnswers } from '../../platform/store/answers';
+import { listUndelivered, listUndeliveredGroups, storeAnswers } from '../../platform/store/answers';
+import type { Database } from '../../platform/store/database';
 import { addResultQueue } from '../../platform/store/tasks';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { until } from '../helpers/until';
@@ -18,7 +20,12 @@ let postgres: ScratchPostgres;
 let fixture: StoreFixture;
 let published: { queue: string; ids: string[] }[];
 let refused: (queue: string) => boolean;
+/** The broker returns messages for these queues: `gone` ones do not exist, the node of an `away` one is away. */
+let returned: Map<string, 'gone' | 'away'>;
+/** Publishes to these queues wait until they are confirmed here. */
+let silent: Map<string, Promise<void>>;
 let unconfirmed: Set<string>;
+let nudged: string[];
 let deps: ActivityDeps;
 beforeAll(async () => {
   postgres = await startScratchPostgres();
@@ -28,15 +35,31 @@ beforeEach(async () => {
   fixture = await makeFixture(postgres.db);
   published = [];
   refused = () => false;
+  returned = new Map();
+  silent = new Map();
   unconfirmed = new Set();
+  nudged = [];
   const publisher = {
     isUnconfirmed: (key: string) => [...unconfirmed].some((id) => key.startsWith(id)),
     publish: async (_exchange: string, queue: string, body: Uint8Array) => {
       if (refused(queue)) throw new PublishError('refused', 'the message broker refused the message');
+      if (returned.has(queue)) throw new PublishError('returned', 'no queue accepts the message');
+      await silent.get(queue);
       published.push({ queue, ids: (isBatch(body) ? decodeBatch(body).map((part) => part.body) : [body]).map(taskIdOf) });
     },
   };
-  deps = { db: postgres.db, log: { warn: () => undefined, debug: () => undefined }, publisher } as unknown as ActivityDeps;
+  deps = {
+    db: postgres.db,
+    log: { warn: () => undefined, debug: () => undefined },
+    publisher,
+    isQueueMissing: async (queue: string) => returned.get(queue) === 'gone',
+    temporal: {
+      nudge: async (workflowId: string) => {
+        nudged.push(workflowId);
+        return true;
+      },
+    },
+  } as unknown as ActivityDeps;
 });
 
 function taskIdOf(body: Uint8Array): string {
@@ -45,7 +68,8 @@ function taskIdOf(body: Uint8Array): string {
   return decoded.data.task_id;
 }
 
-async function answer(taskIds: readonly string[]): Promise<void> {
+/** Stores the answers; nothing is published yet. */
+async function store(taskIds: readonly string[]): Promise<Stage> {
   await claim(postgres.db, fixture);
   const completed = await storeAnswers(
     postgres.db,
@@ -57,22 +81,36 @@ async function answer(taskIds: readonly string[]): Promise<void> {
       attempt: 1,
     })),
   );
-  await deliver(
-    deps,
-    completed.map(({ taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue }) => ({
-      taskId,
-      ownerId: ownerId ?? '',
-      taskGroupId: taskGroupId ?? '',
-      frame: frame(taskId),
-      hasQueue: hasQueue ?? false,
-      hasBatchQueue: hasBatchQueue ?? false,
-    })),
-  );
+  const deliveries = completed.map(({ taskId, ownerId, taskGroupId, hasQueue, hasBatchQueue }, row) => ({
+    row,
+    taskId,
+    ownerId: ownerId ?? '',
+    taskGroupId: taskGroupId ?? '',
+    frame: frame(taskId),
+    hasQueue: hasQueue ?? false,
+    hasBatchQueue: hasBatchQueue ?? false,
+  }));
+  return { completed, deliveries: deliveries.filter(({ hasQueue, hasBatchQueue }) => hasQueue || hasBatchQueue) };
+}
+
+async function answer(taskIds: readonly string[]): Promise<void> {
+  await deliver(deps, (await store(taskIds)).deliveries);
 }
 
 async function undelivered(): Promise<string[]> {
-  const all = await listUndelivered(postgres.db, -1_000, 1_000);
-  return all.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ taskId }) => taskId);
+  const groups = await listUndeliveredGroups(postgres.db, -1_000, 1_000);
+  const own = groups.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ id }) => id);
+  return (await listUndelivered(postgres.db, -1_000, own, 1_000)).map(({ taskId }) => taskId);
+}
+
+/** A database that counts the statements that mark answers. */
+function countingMarks(): { db: Database; marks: string[][] } {
+  const marks: string[][] = [];
+  const query = (statement: { name?: string; values?: unknown[] }, ...rest: unknown[]): unknown => {
+    if (statement.name === 'mark-delivered') marks.push((statement.values ?? [])[0] as string[]);
+    return (postgres.db.query as (...args: unknown[]) => unknown)(statement, ...rest);
+  };
+  return { db: new Proxy(postgres.db, { get: (db, key) => (key === 'query' ? query : Reflect.get(db, key)) as unknown }), marks };
 }
 
 const queues = (groupId: string): { single: string; batches: string } => ({
@@ -159,6 +197,66 @@ test('an answer that one of two queues refuses stays undelivered, and other answ
   expect(await undelivered()).toEqual(both.taskIds);
 });
 
+test('a queue that sends no confirm keeps no answer of another queue from being marked and acknowledged', async () => {
+  const sick = await submit(postgres.db, fixture, 1, { queue: 'batches' });
+  const healthy = await submit(postgres.db, fixture, 100, { queue: 'single' });
+  const none = await submit(postgres.db, fixture, 1, { queue: 'none' });
+  const stage = await store([...sick.taskIds, ...healthy.taskIds, ...none.taskIds]);
+  const { db, marks } = countingMarks();
+  let confirm: () => void = () => undefined;
+  silent.set(queues(sick.groupId).batches, new Promise((resolve) => (confirm = resolve)));
+  const settled: number[] = [];
+  const delivering = deliverAndNudge({ ...deps, db }, stage, async (rows) => void settled.push(...rows));
+
+  await until('the other results may be acknowledged', () => settled.length === 101, { deadlineMs: 5_000 });
+  expect(settled).not.toContain(0);
+  expect(await undelivered()).toEqual(sick.taskIds);
+  expect(marks.map((ids) => ids.length)).toEqual([100]); // one statement, not one for each answer
+  expect(nudged).toHaveLength(2);
+
+  confirm();
+  await delivering;
+  expect(settled.at(-1)).toBe(0);
+  expect(await undelivered()).toEqual([]);
+  expect(nudged).toHaveLength(3);
+});
+
+test('answers that are confirmed together are marked with one statement', async () => {
+  const groups = [
+    await submit(postgres.db, fixture, 50, { queue: 'batches' }),
+    await submit(postgres.db, fixture, 50, { queue: 'single' }),
+  ];
+  const { db, marks } = countingMarks();
+  await deliverAndNudge({ ...deps, db }, await store(groups.flatMap(({ taskIds }) => taskIds)));
+  expect(marks.map((ids) => ids.length)).toEqual([100]);
+});
+
+test('while a queue refuses answers, results are no longer published to it, and only the sweep tries', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 4, { queue: 'single' });
+  let tries = 0;
+  refused = (queue) => queue === queues(groupId).single && ++tries > 0;
+  await deliverAndNudge(deps, await store(taskIds.slice(0, 1)));
+  await deliverAndNudge(deps, await store(taskIds.slice(1, 2)));
+  expect(tries).toBe(1);
+
+  const waiting = await store(taskIds.slice(2, 3));
+  await deliver(deps, waiting.deliveries);
+  expect(tries).toBe(2);
+  refused = () => false;
+  await deliver(deps, waiting.deliveries);
+  await deliverAndNudge(deps, await store(taskIds.slice(3)));
+  expect(published.map(({ ids }) => ids)).toEqual([[taskIds[2]], [taskIds[3]]]);
+  expect((await undelivered()).sort()).toEqual(taskIds.slice(0, 2));
+});
+
+test('an answer for a queue that expired counts as delivered, and one for a queue whose node is away does not', async () => {
+  const gone = await submit(postgres.db, fixture, 1, { queue: 'single' });
+  const away = await submit(postgres.db, fixture, 1, { queue: 'single' });
+  returned.set(queues(gone.groupId).single, 'gone').set(queues(away.groupId).single, 'away');
+  await answer([...gone.taskIds, ...away.taskIds]);
+  expect(await undelivered()).toEqual(away.taskIds);
+});
+
 test('an answer whose write is unconfirmed is not written again inside another batch', async () => {
   const { groupId, taskIds } = await submit(postgres.db, fixture, 3, { queue: 'batches' });
   unconfirmed.add(taskIds[1] ?? '');
@@ -181,7 +279,7 @@ test('a result of an agent reaches the batch queue of its group byte for byte', 
     return { data: decoded.data, body };
   });
   const config = { FUNCX_MAX_BODY_CHARS: 1_000_000, FUNCX_MAX_MESSAGE_BYTES: 1_000_000, FUNCX_MAX_INFRASTRUCTURE_RETRIES: 3 };
-  const full = { ...deps, config, temporal: { nudge: async () => true } } as unknown as ActivityDeps;
+  const full = { ...deps, config } as unknown as ActivityDeps;
   const stage = await storeResults(
     full,
     results.map(({ data, body }) => ({

@@ -22,8 +22,14 @@ interface Recorded {
   history: { events: HistoryEvent[] };
 }
 interface HistoryEvent {
+  eventId: string;
   eventType: string;
   workflowExecutionStartedEventAttributes?: { workflowType: { name: string } };
+  workflowExecutionCompletedEventAttributes?: { workflowTaskCompletedEventId: string };
+  markerRecordedEventAttributes?: {
+    workflowTaskCompletedEventId: string;
+    details: Record<'data' | 'result', { payloads: { data: string }[] }>;
+  };
 }
 
 const ROOT = join(__dirname, '..', '..');
@@ -34,6 +40,9 @@ const namesIn = (folder: string): string[] =>
     .map((name) => name.slice(0, -'.json'.length));
 const names = namesIn(FOLDER);
 const read = (name: string): Recorded => JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8')) as Recorded;
+
+const decoded = (payload: { data: string } | undefined): string => Buffer.from(payload?.data ?? '', 'base64').toString();
+const encoded = (text: string): string => Buffer.from(text).toString('base64');
 
 const logger = new DefaultLogger('ERROR');
 beforeAll(() => Runtime.install({ logger }));
@@ -63,6 +72,29 @@ describe('recorded histories', () => {
     const changed = structuredClone(history);
     changed.events[0]!.workflowExecutionStartedEventAttributes!.workflowType.name = WORKFLOW.endpoint; // every history begins so
     await expect(Worker.runReplayHistory({ workflowBundle }, changed, workflowId)).rejects.toThrow(/nondeterminism/i);
+  });
+
+  test('a submission that is cancelled after its last answer ends as done', async () => {
+    const { workflowId, history } = read('submission-cancelled-while-running');
+    const { history: completed } = read('submission-single-call');
+    /** The recorded cancellation, but with these counts of tasks when the open ones have ended, and with COMPLETED as its end. */
+    const endedAs = (counts: object): Recorded['history'] => {
+      const events = structuredClone(history.events);
+      const markers = events.flatMap(({ markerRecordedEventAttributes: marker }) => marker ?? []);
+      const observed = markers.find(({ details }) => decoded(details.data.payloads[0]).includes('"observe"'))!; // the only one
+      const progress = observed.details.result.payloads[0]!; // an activity has one result
+      progress.data = encoded(JSON.stringify({ ...(JSON.parse(decoded(progress)) as object), counts }));
+      const end = structuredClone(completed.events.at(-1)!); // every history has events
+      end.eventId = events.pop()!.eventId; // CANCELED
+      const { workflowTaskCompletedEventId } = observed;
+      Object.assign(end.workflowExecutionCompletedEventAttributes!, { workflowTaskCompletedEventId });
+      return { events: [...events, end] };
+    };
+    await Worker.runReplayHistory({ workflowBundle }, endedAs({ succeeded: 1 }), workflowId);
+    // With a cancelled task, the workflow ends as cancelled.
+    await expect(Worker.runReplayHistory({ workflowBundle }, endedAs({ cancelled: 1 }), workflowId)).rejects.toThrow(
+      /nondeterminism/i,
+    );
   });
 
   test('there is one of every workflow, of every type of state, and of every way in which a submission ends', () => {

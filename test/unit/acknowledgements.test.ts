@@ -1,4 +1,4 @@
-import type { ConsumeMessage } from 'amqplib';
+import { IllegalOperationError, type ConsumeMessage } from 'amqplib';
 import fc from 'fast-check';
 
 import { Acknowledgements } from '../../broker/acknowledgements';
@@ -7,6 +7,7 @@ import { Acknowledgements } from '../../broker/acknowledgements';
 class FakeChannel {
   readonly settled = new Map<number, 'ack' | 'nack'>();
   frames = 0;
+  isClosing = false;
   constructor(private readonly delivered: number) {}
 
   ack({ fields: { deliveryTag } }: ConsumeMessage, allUpTo = false): void {
@@ -20,6 +21,7 @@ class FakeChannel {
   }
 
   #settle(tag: number, how: 'ack' | 'nack'): void {
+    if (this.isClosing) throw new IllegalOperationError('Channel closing');
     if (this.settled.has(tag)) throw new Error(`tag ${tag} is settled twice: the broker closes the channel`);
     this.settled.set(tag, how);
   }
@@ -62,6 +64,17 @@ test('in any order and with any refused ones, each is settled once, as it was as
       expect(new Map([...channel.settled].sort())).toEqual(new Map([...expected].sort()));
     }),
   );
+});
+
+test('a channel that is being closed takes neither acknowledgements nor requeues, and the next close is no error', async () => {
+  const { channel, acknowledgements, messages } = start(3);
+  channel.isClosing = true;
+  acknowledgements.ack(messages[0]!); // there are three
+  expect(() => acknowledgements.nack(messages[1]!, true)).not.toThrow();
+  expect(() => acknowledgements.flush()).not.toThrow();
+  await new Promise(process.nextTick);
+  acknowledgements.drop();
+  expect(channel.settled.size).toBe(0);
 });
 
 test('what was acknowledged on a channel that is gone is not sent', async () => {
