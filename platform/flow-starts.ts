@@ -2,6 +2,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@te
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 
 import { FLOW_WORKFLOW, flowAttributesOf, flowRunIdOfWorkflow, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
+import { shortSummary } from '../contracts/temporal-limits';
 import type { Config } from './config';
 import type { Logger } from './log';
 import type { Database } from './store/database';
@@ -21,7 +22,6 @@ export interface FlowStarts {
 const TRIES = 3;
 const PAUSE_MS = 200;
 const CALL_DEADLINE_MS = 4_000;
-const MAX_SUMMARY_CHARS = 200;
 
 const { KEYWORD } = SearchAttributeType;
 
@@ -40,7 +40,7 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
           args: [input],
           // A resumed run is another execution with the same id. The first execution must be started only once.
           workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
-          staticSummary: input.title.slice(0, MAX_SUMMARY_CHARS),
+          staticSummary: shortSummary(input.title),
           memo: { generation: input.generation },
           ...(temporal.hasSearchAttributes
             ? {

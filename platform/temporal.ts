@@ -19,6 +19,7 @@ import {
   type SubmissionAttribute,
   type SubmissionStart,
 } from '../contracts/submission';
+import { shortSummary } from '../contracts/temporal-limits';
 import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
@@ -246,7 +247,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       workflowId: endpointWorkflowId(input.taskQueueId),
       taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
       args: [input],
-      staticSummary: `endpoint ${input.endpointName}`,
+      staticSummary: shortSummary(`endpoint ${input.endpointName}`),
     };
   }
 }
