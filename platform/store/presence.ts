@@ -88,6 +88,7 @@ const recordStatement = (whenLocked: '' | 'skip locked'): string => `
         incarnation_since = case when old.incarnation is distinct from coalesce(given.incarnation, q.incarnation) then now()
                                  else q.incarnation_since end,
         workers = coalesce(given.workers, q.workers),
+        collected_at = case when not given.is_active then q.collected_at end,
         changed_at = case when q.is_online <> given.is_active then now() else q.changed_at end
       from old, given, ${WITHOUT_FLUSH}
      where q.id = old.id and given.id = old.id
