@@ -75,7 +75,7 @@ export async function ensureUserEndpoint(
     name: 'ensure-user-endpoint',
     text: `insert into endpoint_queues (id, endpoint_id, owner_id, config_hash, config, runtime, window_floor, window_span_s, window_size)
            values ($1, $2, $3, $4, $5, $6, $7, $8, $7)
-           on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime
+           on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime, collected_at = null
            returning id`,
     values: [
       key.newId,
@@ -229,6 +229,24 @@ export async function markCollected(db: Database, endpointQueueId: string, unuse
     [unusedS, endpointQueueId],
   );
   return rows[0]?.collected ?? false;
+}
+
+/**
+ * Removes user endpoints that were collected at least `collectedS` seconds ago and that no submission names. The same
+ * configuration then makes another one. Returns their number.
+ */
+export async function removeUserEndpoints(db: Database, collectedS: number, limit: number): Promise<number> {
+  const { rowCount } = await db.query(
+    `with old as (
+       select q.id from endpoint_queues q
+        where q.owner_id is not null and q.collected_at < now() - $1::double precision * interval '1 second'
+          and not exists (select from submissions s where s.endpoint_queue_id = q.id)
+        limit $2 for update skip locked
+     )
+     delete from endpoint_queues q using old where q.id = old.id`,
+    [collectedS, limit],
+  );
+  return rowCount ?? 0;
 }
 
 export async function listEndpointQueues(db: Database, endpointId: string): Promise<string[]> {

@@ -7,6 +7,7 @@ import {
   listUnusedUserEndpoints,
   listWaitingUserEndpoints,
   markCollected,
+  removeUserEndpoints,
   saveCoreEndpoint,
   takeStartTurn,
 } from '../../platform/store/user-endpoints';
@@ -114,6 +115,25 @@ test('a user endpoint that came online again after it was collected can be colle
   await recordHeartbeat(db, { ...beat, isActive: false });
   await db.query(`update endpoint_queues set changed_at = now() - interval '25 hours' where id = $1`, [id]);
   expect(await listUnusedUserEndpoints(db, DAY_S, 1_000)).toContain(id);
+});
+
+test('the row of a collected user endpoint is removed, unless a submission names it or it was used again', async () => {
+  const { db } = postgres;
+  const [removed, named, again, recent] = await Promise.all(['5 days', '5 days', '5 days', '5 days'].map(userEndpoint));
+  await submitTo(named!, 1);
+  for (const { id } of [removed!, named!, again!]) {
+    await db.query(`update endpoint_queues set collected_at = now() - interval '4 days' where id = $1`, [id]);
+  }
+  await markCollected(db, recent!.id, DAY_S);
+  const use = ({ endpointId, ownerId, configHash }: UserEndpoint): Promise<string> =>
+    ensureUserEndpoint(db, { endpointId, ownerId, configHash, newId: randomUUID(), config: {}, runtime: {} });
+  expect(await use(again!)).toBe(again!.id);
+  expect(await removeUserEndpoints(db, 3 * DAY_S, 1_000)).toBe(1);
+  const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where id = any ($1)', [
+    [removed, named, again, recent].map((one) => one!.id),
+  ]);
+  expect(rows.map(({ id }) => id).sort()).toEqual([named, again, recent].map((one) => one!.id).sort());
+  expect(await use(removed!)).not.toBe(removed!.id);
 });
 
 test('an offline user endpoint of an online core endpoint is started while tasks wait or are in flight', async () => {
