@@ -24,28 +24,32 @@ test('the start of a flow run that Temporal does not answer is left to the sweep
   expect(deadlines).toEqual([2_000]);
 });
 
-test('the sweep starts several flow runs at a time, and one that hangs or fails keeps no other from its start', async () => {
-  const db = new FakeDatabase().on(
-    'workflow_started_at is null',
-    ['hangs', 'is not cancelled', 'c', 'd'].map((runId) => ({ ...RUN, runId, isCancelled: runId === 'is not cancelled' })),
-  );
-  const started: string[] = [];
-  const hung = { end: (): void => undefined };
-  const sweep = await new Promise<{ close(): Promise<void> }>((resolve) => {
-    const flowStarts: FlowStarts = {
-      async start({ runId }) {
-        started.push(runId);
-        if (started.length === 4) resolve(running);
-        if (runId === 'hangs') await new Promise<void>((end) => (hung.end = end));
-        return true;
-      },
-      cancel: () => Promise.reject(new Error('no answer')),
-      listEndedAbnormally: () => Promise.resolve([]),
-    };
-    const running = startFlowSweep({ db: db.asDatabase(), log, flowStarts });
-  });
-  expect(started).toEqual(['hangs', 'is not cancelled', 'c', 'd']);
-  const closed = sweep.close();
-  hung.end();
-  await closed;
-}, SWEEP_MS);
+test(
+  'the sweep starts several flow runs at a time, and one that hangs or fails keeps no other from its start',
+  async () => {
+    const db = new FakeDatabase().on(
+      'workflow_started_at is null',
+      ['hangs', 'is not cancelled', 'c', 'd'].map((runId) => ({ ...RUN, runId, isCancelled: runId === 'is not cancelled' })),
+    );
+    const started: string[] = [];
+    const hung = { end: (): void => undefined };
+    const sweep = await new Promise<{ close(): Promise<void> }>((resolve) => {
+      const flowStarts: FlowStarts = {
+        async start({ runId }) {
+          started.push(runId);
+          if (started.length === 4) resolve(running);
+          if (runId === 'hangs') await new Promise<void>((end) => (hung.end = end));
+          return true;
+        },
+        cancel: () => Promise.reject(new Error('no answer')),
+        listEndedAbnormally: () => Promise.resolve([]),
+      };
+      const running = startFlowSweep({ db: db.asDatabase(), log, flowStarts });
+    });
+    expect(started).toEqual(['hangs', 'is not cancelled', 'c', 'd']);
+    const closed = sweep.close();
+    hung.end();
+    await closed;
+  },
+  SWEEP_MS,
+);
