@@ -12,6 +12,8 @@ import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endp
 const MAX_CONFIG_CHARS = 24_000;
 const MAX_RUNTIME_CHARS = 8_000;
 const MAX_REMEMBERED = 10_000;
+/** The row of a user endpoint is removed at least two days after its last use. */
+const REMEMBERED_MS = 86_400_000;
 
 export interface PlacedRequest {
   endpointId: string;
@@ -37,8 +39,8 @@ export function createPlacement(
   quotas: Pick<Quotas, 'requireRoomForUserEndpoint'>,
   log: Logger,
 ): Placement {
-  /** Endpoint queue IDs by key, each with the runtime that was stored last. */
-  const known = new Map<string, { id: string; runtime: string }>();
+  /** Endpoint queue IDs by key, each with the runtime that was stored last, and when. */
+  const known = new Map<string, { id: string; runtime: string; storedMs: number }>();
 
   return {
     async place({ endpointId, ownerId, config, runtime }) {
@@ -55,9 +57,10 @@ export function createPlacement(
       const configHash = createHash('sha256').update(canonical).digest('hex');
       const key = `${endpointId}/${ownerId}/${configHash}`;
       const present = known.get(key);
-      if (present?.runtime === storedRuntime) return present.id;
+      if (present?.runtime === storedRuntime && Date.now() - present.storedMs < REMEMBERED_MS) return present.id;
       if (!present && !(await hasUserEndpoint(db, { endpointId, ownerId, configHash })))
         await quotas.requireRoomForUserEndpoint(ownerId);
+      const storedMs = Date.now();
       const id = await ensureUserEndpoint(db, {
         endpointId,
         ownerId,
@@ -67,7 +70,7 @@ export function createPlacement(
         runtime: JSON.parse(storedRuntime) as Record<string, unknown>,
       });
       if (known.size >= MAX_REMEMBERED) known.clear();
-      known.set(key, { id, runtime: storedRuntime });
+      known.set(key, { id, runtime: storedRuntime, storedMs });
       return id;
     },
 

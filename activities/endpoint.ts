@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import type { QueueState } from '../contracts/submission';
-import { findUnfinishedClaim, isQueueGone, keepPumping, parkPump } from '../platform/store/claims';
+import { finishClaim, holdClaim, isQueueGone, keepPumping, parkPump, takeOverClaim } from '../platform/store/claims';
 import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
@@ -19,6 +19,13 @@ const MIN_BATCH = 100;
 /** After this many empty claims in a row, the pump checks before CHECK_MS whether any task still waits. */
 const EMPTY_CLAIMS_BEFORE_CHECK = 4;
 
+/** A pump renews its claim at this interval until the claim is published. */
+const HOLD_INTERVAL_MS = 300;
+/** A claim that was not renewed for this long belongs to a pump that died or stands still. */
+const SILENT_MS = 1_000;
+/** How soon the pump looks again at a claim that another pump may still be publishing. */
+const PENDING_MS = 250;
+
 /** A pump whose window is full for this long ends: its heartbeats would cost more than a new pump, which the sweep requests. */
 const PARK_AFTER_MS = 3_000;
 
@@ -30,7 +37,11 @@ export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePla
       const context = Context.current();
       const places = freePlaces.open(endpointQueueId);
       try {
-        return await withHeartbeats(() => runPump(deps, endpointQueueId, places, context));
+        const { workflowExecution, activityId, attempt } = context.info;
+        // Each attempt of this activity is another pump, because an earlier attempt may still run.
+        const pumpId = `pump/${workflowExecution?.runId ?? ''}/${activityId}/${attempt}`;
+        const signal = context.cancellationSignal;
+        return await withHeartbeats(() => runPump(deps, endpointQueueId, places, { pumpId, isRetry: attempt > 1, signal }));
       } finally {
         places.close();
       }
@@ -43,57 +54,87 @@ export function createEndpointActivities(deps: ActivityDeps, freePlaces: FreePla
   };
 }
 
-async function runPump(
+export interface PumpRun {
+  pumpId: string;
+  isRetry: boolean;
+  signal: AbortSignal;
+}
+
+export async function runPump(
   deps: ActivityDeps,
   endpointQueueId: string,
   places: PlaceWait,
-  { info, cancellationSignal }: Context,
+  { pumpId, isRetry, signal }: PumpRun,
 ): Promise<PumpOutcome> {
-  // Each attempt of this activity uses new claim ids. The store keeps the latest claim id until the pump ends normally.
-  const claimPrefix = `pump/${info.workflowExecution?.runId ?? ''}/${info.activityId}/${info.attempt}`;
   let dispatched = 0;
   let emptyClaims = 0;
   let checkedAt = 0;
   // A retry continues the earlier attempt of the activity, so the pump may park at its first empty claim.
-  let parkTriedAt = info.attempt > 1 ? 0 : Date.now();
+  let parkTriedAt = isRetry ? 0 : Date.now();
   let claim = 0;
+  let lookAt = 0;
+  let isUnfinished = false;
 
   async function isDone(): Promise<boolean> {
     checkedAt = Date.now();
     emptyClaims = 0;
-    return !(await keepPumping(deps.db, endpointQueueId));
+    return !(await keepPumping(deps.db, endpointQueueId, pumpId));
   }
 
-  // First publish what a dead pump claimed: its tasks count as dispatched, and nothing else would publish them.
-  const unfinished = await findUnfinishedClaim(deps.db, endpointQueueId);
-  if (unfinished !== undefined) {
-    dispatched += (await dispatchClaim(deps, endpointQueueId, unfinished, { isRepeated: true })).length;
+  /** Takes over a claim of a pump that died: its tasks count as dispatched, and nothing else would publish them. */
+  async function takeOver(claimId: string): Promise<boolean> {
+    if (Date.now() < lookAt) return false;
+    const found = await takeOverClaim(deps.db, endpointQueueId, claimId, SILENT_MS);
+    lookAt = Date.now() + { taken: 0, pending: PENDING_MS, none: CHECK_MS }[found];
+    return found === 'taken';
   }
-  while (!cancellationSignal.aborted) {
+
+  async function publishClaim(claimId: string, isRepeated: boolean): Promise<string[]> {
+    const hold = (): Promise<boolean> => holdClaim(deps.db, endpointQueueId, claimId);
+    const holding = setInterval(() => void hold().catch(() => undefined), HOLD_INTERVAL_MS); // the next one may succeed
+    try {
+      return await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated, isStillHeld: hold });
+    } finally {
+      clearInterval(holding);
+    }
+  }
+
+  /** Lets no later pump repeat what this pump has published. */
+  async function finish(): Promise<void> {
+    if (isUnfinished) await finishClaim(deps.db, endpointQueueId, pumpId);
+    isUnfinished = false;
+  }
+
+  while (!signal.aborted) {
     const isCheckDue = Date.now() - checkedAt >= CHECK_MS || emptyClaims >= EMPTY_CLAIMS_BEFORE_CHECK;
     if (isCheckDue && (await isDone())) return { dispatched, isGone: await isQueueGone(deps.db, endpointQueueId) };
     if (!deps.publisher.isReady) {
-      await pause(BLOCKED_POLL_INTERVAL_MS, cancellationSignal);
+      await pause(BLOCKED_POLL_INTERVAL_MS, signal);
       continue;
     }
     places.reset();
-    const published = await dispatchClaim(deps, endpointQueueId, `${claimPrefix}/${claim}`, { isRepeated: false });
+    const claimId = `${pumpId}/${claim}`;
+    const isTaken = await takeOver(claimId);
+    const published = await publishClaim(claimId, isTaken);
+    isUnfinished ||= isTaken || published.length > 0;
     if (published.length > 0) {
       dispatched += published.length;
       claim++;
       emptyClaims = 0;
       parkTriedAt = Date.now();
-      if (published.length < MIN_BATCH) await pause(SMALL_CLAIM_PAUSE_MS, cancellationSignal);
+      if (published.length < MIN_BATCH) await pause(SMALL_CLAIM_PAUSE_MS, signal);
     } else {
       emptyClaims++;
+      await finish();
       if (Date.now() - parkTriedAt >= PARK_AFTER_MS) {
         parkTriedAt = Date.now();
-        if (await parkPump(deps.db, endpointQueueId, PARK_AFTER_MS)) return { dispatched, isGone: false, isParked: true };
+        if (await parkPump(deps.db, endpointQueueId, pumpId, PARK_AFTER_MS)) return { dispatched, isGone: false, isParked: true };
       }
-      await places.next(CHECK_MS, cancellationSignal);
+      await places.next(Math.max(1, lookAt - Date.now()), signal);
     }
   }
-  throw cancellationSignal.reason instanceof Error ? cancellationSignal.reason : new Error('the worker is shutting down');
+  await finish();
+  throw signal.reason instanceof Error ? signal.reason : new Error('the worker is shutting down');
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -31,6 +31,9 @@ const MIN_BYTES_BY_HASH = 16 * 1024;
  */
 const SETTLE_AFTER_MS = 5_000;
 
+/** If it takes longer until a claim can be published, another pump may have taken the claim over. */
+const CONFIRM_AFTER_MS = 500;
+
 /**
  * A broker that hangs and recovers still confirms the messages in its socket. Publishing them again would create duplicates, and
  * stock agents run both. AMQP heartbeats close a connection that is silent for this long.
@@ -44,6 +47,8 @@ export interface DispatchOptions {
   mayBeClaimed?: boolean;
   /** The tasks of the claim, if the accept claimed them in this process; otherwise empty. */
   claimed?: readonly ClaimedTask[];
+  /** Called before a late publish. If it returns false, another pump publishes the claim, and this call publishes nothing. */
+  isStillHeld?: () => Promise<boolean>;
 }
 
 /**
@@ -57,7 +62,7 @@ export async function dispatchClaim(
   deps: ActivityDeps,
   endpointQueueId: string,
   claimId: string,
-  { isRepeated, mayBeClaimed = false, claimed = [] }: DispatchOptions,
+  { isRepeated, mayBeClaimed = false, claimed = [], isStillHeld }: DispatchOptions,
 ): Promise<string[]> {
   // The tasks of an existing claim are dispatched already, and nothing else would publish them. So this function throws, and
   // Temporal retries the activity until the broker accepts messages. A process learns that the broker is blocked only after its
@@ -65,6 +70,7 @@ export async function dispatchClaim(
   const isReady = deps.publisher.isReady || claimed.length > 0; // tasks claimed in this process wait here for the broker
   if (isRepeated || (mayBeClaimed && !isReady)) await deps.publisher.requireFlowing();
   else if (!isReady) return [];
+  const startedMs = Date.now();
   const tasks =
     claimed.length > 0
       ? claimed
@@ -75,7 +81,7 @@ export async function dispatchClaim(
         });
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
-  const startedMs = Date.now();
+  if (isStillHeld && Date.now() - startedMs > CONFIRM_AFTER_MS && !(await isStillHeld())) return [];
   const messages: TaskMessage[] = [];
   const ended: Promise<void>[] = [];
   for (const task of tasks) {

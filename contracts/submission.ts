@@ -1,6 +1,7 @@
 import { COUNT_ATTRIBUTE, SEARCH_ATTRIBUTE } from './names';
 import type { Policy } from './policy';
 import type { EndState, SubmissionState, TaskState } from './states';
+import { shortKeyword, shortSummary } from './temporal-limits';
 
 /** Data that workflows of submissions and endpoints exchange with the service: IDs and states, never bodies. */
 
@@ -65,14 +66,11 @@ export function submissionInputOf(start: SubmissionStart): SubmissionInput {
   };
 }
 
-/** Temporal refuses a longer static summary. */
-const MAX_SUMMARY_CHARS = 200;
-
 export function submissionSummaryOf(
   submission: Pick<SubmissionInput, 'functionName' | 'total' | 'endpointName'>,
   ownerName: string,
 ): string {
-  return `${callLabelOf(submission)} on ${submission.endpointName} for ${ownerName}`.slice(0, MAX_SUMMARY_CHARS);
+  return shortSummary(`${callLabelOf(submission)} on ${submission.endpointName} for ${ownerName}`);
 }
 
 /** The function and the number of calls, such as `simulate x100`. */
@@ -87,18 +85,11 @@ export function workflowUrlOf(uiUrl: string, namespace: string, workflowId: stri
 /** The page with the current details of a workflow. Unlike the page of the workflow, it needs a run ID. */
 export const detailsUrlOf = (workflowUrl: string, runId: string): string => `${workflowUrl}/${runId}/user-metadata`;
 
-/** Temporal's visibility on PostgreSQL keeps keywords in VARCHAR(255) and refuses longer ones. */
-const MAX_ATTRIBUTE_CHARS = 255;
-
 export type SubmissionAttribute = { name: string; type: 'KEYWORD'; value: string } | { name: string; type: 'INT'; value: number };
 
 /** The search attributes with which a submission's workflow starts. Omits attributes that the server does not know. */
 export function submissionAttributesOf(input: SubmissionInput, isKnown: (name: string) => boolean): SubmissionAttribute[] {
-  const keyword = (name: string, value: string): SubmissionAttribute => ({
-    name,
-    type: 'KEYWORD',
-    value: value.slice(0, MAX_ATTRIBUTE_CHARS),
-  });
+  const keyword = (name: string, value: string): SubmissionAttribute => ({ name, type: 'KEYWORD', value: shortKeyword(value) });
   const { ownerName } = input;
   return [
     keyword(SEARCH_ATTRIBUTE.endpoint, input.endpointId),

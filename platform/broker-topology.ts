@@ -4,6 +4,8 @@ import { commandQueueName, EXCHANGE, QUEUE, tasksQueueName } from '../contracts/
 
 /** Exchanges and queues on the broker. Declare them only here: the broker refuses declarations with other arguments (406). */
 
+/** If a process hangs, RabbitMQ hands its messages to another process after two to three of these periods. */
+export const BROKER_HEARTBEAT_S = 5;
 const SAFE_QUEUE: QueueOptions = { isQuorum: true, deadLetterQueue: QUEUE.deadLetters };
 /** A command that nobody consumed within this time is stale: its agent is gone. */
 const COMMAND_TTL_MS = 150_000;

@@ -1,12 +1,13 @@
-import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError, type WorkflowStartOptions } from '@temporalio/client';
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 
 import { FLOW_WORKFLOW, flowAttributesOf, flowRunIdOfWorkflow, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
+import { shortSummary } from '../contracts/temporal-limits';
 import type { Config } from './config';
 import type { Logger } from './log';
 import type { Database } from './store/database';
 import { markRunStarted } from './store/flow-run-progress';
-import type { Temporal } from './temporal';
+import { START_DEADLINE_MS, type Temporal } from './temporal';
 
 /** Starts and cancels the workflows of flow runs. A stored run is accepted: if its start fails here, the sweep starts it. */
 export interface FlowStarts {
@@ -18,44 +19,41 @@ export interface FlowStarts {
   listEndedAbnormally(since: Date): Promise<{ runId: string; generation: number; status: string }[]>;
 }
 
+/** A resumed run waits this often until the execution of the earlier generation has closed. */
 const TRIES = 3;
 const PAUSE_MS = 200;
-const CALL_DEADLINE_MS = 4_000;
-const MAX_SUMMARY_CHARS = 200;
 
 const { KEYWORD } = SearchAttributeType;
 
 export function createFlowStarts(deps: { db: Database; temporal: Temporal; config: Config; log: Logger }): FlowStarts {
   const { db, temporal, config, log } = deps;
-  const inTime = <T>(call: () => Promise<T>): Promise<T> => temporal.client.withDeadline(Date.now() + CALL_DEADLINE_MS, call);
 
   /** False when an execution of an earlier generation is not closed yet. */
   async function startOnce(input: FlowRunInput): Promise<boolean> {
     const workflowId = flowWorkflowId(input.runId);
     try {
-      await inTime(() =>
-        temporal.client.workflow.start(FLOW_WORKFLOW.run, {
-          workflowId,
-          taskQueue: config.TEMPORAL_FLOWS_QUEUE,
-          args: [input],
-          // A resumed run is another execution with the same id. The first execution must be started only once.
-          workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
-          staticSummary: input.title.slice(0, MAX_SUMMARY_CHARS),
-          memo: { generation: input.generation },
-          ...(temporal.hasSearchAttributes
-            ? {
-                typedSearchAttributes: new TypedSearchAttributes(
-                  flowAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, KEYWORD), value })),
-                ),
-              }
-            : {}),
-        }),
-      );
+      const options: WorkflowStartOptions = {
+        workflowId,
+        taskQueue: config.TEMPORAL_FLOWS_QUEUE,
+        args: [input],
+        // A resumed run is another execution with the same id. The first execution must be started only once.
+        workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
+        staticSummary: shortSummary(input.title),
+        memo: { generation: input.generation },
+        ...(temporal.hasSearchAttributes
+          ? {
+              typedSearchAttributes: new TypedSearchAttributes(
+                flowAttributesOf(input).map(({ name, value }) => ({ key: defineSearchAttributeKey(name, KEYWORD), value })),
+              ),
+            }
+          : {}),
+      };
+      await temporal.withDeadline(() => temporal.client.workflow.start(FLOW_WORKFLOW.run, options), START_DEADLINE_MS);
       return true;
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
       if (input.generation === 0) return true;
-      const { memo } = await inTime(() => temporal.client.workflow.getHandle(workflowId).describe());
+      const { memo } = await temporal.withDeadline(() => temporal.client.workflow.getHandle(workflowId).describe());
       return memo?.generation === input.generation;
     }
   }
@@ -63,23 +61,22 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
   return {
     async start(given) {
       const input: FlowRunInput = { version: 1, ...given };
-      for (let attempt = 1; attempt <= TRIES; attempt++) {
-        try {
-          if (await startOnce(input)) {
-            await markRunStarted(db, input.runId, input.generation);
-            return true;
-          }
-        } catch (error) {
-          log.warn({ err: error, runId: input.runId, attempt }, 'the workflow of a flow run did not start');
+      try {
+        for (let attempt = 1; !(await startOnce(input)); attempt++) {
+          if (attempt === TRIES) return false;
+          await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * attempt));
         }
-        if (attempt < TRIES) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * attempt));
+        await markRunStarted(db, input.runId, input.generation);
+        return true;
+      } catch (error) {
+        log.warn({ err: error, runId: input.runId }, 'the workflow of a flow run did not start; the sweep starts it');
+        return false;
       }
-      return false;
     },
 
     async cancel(runId) {
       try {
-        await inTime(() => temporal.client.workflow.getHandle(flowWorkflowId(runId)).cancel());
+        await temporal.withDeadline(() => temporal.client.workflow.getHandle(flowWorkflowId(runId)).cancel());
         return true;
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return false;

@@ -1,7 +1,7 @@
 import { Runtime } from '@temporalio/worker';
 
 import { Broker, type Publisher } from '../broker';
-import { declareService } from './broker-topology';
+import { BROKER_HEARTBEAT_S, declareService } from './broker-topology';
 import type { Config } from './config';
 import type { Logger } from './log';
 import { brokerBlocked } from './metrics';
@@ -20,8 +20,6 @@ export interface Service {
 
 const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
-/** AMQP heartbeat. If a process hangs, RabbitMQ hands its messages to another process after two to three of these periods. */
-const HEARTBEAT_S = 5;
 /** After a longer silence of RabbitMQ, a task whose confirm is missing may be published twice. */
 const MAX_SILENCE_S = 40;
 
@@ -36,7 +34,7 @@ export async function connectService(name: string, config: Config, log: Logger, 
     name,
     log,
     address: () => Promise.resolve({ url: config.AMQP_URL }),
-    heartbeatS: HEARTBEAT_S,
+    heartbeatS: BROKER_HEARTBEAT_S,
     maxSilenceS: MAX_SILENCE_S,
     onBlocked: (isBlocked) => brokerBlocked.set(isBlocked ? 1 : 0),
   });

@@ -19,6 +19,7 @@ import {
   type SubmissionAttribute,
   type SubmissionStart,
 } from '../contracts/submission';
+import { shortSummary } from '../contracts/temporal-limits';
 import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
@@ -36,6 +37,11 @@ export interface Temporal {
   readonly searchAttributes: ReadonlySet<string>;
   /** True if the server accepted the search attributes of flow runs. */
   readonly hasSearchAttributes: boolean;
+  /**
+   * Makes another call of the client. Like every call of this service, it fails soon while the server does not answer. Default
+   * deadline: 4 s.
+   */
+  withDeadline<T>(call: () => Promise<T>, deadlineMs?: number): Promise<T>;
   /** Starts the workflow of a submission. Succeeds if it is already started. With `instead`, terminates an existing run first. */
   startSubmission(start: SubmissionStart, options?: { instead?: boolean }): Promise<{ wasEager: boolean }>;
   /** Idempotent and paced. False when no workflow of the submission runs. */
@@ -71,7 +77,7 @@ export interface Temporal {
 /** Limits how long an unresponsive server delays accepts and results. The sweeps repeat failed calls. */
 const CALL_DEADLINE_MS = 4_000;
 /** Short, because a submission is durable before its start: the submitter need not wait while Temporal is unavailable. */
-const START_DEADLINE_MS = 2_000;
+export const START_DEADLINE_MS = 2_000;
 /** Short, because a link to a better page is not worth a longer wait. */
 const LOOK_UP_DEADLINE_MS = 1_000;
 const CIRCUIT_RETRY_MS = 1_000;
@@ -117,6 +123,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
     client,
     searchAttributes,
     hasSearchAttributes: [SEARCH_ATTRIBUTE.flow, SEARCH_ATTRIBUTE.owner].every((name) => searchAttributes.has(name)),
+    withDeadline,
     nudge,
 
     async startSubmission(start, { instead = false } = {}) {
@@ -246,7 +253,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       workflowId: endpointWorkflowId(input.taskQueueId),
       taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
       args: [input],
-      staticSummary: `endpoint ${input.endpointName}`,
+      staticSummary: shortSummary(`endpoint ${input.endpointName}`),
     };
   }
 }

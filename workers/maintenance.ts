@@ -12,7 +12,7 @@ import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from
 import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
-import { listUnusedUserEndpoints, markCollected } from '../platform/store/user-endpoints';
+import { listUnusedUserEndpoints, markCollected, removeUserEndpoints } from '../platform/store/user-endpoints';
 import { repeat, type Repeating } from './repeat';
 
 /**
@@ -37,6 +37,8 @@ const ENDPOINT_BATCH_LIMIT = 20;
 /** Each distinct `user_endpoint_config` creates another user endpoint; most are used for at most a day. */
 const UNUSED_S = 86_400;
 const UNUSED_BATCH_LIMIT = 200;
+/** Processes remember the ID of a user endpoint for a day after they stored its use. */
+const MIN_KEPT_S = 2 * 86_400;
 /** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
 /** Temporal may list a closed workflow with this delay. */
@@ -121,6 +123,8 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
       await deps.queues.delete(id);
       await markCollected(deps.db, id, UNUSED_S);
     }
+    const keptS = Math.max(deps.config.FUNCX_RETENTION_DAYS * (DAY_MS / 1_000), MIN_KEPT_S);
+    await removeUserEndpoints(deps.db, keptS, UNUSED_BATCH_LIMIT);
   }
 
   async function reconcile(): Promise<void> {

@@ -3,6 +3,7 @@ import type { UserEndpoints } from '../activities/user-endpoints';
 import type { Broker, ReceivedMessage } from '../broker';
 import { agentStateOf, decodeFrame, incarnationOf, isIdleReport, type AgentState, type StatusData } from '../contracts/frames';
 import { QUEUE, endpointQueueIdOfKey, endpointWorkflowId } from '../contracts/names';
+import { BROKER_HEARTBEAT_S } from '../platform/broker-topology';
 import { forgetPump } from '../platform/store/claims';
 import {
   hasWaitingTasks,
@@ -36,8 +37,10 @@ const MAX_LATE_MS = 2_000;
  * then, a missing attempt does not count as lost.
  */
 const STEADY_MS = 15_000;
-/** Maximum number of missed signals that one sweep repeats, to limit the load on Temporal after an outage. */
+/** Maximum number of signals that one sweep sends, to limit the load on Temporal. */
 const SIGNALS_PER_SWEEP = 50;
+/** Until the broker hands the messages of a process that hangs to another one, nobody sees the heartbeats among them. */
+const HIDDEN_MS = (3 * BROKER_HEARTBEAT_S + 5) * 1_000;
 /** Maximum number of concurrent signals from heartbeats. More could overload Temporal and fail; the sweep sends the others. */
 const MAX_HEARTBEAT_SIGNALS = 20;
 /** The sweep skips younger changes: their signal is most likely being sent. */
@@ -157,8 +160,11 @@ export async function startPresenceLoop(
   });
 
   async function sweep(): Promise<void> {
-    await Promise.all((await sweepOffline(deps.db, await heardForMs())).map(signalPresence));
-    await Promise.all((await listUnsignalled(deps.db, SIGNAL_GRACE_MS, SIGNALS_PER_SWEEP)).map(signalPresence));
+    // Many agents may be lost at the same time. What this sweep does not signal is unsignalled for the next ones.
+    const silent = await sweepOffline(deps.db, { heardForMs: await heardForMs(), hiddenForMs: HIDDEN_MS });
+    const gone = silent.slice(0, SIGNALS_PER_SWEEP);
+    const missed = await listUnsignalled(deps.db, SIGNAL_GRACE_MS, SIGNALS_PER_SWEEP - gone.length);
+    await Promise.all([...gone, ...missed].map(signalPresence));
     // Requests the pump again when its signal was lost because the process died between the store and the signal.
     const queues = await listQueuesWithoutPump(deps.db);
     for (const [at, { endpointQueueId, endpointId, endpointName, changedAt }] of queues.entries()) {

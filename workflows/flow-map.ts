@@ -12,6 +12,7 @@ import {
 import { ensureError } from '../contracts/errors';
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
+import { shortSummary } from '../contracts/temporal-limits';
 import { steps } from './flow-line';
 
 /**
@@ -45,7 +46,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
       workflowId: `${flowWorkflowId(runId)}/${line}`,
       args: [{ version: 1, runId, line, generation, title: `${title}: ${state}[${index}]` } satisfies FlowLineInput],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      staticSummary: `${title}: ${state}[${index}]`.slice(0, 200),
+      staticSummary: shortSummary(`${title}: ${state}[${index}]`),
     });
     if (!(await child.result())) failed++;
   };

@@ -23,6 +23,7 @@ import {
   type SubmissionProgress,
   type SubmissionSummary,
 } from '../contracts/submission';
+import { shortSummary } from '../contracts/temporal-limits';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
 import { proxySteps } from './local-activities';
@@ -57,8 +58,6 @@ const LONGEST_POLL_MS = 3_600_000;
  * busy machine.
  */
 const MAX_HISTORY_EVENTS = 150;
-/** Temporal refuses a longer summary. */
-const MAX_SUMMARY_CHARS = 200;
 /** Added to the walltime before the service ends an attempt that its agent did not stop. Exceeds the store's grace of 15 s. */
 const WALLTIME_POLL_MS = 16_000;
 const STATE_ATTRIBUTE = defineSearchAttributeKey(SEARCH_ATTRIBUTE.state, 'KEYWORD');
@@ -228,7 +227,7 @@ class SubmissionRun {
   #retrySummary(dueMs: number): string {
     const { nextAttempt } = this.#progress;
     const what = `attempt ${nextAttempt?.number ?? 2}, ${showTime(dueMs, Date.now())}`;
-    return (nextAttempt?.error ? `${what}, after ${nextAttempt.error}` : what).slice(0, MAX_SUMMARY_CHARS);
+    return shortSummary(nextAttempt?.error ? `${what}, after ${nextAttempt.error}` : what);
   }
 
   #expiry(): EndReason {

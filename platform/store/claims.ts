@@ -1,5 +1,6 @@
 import type { Database } from './database';
 import { readFunctionCodes } from './function-codes';
+import { WITHOUT_FLUSH } from './without-flush';
 
 /** Claims: the transactions that take waiting tasks for dispatch. */
 
@@ -82,30 +83,66 @@ export async function listQueuesWithRoom(db: Database, queueIds: readonly string
   return rows.map(({ id }) => id);
 }
 
-/** The claim that a pump did not finish publishing, if any. Its tasks must be published again. */
-export async function findUnfinishedClaim(db: Database, queueId: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ claim: string | null }>('select pump_claim as claim from endpoint_queues where id = $1', [
-    queueId,
-  ]);
-  return rows[0]?.claim ?? undefined;
+/**
+ * Moves an unfinished claim of another pump to the claim ID `claimId` of the caller, who must then publish it, if the other pump
+ * has not renewed it for `silentMs`. `pending`: another pump may still be publishing a claim.
+ */
+export async function takeOverClaim(
+  db: Database,
+  queueId: string,
+  claimId: string,
+  silentMs: number,
+): Promise<'taken' | 'pending' | 'none'> {
+  const { rows } = await db.query<{ found: 'taken' | 'pending' | 'none' }>({
+    name: 'take-over-claim',
+    text: 'select take_over_claim($1, $2, $3) as found',
+    values: [queueId, claimId, silentMs],
+  });
+  return rows[0]?.found ?? 'none';
 }
 
-/** Renews the lease of the pump. False when nothing is left to dispatch; the pump is then recorded as ended. */
-export async function keepPumping(db: Database, queueId: string): Promise<boolean> {
+/** Renews a claim that a pump is publishing. False when another pump has taken the claim over. */
+export async function holdClaim(db: Database, queueId: string, claimId: string): Promise<boolean> {
+  const { rows } = await db.query<{ held: boolean }>({
+    name: 'hold-claim',
+    text: 'select hold_claim($1, $2) as held',
+    values: [queueId, claimId],
+  });
+  return rows[0]?.held ?? false;
+}
+
+/** Records that a pump has published its latest claim. */
+export async function finishClaim(db: Database, queueId: string, pumpId: string): Promise<void> {
+  await db.query({
+    name: 'finish-claim',
+    text: `update endpoint_queues set pump_claims = pump_claims - $2::text from ${WITHOUT_FLUSH}
+            where id = $1 and pump_claims ? $2`,
+    values: [queueId, pumpId],
+  });
+}
+
+/**
+ * Call between two claims. Renews the lease of the pump. False when nothing is left to dispatch or to take over; the pump is
+ * then recorded as ended.
+ */
+export async function keepPumping(db: Database, queueId: string, pumpId: string): Promise<boolean> {
   const { rows } = await db.query<{ more: boolean }>({
     name: 'keep-pumping',
-    text: 'select keep_pumping($1) as more',
-    values: [queueId],
+    text: 'select keep_pumping($1, $2) as more',
+    values: [queueId, pumpId],
   });
   return rows[0]?.more ?? false;
 }
 
-/** Records the pump as ended and returns true if the window is full and nothing was dispatched for `quietMs`. */
-export async function parkPump(db: Database, queueId: string, quietMs: number): Promise<boolean> {
+/**
+ * Call between two claims. Records the pump as ended and returns true if the window is full, nothing was dispatched for `quietMs`,
+ * and there is nothing to take over.
+ */
+export async function parkPump(db: Database, queueId: string, pumpId: string, quietMs: number): Promise<boolean> {
   const { rows } = await db.query<{ parked: boolean }>({
     name: 'park-pump',
-    text: 'select park_pump($1, $2) as parked',
-    values: [queueId, quietMs],
+    text: 'select park_pump($1, $3, $2) as parked',
+    values: [queueId, pumpId, quietMs],
   });
   return rows[0]?.parked ?? false;
 }

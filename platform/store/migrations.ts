@@ -54,7 +54,7 @@ export async function migrate(db: Database, nowMs: number, folder?: string): Pro
   throw new Error('the partitions of today could not be created: another transaction holds a lock');
 }
 
-async function requireVersion(client: Client): Promise<void> {
+export async function requireVersion(client: Pick<Client, 'query'>): Promise<void> {
   const { rows } = await client.query<{ number: number; text: string }>(
     `select current_setting('server_version_num')::integer as number, current_setting('server_version') as text`,
   );

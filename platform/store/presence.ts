@@ -88,6 +88,7 @@ const recordStatement = (whenLocked: '' | 'skip locked'): string => `
         incarnation_since = case when old.incarnation is distinct from coalesce(given.incarnation, q.incarnation) then now()
                                  else q.incarnation_since end,
         workers = coalesce(given.workers, q.workers),
+        collected_at = case when not given.is_active then q.collected_at end,
         changed_at = case when q.is_online <> given.is_active then now() else q.changed_at end
       from old, given, ${WITHOUT_FLUSH}
      where q.id = old.id and given.id = old.id
@@ -112,25 +113,37 @@ export async function hasWaitingTasks(db: Database, endpointQueueId: string): Pr
   return rows[0]!.has;
 }
 
+export interface Hearing {
+  /** How long this process has received heartbeats without a break. A queue is marked only if its timeout is shorter. */
+  heardForMs: number;
+  /** How long another process that stands still may keep heartbeats to itself. */
+  hiddenForMs: number;
+}
+
 /**
- * Marks queues offline whose heartbeats stopped, and returns them. `heardForMs`: how long heartbeats have been received without a
- * break; a queue is marked only if its timeout is shorter than this time. Safe to run in several processes at the same time.
+ * Marks queues offline whose heartbeats stopped, and returns them. All attempts of a user endpoint that goes offline are sent
+ * again, so its timeout also covers heartbeats that another process received and cannot record. Safe to run in several processes
+ * at the same time.
  */
-export async function sweepOffline(db: Database, heardForMs: number): Promise<PresenceChange[]> {
+export async function sweepOffline(db: Database, { heardForMs, hiddenForMs }: Hearing): Promise<PresenceChange[]> {
   const { rows } = await db.query<PresenceChange>({
     name: 'sweep-offline',
     // Skips locked rows: the next sweep takes them, and waiting here could deadlock with a store or a claim.
     text: `with silent as (
-             select id from endpoint_queues
-              where is_online and last_heartbeat_at < now() - heartbeat_period_s * $1::double precision * interval '1 second'
-                and heartbeat_period_s * $1::double precision * 1000 < $2::double precision
-              order by id for no key update skip locked
+             select q.id from endpoint_queues q
+               cross join lateral (
+                 select greatest(heartbeat_period_s * $1::double precision,
+                                 case when owner_id is not null then heartbeat_period_s + $3::double precision / 1000 end) as timeout_s
+               ) t
+              where q.is_online and q.last_heartbeat_at < now() - t.timeout_s * interval '1 second'
+                and t.timeout_s * 1000 < $2::double precision
+              order by q.id for no key update of q skip locked
            )
            update endpoint_queues q set is_online = false, changed_at = now() from endpoints e, silent s
             where q.id = s.id and e.id = q.endpoint_id
         returning q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName",
                   q.is_online as "isOnline", q.changed_at as "changedAt"`,
-    values: [MISSED_HEARTBEAT_PERIODS, heardForMs],
+    values: [MISSED_HEARTBEAT_PERIODS, heardForMs, hiddenForMs],
   });
   return rows;
 }

@@ -75,7 +75,7 @@ export async function ensureUserEndpoint(
     name: 'ensure-user-endpoint',
     text: `insert into endpoint_queues (id, endpoint_id, owner_id, config_hash, config, runtime, window_floor, window_span_s, window_size)
            values ($1, $2, $3, $4, $5, $6, $7, $8, $7)
-           on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime
+           on conflict (endpoint_id, owner_id, config_hash) do update set runtime = excluded.runtime, collected_at = null
            returning id`,
     values: [
       key.newId,
@@ -126,15 +126,21 @@ export async function takeStartTurn(
   return rows[0];
 }
 
+/** Nothing is in flight at a user endpoint that was collected. */
+const GONE = `q.owner_id is not null and not q.is_online and q.collected_at is null`;
+
 /** Offline user endpoints with tasks that wait or are in flight, and whose core endpoint is online. */
 export async function listWaitingUserEndpoints(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'list-waiting-user-endpoints',
-    text: `select q.id from endpoint_queues q
+    // The cost grows with the queues where tasks wait and the user endpoints that have just gone, not with all user endpoints.
+    text: `with busy as (
+             select waiting.id from queues_with_waiting_tasks() waiting
+             union select q.id from endpoint_queues q where ${GONE} and q.in_flight > 0
+           )
+           select q.id from busy join endpoint_queues q on q.id = busy.id
              join endpoint_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
-            where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online
-              and (exists (select 1 from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')
-                or exists (select 1 from tasks t where t.endpoint_queue_id = q.id and is_in_flight(t.state)))`,
+            where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online`,
   });
   return rows.map((row) => row.id);
 }
@@ -144,7 +150,7 @@ export async function listGoneWithTasks(db: Database, goneS: number): Promise<{ 
   const { rows } = await db.query<{ id: string; goneS: number }>({
     name: 'list-gone-with-tasks',
     text: `select q.id, extract(epoch from now() - q.changed_at)::double precision as "goneS" from endpoint_queues q join endpoints e on e.id = q.endpoint_id
-            where e.kind = 'globus' and q.owner_id is not null and not q.is_online and q.in_flight > 0
+            where e.kind = 'globus' and ${GONE} and q.in_flight > 0
               and q.changed_at < now() - $1::double precision * interval '1 second'`,
     values: [goneS],
   });
@@ -197,7 +203,7 @@ export async function clearStartRefused(db: Database, endpointQueueId: string): 
   ]);
 }
 
-const UNUSED = `q.owner_id is not null and not q.is_online and q.in_flight = 0 and q.collected_at is null
+const UNUSED = `${GONE} and q.in_flight = 0
   and greatest(q.changed_at, q.command_sent_at) < now() - $1::double precision * interval '1 second'
   and not exists (select from tasks t where t.endpoint_queue_id = q.id and t.state = 'waiting')`;
 
@@ -223,6 +229,24 @@ export async function markCollected(db: Database, endpointQueueId: string, unuse
     [unusedS, endpointQueueId],
   );
   return rows[0]?.collected ?? false;
+}
+
+/**
+ * Removes user endpoints that were collected at least `collectedS` seconds ago and that no submission names. The same
+ * configuration then makes another one. Returns their number.
+ */
+export async function removeUserEndpoints(db: Database, collectedS: number, limit: number): Promise<number> {
+  const { rowCount } = await db.query(
+    `with old as (
+       select q.id from endpoint_queues q
+        where q.owner_id is not null and q.collected_at < now() - $1::double precision * interval '1 second'
+          and not exists (select from submissions s where s.endpoint_queue_id = q.id)
+        limit $2 for update skip locked
+     )
+     delete from endpoint_queues q using old where q.id = old.id`,
+    [collectedS, limit],
+  );
+  return rowCount ?? 0;
 }
 
 export async function listEndpointQueues(db: Database, endpointId: string): Promise<string[]> {

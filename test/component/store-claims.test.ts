@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import { storeAnswers } from '../../platform/store/answers';
-import { askForPump, findUnfinishedClaim, keepPumping, parkPump } from '../../platform/store/claims';
+import { askForPump, finishClaim, holdClaim, keepPumping, parkPump, takeOverClaim } from '../../platform/store/claims';
 import { saveAgent } from '../../platform/store/endpoints';
 import { listQueuesWithoutPump, listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -102,14 +102,59 @@ test('of many who find tasks waiting, one calls the pump', async () => {
   expect(asked.filter(Boolean)).toHaveLength(1);
 });
 
-test('the claim of a pump that died is known until a pump ends well', async () => {
-  const fixture = await makeFixture(postgres.db);
-  await submit(postgres.db, fixture, 3);
-  await claim(postgres.db, fixture, 'pump/run/1/1/0');
-  expect(await findUnfinishedClaim(postgres.db, fixture.endpointId)).toBe('pump/run/1/1/0');
-  expect(await claim(postgres.db, fixture, 'pump/run/1/1/0')).toHaveLength(3);
-  expect(await keepPumping(postgres.db, fixture.endpointId)).toBe(false);
-  expect(await findUnfinishedClaim(postgres.db, fixture.endpointId)).toBeUndefined();
+describe('a claim of a pump that is not known to be published', () => {
+  const [first, second, third] = ['pump/run/1/1', 'pump/run/1/2', 'pump/run/1/3'] as const;
+  const takeOver = (fixture: StoreFixture, claimId: string, silentMs = 0): Promise<string> =>
+    takeOverClaim(postgres.db, fixture.endpointId, claimId, silentMs);
+
+  test('is taken over by the next pump, for every pump that died', async () => {
+    const fixture = await makeFixture(postgres.db, { window: 4 });
+    const { taskIds } = await submit(postgres.db, fixture, 8);
+    await claim(postgres.db, fixture, `${first}/0`);
+    await postgres.db.query('update endpoint_queues set window_size = 8 where id = $1', [fixture.endpointId]);
+    await claim(postgres.db, fixture, `${second}/0`);
+    await answer(fixture, taskIds[0]!);
+    expect(await takeOver(fixture, `${third}/0`)).toBe('taken');
+    expect((await claim(postgres.db, fixture, `${third}/0`)).map(({ id }) => id)).toEqual(taskIds.slice(1, 4));
+    expect(await takeOver(fixture, `${third}/1`)).toBe('taken');
+    expect((await claim(postgres.db, fixture, `${third}/1`)).map(({ id }) => id)).toEqual(taskIds.slice(4));
+    expect(await takeOver(fixture, `${third}/2`)).toBe('none');
+  });
+
+  test('keeps its entry when another pump ends, which must not end before', async () => {
+    const fixture = await makeFixture(postgres.db, { window: 3 });
+    await submit(postgres.db, fixture, 3);
+    await claim(postgres.db, fixture, `${first}/0`);
+    expect(await keepPumping(postgres.db, fixture.endpointId, second)).toBe(true);
+    expect(await parkPump(postgres.db, fixture.endpointId, second, 0)).toBe(false);
+    expect(await keepPumping(postgres.db, fixture.endpointId, first)).toBe(false);
+    expect(await takeOver(fixture, `${second}/0`)).toBe('none');
+  });
+
+  test('is left alone while its pump renews it, and is no longer held once it was taken over', async () => {
+    const fixture = await makeFixture(postgres.db);
+    await submit(postgres.db, fixture, 3);
+    await claim(postgres.db, fixture, `${first}/0`);
+    expect(await takeOver(fixture, `${second}/0`, 60_000)).toBe('pending');
+    await postgres.db.query(
+      `update endpoint_queues set pump_claims = jsonb_set(pump_claims, '{${first},at}', to_jsonb(now() - interval '2 minutes'))
+        where id = $1`,
+      [fixture.endpointId],
+    );
+    expect(await holdClaim(postgres.db, fixture.endpointId, `${first}/0`)).toBe(true);
+    expect(await takeOver(fixture, `${second}/0`, 60_000)).toBe('pending');
+    expect(await takeOver(fixture, `${second}/0`)).toBe('taken');
+    expect(await holdClaim(postgres.db, fixture.endpointId, `${first}/0`)).toBe(false);
+    expect(await claim(postgres.db, fixture, `${first}/0`)).toEqual([]);
+  });
+
+  test('is forgotten once it is published', async () => {
+    const fixture = await makeFixture(postgres.db);
+    await submit(postgres.db, fixture, 3);
+    await claim(postgres.db, fixture, `${first}/0`);
+    await finishClaim(postgres.db, fixture.endpointId, first);
+    expect(await takeOver(fixture, `${second}/0`)).toBe('none');
+  });
 });
 
 test('a pump may leave a window that stays full, and is asked for when a place is free', async () => {
@@ -118,10 +163,10 @@ test('a pump may leave a window that stays full, and is asked for when a place i
   const isAskedFor = async (): Promise<boolean> =>
     (await listQueuesWithoutPump(postgres.db)).some(({ endpointQueueId }) => endpointQueueId === fixture.endpointId);
   expect(await askForPump(postgres.db, fixture.endpointId)).toBe(true);
-  expect(await parkPump(postgres.db, fixture.endpointId, 0)).toBe(false); // there is a place
+  expect(await parkPump(postgres.db, fixture.endpointId, 'pump/run/1/1', 0)).toBe(false); // there is a place
   await claim(postgres.db, fixture);
-  expect(await parkPump(postgres.db, fixture.endpointId, 60_000)).toBe(false); // it has just sent
-  expect(await parkPump(postgres.db, fixture.endpointId, 0)).toBe(true);
+  expect(await parkPump(postgres.db, fixture.endpointId, 'pump/run/1/1', 60_000)).toBe(false); // it has just sent
+  expect(await parkPump(postgres.db, fixture.endpointId, 'pump/run/1/1', 0)).toBe(true);
   expect(await isAskedFor()).toBe(false);
   await answer(fixture, taskIds[0]!);
   expect(await isAskedFor()).toBe(true);

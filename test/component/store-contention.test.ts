@@ -79,10 +79,13 @@ test('a pump that finds its window full, or nothing to do, writes nothing', asyn
     }
   };
   const look = `select claim_tasks($1, 'pump/run/1/1/' || gen_random_uuid(), 500, 1000000)`;
+  const keep = `select keep_pumping($1, 'pump/run/1/1')`;
+  const lookAround = `select take_over_claim($1, 'pump/run/1/1/' || gen_random_uuid(), 1000)`;
   expect(await isWritten(look)).toBe(true);
   expect(await isWritten(look)).toBe(false);
-  expect(await isWritten('select keep_pumping($1)')).toBe(true);
-  expect(await isWritten('select keep_pumping($1)')).toBe(false);
+  expect(await isWritten(keep)).toBe(true);
+  expect(await isWritten(keep)).toBe(false);
+  expect(await isWritten(lookAround)).toBe(false);
   await postgres.db.query('update endpoint_queues set window_size = 100 where id = $1', [endpointId]);
   expect(await isWritten(look)).toBe(true);
   expect(await isWritten(look)).toBe(false);

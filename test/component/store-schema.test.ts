@@ -1,11 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+import type { Client } from 'pg';
 
 import { createLogger } from '../../platform/log';
 import { storeAnswers } from '../../platform/store/answers';
 import { openDatabase, type Database } from '../../platform/store/database';
-import { migrate, readMigrations, UnsupportedDatabaseError } from '../../platform/store/migrations';
+import { migrate, readMigrations, requireVersion, UnsupportedDatabaseError } from '../../platform/store/migrations';
 import { countDaysAhead, createPartitions, dropPartitions, partitionName } from '../../platform/store/partitions';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { claim, frame, makeFixture, stateOf, submit } from '../helpers/store-fixture';
@@ -13,7 +15,8 @@ import { claim, frame, makeFixture, stateOf, submit } from '../helpers/store-fix
 /** Migrations and partitions: what is applied, what is refused, and whom they keep waiting. */
 
 const DAY_MS = 86_400_000;
-const SQL_FILES = readdirSync(join(__dirname, '..', '..', 'platform', 'store', 'sql')).filter((name) => name.endsWith('.sql'));
+const SQL_DIR = join(__dirname, '..', '..', 'platform', 'store', 'sql');
+const SQL_FILES = readdirSync(SQL_DIR).filter((name) => name.endsWith('.sql'));
 
 // Each waits for locks or timeouts, on a machine that may be busy.
 jest.setTimeout(60_000);
@@ -97,6 +100,27 @@ test('the first line of a migration says whether earlier versions can work after
   rmSync(folder, { recursive: true });
 });
 
+test.each([
+  [140_011, '14.11', false],
+  [150_000, '15.0', true],
+  [180_001, '18.1', true],
+])('a server with version number %d is PostgreSQL %s, and usable: %s', async (number, text, isUsable) => {
+  const client = { query: async () => ({ rows: [{ number, text }] }) } as unknown as Client;
+  const required = requireVersion(client);
+  if (isUsable) return expect(required).resolves.toBeUndefined();
+  await expect(required).rejects.toThrow(UnsupportedDatabaseError);
+  await expect(required).rejects.toThrow(`The database server is PostgreSQL ${text}. Upgrade it to version 15 or newer.`);
+});
+
+test('the version of this server is read', async () => {
+  const client = await postgres.db.connect();
+  try {
+    await requireVersion(client);
+  } finally {
+    client.release();
+  }
+});
+
 /** A transaction that holds its locks until the test is done. */
 async function holding(statement: string, use: () => Promise<void>): Promise<void> {
   const client = await postgres.db.connect();
@@ -109,6 +133,21 @@ async function holding(statement: string, use: () => Promise<void>): Promise<voi
     client.release();
   }
 }
+
+test('a migration that waits behind a reader gives up soon, so that submits do not wait behind the migration', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'funcx-migrations-'));
+  for (const name of SQL_FILES) cpSync(join(SQL_DIR, name), join(folder, name));
+  writeFileSync(join(folder, '9000-next.sql'), '-- Adds a column.\nalter table tasks add column next integer;\n');
+  const fixture = await makeFixture(postgres.db);
+  await holding('select count(*) from tasks', async () => {
+    await expect(migrate(postgres.db, Date.now(), folder)).rejects.toMatchObject({ code: '55P03' });
+    await submit(postgres.db, fixture, 3);
+  });
+  await migrate(postgres.db, Date.now(), folder);
+  await submit(postgres.db, fixture, 3);
+  await postgres.db.query(`alter table tasks drop column next; delete from schema_migrations where name = '9000-next.sql'`);
+  rmSync(folder, { recursive: true });
+});
 
 test('a reader of all tasks keeps neither new partitions nor submits waiting', async () => {
   const fixture = await makeFixture(postgres.db);

@@ -1,16 +1,24 @@
 import { randomUUID } from 'node:crypto';
 
+import { recordHeartbeat } from '../../platform/store/presence';
 import {
   ensureUserEndpoint,
+  listGoneWithTasks,
   listUnusedUserEndpoints,
+  listWaitingUserEndpoints,
   markCollected,
+  removeUserEndpoints,
   saveCoreEndpoint,
   takeStartTurn,
 } from '../../platform/store/user-endpoints';
+import { explain } from '../helpers/explain';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, makeOwner, submit } from '../helpers/store-fixture';
 
-/** Each distinct configuration of a stock endpoint has a queue and a broker user: those that nobody uses are collected. */
+/**
+ * Each distinct configuration of a stock endpoint has a queue and a broker user: those that nobody uses are collected, and their
+ * rows are removed later. Those for which tasks wait are started.
+ */
 
 const DAY_S = 86_400;
 const PAUSE_S = { online: 0, offline: 0 };
@@ -21,7 +29,14 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => postgres.stop(), 30_000);
 
-async function userEndpoint(lastUsed: string): Promise<{ id: string; endpointId: string; ownerId: string }> {
+interface UserEndpoint {
+  id: string;
+  endpointId: string;
+  ownerId: string;
+  configHash: string;
+}
+
+async function userEndpoint(lastUsed: string): Promise<UserEndpoint> {
   const { db } = postgres;
   const [ownerId, endpointId] = [await makeOwner(db), randomUUID()];
   const core = { id: endpointId, ownerId, name: 'core', displayName: null, isPublic: false, isMultiUser: false };
@@ -33,8 +48,21 @@ async function userEndpoint(lastUsed: string): Promise<{ id: string; endpointId:
     `insert into broker_users (name, purpose, owner_id, endpoint_queue_id) values ($1, 'user-endpoint', $2, $1::text::uuid)`,
     [id, ownerId],
   );
-  return { id, endpointId, ownerId };
+  return { id, endpointId, ownerId, configHash: key.configHash };
 }
+
+/** Tasks that wait at the user endpoint. */
+async function submitTo({ id, endpointId, ownerId }: UserEndpoint, tasks: number): Promise<string[]> {
+  const { db } = postgres;
+  const { functionId } = await makeFixture(db);
+  const { taskIds, submissionId } = await submit(db, { endpointId, ownerId, functionId }, tasks);
+  await db.query('update tasks set endpoint_queue_id = $2 where id = any ($1)', [taskIds, id]);
+  await db.query('update submissions set endpoint_queue_id = $2 where id = $1', [submissionId, id]);
+  return taskIds;
+}
+
+const setOnline = (id: string, isOnline = true): Promise<unknown> =>
+  postgres.db.query('update endpoint_queues set is_online = $2 where id = $1', [id, isOnline]);
 
 const expiries = async (id: string): Promise<number> => {
   const { rows } = await postgres.db.query('select 1 from broker_users where endpoint_queue_id = $1 and expires_at <= now()', [
@@ -57,11 +85,9 @@ test('a user endpoint that nobody used for a day is collected once, with its bro
 test('a user endpoint with a waiting task, or that was just woken, is not collected', async () => {
   const { db } = postgres;
   const waiting = await userEndpoint('25 hours');
-  const { functionId } = await makeFixture(db);
-  const { taskIds } = await submit(db, { endpointId: waiting.endpointId, ownerId: waiting.ownerId, functionId }, 1);
-  await db.query('update tasks set endpoint_queue_id = $2 where id = any ($1)', [taskIds, waiting.id]);
+  await submitTo(waiting, 1);
   const woken = await userEndpoint('25 hours');
-  await db.query('update endpoint_queues set is_online = true where id = $1', [woken.endpointId]);
+  await setOnline(woken.endpointId);
   expect(await takeStartTurn(db, woken.id, PAUSE_S)).toBeDefined();
   const listed = await listUnusedUserEndpoints(db, DAY_S, 1_000);
   expect(listed).not.toContain(waiting.id);
@@ -74,8 +100,63 @@ test('a collected user endpoint can be collected again after it was woken', asyn
   const { db } = postgres;
   const { id, endpointId } = await userEndpoint('25 hours');
   await markCollected(db, id, DAY_S);
-  await db.query('update endpoint_queues set is_online = true where id = $1', [endpointId]);
+  await setOnline(endpointId);
   expect(await takeStartTurn(db, id, PAUSE_S)).toBeDefined();
   await db.query(`update endpoint_queues set command_sent_at = now() - interval '25 hours' where id = $1`, [id]);
   expect(await listUnusedUserEndpoints(db, DAY_S, 1_000)).toContain(id);
+});
+
+test('a user endpoint that came online again after it was collected can be collected again', async () => {
+  const { db } = postgres;
+  const { id } = await userEndpoint('25 hours');
+  await markCollected(db, id, DAY_S);
+  const beat = { endpointQueueId: id, incarnation: null, periodS: 5, isActive: true, workers: 1, report: {} };
+  await recordHeartbeat(db, beat);
+  await recordHeartbeat(db, { ...beat, isActive: false });
+  await db.query(`update endpoint_queues set changed_at = now() - interval '25 hours' where id = $1`, [id]);
+  expect(await listUnusedUserEndpoints(db, DAY_S, 1_000)).toContain(id);
+});
+
+test('the row of a collected user endpoint is removed, unless a submission names it or it was used again', async () => {
+  const { db } = postgres;
+  const [removed, named, again, recent] = await Promise.all(['5 days', '5 days', '5 days', '5 days'].map(userEndpoint));
+  await submitTo(named!, 1);
+  for (const { id } of [removed!, named!, again!]) {
+    await db.query(`update endpoint_queues set collected_at = now() - interval '4 days' where id = $1`, [id]);
+  }
+  await markCollected(db, recent!.id, DAY_S);
+  const use = ({ endpointId, ownerId, configHash }: UserEndpoint): Promise<string> =>
+    ensureUserEndpoint(db, { endpointId, ownerId, configHash, newId: randomUUID(), config: {}, runtime: {} });
+  expect(await use(again!)).toBe(again!.id);
+  expect(await removeUserEndpoints(db, 3 * DAY_S, 1_000)).toBe(1);
+  const { rows } = await db.query<{ id: string }>('select id from endpoint_queues where id = any ($1)', [
+    [removed, named, again, recent].map((one) => one!.id),
+  ]);
+  expect(rows.map(({ id }) => id).sort()).toEqual([named, again, recent].map((one) => one!.id).sort());
+  expect(await use(removed!)).not.toBe(removed!.id);
+});
+
+test('an offline user endpoint of an online core endpoint is started while tasks wait or are in flight', async () => {
+  const { db } = postgres;
+  const [waiting, gone, unused, online, coreOffline] = await Promise.all(
+    ['1 minute', '1 minute', '1 minute', '1 minute', '1 minute'].map(userEndpoint),
+  );
+  for (const one of [waiting, gone, unused, online]) await setOnline(one!.endpointId);
+  for (const one of [waiting, online, coreOffline]) await submitTo(one!, 1);
+  await setOnline(online!.id);
+  const taskIds = await submitTo(gone!, 1);
+  await db.query(`update tasks set state = 'dispatched' where id = any ($1)`, [taskIds]);
+  await db.query('update endpoint_queues set in_flight = 1 where id = $1', [gone!.id]);
+  const listed = await listWaitingUserEndpoints(db);
+  const own = [waiting, gone, unused, online, coreOffline].map((one) => one!.id);
+  expect(own.filter((id) => listed.includes(id))).toEqual([waiting!.id, gone!.id]);
+});
+
+test('looking for user endpoints to start or to recover costs nothing for those that were collected', async () => {
+  const lists = [listWaitingUserEndpoints, (db: typeof postgres.db) => listGoneWithTasks(db, 2)];
+  for (const list of lists) {
+    const plan = await explain(postgres.db, list);
+    expect(plan).toContain('endpoint_queues_gone');
+    expect(plan).not.toMatch(/SubPlan|Seq Scan on (endpoint_queues|tasks)/);
+  }
 });

@@ -59,4 +59,64 @@ describe('waiting for answers of task groups', () => {
     expect(asked).toBeLessThanOrEqual(3);
     watch.close();
   });
+
+  describe('by the time that nothing happened', () => {
+    beforeEach(() => jest.useFakeTimers());
+    afterEach(() => jest.useRealTimers());
+
+    /** Result numbers of groups that a test sets, and when they were read. */
+    function start() {
+      const seqs = new Map<string, number>();
+      const askedMs: number[] = [];
+      const watch = createGroupWatch(async () => {
+        askedMs.push(Date.now());
+        return new Map(seqs);
+      }, log);
+      const asksWithin = async (ms: number): Promise<number> => {
+        const before = askedMs.length;
+        await jest.advanceTimersByTimeAsync(ms);
+        return askedMs.length - before;
+      };
+      return { seqs, watch, asksWithin };
+    }
+
+    test('quiet groups are asked for a few times a second, all of them by one query', async () => {
+      const { watch, asksWithin } = start();
+      for (let group = 0; group < 50; group++) {
+        void watch.waitFor(`group ${group}`, 0, 60_000);
+        await jest.advanceTimersByTimeAsync(17);
+      }
+      await asksWithin(3_000);
+      expect(await asksWithin(10_000)).toBeLessThanOrEqual(42);
+      watch.close();
+    });
+
+    test('a result in a group with results in the last half second is noticed within 50 ms', async () => {
+      const { seqs, watch } = start();
+      for (let seq = 1; seq <= 20; seq++) {
+        let noticedMs = 0;
+        void watch.waitFor('a', seq - 1, 60_000).then(() => (noticedMs = Date.now()));
+        await jest.advanceTimersByTimeAsync(seq * 23);
+        seqs.set('a', seq);
+        const storedMs = Date.now();
+        await jest.advanceTimersByTimeAsync(50);
+        expect(noticedMs).toBeGreaterThanOrEqual(storedMs);
+      }
+      watch.close();
+    });
+
+    test('a result in a quiet group is noticed within a quarter of a second, and at once when another request waits', async () => {
+      const { seqs, watch, asksWithin } = start();
+      const quiet = watch.waitFor('a', 0, 120_000);
+      await asksWithin(60_000);
+      seqs.set('a', 1);
+      await jest.advanceTimersByTimeAsync(250);
+      await expect(quiet).resolves.toBe(true);
+      void watch.waitFor('a', 1, 120_000);
+      await asksWithin(60_000);
+      void watch.waitFor('a', 1, 120_000);
+      expect(await asksWithin(300)).toBeGreaterThanOrEqual(9);
+      watch.close();
+    });
+  });
 });

@@ -3,6 +3,17 @@
 -- key locks on queues and groups through its foreign keys.
 -- Each list of ids comes with its lowest and highest id: the planner prunes partitions by a range, but not by a list.
 
+-- A pump names its claims `<pump>/<number>`. Null for the claim of a workflow, which repeats its claim ID itself.
+create or replace function pump_of(p_claim text) returns text language sql immutable as $$
+  select substring(p_claim from '^(pump/.+)/[^/]+$')
+$$;
+
+-- The entry in `pump_claims` for a claim that is not known to be published. A pump publishes one claim after another, so its next
+-- claim replaces the entry.
+create or replace function unfinished_claim(p_claim text) returns jsonb language sql stable as $$
+  select jsonb_build_object(pump_of(p_claim), jsonb_build_object('claim', p_claim, 'at', now()))
+$$;
+
 -- Claims waiting tasks of a queue until its window is full. Owners take turns; within an owner, priority and age decide.
 -- `p_bytes` limits the size of one claim: the code of the function and the body of each task. Repeating a claim ID returns the
 -- tasks of that claim that are still dispatched.
@@ -10,6 +21,7 @@ create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integ
 returns table (id uuid, attempt integer) language plpgsql as $$
 declare
   v_queue endpoint_queues;
+  v_pump text := pump_of(p_claim);
   v_may_repeat boolean;
   v_free integer;
   v_picked uuid[];
@@ -21,7 +33,8 @@ begin
   select * into v_queue from endpoint_queues queue where queue.id = p_queue;
   if not found then return; end if;
   -- A pump repeats only the claim ID that the queue has stored.
-  v_may_repeat := v_queue.in_flight > 0 and (p_claim not like 'pump/%' or p_claim is not distinct from v_queue.pump_claim);
+  v_may_repeat := v_queue.in_flight > 0
+    and (v_pump is null or coalesce(v_queue.pump_claims -> v_pump ->> 'claim' = p_claim, false));
   if not v_may_repeat and (
     v_queue.in_flight >= v_queue.window_size or not v_queue.is_online
     or not exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
@@ -83,7 +96,7 @@ begin
     ), counted as (
       update endpoint_queues queue set
           in_flight = queue.in_flight + (select count(*) from dispatched), last_owner = v_last_owner,
-          pump_claim = case when p_claim like 'pump/%' then p_claim else queue.pump_claim end
+          pump_claims = case when v_pump is null then queue.pump_claims else queue.pump_claims || unfinished_claim(p_claim) end
        where queue.id = p_queue
     ), shown as (
       update submissions submission set state = 'running'
@@ -133,6 +146,40 @@ begin
      order by claimed.id;
 end $$;
 
+-- Renews the claim of a pump that is still publishing it. False when another pump has taken the claim over.
+create or replace function hold_claim(p_queue uuid, p_claim text) returns boolean language sql as $$
+  with held as (
+    update endpoint_queues queue set pump_claims = queue.pump_claims || unfinished_claim(p_claim)
+     where queue.id = p_queue and queue.pump_claims -> pump_of(p_claim) ->> 'claim' = p_claim
+    returning 1
+  ) select exists (select from held)
+$$;
+
+-- Gives the oldest unfinished claim of another pump the claim ID `p_claim` of the caller if it was not renewed for `p_silent_ms`:
+-- its pump died or stands still. The caller must then repeat this claim. Returns 'taken', 'pending' if another pump may still be
+-- publishing a claim, or 'none'.
+create or replace function take_over_claim(p_queue uuid, p_claim text, p_silent_ms double precision) returns text
+language plpgsql as $$
+declare
+  v_pump text;
+  v_entry jsonb;
+begin
+  select entry.key, entry.value into v_pump, v_entry
+    from endpoint_queues queue, jsonb_each(queue.pump_claims - pump_of(p_claim)) entry
+   where queue.id = p_queue order by (entry.value ->> 'at')::timestamptz limit 1;
+  if not found then return 'none'; end if;
+  if (v_entry ->> 'at')::timestamptz > now() - p_silent_ms * interval '1 millisecond' then return 'pending'; end if;
+  update endpoint_queues queue set pump_claims = (queue.pump_claims - v_pump) || unfinished_claim(p_claim)
+   where queue.id = p_queue and queue.pump_claims -> v_pump = v_entry;
+  if not found then return 'pending'; end if;
+  with unpublished as (
+    select task.id from tasks task
+     where task.endpoint_queue_id = p_queue and task.state = 'dispatched' and task.claim_id = v_entry ->> 'claim'
+     order by task.id for no key update
+  ) update tasks task set claim_id = p_claim from unpublished where task.id = unpublished.id;
+  return 'taken';
+end $$;
+
 -- Queues with waiting tasks, by skipping along the index: the cost grows with these queues, not with the number of all queues.
 create or replace function queues_with_waiting_tasks() returns table (id uuid) language sql stable as $$
   with recursive waiting as (
@@ -145,7 +192,8 @@ create or replace function queues_with_waiting_tasks() returns table (id uuid) l
 $$;
 
 -- True when tasks wait at an online queue without a live pump; the caller must then signal the endpoint's workflow.
--- Returns true at most once in 15 s, so that one caller signals and the others rely on that signal.
+-- Returns true at most once in 15 s, so that one caller signals and the others rely on that signal. `pump_alive_at` only saves
+-- signals: that one pump runs is up to the workflow.
 create or replace function ask_for_pump(p_queue uuid) returns boolean language sql as $$
   with asked as (
     update endpoint_queues queue set pump_alive_at = now()
@@ -156,33 +204,44 @@ create or replace function ask_for_pump(p_queue uuid) returns boolean language s
   ) select exists (select from asked)
 $$;
 
--- Renews the lease of the pump. With nothing left to dispatch, records that the pump ends and returns false.
-create or replace function keep_pumping(p_queue uuid) returns boolean language plpgsql as $$
+-- The unfinished claims of a queue without those of a pump that is between two claims. Pumps of earlier versions pass no ID, and
+-- forget all claims when they end.
+create or replace function claims_beside(p_claims jsonb, p_pump text) returns jsonb language sql immutable as $$
+  select case when p_pump is null then '{}' else p_claims - p_pump end
+$$;
+
+-- Renews the lease of the pump, which has published all that it claimed. With nothing left to dispatch, and no claim of another
+-- pump to take over, records that the pump ends and returns false.
+drop function if exists keep_pumping(uuid);
+create or replace function keep_pumping(p_queue uuid, p_pump text default null) returns boolean language plpgsql as $$
 declare
+  v_queue endpoint_queues;
   v_has_work boolean;
-  v_alive_at timestamptz;
 begin
   -- First without a lock, as in claim_tasks: a pump calls this far more often than its lease must be renewed.
-  select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting'),
-         queue.pump_alive_at
-    into v_has_work, v_alive_at from endpoint_queues queue where queue.id = p_queue;
-  if v_has_work and v_alive_at > now() - interval '1500 milliseconds' then return true; end if;
+  select * into v_queue from endpoint_queues queue where queue.id = p_queue;
+  v_has_work := claims_beside(v_queue.pump_claims, p_pump) <> '{}'
+    or v_queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting');
+  if v_has_work and v_queue.pump_alive_at > now() - interval '1500 milliseconds' then return true; end if;
 
-  perform from endpoint_queues queue where queue.id = p_queue for no key update;
-  select queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting')
-    into v_has_work from endpoint_queues queue where queue.id = p_queue;
+  select * into v_queue from endpoint_queues queue where queue.id = p_queue for no key update;
+  v_has_work := claims_beside(v_queue.pump_claims, p_pump) <> '{}'
+    or v_queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting');
   update endpoint_queues queue set
-      pump_alive_at = case when v_has_work then now() end, pump_claim = case when v_has_work then queue.pump_claim end
+      pump_alive_at = case when v_has_work then now() end,
+      pump_claims = case when v_has_work then queue.pump_claims else '{}' end
    where queue.id = p_queue;
   return coalesce(v_has_work, false);
 end $$;
 
--- If the window is full and nothing was dispatched for `p_quiet_ms`, records that the pump ends although tasks wait, and returns
--- true. The presence sweep requests another pump when a place is free.
-create or replace function park_pump(p_queue uuid, p_quiet_ms double precision) returns boolean language sql as $$
+-- If the window is full, nothing was dispatched for `p_quiet_ms`, and there is no claim of another pump to take over, records that
+-- the pump ends although tasks wait, and returns true. The presence sweep requests another pump when a place is free.
+drop function if exists park_pump(uuid, double precision);
+create or replace function park_pump(p_queue uuid, p_quiet_ms double precision, p_pump text default null)
+returns boolean language sql as $$
   with parked as (
-    update endpoint_queues queue set pump_alive_at = null, pump_claim = null
-     where queue.id = p_queue and queue.in_flight >= queue.window_size
+    update endpoint_queues queue set pump_alive_at = null, pump_claims = '{}'
+     where queue.id = p_queue and queue.in_flight >= queue.window_size and claims_beside(queue.pump_claims, p_pump) = '{}'
        and not exists (
          select from tasks task
           where task.endpoint_queue_id = p_queue and is_in_flight(task.state)
