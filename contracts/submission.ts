@@ -1,7 +1,7 @@
 import { COUNT_ATTRIBUTE, SEARCH_ATTRIBUTE } from './names';
 import type { Policy } from './policy';
 import type { EndState, SubmissionState, TaskState } from './states';
-import { shortKeyword, shortSummary } from './temporal-limits';
+import { limitAttribute, limitSummary } from './temporal-limits';
 
 /** Data that workflows of submissions and endpoints exchange with the service: IDs and states, never bodies. */
 
@@ -70,7 +70,7 @@ export function submissionSummaryOf(
   submission: Pick<SubmissionInput, 'functionName' | 'total' | 'endpointName'>,
   ownerName: string,
 ): string {
-  return shortSummary(`${callLabelOf(submission)} on ${submission.endpointName} for ${ownerName}`);
+  return limitSummary(`${callLabelOf(submission)} on ${submission.endpointName} for ${ownerName}`);
 }
 
 /** The function and the number of calls, such as `simulate x100`. */
@@ -89,7 +89,7 @@ export type SubmissionAttribute = { name: string; type: 'KEYWORD'; value: string
 
 /** The search attributes with which a submission's workflow starts. Omits attributes that the server does not know. */
 export function submissionAttributesOf(input: SubmissionInput, isKnown: (name: string) => boolean): SubmissionAttribute[] {
-  const keyword = (name: string, value: string): SubmissionAttribute => ({ name, type: 'KEYWORD', value: shortKeyword(value) });
+  const keyword = (name: string, value: string): SubmissionAttribute => ({ name, type: 'KEYWORD', value: limitAttribute(value) });
   const { ownerName } = input;
   return [
     keyword(SEARCH_ATTRIBUTE.endpoint, input.endpointId),

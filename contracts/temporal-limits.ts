@@ -8,7 +8,7 @@ const MAX_SUMMARY_BYTES = 200;
 /** Temporal's visibility on PostgreSQL keeps keywords in VARCHAR(255), which counts characters. */
 const MAX_KEYWORD_CHARS = 255;
 
-export function shortSummary(text: string): string {
+export function limitSummary(text: string): string {
   let [bytes, end] = [0, 0];
   for (const char of text) {
     bytes += jsonBytesOf(char);
@@ -18,7 +18,7 @@ export function shortSummary(text: string): string {
   return text.slice(0, end);
 }
 
-export function shortKeyword(text: string): string {
+export function limitAttribute(text: string): string {
   return [...text].slice(0, MAX_KEYWORD_CHARS).join('');
 }
 

@@ -2,7 +2,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError, type Workf
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common';
 
 import { FLOW_WORKFLOW, flowAttributesOf, flowRunIdOfWorkflow, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import type { Config } from './config';
 import type { Logger } from './log';
 import type { Database } from './store/database';
@@ -38,7 +38,7 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
         args: [input],
         // A resumed run is another execution with the same id. The first execution must be started only once.
         workflowIdReusePolicy: input.generation === 0 ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
-        staticSummary: shortSummary(input.title),
+        staticSummary: limitSummary(input.title),
         memo: { generation: input.generation },
         ...(temporal.hasSearchAttributes
           ? {

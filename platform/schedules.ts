@@ -4,7 +4,7 @@ import { google } from '@temporalio/proto';
 import { TerminalError } from '../contracts/errors';
 import type { CreateSchedule } from '../contracts/http/schedules';
 import { SCHEDULE_WORKFLOW, temporalScheduleId, type OverlapPolicy, type ScheduleInput } from '../contracts/schedules';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import type { Config } from './config';
 import type { Temporal } from './temporal';
 
@@ -67,7 +67,7 @@ export function createSchedules(temporal: Temporal, config: Config): Schedules {
             workflowId: temporalScheduleId(id),
             taskQueue: config.TEMPORAL_FLOWS_QUEUE,
             args: [input],
-            staticSummary: shortSummary(`schedule ${name}`),
+            staticSummary: limitSummary(`schedule ${name}`),
           },
           policies: { overlap: OVERLAP[spec.overlap], catchupWindow: spec.catch_up_s * 1_000 },
           state: { paused: spec.paused },

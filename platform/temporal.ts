@@ -19,7 +19,7 @@ import {
   type SubmissionAttribute,
   type SubmissionStart,
 } from '../contracts/submission';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import { createCircuit } from './circuit-breaker';
 import type { Config } from './config';
 import type { Logger } from './log';
@@ -253,7 +253,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
       workflowId: endpointWorkflowId(input.taskQueueId),
       taskQueue: config.TEMPORAL_ENDPOINTS_QUEUE,
       args: [input],
-      staticSummary: shortSummary(`endpoint ${input.endpointName}`),
+      staticSummary: limitSummary(`endpoint ${input.endpointName}`),
     };
   }
 }

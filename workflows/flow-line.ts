@@ -14,7 +14,7 @@ import {
 
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowActivities, FlowEvent, FlowLineInput, FlowMapInput, FlowStep, ShownState } from '../contracts/flow-steps';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import { runSubmissions } from './child-submissions';
 import { describeRun, type ShownStep } from './flow-details';
 import { proxySteps } from './local-activities';
@@ -97,7 +97,7 @@ export class LineRun {
       case 'more':
         return { kind: 'go' };
       case 'wait':
-        if (pauseMs > 0) await sleep(Math.ceil(pauseMs), { summary: shortSummary(step.summary) });
+        if (pauseMs > 0) await sleep(Math.ceil(pauseMs), { summary: limitSummary(step.summary) });
         return { kind: 'waited' };
       case 'action':
         return this.#act(step);
@@ -121,7 +121,7 @@ export class LineRun {
     const isTimedOut = await Promise.race([
       ended,
       timer
-        .run(() => sleep(waitTimeS * 1_000, { summary: shortSummary(`WaitTime of ${state}`) }))
+        .run(() => sleep(waitTimeS * 1_000, { summary: limitSummary(`WaitTime of ${state}`) }))
         .then(
           () => true,
           (error: unknown) => {
@@ -165,7 +165,7 @@ export class LineRun {
       workflowId: `${flowWorkflowId(runId)}/${prefix}`,
       args: [input],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      staticSummary: shortSummary(`${title}: ${state} x${count}`),
+      staticSummary: limitSummary(`${title}: ${state} x${count}`),
     });
     await child.result();
   }

@@ -12,7 +12,7 @@ import {
 import { ensureError } from '../contracts/errors';
 import { FLOW_WORKFLOW, flowWorkflowId } from '../contracts/flows';
 import type { FlowLineInput, FlowMapInput } from '../contracts/flow-steps';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import { steps } from './flow-line';
 
 /**
@@ -46,7 +46,7 @@ export async function flowMap(input: FlowMapInput): Promise<void> {
       workflowId: `${flowWorkflowId(runId)}/${line}`,
       args: [{ version: 1, runId, line, generation, title: `${title}: ${state}[${index}]` } satisfies FlowLineInput],
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      staticSummary: shortSummary(`${title}: ${state}[${index}]`),
+      staticSummary: limitSummary(`${title}: ${state}[${index}]`),
     });
     if (!(await child.result())) failed++;
   };

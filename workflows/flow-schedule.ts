@@ -10,7 +10,7 @@ import {
 
 import { FLOW_WORKFLOW, flowAttributesOf, flowWorkflowId, type FlowRunInput } from '../contracts/flows';
 import type { ScheduleActivities, ScheduleInput } from '../contracts/schedules';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 
 /** One occurrence of a schedule. The run is its child workflow, so that the overlap policy covers the duration of the run. */
 
@@ -30,7 +30,7 @@ export async function flowSchedule({ scheduleId }: ScheduleInput): Promise<{ run
     workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
     args: [input],
-    staticSummary: shortSummary(title),
+    staticSummary: limitSummary(title),
     memo: { generation: 0 },
     ...(hasSearchAttributes ? { typedSearchAttributes: typedAttributesOf(input) } : {}),
   });

@@ -23,7 +23,7 @@ import {
   type SubmissionProgress,
   type SubmissionSummary,
 } from '../contracts/submission';
-import { shortSummary } from '../contracts/temporal-limits';
+import { limitSummary } from '../contracts/temporal-limits';
 import { Alarm } from './alarm';
 import { describeSubmission } from './details';
 import { proxySteps } from './local-activities';
@@ -227,7 +227,7 @@ class SubmissionRun {
   #retrySummary(dueMs: number): string {
     const { nextAttempt } = this.#progress;
     const what = `attempt ${nextAttempt?.number ?? 2}, ${showTime(dueMs, Date.now())}`;
-    return shortSummary(nextAttempt?.error ? `${what}, after ${nextAttempt.error}` : what);
+    return limitSummary(nextAttempt?.error ? `${what}, after ${nextAttempt.error}` : what);
   }
 
   #expiry(): EndReason {

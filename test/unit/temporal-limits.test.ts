@@ -1,5 +1,5 @@
 import { submissionAttributesOf, submissionSummaryOf, type SubmissionInput } from '../../contracts/submission';
-import { shortKeyword, shortSummary } from '../../contracts/temporal-limits';
+import { limitAttribute, limitSummary } from '../../contracts/temporal-limits';
 
 /** Names of functions and endpoints may be longer than Temporal takes, in any script. */
 
@@ -22,7 +22,7 @@ test.each(SCRIPTS)('the start of a function with a name of 500 times %j is withi
 });
 
 test('short texts stay as they are, and no character is cut in half', () => {
-  expect(shortSummary('endpoint 漢字 "x"')).toBe('endpoint 漢字 "x"');
-  expect(shortSummary(`a${'😀'.repeat(100)}`)).toBe(`a${'😀'.repeat(49)}`);
-  expect(shortKeyword(`a${'😀'.repeat(300)}`)).toBe(`a${'😀'.repeat(254)}`);
+  expect(limitSummary('endpoint 漢字 "x"')).toBe('endpoint 漢字 "x"');
+  expect(limitSummary(`a${'😀'.repeat(100)}`)).toBe(`a${'😀'.repeat(49)}`);
+  expect(limitAttribute(`a${'😀'.repeat(300)}`)).toBe(`a${'😀'.repeat(254)}`);
 });
