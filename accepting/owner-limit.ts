@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { TerminalError } from '../contracts/errors';
-import type { Lease, QuotaLeases } from '../platform/store/quotas';
+import type { QuotaLeases } from '../platform/store/quotas';
 
 /**
  * Limits how much of something one owner has, such as open tasks or stored bytes, so that a script in a loop does not fill the
