@@ -18,7 +18,7 @@ export interface OwnerLimit {
   reserve(ownerId: string, more: number, key?: string): Promise<EndReservation>;
   /** Like `reserve`, for items that are stored soon, if nobody tells when. */
   take(ownerId: string, more: number): Promise<void>;
-  /** True if the last lease of the owner was no share: a further reservation will probably ask the store, and may be refused. */
+  /** True if the owner got no share a moment ago: a further reservation will probably ask the store, and may be refused. */
   isTight(ownerId: string): boolean;
 }
 
@@ -94,7 +94,6 @@ export function createOwnerLimit(
     return done;
   }
 
-  const isTight = (ownerId: string): boolean => known.get(ownerId)?.isShare === false;
   const isFresh = (entry: Entry): boolean => Date.now() - entry.leasedAtMs < refreshMs;
 
   async function lease(ownerId: string, more: number): Promise<Entry> {
@@ -204,7 +203,7 @@ export function createOwnerLimit(
       const end = await reserve(ownerId, more, key);
       return (isStored) => {
         end(isStored);
-        if (isTight(ownerId)) void giveBack(ownerId); // never rejects
+        if (known.get(ownerId)?.isShare === false) void giveBack(ownerId); // never rejects
       };
     },
     async take(ownerId, more) {
@@ -214,6 +213,9 @@ export function createOwnerLimit(
         void giveBack(ownerId); // never rejects
       }, STORED_SOON_MS).unref();
     },
-    isTight,
+    isTight(ownerId) {
+      const entry = known.get(ownerId);
+      return entry !== undefined && isFresh(entry) && !entry.isShare;
+    },
   };
 }
