@@ -253,10 +253,13 @@ function isAboutData(error: unknown): boolean {
 
 function sameAnswer({ idempotency }: AcceptRequest, earlier: { bodyHash: Buffer; response: unknown }): Accepted {
   if (!idempotency || !earlier.bodyHash.equals(idempotency.bodyHash)) {
-    throw new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
+    throw usedKey();
   }
   return earlier.response as Accepted; // written by this file
 }
+
+export const usedKey = (): TerminalError =>
+  new TerminalError('CONFLICT', 'This Idempotency-Key was used for another request. Use a new key for new work.');
 
 function startOf(request: AcceptRequest, submission: SplitSubmission): SubmissionStart {
   return {

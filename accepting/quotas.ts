@@ -54,8 +54,6 @@ const REFRESH_BYTES_MS = 60_000;
 const SOCKET_RETRY_AFTER_S = 10;
 /** Each connection may follow one task group without a submission; small limits on connections leave room for these. */
 const MIN_UNKNOWN_GROUPS = 100;
-/** Task groups that this process remembers. A forgotten group counts again, so the process reads the store's count sooner. */
-const MAX_KNOWN_GROUPS = 10_000;
 
 /** The quotas that this module enforces. Those of open tasks and API tokens are enforced where they are created. */
 type RefusedHere = Exclude<QuotaName, 'open_tasks' | 'api_tokens'>;
@@ -99,9 +97,8 @@ export function createQuotas(db: Database, config: Config): Quotas {
     Math.max(MIN_UNKNOWN_GROUPS, maxSockets),
     'task groups without a submission that connections for results follow. Submit to them, or close connections',
   );
-  const knownGroups = new Set<string>();
-  /** Requests of a new group that arrive at the same time share one reservation. */
-  const newGroups = new Map<string, { requests: number; isStored: boolean; room: Promise<EndReservation> }>();
+  /** Requests of one group that arrive at the same time share one reservation. */
+  const enteredGroups = new Map<string, { requests: number; isStored: boolean; room: Promise<EndReservation> }>();
   const [groups, functions, endpoints, userEndpoints, schedules, runs] = [
     make('open_groups'),
     make('functions'),
@@ -133,14 +130,12 @@ export function createQuotas(db: Database, config: Config): Quotas {
     async reserveTaskGroup(ownerId, groupId) {
       const isOpen = (): Promise<boolean> => isOpenGroup(db, ownerId, groupId);
       const key = `${ownerId} ${groupId}`;
-      if (knownGroups.has(key)) {
-        await unlessThere(isOpen, async () => (await groups.reserve(ownerId, 1))(false));
-        return () => undefined;
-      }
-      const entry = newGroups.get(key) ?? { requests: 0, isStored: false, room: groups.reserve(ownerId, 1) };
-      newGroups.set(key, entry);
+      // An open group needs no room, and asking for this costs less than a lease that serves one request.
+      if (groups.isTight(ownerId) && (await isOpen())) return () => undefined;
+      const entry = enteredGroups.get(key) ?? { requests: 0, isStored: false, room: groups.reserve(ownerId, 1, groupId) };
+      enteredGroups.set(key, entry);
       entry.requests++;
-      const leave = (): boolean => --entry.requests === 0 && newGroups.delete(key);
+      const leave = (): boolean => --entry.requests === 0 && enteredGroups.delete(key);
       let release: EndReservation;
       try {
         release = await entry.room;
@@ -150,10 +145,6 @@ export function createQuotas(db: Database, config: Config): Quotas {
         return () => undefined;
       }
       return (isStored) => {
-        if (isStored && !knownGroups.has(key)) {
-          if (knownGroups.size >= MAX_KNOWN_GROUPS) knownGroups.clear();
-          knownGroups.add(key);
-        }
         entry.isStored ||= isStored;
         if (leave()) release(entry.isStored);
       };

@@ -20,17 +20,17 @@ export class ByteBudget {
   ) {}
 
   /**
-   * Calls `onAdmitted(release)`, immediately or later; `release` gives the bytes back. An amount above a limit is admitted when
-   * nothing else is held. Returns a function that withdraws the request if it still waits.
+   * Calls `onAdmitted(release)`, immediately or later; `release` gives the bytes back, except for those that are still needed. An
+   * amount above a limit is admitted when nothing else is held. Returns a function that withdraws the request if it still waits.
    */
-  request(bytes: number, onAdmitted: (release: () => void) => void, holder = ''): () => void {
+  request(bytes: number, onAdmitted: (release: (needed?: number) => void) => void, holder = ''): () => void {
     const admit = (): void => {
       this.#add(holder, bytes);
-      let isHeld = true;
-      onAdmitted(() => {
-        if (!isHeld) return;
-        isHeld = false;
-        this.#add(holder, -bytes);
+      let held = bytes;
+      onAdmitted((needed = 0) => {
+        if (needed >= held) return;
+        this.#add(holder, needed - held);
+        held = needed;
         this.#admitNext();
       });
     };

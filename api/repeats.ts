@@ -40,6 +40,8 @@ export interface Repeats {
   record(entry: UnansweredRequest, request: Requested & { response: unknown }): Promise<void>;
   /** Call when the response is an error although the request, or a part of it, may be stored with its record. */
   abandon(entry: UnansweredRequest, of: Requested): void;
+  /** Call when the response is an error and nothing of the request is stored, except for its record. Never throws. */
+  forget(entry: UnansweredRequest): Promise<void>;
   hasLost(ownerId: string, bodyHash: Buffer): Promise<boolean>;
   /** Takes the response of the earlier equal request, once. Until the response to the repeat is written, `entry` guards it. */
   takeLost<T = Accepted>(bodyHash: Buffer, of: Requested): Promise<{ entry: UnansweredRequest; response: T } | undefined>;
@@ -148,6 +150,7 @@ export function createRepeats(db: Database, log: Logger): Repeats {
     store,
     record: (entry, request) => store(entry, request, () => insertUnanswered(db, { ...entry, ...request })),
     abandon,
+    forget: (entry) => forget(entry.id),
 
     async hasLost(ownerId, bodyHash) {
       await ready;

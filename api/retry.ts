@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { Request, Response } from 'express';
 
+import { usedKey } from '../accepting/accept';
 import { checkPayloads, checkTarget, placeTasks } from '../accepting/targets';
 import { TerminalError } from '../contracts/errors';
 import type { RetryResponse } from '../contracts/http/v1';
@@ -38,9 +39,10 @@ export async function retryTasks(
 ): Promise<RetryResponse> {
   const { identity, req } = request;
   const { idempotency } = idempotencyOf(req);
-  const retry = (key: Idempotency): Promise<RetryResponse> => submitAllAgain(deps, identity, key, { submissionIds, states });
+  const retry = (key: Idempotency, onKept?: () => void): Promise<RetryResponse> =>
+    submitAllAgain(deps, identity, key, { submissionIds, states }, onKept);
   if (idempotency) return retry(idempotency);
-  return withSameId(deps, request, (key) => retry({ key, bodyHash: requireBodyHash(req) }));
+  return withSameId(deps, request, { work: (key, onKept) => retry({ key, bodyHash: requireBodyHash(req) }, onKept) });
 }
 
 async function submitAllAgain(
@@ -48,9 +50,11 @@ async function submitAllAgain(
   identity: Identity,
   { key, bodyHash }: Idempotency,
   { submissionIds, states }: { submissionIds: readonly string[]; states: readonly EndState[] },
+  onSubmitted?: () => void,
 ): Promise<RetryResponse> {
   // Tasks that end later would change the batches of a repeat, and their keys would not be found.
-  const until = await readOrStoreTime(deps.db, { ownerId: identity.id, key: `${key}/until`, bodyHash });
+  const { time: until, ...first } = await readOrStoreTime(deps.db, { ownerId: identity.id, key: `${key}/until`, bodyHash });
+  if (!first.bodyHash.equals(bodyHash)) throw usedKey();
   const submissions: string[] = [];
   let taskGroupId: string | undefined;
   let tasks = 0;
@@ -65,6 +69,7 @@ async function submitAllAgain(
         taskGroupId: taskGroupId ?? randomUUID(),
         idempotency: { key: `${key}/${after}`, bodyHash },
       });
+      onSubmitted?.();
       taskGroupId = accepted.taskGroupId; // the group of the first request, if this request is a repeat
       tasks += bodies.length;
       const ids = new Set(Object.values(accepted.tasks).flat().map(submissionIdOf));

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { Request, Response } from 'express';
 
+import { TerminalError } from '../contracts/errors';
 import type { Identity } from '../platform/access';
 import type { ApiDeps } from './deps';
 import { bodyHashOf } from './middleware/read-body';
@@ -31,7 +32,18 @@ export async function findMadeEarlier<Stored, T>(
   if (!earlier) return undefined;
   const made = await repeats.store(earlier.entry, of, () => find(earlier.response));
   if (made) await repeats.beforeAnswer(res, earlier.entry, { ...of, response: earlier.response });
+  else await repeats.forget(earlier.entry);
   return made;
+}
+
+export interface SameIdWork<T> {
+  /**
+   * Makes something with this ID, or continues what an earlier call with this ID left unfinished. Call `onKept` once a part is
+   * stored that stays after a refusal, so that a repeat continues. Other refusals leave nothing.
+   */
+  work(id: string, onKept: () => void): Promise<T>;
+  /** True if what an earlier call made is deleted: then the request is new. */
+  isDeleted?(id: string): Promise<boolean>;
 }
 
 /**
@@ -41,22 +53,31 @@ export async function findMadeEarlier<Stored, T>(
 export async function withSameId<T>(
   { repeats }: Pick<ApiDeps, 'repeats'>,
   { identity, req, res }: Requester,
-  work: (id: string) => Promise<T>,
+  { work, isDeleted = async () => false }: SameIdWork<T>,
 ): Promise<T> {
   const bodyHash = requireBodyHash(req);
   const newId = randomUUID();
   const of = { ownerId: identity.id, endpointId: newId };
   const isRepeat = await repeats.hasLost(identity.id, bodyHash);
-  const earlier = isRepeat ? await repeats.takeLost<{ id: string }>(bodyHash, of) : undefined;
+  let earlier = isRepeat ? await repeats.takeLost<{ id: string }>(bodyHash, of) : undefined;
+  if (earlier) {
+    const { entry, response } = earlier;
+    if (await repeats.store(entry, of, () => isDeleted(response.id))) {
+      await repeats.forget(entry);
+      earlier = undefined;
+    }
+  }
   const { entry, response } = earlier ?? { entry: repeats.entry(bodyHash), response: { id: newId } };
   const request = { ...of, response };
   if (!earlier) await repeats.record(entry, request);
+  let isKept = earlier !== undefined;
   try {
-    const made = await work(response.id);
+    const made = await work(response.id, () => (isKept = true));
     await repeats.beforeAnswer(res, entry, request);
     return made;
   } catch (error) {
-    repeats.abandon(entry, request);
+    if (error instanceof TerminalError && !isKept) await repeats.forget(entry);
+    else repeats.abandon(entry, request);
     throw error;
   }
 }

@@ -91,16 +91,21 @@ export async function acceptList(
     dropForbidden(identity, target, calls, refuse);
     return calls.size === 0 ? [] : [{ target, calls, ...checkTarget(identity, target, [...calls.keys()], {}) }];
   });
-  const placed = await Promise.all(
-    checked.map(async ({ target, calls, policy, describe }) => {
+  const placed = [];
+  // One after another, so that a list for many endpoints does not take all connections to the store.
+  for (const { target, calls, policy, describe } of checked) {
+    try {
       const { endpointQueueId, wake } = await placeTasks(deps.placement, target, {
         ownerId: identity.id,
         config: {},
         runtime: {},
       });
-      return { calls, describe, wake, target: { endpoint: { id: target.id, name: target.name }, endpointQueueId, policy } };
-    }),
-  );
+      const endpoint = { id: target.id, name: target.name };
+      placed.push({ calls, describe, wake, target: { endpoint, endpointQueueId, policy } });
+    } catch (error) {
+      refuse(positionsOf(calls), error);
+    }
+  }
   const [first] = placed;
   if (!first) return { taskGroupId: request.taskGroupId ?? randomUUID(), outcomes };
 

@@ -5,7 +5,7 @@ import { coreRegistrationSchema, registerCoreSchema, type CoreRegistration } fro
 import { commandQueueName, EXCHANGE, QUEUE, statusKey } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
 import { withAuthority } from '../../platform/broker-urls';
-import { findEndpointEvenDeleted } from '../../platform/store/endpoints';
+import { findEndpointEvenDeleted, isDeletedEndpoint } from '../../platform/store/endpoints';
 import { saveCoreEndpoint } from '../../platform/store/user-endpoints';
 import { requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
@@ -30,7 +30,11 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
       path: '/v3/endpoints',
       summary: 'Registers a new Globus Compute 4 endpoint',
       handle: ({ identity, body, req, res }) =>
-        withSameId(deps, { identity, req, res }, (id) => register(deps, identity, id, body)),
+        withSameId(
+          deps,
+          { identity, req, res },
+          { work: (id, onKept) => register(deps, identity, id, body, onKept), isDeleted: (id) => isDeletedEndpoint(deps.db, id) },
+        ),
     }),
     route({
       ...shared,
@@ -43,7 +47,13 @@ export function coreEndpointRoutes(deps: ApiDeps): Route[] {
 }
 
 // The endpoint's command line shows 404, 409, 422 and 423 as a message, but 403 as a traceback; so this never throws 403.
-async function register(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<CoreRegistration> {
+async function register(
+  deps: ApiDeps,
+  identity: Identity,
+  id: string,
+  wanted: Registration,
+  onSaved?: () => void,
+): Promise<CoreRegistration> {
   refuseUnsupported(wanted);
   refuseOld(wanted);
   if (!(await checkPresent(deps, identity, id))) await deps.quotas.requireRoomForEndpoint(identity.id);
@@ -58,6 +68,7 @@ async function register(deps: ApiDeps, identity: Identity, id: string, wanted: R
     metadata: { ...wanted.metadata, ...(wanted.subscription_uuid ? { subscription_uuid: wanted.subscription_uuid } : {}) },
   });
   if (!isSaved) throw taken(id); // A concurrent registration was faster, or another endpoint has a queue with this ID.
+  onSaved?.();
   await deps.stockQueues.declareCommands(id);
   const { command, heartbeat } = await deps.endpointUsers.renewCore(id, identity.id);
   return {

@@ -1,3 +1,5 @@
+import type { IncomingMessage } from 'node:http';
+
 import type { Request, RequestHandler, Response } from 'express';
 
 import { RetryableError } from '../../contracts/errors';
@@ -30,12 +32,15 @@ export interface BodyLimit {
 export interface BodiesInFlight {
   /** `maxBodyBytes`: the most bytes of a body of the route, assumed for a request that does not announce its length. */
   limit(maxBodyBytes: number): RequestHandler;
+  /** Call when the body is read. What the request held beyond its bytes is there for others. */
+  settle(req: IncomingMessage, bytes: number): void;
   /** True while a request waits for the memory that others hold. */
   isCrowded(): boolean;
 }
 
 export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWaitMs = MAX_WAIT_MS }: BodyLimit): BodiesInFlight {
   const budget = new ByteBudget(limitBytes, limitBytes * SHARE);
+  const admitted = new WeakMap<IncomingMessage, (needed: number) => void>();
 
   const limit = (maxBodyBytes: number): RequestHandler =>
     function limitBodies(req, res, next) {
@@ -49,10 +54,11 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
       const bytes = Math.min(maxDecodedBytes(req, announced), maxBodyBytes);
       const waiting: { timer?: NodeJS.Timeout } = {};
       let isAdmitted = false;
-      const onAdmitted = (release: () => void): void => {
+      const onAdmitted = (release: (needed?: number) => void): void => {
         isAdmitted = true;
         clearTimeout(waiting.timer);
-        onClosed(req, res, release);
+        admitted.set(req, release);
+        onClosed(req, res, () => release());
         next();
       };
       const leave = budget.request(bytes, onAdmitted, holderOf(req, res));
@@ -70,5 +76,5 @@ export function limitBodiesInFlight({ holderOf, limitBytes = LIMIT_BYTES, maxWai
         );
       }, maxWaitMs);
     };
-  return { limit, isCrowded: () => budget.isCrowded };
+  return { limit, settle: (req, bytes) => admitted.get(req)?.(bytes), isCrowded: () => budget.isCrowded };
 }

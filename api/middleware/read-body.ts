@@ -22,12 +22,11 @@ const JSON_SIZES: Readonly<Record<BodySize, Omit<JsonLimits, 'maxDepth'> & { lim
   large: { limitBytes: 16_000_000, maxStrings: 110_000, maxOthers: 50_000 },
   submit: { limitBytes: Infinity, maxStrings: 1_000_000, maxOthers: 100_000 },
 };
-const MAY_REPEAT = /\/(submit|retry|flows|run|endpoints|schedules)(\?|$)/;
 const UTF8 = /^"?utf-?8"?$/i;
 
 const hashes = new WeakMap<IncomingMessage, Buffer>();
 
-/** SHA-256 of path and body. Only for requests that a repeat would do twice, and requests with an `Idempotency-Key`. */
+/** SHA-256 of path and body. Only for JSON that is sent with POST, which a repeat may do twice, or with an `Idempotency-Key`. */
 export function bodyHashOf(req: IncomingMessage): Buffer | undefined {
   return hashes.get(req);
 }
@@ -64,6 +63,7 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
         async function readJson(req, res, next) {
           requireUtf8(req);
           const bytes = await read(req, res, limits, limitBytes);
+          limits.inFlight.settle(req, bytes?.length ?? 0);
           req.body = bytes && (await parseJson(bytes, { ...jsonLimits, maxDepth: MAX_DEPTH }));
           next();
         },
@@ -73,8 +73,7 @@ export function bodyReader(route: Route, limits: BodyLimits): RequestHandler[] {
 }
 
 async function read(req: IncomingMessage, res: Response, limits: BodyLimits, limitBytes: number): Promise<Buffer | undefined> {
-  // Only requests that may be repeated pay for the hash.
-  const isRepeatable = req.headers['idempotency-key'] !== undefined || MAY_REPEAT.test(req.url ?? '');
+  const isRepeatable = req.method === 'POST' || req.headers['idempotency-key'] !== undefined;
   const hash = isRepeatable ? createHash('sha256').update(`${req.url ?? ''}\n`) : undefined;
   const bytes = await readBytes(req, {
     ...readOptions(req, res, limits, limitBytes),

@@ -6,7 +6,7 @@ import { MISSED_HEARTBEAT_PERIODS } from '../../contracts/frames';
 import { agentRegistrationSchema, registerAgentSchema, type AgentRegistration } from '../../contracts/http/v1';
 import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from '../../contracts/names';
 import type { Identity } from '../../platform/access';
-import { findEndpointEvenDeleted, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
+import { findEndpointEvenDeleted, isDeletedEndpoint, saveAgent, type EndpointRow } from '../../platform/store/endpoints';
 import { checkEndpoint, requireGroup, unknownEndpoint, requireUnlocked } from '../checks';
 import type { ApiDeps } from '../deps';
 import { idParameter, route, type Route } from '../route';
@@ -38,7 +38,14 @@ export function agentRoutes(deps: ApiDeps): Route[] {
       path: '/v1/endpoints',
       summary: 'Registers a new endpoint',
       handle: ({ identity, body, req, res }) =>
-        withSameId(deps, { identity, req, res }, (id) => registerAgent(deps, identity, id, body)),
+        withSameId(
+          deps,
+          { identity, req, res },
+          {
+            work: (id, onKept) => registerAgent(deps, identity, id, body, onKept),
+            isDeleted: (id) => isDeletedEndpoint(deps.db, id),
+          },
+        ),
     }),
     route({
       ...shared,
@@ -67,7 +74,13 @@ function registrant(identity: Identity, id: string, wanted: Registration): Ident
   return { id: agentOf.ownerId, name: identity.name, isAdmin: false, groups: new Set() };
 }
 
-async function registerAgent(deps: ApiDeps, identity: Identity, id: string, wanted: Registration): Promise<AgentRegistration> {
+async function registerAgent(
+  deps: ApiDeps,
+  identity: Identity,
+  id: string,
+  wanted: Registration,
+  onSaved?: () => void,
+): Promise<AgentRegistration> {
   const { config, db } = deps;
   const present = await findEndpointEvenDeleted(db, id);
   if (present) await checkPresent(deps, identity, present, wanted);
@@ -94,6 +107,7 @@ async function registerAgent(deps: ApiDeps, identity: Identity, id: string, want
   });
   if (!isSaved) throw unknownEndpoint(id); // deleted or created by another owner in the meantime, or a queue of another endpoint.
 
+  onSaved?.();
   await deps.queues.declare(id);
   const url = await deps.brokerUsers.renewAgent(id, identity.id, identity.token?.id);
   deps.log.info({ endpointId: id, kind: 'agent', incarnation: wanted.incarnation }, 'agent registered');

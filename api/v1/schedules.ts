@@ -19,6 +19,7 @@ import {
   deleteSchedule,
   findSchedule,
   insertSchedule,
+  isDeletedSchedule,
   listSchedules,
   removeRefusedSchedule,
   type ScheduleRow,
@@ -129,7 +130,11 @@ export function scheduleRoutes({ db, schedules, quotas, repeats, log }: ApiDeps)
       status: 201,
       errors: ['CONFLICT', 'NOT_FOUND', 'FORBIDDEN', 'FUNCTION_NOT_FOUND', 'ENDPOINT_NOT_FOUND', 'LIMIT_EXCEEDED'],
       handle: ({ identity, body, req, res }) =>
-        withSameId({ repeats }, { identity, req, res }, (id) => create(identity, id, body)),
+        withSameId(
+          { repeats },
+          { identity, req, res },
+          { work: (id) => create(identity, id, body), isDeleted: (id) => isDeletedSchedule(db, id) },
+        ),
     }),
     route({
       method: 'get',

@@ -48,6 +48,11 @@ export async function findEndpointEvenDeleted(db: Database, id: string): Promise
   return rows[0];
 }
 
+export async function isDeletedEndpoint(db: Database, id: string): Promise<boolean> {
+  const { rowCount } = await db.query('select from endpoints where id = $1 and deleted_at is not null', [id]);
+  return rowCount === 1;
+}
+
 export async function listOwnEndpoints(db: Database, ownerId: string): Promise<EndpointRow[]> {
   const { rows } = await db.query<EndpointRow>(
     `${SELECT_ENDPOINT} where e.owner_id = $1 and e.deleted_at is null order by e.created_at, e.id`,

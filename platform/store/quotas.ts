@@ -28,8 +28,9 @@ export async function countOf(db: Database, ownerId: string, name: QuotaName): P
 /** The leases of one process, in a store that all processes share. */
 export interface QuotaLeases {
   /**
-   * Leases room for what is reserved and `more`, or a share of the room if that is more. If both do not fit beside the leases of
-   * others, the lease holds only what is reserved. Replaces the earlier lease of this process.
+   * Leases room for what is reserved and `more`, or for what is reserved and a share of the room, if that is more and not small.
+   * If what is needed does not fit beside the leases of others, the lease holds only what is reserved. Replaces the earlier lease
+   * of this process.
    */
   lease(ownerId: string, wanted: WantedLease): Promise<Lease>;
   /** Ends the lease of this process before its lifetime is over. */

@@ -42,6 +42,11 @@ export async function findSchedule(db: Database, id: string): Promise<ScheduleRo
   return rows[0];
 }
 
+export async function isDeletedSchedule(db: Database, id: string): Promise<boolean> {
+  const { rowCount } = await db.query('select from schedules where id = $1 and deleted_at is not null', [id]);
+  return rowCount === 1;
+}
+
 export async function listSchedules(db: Database, ownerId: string): Promise<ScheduleRow[]> {
   const { rows } = await db.query<ScheduleRow>(`${SELECT} and s.owner_id = $1 order by s.name`, [ownerId]);
   return rows;

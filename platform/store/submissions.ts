@@ -128,7 +128,7 @@ export async function readAccepted(
 }
 
 /** Stores the response to the request with this key, once. Returns the earlier response and its body hash if there is one. */
-export async function rememberResponse(
+async function rememberResponse(
   db: Queryable,
   { ownerId, key, bodyHash, response }: Remembered,
 ): Promise<{ bodyHash: Buffer; response: unknown } | undefined> {
@@ -143,12 +143,18 @@ export async function rememberResponse(
   return earlier;
 }
 
-/** The time of the store when the request with this key came first. */
-export async function readOrStoreTime(db: Database, request: Omit<Remembered, 'response'>): Promise<string> {
-  const { rows } = await db.query<{ now: string }>('select now()::text as now');
-  const now = rows[0]?.now ?? '';
-  const earlier = await rememberResponse(db, { ...request, response: now });
-  return earlier ? (earlier.response as string) : now; // written by this function
+/** The time of the store when the first request with this key came, and the body hash of that request. */
+export async function readOrStoreTime(
+  db: Database,
+  { ownerId, key, bodyHash }: Omit<Remembered, 'response'>,
+): Promise<{ time: string; bodyHash: Buffer }> {
+  const { rows } = await db.query<{ time: string; bodyHash: Buffer }>(
+    `insert into accepted_requests (owner_id, key, body_hash, response) values ($1, $2, $3, to_jsonb(now()::text))
+     on conflict (owner_id, key) do update set response = accepted_requests.response
+     returning response as time, body_hash as "bodyHash"`,
+    [ownerId, key, bodyHash],
+  );
+  return rows[0]!; // either the new row or the earlier one
 }
 
 /** All or none. With a claim ID, claims all tasks of a single submission without idempotency key if the queue has room. */

@@ -4,10 +4,13 @@ import { createAccept } from '../../accepting/accept';
 import type { Accepted } from '../../accepting/accept-request';
 import { createQuotas } from '../../accepting/quotas';
 import { createLogger } from '../../platform/log';
+import { leasesOf } from '../../platform/store/quotas';
+import { removeLeftovers } from '../../platform/store/retention';
 import type { Temporal } from '../../platform/temporal';
 import { configFor } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
-import { makeFixture } from '../helpers/store-fixture';
+import { makeFixture, makeOwner, submit } from '../helpers/store-fixture';
+import { until } from '../helpers/until';
 
 /** The limits of one owner hold for requests that arrive at the same time: most of them wait in their lane. */
 
@@ -82,4 +85,88 @@ test('requests of one new group that arrive at the same time take the room of on
   const { accepted, stored } = await submitAtOnce({ FUNCX_MAX_OPEN_GROUPS: '1' });
   expect(accepted).toHaveLength(REQUESTS);
   expect(stored).toBe(REQUESTS);
+});
+
+test('task groups that were closed and are used again at the same time do not exceed the limit', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const quotas = createQuotas(postgres.db, configFor({ FUNCX_MAX_OPEN_GROUPS: String(LIMIT) }));
+  const groupIds = Array.from({ length: REQUESTS }, () => randomUUID());
+  for (const groupId of groupIds) (await quotas.reserveTaskGroup(fixture.ownerId, groupId))(true); // nothing of it is open
+  const outcomes = await Promise.allSettled(
+    groupIds.map(async (groupId) => {
+      const end = await quotas.reserveTaskGroup(fixture.ownerId, groupId);
+      await submit(postgres.db, fixture, 1, { groupId });
+      end(true);
+    }),
+  );
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(LIMIT);
+});
+
+test('a group with open tasks is used at the limit, and takes no lease', async () => {
+  const fixture = await makeFixture(postgres.db);
+  const quotas = createQuotas(postgres.db, configFor({ FUNCX_MAX_OPEN_GROUPS: '1' }));
+  const groupId = randomUUID();
+  const end = await quotas.reserveTaskGroup(fixture.ownerId, groupId);
+  await submit(postgres.db, fixture, 1, { groupId });
+  end(true);
+  await until('the room is given back', async () => (await leasesOfOwner(fixture.ownerId)) === 0);
+  (await quotas.reserveTaskGroup(fixture.ownerId, groupId))(true);
+  expect(await leasesOfOwner(fixture.ownerId)).toBe(0);
+  await expect(quotas.reserveTaskGroup(fixture.ownerId, randomUUID())).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+});
+
+test('endpoints that are registered at the same time do not exceed the limit', async () => {
+  const ownerId = await makeOwner(postgres.db);
+  const quotas = createQuotas(postgres.db, configFor({ FUNCX_MAX_ENDPOINTS: String(LIMIT) }));
+  const create = async (): Promise<void> => {
+    await quotas.requireRoomForEndpoint(ownerId);
+    await postgres.db.query(`insert into endpoints (id, owner_id, name, kind) values ($1, $2, 'e', 'agent')`, [
+      randomUUID(),
+      ownerId,
+    ]);
+  };
+  const outcomes = await Promise.allSettled(Array.from({ length: REQUESTS }, create));
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(LIMIT);
+});
+
+async function leasesOfOwner(ownerId: string): Promise<number> {
+  const { rows } = await postgres.db.query('select from quota_leases where owner_id = $1', [ownerId]);
+  return rows.length;
+}
+
+describe('the lease of a process that died', () => {
+  let ownerId: string;
+  beforeEach(async () => {
+    ownerId = await makeOwner(postgres.db);
+    const wanted = { limit: LIMIT, reserved: 0, more: LIMIT, shares: 32, lifetimeS: 60 };
+    expect(await leasesOf(postgres.db, 'schedules').lease(ownerId, wanted)).toMatchObject({ leased: LIMIT });
+  });
+  const expire = (): Promise<unknown> =>
+    postgres.db.query(`update quota_leases set expires_at = now() - interval '1 second' where owner_id = $1`, [ownerId]);
+
+  test('holds its room until it expires', async () => {
+    const wanted = { limit: LIMIT, reserved: 0, more: 1, shares: 32, lifetimeS: 60 };
+    const other = leasesOf(postgres.db, 'schedules');
+    expect(await other.lease(ownerId, wanted)).toEqual({ used: 0, others: LIMIT, leased: 0 });
+    await expire();
+    expect(await other.lease(ownerId, wanted)).toEqual({ used: 0, others: 0, leased: 1 });
+  });
+
+  test('is removed after it expired', async () => {
+    await removeLeftovers(postgres.db, new Date(0));
+    expect(await leasesOfOwner(ownerId)).toBe(1);
+    await expire();
+    await removeLeftovers(postgres.db, new Date(0));
+    expect(await leasesOfOwner(ownerId)).toBe(0);
+  });
+});
+
+test('a lease is a share beyond what is reserved, if the share is not small and there is room for it', async () => {
+  const ownerId = await makeOwner(postgres.db);
+  const leases = leasesOf(postgres.db, 'schedules');
+  const lease = async (limit: number, reserved: number, more: number): Promise<number> =>
+    (await leases.lease(ownerId, { limit, reserved, more, shares: 32, lifetimeS: 60 })).leased;
+  expect(await lease(32_000, 10_000, 1)).toBe(11_000);
+  expect(await lease(32_000, 31_500, 1)).toBe(32_000);
+  expect(await lease(3_100, 10, 1)).toBe(11);
 });

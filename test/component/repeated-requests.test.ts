@@ -100,6 +100,13 @@ function meetAt(name: string, nth: number, accident: Accident): void {
     statement === name && statements.filter((one) => one === name).length === nth ? accident : undefined;
 }
 
+/** Records of requests that a repeat could continue. */
+async function recorded(): Promise<number> {
+  const { rowCount } = await postgres.db.query('select from unanswered_requests where owner_id = $1', [fixture.ownerId]);
+  return rowCount ?? 0;
+}
+const noRecord = (): Promise<unknown> => until('no record is left', async () => (await recorded()) === 0);
+
 async function storedTasks(): Promise<string[]> {
   const { rows } = await postgres.db.query<{ id: string }>('select id from tasks where owner_id = $1 order by id', [
     fixture.ownerId,
@@ -200,7 +207,49 @@ describe('a submit whose commit nobody heard of', () => {
   });
 });
 
-describe('a retry of a task group without a key', () => {
+describe('a list of tasks for three endpoints, of which one refuses the owner', () => {
+  let endpointIds: string[];
+  let underWay: number;
+  let most: number;
+  const placement: ApiDeps['placement'] = {
+    async place({ endpointId }) {
+      most = Math.max(most, ++underWay);
+      await new Promise((resolve) => setImmediate(resolve));
+      underWay--;
+      if (endpointId === endpointIds[1]) throw new TerminalError('LIMIT_EXCEEDED', 'too many user endpoints');
+      return fixture.endpointId;
+    },
+    wake: () => undefined,
+  };
+  beforeEach(async () => {
+    [underWay, most] = [0, 0];
+    endpointIds = [randomUUID(), randomUUID(), randomUUID()];
+    await postgres.db.query(
+      `insert into endpoints (id, owner_id, name, kind) select id, $1, 'stock', 'globus' from unnest($2::uuid[]) as id`,
+      [fixture.ownerId, endpointIds],
+    );
+  });
+  const send = async (headers: Record<string, string>): Promise<Answer> => {
+    const { api } = await start({}, { placement });
+    const tasks = endpointIds.map((id) => [fixture.functionId, id, PAYLOAD]);
+    return api.request('owner', 'POST', '/v2/submit', { tasks }, headers);
+  };
+
+  test('is refused as a whole to a client of Globus Compute', async () => {
+    expect(await send({})).toMatchObject({ status: 429 });
+    expect(await storedTasks()).toEqual([]);
+  });
+
+  test('has an error for the tasks of this endpoint for a client of funcX 1.0; endpoints are prepared one after another', async () => {
+    const { body } = await send({ 'user-agent': 'funcx-sdk-1.0.4' });
+    const [first, second, third] = (body as { results: { status: string; task_uuid: string }[] }).results;
+    expect([first?.status, second?.status, third?.status]).toEqual(['Success', expect.not.stringMatching('Success'), 'Success']);
+    expect((await storedTasks()).sort()).toEqual([first!.task_uuid, third!.task_uuid].sort());
+    expect(most).toBe(1);
+  });
+});
+
+describe('a retry of a task group', () => {
   /** Two submissions of one group, with a task that failed in each; the first also has an open task. */
   async function failedGroup(): Promise<{ groupId: string; openId: string }> {
     const first = await submit(postgres.db, fixture, 2, { payload: '11\nargs' });
@@ -244,6 +293,26 @@ describe('a retry of a task group without a key', () => {
     expect(await send(await start(), groupId)).toMatchObject({ status: 200, body: { tasks: 2 } });
     expect((await storedTasks()).filter((id) => !before.includes(id))).toHaveLength(2);
   });
+
+  test('that was refused and submitted nothing leaves nothing: the next one means what has failed by then', async () => {
+    const process = await start({ FUNCX_MAX_OPEN_TASKS: '1' });
+    const { groupId, openId } = await failedGroup();
+    expect(await send(process, groupId)).toMatchObject({ status: 429 });
+    await noRecord();
+    await fail(openId);
+    expect(await send(await start(), groupId)).toMatchObject({ status: 200, body: { tasks: 3 } });
+  });
+
+  test('with the key of another retry is a conflict', async () => {
+    const { api } = await start();
+    const [one, other] = [await failedGroup(), await failedGroup()];
+    const retry = (groupId: string): Promise<Answer> =>
+      api.request('owner', 'POST', `/v1/taskgroups/${groupId}/retry`, {}, { 'idempotency-key': 'same' });
+    const first = await retry(one.groupId);
+    expect(first).toMatchObject({ status: 200, body: { tasks: 2 } });
+    expect(await retry(other.groupId)).toMatchObject({ status: 409 });
+    expect((await retry(one.groupId)).body).toEqual(first.body);
+  });
 });
 
 test('the start of a flow run is answered although the store is away after its commit', async () => {
@@ -259,6 +328,31 @@ test('the start of a flow run is answered although the store is away after its c
   running.push({ api: starter, repeats, die: async () => undefined });
   const answer = await starter.request('starter', 'POST', `/flows/${flow.id}/run`, { body: {} });
   expect(answer).toMatchObject({ status: 201, body: { flow_id: flow.id, status: 'ACTIVE' } });
+});
+
+test('the start of a flow run whose first run was deleted starts another one, and leaves no record', async () => {
+  const flow = await makeFlow(postgres.db, fixture.ownerId);
+  const db = unreliable(postgres.db, (statement) => {
+    statements.push(statement);
+    return statement === 'commit' && statements.filter((one) => one === 'commit').length === 1 ? lostOnTheWay : undefined;
+  });
+  const repeats = createRepeats(db, log);
+  await repeats.takeOver(`repeated ${listeners++}`);
+  const owner = person('starter', { id: fixture.ownerId, resourceServer: flow.id });
+  const api = await startApi({ db, people: [owner], deps: { repeats } });
+  running.push({ api, repeats, die: async () => undefined });
+  const send = (): Promise<Answer> => api.request('starter', 'POST', `/flows/${flow.id}/run`, { body: {} });
+  expect((await send()).status).toBeGreaterThanOrEqual(500);
+  const { rowCount } = await postgres.db.query('delete from flow_runs where owner_id = $1', [fixture.ownerId]);
+  expect(rowCount).toBe(1);
+  expect(await send()).toMatchObject({ status: 201 });
+  await noRecord();
+});
+
+test.each(['/v1/endpoints/', '/V1/Endpoints', '/v1/endpoints?source=test'])('POST %s registers an endpoint', async (path) => {
+  const { api } = await start();
+  const wanted = { name: 'new', incarnation: randomUUID(), workers: 1, metadata: {} };
+  expect(await api.request('owner', 'POST', path, wanted)).toMatchObject({ status: 200 });
 });
 
 test('an endpoint whose registration failed at the broker gets the same ID at the repeat', async () => {
@@ -277,8 +371,19 @@ test('an endpoint whose registration failed at the broker gets the same ID at th
   expect((await register()).status).toBeGreaterThanOrEqual(500);
   const repeated = await register();
   expect(repeated.status).toBe(200);
-  const { rows } = await postgres.db.query(`select id from endpoints where owner_id = $1 and name = 'new'`, [fixture.ownerId]);
-  expect(rows).toEqual([{ id: (repeated.body as { endpoint_id: string }).endpoint_id }]);
+  const ids = async (): Promise<string[]> => {
+    const text = `select id from endpoints where owner_id = $1 and name = 'new' and deleted_at is null`;
+    return (await postgres.db.query<{ id: string }>(text, [fixture.ownerId])).rows.map(({ id }) => id);
+  };
+  expect(await ids()).toEqual([(repeated.body as { endpoint_id: string }).endpoint_id]);
+
+  failures = 1;
+  await postgres.db.query('update endpoints set deleted_at = now() where owner_id = $1', [fixture.ownerId]);
+  expect((await register()).status).toBeGreaterThanOrEqual(500);
+  const [failed] = await ids();
+  await postgres.db.query('update endpoints set deleted_at = now() where owner_id = $1', [fixture.ownerId]);
+  expect(await register()).toMatchObject({ status: 200 }); // the user deleted it, so this is a new one
+  expect(await ids()).toEqual([expect.not.stringMatching(failed!)]);
 });
 
 describe('a schedule', () => {
@@ -320,6 +425,20 @@ describe('a schedule', () => {
     expect(await names()).toEqual([{ name: 'hourly' }]);
   });
 
+  test('that failed at Temporal and was then deleted is created again', async () => {
+    let failures = 1;
+    const create = async (): Promise<void> => {
+      if (failures-- > 0) throw new Error('Temporal is away');
+    };
+    const { api } = await start({}, { schedules: { ...schedulesWith(create), delete: async () => undefined } });
+    expect((await api.request('owner', 'POST', '/v1/schedules', wanted())).status).toBeGreaterThanOrEqual(500);
+    const { rows } = await postgres.db.query<{ id: string }>('select id from schedules where owner_id = $1', [fixture.ownerId]);
+    expect((await api.request('owner', 'DELETE', `/v1/schedules/${rows[0]!.id}`)).status).toBe(200);
+    const again = await api.request('owner', 'POST', '/v1/schedules', wanted());
+    expect(again).toMatchObject({ status: 201, body: { name: 'hourly' } });
+    await noRecord();
+  });
+
   test('that Temporal refuses leaves nothing, and its repeat is refused for the same reason', async () => {
     const refuse = async (): Promise<never> => {
       throw new TerminalError('INVALID_REQUEST', 'these times cannot be scheduled');
@@ -328,5 +447,6 @@ describe('a schedule', () => {
     for (let n = 0; n < 2; n++)
       expect(await api.request('owner', 'POST', '/v1/schedules', wanted())).toMatchObject({ status: 422 });
     expect(await names()).toEqual([]);
+    await noRecord();
   });
 });

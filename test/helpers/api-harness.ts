@@ -170,6 +170,7 @@ export async function startApi(options: {
       store: (_entry, _of, work) => work(),
       record: async () => undefined,
       abandon: () => undefined,
+      forget: async () => undefined,
       hasLost: async () => lost.length > 0,
       takeLost: async <T>(bodyHash: Buffer) =>
         lost.length === 0 ? undefined : { entry: entryOf(bodyHash), response: lost.shift() as T },

@@ -30,7 +30,8 @@ function send(
     outcome.isRead = error === undefined;
     outcome.error = error;
   });
-  return { outcome, close: () => res.emit('close'), reset: () => req.socket.emit('close') };
+  const settle = (bytes: number): void => limit.settle(req as unknown as Request, bytes);
+  return { outcome, settle, close: () => res.emit('close'), reset: () => req.socket.emit('close') };
 }
 const sized = (bytes: number) => ({ 'content-length': String(bytes) });
 
@@ -127,6 +128,21 @@ test('a compressed request holds what its body may become: a hundred times its l
   expect(plain.outcome.isRead).toBe(true);
   const small = send(limit, { ...zipped(40_000) }, { maxBodyBytes: 10 });
   expect(small.outcome.isRead).toBe(true); // the route allows no more
+});
+
+test('once a body is read, its request holds the bytes that it has', () => {
+  const limit = limiter();
+  const zipped = send(limit, { ...sized(1), 'content-encoding': 'gzip' });
+  const next = send(limit, sized(70));
+  expect(next.outcome.isRead).toBe(false);
+  zipped.settle(30);
+  expect(next.outcome.isRead).toBe(true);
+  const last = send(limit, sized(30));
+  expect(last.outcome.isRead).toBe(false);
+  zipped.close();
+  expect(last.outcome.isRead).toBe(true);
+  zipped.settle(30);
+  expect(send(limit, sized(1)).outcome.isRead).toBe(false); // and holds nothing again after it closed
 });
 
 test('one holder gets at most half, in the order of arrival, and delays nobody else', () => {

@@ -15,9 +15,10 @@ class Store {
         this.leases++;
         const others = [...this.#rooms].reduce((sum, [other, room]) => (other === process ? sum : sum + room), 0);
         const room = limit - this.open - others;
-        const fits = reserved + more <= room;
-        const leased = fits ? Math.max(reserved + more, Math.floor(room / shares)) : reserved;
-        this.#rooms.set(process, leased);
+        const share = room / shares < 100 ? 0 : Math.floor(room / shares);
+        const leased = reserved + more <= room ? Math.min(room, reserved + Math.max(more, share)) : reserved;
+        if (leased === 0) this.#rooms.delete(process);
+        else this.#rooms.set(process, leased);
         return { used: this.open, others, leased };
       },
       giveBack: async () => void this.#rooms.delete(process),
@@ -71,6 +72,62 @@ test('far from the limit, one lease serves many requests', async () => {
   const store = new Store();
   const limit = createOwnerLimit(1_000_000, store.forProcess());
   for (let n = 0; n < 1_000; n++) await accept(store, limit, 1);
+  expect(store.leases).toBe(1);
+});
+
+test('while much is reserved, one lease still serves many requests', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(1_000_000, store.forProcess());
+  await limit.reserve('owner', 100_000);
+  for (let n = 0; n < 1_000; n++) await accept(store, limit, 1);
+  expect(store.leases).toBeLessThanOrEqual(2);
+});
+
+test('a process that stored something within a small limit leaves the rest of the room to others', async () => {
+  const store = new Store();
+  const [one, other] = [createOwnerLimit(101, store.forProcess()), createOwnerLimit(101, store.forProcess())];
+  await accept(store, one, 1);
+  await expect(other.reserve('owner', 100)).resolves.toBeDefined();
+});
+
+test('a refusal tells what the owner has, and that requests elsewhere hold the rest', async () => {
+  const store = new Store();
+  const [one, other] = [createOwnerLimit(100, store.forProcess()), createOwnerLimit(100, store.forProcess())];
+  store.open = 3;
+  await one.reserve('owner', 90);
+  await expect(other.reserve('owner', 10)).rejects.toMatchObject({
+    code: 'LIMIT_EXCEEDED',
+    message: expect.stringMatching(/^You have 3 open tasks.*Other requests that are under way hold the rest/s),
+  });
+});
+
+test('requests that wait for room ask the store together', async () => {
+  const store = new Store();
+  const [one, other] = [createOwnerLimit(100, store.forProcess()), createOwnerLimit(100, store.forProcess())];
+  const end = await one.reserve('owner', 100);
+  const before = store.leases;
+  const waiting = Array.from({ length: 50 }, () => other.reserve('owner', 2));
+  await until('they have asked twice', () => store.leases >= before + 2);
+  expect(store.leases - before).toBeLessThan(10);
+  end(false);
+  await expect(Promise.all(waiting)).resolves.toHaveLength(50);
+});
+
+test('requests over the limit are refused together, and a later one asks again', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(100, store.forProcess());
+  store.open = 100;
+  const outcomes = await Promise.allSettled(Array.from({ length: 50 }, () => limit.reserve('owner', 1)));
+  expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(50);
+  expect(store.leases).toBeLessThan(10);
+  store.open = 99; // the owner deletes one
+  await expect(limit.reserve('owner', 1)).resolves.toBeDefined();
+});
+
+test('requests for one item need room for it once in a lease', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(10_000, store.forProcess());
+  for (let n = 0; n < 1_000; n++) (await limit.reserve('owner', 1, 'item'))(true);
   expect(store.leases).toBe(1);
 });
 
@@ -154,4 +211,18 @@ test('room that was taken for an item is not needed twice once the item is store
   await expect(other.take('owner', 1)).resolves.toBeUndefined(); // waits until the first process gives the room back
   store.open = 2;
   await expect(other.take('owner', 1)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+});
+
+test('items that are taken at the same time and stored later do not exceed the limit', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(100, store.forProcess());
+  store.open = 99;
+  const create = async (): Promise<void> => {
+    await limit.take('owner', 1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    store.open++;
+  };
+  const outcomes = await Promise.allSettled(Array.from({ length: 20 }, create));
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  expect(store.open).toBe(100);
 });

@@ -1,5 +1,6 @@
--- Room of an owner's quota that processes use without counting again. Not logged: leases last for seconds, and a crash of the
--- server breaks the connections of the requests that use them.
+-- Room of an owner's quota that processes use without counting again. Not logged: leases last for seconds. A crash of the server
+-- forgets them, also shares that are in use: for some seconds, other processes may then lease the same room. No index on the time:
+-- the table is small, and an index would make each renewal slower.
 create unlogged table quota_leases (
   owner_id uuid not null,
   quota text not null,
@@ -8,4 +9,3 @@ create unlogged table quota_leases (
   expires_at timestamptz not null,
   primary key (owner_id, quota, process)
 );
-create index quota_leases_age on quota_leases (expires_at);
