@@ -2,7 +2,15 @@ import { Context } from '@temporalio/activity';
 
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import type { QueueState } from '../contracts/submission';
-import { finishClaim, holdClaim, isQueueGone, keepPumping, parkPump, releaseClaim, takeOverClaim } from '../platform/store/claims';
+import {
+  finishClaim,
+  holdClaim,
+  isQueueGone,
+  keepPumping,
+  parkPump,
+  releaseClaim,
+  takeOverClaim,
+} from '../platform/store/claims';
 import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
