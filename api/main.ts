@@ -101,7 +101,6 @@ async function main(): Promise<void> {
   const userEndpoints = createUserEndpoints({ ...activityDeps, queues: stockQueues, users: endpointUsers, authority });
   const repeats = createRepeats(db, log);
   const quotas = createQuotas(db, config);
-  const accept = createAccept({ config, log, db, temporal, groupQueues, quotas, fresh });
   const audit = createAudit(db, log, config.FUNCX_AUDIT_DAYS);
 
   const readiness = createReadiness({
@@ -123,11 +122,7 @@ async function main(): Promise<void> {
     endpointUsers,
     placement: createPlacement(db, userEndpoints, quotas, log),
     repeats,
-    accept: async (request) => {
-      const accepted = await accept(request);
-      groupWatch.stir(accepted.taskGroupId);
-      return accepted;
-    },
+    accept: createAccept({ config, log, db, temporal, groupQueues, quotas, fresh }),
     groupQueues,
     quotas,
     audit,
