@@ -4,7 +4,7 @@ import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
 import type { Quotas } from './quotas';
-import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endpoints';
+import { ensureUserEndpoint, hasUserEndpoint, REMEMBERED_S } from '../platform/store/user-endpoints';
 
 /** Chooses the user endpoint of a stock core endpoint for a submission: one per submitter and canonical configuration. */
 
@@ -12,8 +12,6 @@ import { hasUserEndpoint, ensureUserEndpoint } from '../platform/store/user-endp
 const MAX_CONFIG_CHARS = 24_000;
 const MAX_RUNTIME_CHARS = 8_000;
 const MAX_REMEMBERED = 10_000;
-/** The row of a user endpoint is removed at least two days after its last use. */
-const REMEMBERED_MS = 86_400_000;
 
 export interface PlacedRequest {
   endpointId: string;
@@ -57,8 +55,9 @@ export function createPlacement(
       const configHash = createHash('sha256').update(canonical).digest('hex');
       const key = `${endpointId}/${ownerId}/${configHash}`;
       const present = known.get(key);
-      if (present?.runtime === storedRuntime && Date.now() - present.storedMs < REMEMBERED_MS) return present.id;
-      if (!present && !(await hasUserEndpoint(db, { endpointId, ownerId, configHash })))
+      const isFresh = present !== undefined && Date.now() - present.storedMs < REMEMBERED_S * 1_000;
+      if (isFresh && present.runtime === storedRuntime) return present.id;
+      if (!isFresh && !(await hasUserEndpoint(db, { endpointId, ownerId, configHash })))
         await quotas.requireRoomForUserEndpoint(ownerId);
       const storedMs = Date.now();
       const id = await ensureUserEndpoint(db, {

@@ -2,7 +2,15 @@ import { Context } from '@temporalio/activity';
 
 import type { EndpointActivities, PumpOutcome } from '../contracts/activities';
 import type { QueueState } from '../contracts/submission';
-import { finishClaim, holdClaim, isQueueGone, keepPumping, parkPump, takeOverClaim } from '../platform/store/claims';
+import {
+  finishClaim,
+  holdClaim,
+  isQueueGone,
+  keepPumping,
+  parkPump,
+  releaseClaim,
+  takeOverClaim,
+} from '../platform/store/claims';
 import { readQueueState } from '../platform/store/submission-progress';
 import type { ActivityDeps } from './deps';
 import type { FreePlaces, PlaceWait } from './free-places';
@@ -91,9 +99,19 @@ export async function runPump(
 
   async function publishClaim(claimId: string, isRepeated: boolean): Promise<string[]> {
     const hold = (): Promise<boolean> => holdClaim(deps.db, endpointQueueId, claimId);
-    const holding = setInterval(() => void hold().catch(() => undefined), HOLD_INTERVAL_MS); // the next one may succeed
+    let renewal: Promise<unknown> | undefined;
+    const holding = setInterval(() => {
+      renewal ??= hold()
+        .catch(() => undefined) // the next one may succeed
+        .finally(() => (renewal = undefined));
+    }, HOLD_INTERVAL_MS);
     try {
       return await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated, isStillHeld: hold });
+    } catch (error) {
+      clearInterval(holding);
+      await renewal; // would undo the release
+      await releaseClaim(deps.db, endpointQueueId, claimId).catch(() => undefined); // without it, the retry only comes later
+      throw error;
     } finally {
       clearInterval(holding);
     }

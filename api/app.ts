@@ -1,5 +1,6 @@
 import express, { type Express, type Request, type RequestHandler } from 'express';
 
+import type { Accepted, AcceptRequest } from '../accepting/accept-request';
 import type { Identity } from '../platform/access';
 
 import { authRoutes } from './auth/routes';
@@ -31,13 +32,20 @@ const NOBODY: Identity = { id: '', name: 'nobody', isAdmin: false, groups: new S
 /** Limits count characters; UTF-8 needs at most four bytes for one. */
 const BYTES_PER_CHARACTER = 4;
 
+async function acceptAndStir({ accept, groupWatch }: ApiDeps, request: AcceptRequest): Promise<Accepted> {
+  const accepted = await accept(request);
+  groupWatch.stir(accepted.taskGroupId);
+  return accepted;
+}
+
 /** All routes, in matching order. */
 export function allRoutes(deps: ApiDeps): Route[] {
   const routes = [...serviceRoutes(deps), ...authRoutes(deps), ...globusRoutes(deps), ...flowsRoutes(deps), ...v1Routes(deps)];
   return [...routes, openApiRoute(routes)];
 }
 
-export function createApp(deps: ApiDeps): Express {
+export function createApp(given: ApiDeps): Express {
+  const deps: ApiDeps = { ...given, accept: (request) => acceptAndStir(given, request) };
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag'); // Responses are not cacheable, and hashing large results costs CPU time.

@@ -6,8 +6,11 @@ import type { Logger } from '../platform/log';
  */
 
 const MIN_INTERVAL_MS = 30;
-/** A multiple of the shorter intervals, so that quiet groups are polled together. */
-const MAX_INTERVAL_MS = 240;
+/**
+ * A multiple of the shorter intervals, so that quiet groups are polled together. Limits the delay of a result whose submit came to
+ * another replica.
+ */
+const MAX_INTERVAL_MS = 120;
 /** The interval is at most this part of the time in which nothing happened. */
 const QUIET_PART = 1 / 8;
 /** Delay after a failed query. */
@@ -16,6 +19,8 @@ const BACKOFF_MS = 500;
 export interface GroupWatch {
   /** True if the group has a result after `seq`; false at the deadline or when `signal` aborts. Never rejects. */
   waitFor(groupId: string, seq: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
+  /** Tells that a result of the group may come soon. */
+  stir(groupId: string): void;
   close(): void;
 }
 
@@ -26,7 +31,7 @@ interface Waiter {
 
 interface Group {
   waiters: Set<Waiter>;
-  /** When the latest request began to wait. A client that got a result waits again for the next one. */
+  /** When tasks were last submitted here, or a request last began to wait. A client that got a result waits again for the next. */
   quietSinceMs: number;
   dueMs: number;
 }
@@ -37,22 +42,30 @@ export function createGroupWatch(
 ): GroupWatch {
   const groups = new Map<string, Group>();
   let timer: NodeJS.Timeout | undefined;
+  let timerMs = Infinity;
   let isPolling = false;
   let isClosed = false;
   let earliestMs = 0;
 
-  function schedule(): void {
+  function pollAt(dueMs: number): void {
+    const atMs = Math.max(earliestMs, dueMs);
+    if (isPolling || isClosed || atMs >= timerMs) return;
     clearTimeout(timer);
-    if (isPolling || isClosed || groups.size === 0) return;
+    timerMs = atMs;
+    timer = setTimeout(() => void poll(), atMs - performance.now());
+  }
+
+  function pollNext(): void {
     let dueMs = Infinity;
     for (const group of groups.values()) dueMs = Math.min(dueMs, group.dueMs);
-    timer = setTimeout(() => void poll(), Math.max(earliestMs, dueMs) - Date.now());
+    pollAt(dueMs);
   }
 
   async function poll(): Promise<void> {
-    const startMs = Date.now();
+    timerMs = Infinity;
+    const startMs = performance.now();
     const due = [...groups].filter(([, group]) => group.dueMs <= startMs);
-    if (due.length === 0) return schedule(); // nobody waits for them any more
+    if (due.length === 0) return pollNext(); // nobody waits for them any more, or the timer was early
     isPolling = true;
     for (const [, group] of due) group.dueMs = nextMs(startMs - group.quietSinceMs, startMs);
     try {
@@ -61,21 +74,21 @@ export function createGroupWatch(
         const lastSeq = lastSeqs.get(groupId) ?? 0;
         for (const waiter of [...waiters]) if (lastSeq > waiter.seq) waiter.settle(true);
       }
-      const tookMs = Date.now() - startMs;
-      earliestMs = Date.now() + Math.max(MIN_INTERVAL_MS, tookMs); // many groups must not keep the store busy all the time
+      const endMs = performance.now();
+      earliestMs = endMs + Math.max(MIN_INTERVAL_MS, endMs - startMs); // many groups must not keep the store busy all the time
     } catch (error) {
-      earliestMs = Date.now() + BACKOFF_MS; // Waiters keep their own deadlines.
+      earliestMs = performance.now() + BACKOFF_MS; // Waiters keep their own deadlines.
       log.warn({ err: error }, 'could not poll the store for new results of task groups');
     }
     isPolling = false;
-    schedule();
+    pollNext();
   }
 
   return {
     waitFor(groupId, seq, timeoutMs, signal) {
       if (isClosed || signal?.aborted || timeoutMs <= 0) return Promise.resolve(false);
       return new Promise((resolve) => {
-        const nowMs = Date.now();
+        const nowMs = performance.now();
         const group = groups.get(groupId) ?? { waiters: new Set(), quietSinceMs: nowMs, dueMs: nowMs };
         const waiter: Waiter = {
           seq,
@@ -93,8 +106,15 @@ export function createGroupWatch(
         group.waiters.add(waiter);
         group.quietSinceMs = group.dueMs = nowMs;
         groups.set(groupId, group);
-        schedule();
+        pollAt(nowMs);
       });
+    },
+
+    stir(groupId) {
+      const group = groups.get(groupId);
+      if (!group) return; // the next request that waits is polled for at once
+      group.quietSinceMs = group.dueMs = performance.now();
+      pollAt(group.dueMs);
     },
 
     close() {

@@ -13,7 +13,7 @@ import { START_DEADLINE_MS, type Temporal } from './temporal';
 export interface FlowStarts {
   /** Never throws. False when the start failed and the sweep must retry it. */
   start(input: Omit<FlowRunInput, 'version'>): Promise<boolean>;
-  /** False when no workflow runs. */
+  /** Idempotent, also after the end of the workflow. False when no workflow was started. */
   cancel(runId: string): Promise<boolean>;
   /** Runs whose workflow was terminated, failed or timed out after `since`, with the generation that the workflow ran. */
   listEndedAbnormally(since: Date): Promise<{ runId: string; generation: number; status: string }[]>;
@@ -69,7 +69,7 @@ export function createFlowStarts(deps: { db: Database; temporal: Temporal; confi
         await markRunStarted(db, input.runId, input.generation);
         return true;
       } catch (error) {
-        log.warn({ err: error, runId: input.runId }, 'the workflow of a flow run did not start; the sweep starts it');
+        log.debug({ err: error, runId: input.runId }, 'the workflow of a flow run did not start; the sweep starts it');
         return false;
       }
     },

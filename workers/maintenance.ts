@@ -12,7 +12,7 @@ import { listDeletedEndpoints, markSwept, reconcileCounts, runExclusively } from
 import { removeExpired, removeLeftovers } from '../platform/store/retention';
 import { listOpenSubmissions, listOpenTasks } from '../platform/store/open-tasks';
 import { setSubmissionState } from '../platform/store/submission-progress';
-import { listUnusedUserEndpoints, markCollected, removeUserEndpoints } from '../platform/store/user-endpoints';
+import { listUnusedUserEndpoints, markCollected, REMEMBERED_S, removeUserEndpoints } from '../platform/store/user-endpoints';
 import { repeat, type Repeating } from './repeat';
 
 /**
@@ -37,15 +37,16 @@ const ENDPOINT_BATCH_LIMIT = 20;
 /** Each distinct `user_endpoint_config` creates another user endpoint; most are used for at most a day. */
 const UNUSED_S = 86_400;
 const UNUSED_BATCH_LIMIT = 200;
-/** Processes remember the ID of a user endpoint for a day after they stored its use. */
-const MIN_KEPT_S = 2 * 86_400;
+const MIN_KEPT_S = 2 * REMEMBERED_S;
+/** For one release: an `api` of the earlier version uses the IDs that it remembers without end, and is replaced after `workers`. */
+const UPGRADE_MS = 3_600_000;
 /** How far back the first run looks for terminated workflows: longer than this process is usually away. */
 const ENDED_WITHIN_MS = DAY_MS;
 /** Temporal may list a closed workflow with this delay. */
 const VISIBILITY_LAG_MS = 10 * 60_000;
 
 export function startMaintenance(deps: MaintenanceDeps): Repeating {
-  const dueAt = { reconcile: 0, retention: 0 };
+  const dueAt = { reconcile: 0, retention: 0, removal: Date.now() + UPGRADE_MS };
   const endedSince = { submissions: Date.now() - ENDED_WITHIN_MS, flowRuns: Date.now() - ENDED_WITHIN_MS };
   return repeat(
     TICK_MS,
@@ -62,6 +63,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
       await chore('retention', retain);
       await chore('unused user endpoints', collectUnused);
     }
+    if (isDue('removal', RETENTION_MS)) await chore('old user endpoints', removeOld);
   }
 
   function isDue(name: keyof typeof dueAt, everyMs: number): boolean {
@@ -123,6 +125,9 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
       await deps.queues.delete(id);
       await markCollected(deps.db, id, UNUSED_S);
     }
+  }
+
+  async function removeOld(): Promise<void> {
     const keptS = Math.max(deps.config.FUNCX_RETENTION_DAYS * (DAY_MS / 1_000), MIN_KEPT_S);
     await removeUserEndpoints(deps.db, keptS, UNUSED_BATCH_LIMIT);
   }

@@ -172,8 +172,12 @@ export function runRoutes(deps: ApiDeps): Route[] {
       handle: async ({ identity, params }) => {
         requireFlowsToken(identity);
         const run = await requireRun(db, identity, idOf(params, 'run'), 'manage');
-        // Record the request first: if the workflow does not run yet, the sweep cancels it once it does.
-        if (await noteCancelRequest(db, run.id)) await flowStarts.cancel(run.id);
+        // Record the request first: if the workflow does not run yet, or Temporal does not answer, the sweep cancels it.
+        if (await noteCancelRequest(db, run.id)) {
+          await flowStarts.cancel(run.id).catch((error: unknown) => {
+            log.warn({ err: error, runId: run.id }, 'a flow run could not be cancelled; the sweep cancels it');
+          });
+        }
         return runDocument(await readChanged(run), identity);
       },
     }),

@@ -103,12 +103,22 @@ export async function takeOverClaim(
 
 /** Renews a claim that a pump is publishing. False when another pump has taken the claim over. */
 export async function holdClaim(db: Database, queueId: string, claimId: string): Promise<boolean> {
-  const { rows } = await db.query<{ held: boolean }>({
+  const { rowCount } = await db.query({
     name: 'hold-claim',
-    text: 'select hold_claim($1, $2) as held',
+    text: `update endpoint_queues set pump_claims = pump_claims || unfinished_claim($2) from ${WITHOUT_FLUSH}
+            where id = $1 and pump_claims -> pump_of($2) ->> 'claim' = $2`,
     values: [queueId, claimId],
   });
-  return rows[0]?.held ?? false;
+  return rowCount === 1;
+}
+
+/** Lets the next pump take over a claim that could not be published without waiting until it is silent. */
+export async function releaseClaim(db: Database, queueId: string, claimId: string): Promise<void> {
+  await db.query(
+    `update endpoint_queues set pump_claims = jsonb_set(pump_claims, array[pump_of($2), 'at'], '"-infinity"')
+      where id = $1 and pump_claims -> pump_of($2) ->> 'claim' = $2`,
+    [queueId, claimId],
+  );
 }
 
 /** Records that a pump has published its latest claim. */

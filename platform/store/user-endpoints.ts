@@ -10,6 +10,9 @@ import type { OpenTask } from './open-tasks';
 const WINDOW_FLOOR = 1_000;
 const WINDOW_SPAN_S = 1.5;
 
+/** For this long, a process may use the ID of a user endpoint without storing its use. */
+export const REMEMBERED_S = 86_400;
+
 export interface CoreEndpointRow {
   id: string;
   ownerId: string;
@@ -138,7 +141,10 @@ export async function listWaitingUserEndpoints(db: Database): Promise<string[]> 
              select waiting.id from queues_with_waiting_tasks() waiting
              union select q.id from endpoint_queues q where ${GONE} and q.in_flight > 0
            )
-           select q.id from busy join endpoint_queues q on q.id = busy.id
+           select q.id
+             from busy
+             -- The offset makes the planner look up each of them. It expects far more, and would read all user endpoints.
+             cross join lateral (select * from endpoint_queues one where one.id = busy.id offset 0) q
              join endpoint_queues c on c.id = q.endpoint_id join endpoints e on e.id = q.endpoint_id
             where e.kind = 'globus' and e.deleted_at is null and q.owner_id is not null and not q.is_online and c.is_online`,
   });

@@ -22,6 +22,7 @@ let postgres: ScratchPostgres;
 let api: ApiHarness;
 const started: { runId: string; generation: number }[] = [];
 const cancelled: string[] = [];
+let isTemporalAway = false;
 
 beforeAll(async () => {
   postgres = await startScratchPostgres();
@@ -33,7 +34,11 @@ beforeAll(async () => {
     deps: {
       flowStarts: {
         start: async (input) => Boolean(started.push(input)),
-        cancel: async (id) => Boolean(cancelled.push(id)),
+        cancel: async (id) => {
+          cancelled.push(id);
+          if (isTemporalAway) throw new Error('no answer');
+          return true;
+        },
       },
     },
   });
@@ -304,6 +309,18 @@ describe('runs', () => {
     cancelled.length = 0;
     expect((await api.request('owner', 'POST', `/runs/${body.run_id}/cancel`)).status).toBe(202);
     expect(cancelled).toEqual([]);
+  });
+
+  test('a cancellation is accepted while Temporal does not answer, and left to the sweep', async () => {
+    const id = await make('owner');
+    const { body } = await run(starterOf(owner, id), id);
+    isTemporalAway = true;
+    const answer = await api.request('owner', 'POST', `/runs/${body.run_id}/cancel`).finally(() => (isTemporalAway = false));
+    expect(answer.status).toBe(202);
+    const { rows } = await postgres.db.query('select 1 from flow_runs where id = $1 and cancel_requested_at is not null', [
+      body.run_id,
+    ]);
+    expect(rows).toHaveLength(1);
   });
 
   test('a failed run is resumed with the token of its flow, under the next generation', async () => {

@@ -33,10 +33,14 @@ const target = (id: string, extra: object = {}) => ({
 
 let api: ApiHarness;
 let db: FakeDatabase;
+const stirred: string[] = [];
 
 beforeEach(async () => {
   db = new FakeDatabase().on('submit-targets', [target(ENDPOINT)]);
-  api = await startApi({ db: db.asDatabase(), people: [alice, bob], config: configFor({ FUNCX_MAX_BODY_CHARS: '1000' }) });
+  stirred.length = 0;
+  const groupWatch = { waitFor: async () => false, stir: (id: string) => void stirred.push(id), close: () => undefined };
+  const config = configFor({ FUNCX_MAX_BODY_CHARS: '1000' });
+  api = await startApi({ db: db.asDatabase(), people: [alice, bob], config, deps: { groupWatch } });
 });
 afterEach(() => api.close());
 
@@ -60,6 +64,11 @@ describe('submitting', () => {
       endpointQueueId: ENDPOINT,
       calls: [{ functionId: ADD, functionName: 'add' }],
     });
+  });
+
+  test('tells those who wait for results of the task group that one may come soon', async () => {
+    const { body } = await submit('alice', { tasks: { [ADD]: [PAYLOAD] } });
+    expect(stirred).toEqual([body.task_group_id]);
   });
 
   test('wishes come from the function, then from the submission, and do not reach the endpoint', async () => {

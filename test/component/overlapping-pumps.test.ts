@@ -4,6 +4,7 @@ import type { PlaceWait } from '../../activities/free-places';
 import type { Publisher } from '../../broker';
 import type { PumpOutcome } from '../../contracts/activities';
 import { createLogger } from '../../platform/log';
+import { takeOverClaim } from '../../platform/store/claims';
 import type { Database } from '../../platform/store/database';
 import { configFor } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -131,4 +132,12 @@ test('what a pump has published is not published again when it dies afterwards',
   const other = startPump(fixture, 2);
   await Promise.all([first.ended, other.ended]);
   expect([...first.published, ...other.published].sort()).toEqual(taskIds);
+}, 30_000);
+
+test('what a pump could not publish is taken over at once', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 2 });
+  await submit(postgres.db, fixture, 2);
+  const confirmed = Promise.reject(new Error('no confirm'));
+  await expect(startPump(fixture, 1, { confirmed }).ended).rejects.toThrow('no confirm');
+  expect(await takeOverClaim(postgres.db, fixture.endpointId, `${pumpId(2)}/0`, 60_000)).toBe('taken');
 }, 30_000);

@@ -121,7 +121,7 @@ describe('a claim of a pump that is not known to be published', () => {
     expect(await takeOver(fixture, `${third}/2`)).toBe('none');
   });
 
-  test('keeps its entry when another pump ends, which must not end before', async () => {
+  test('keeps another pump from ending, until its own pump has published it', async () => {
     const fixture = await makeFixture(postgres.db, { window: 3 });
     await submit(postgres.db, fixture, 3);
     await claim(postgres.db, fixture, `${first}/0`);
@@ -146,6 +146,23 @@ describe('a claim of a pump that is not known to be published', () => {
     expect(await takeOver(fixture, `${second}/0`)).toBe('taken');
     expect(await holdClaim(postgres.db, fixture.endpointId, `${first}/0`)).toBe(false);
     expect(await claim(postgres.db, fixture, `${first}/0`)).toEqual([]);
+  });
+
+  test('is where a pump of the earlier version looks for it', async () => {
+    const fixture = await makeFixture(postgres.db);
+    const { taskIds } = await submit(postgres.db, fixture, 3);
+    const read = async (): Promise<string | null> => {
+      const text = 'select pump_claim as claim from endpoint_queues where id = $1';
+      return (await postgres.db.query<{ claim: string | null }>(text, [fixture.endpointId])).rows[0]!.claim; // the fixture made it
+    };
+    await claim(postgres.db, fixture, `${first}/0`);
+    expect(await read()).toBe(`${first}/0`);
+    expect((await claim(postgres.db, fixture, `${first}/0`)).map(({ id }) => id)).toEqual(taskIds);
+    await takeOver(fixture, `${second}/0`);
+    expect(await read()).toBe(`${second}/0`);
+    expect((await claim(postgres.db, fixture, `${second}/0`)).map(({ id }) => id)).toEqual(taskIds);
+    await keepPumping(postgres.db, fixture.endpointId, second);
+    expect(await read()).toBeNull();
   });
 
   test('is forgotten once it is published', async () => {

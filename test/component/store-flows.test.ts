@@ -1,9 +1,18 @@
 import { readRunIdentity, readRunStart } from '../../platform/store/flow-run-inputs';
 import { listRunLog, listRuns, RUN_ORDER } from '../../platform/store/flow-run-lists';
-import { endOpenRun, recordRun, reopenRun } from '../../platform/store/flow-run-progress';
+import {
+  endOpenRun,
+  listCancelledRuns,
+  listUnstartedRuns,
+  markRunStarted,
+  noteCancelRequest,
+  recordRun,
+  reopenRun,
+} from '../../platform/store/flow-run-progress';
 import { findRun } from '../../platform/store/flow-runs';
 import { findFlow, FLOW_ORDER, listFlows, updateFlow, type Caller } from '../../platform/store/flows';
 import { removeExpired } from '../../platform/store/retention';
+import { explain } from '../helpers/explain';
 import { makeFlow, makeRun } from '../helpers/flow-fixture';
 import { makeOwner } from '../helpers/store-fixture';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -29,6 +38,29 @@ async function record(runId: string, update: Parameters<typeof recordRun>[2]): P
 }
 
 describe('flows in the store', () => {
+  test('a run that must be cancelled is listed from its start to its end, and costs nothing for the other runs', async () => {
+    const { db } = postgres;
+    const owner = await makeOwner(db);
+    const flow = await makeFlow(db, owner);
+    const run = await makeRun(db, flow, owner);
+    const inTheFuture = new Date(Date.now() + 60_000);
+    const isListed = async (): Promise<[boolean, boolean]> => [
+      (await listUnstartedRuns(db, inTheFuture, 1_000)).some(({ runId }) => runId === run),
+      (await listCancelledRuns(db, 1_000)).includes(run),
+    ];
+    expect(await isListed()).toEqual([true, false]);
+    await noteCancelRequest(db, run);
+    expect(await isListed()).toEqual([true, false]);
+    await markRunStarted(db, run, 0);
+    expect(await isListed()).toEqual([false, true]);
+    await endOpenRun(db, { runId: run }, { code: 'c', description: 'd', details: {} });
+    expect(await isListed()).toEqual([false, false]);
+    await reopenRun(db, run);
+    await markRunStarted(db, run, 1);
+    expect(await isListed()).toEqual([false, false]);
+    expect(await explain(db, (one) => listCancelledRuns(one, 1_000))).toContain('flow_runs_cancelled');
+  });
+
   test('a run keeps the definition that it started with when its flow changes', async () => {
     const owner = await makeOwner(postgres.db);
     const flow = await makeFlow(postgres.db, owner);

@@ -5,12 +5,14 @@ import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, type Worker } from '@temporalio/worker';
 
 import type { EndpointActivities } from '../../contracts/activities';
+import { flowWorkflowId } from '../../contracts/flows';
 import { endpointWorkflowId, SIGNAL, WORKFLOW } from '../../contracts/names';
 import type { EndpointInput, SubmissionStart } from '../../contracts/submission';
+import { createFlowStarts } from '../../platform/flow-starts';
 import { createLogger } from '../../platform/log';
 import { connectTemporal, type Temporal } from '../../platform/temporal';
 import { createWorker, stopWorker } from '../../platform/temporal-workers';
-import { configFor } from '../helpers/api-harness';
+import { configFor, FakeDatabase } from '../helpers/api-harness';
 import { startScratchTemporal } from '../helpers/scratch-temporal';
 import { until } from '../helpers/until';
 
@@ -108,6 +110,23 @@ test.each(['a', 'é', '漢', '😀', '"', '\\'])(
     expect(values.filter((value) => value === char.repeat(255))).toHaveLength(3);
     await client.workflow.getHandle(start.workflowId).terminate();
     await client.workflow.getHandle(endpointWorkflowId(id)).terminate();
+  },
+  TEST_MS,
+);
+
+test(
+  'a flow run is cancelled again without an error, also after its end, and one without a workflow is not cancelled',
+  async () => {
+    const db = new FakeDatabase().on('workflow_started_at = now()', []).asDatabase();
+    const config = configFor({ TEMPORAL_ADDRESS: temporal.address });
+    const starts = createFlowStarts({ db, temporal: service, config, log: createLogger('temporal', 'silent') });
+    const runId = randomUUID();
+    expect(await starts.start({ runId, flowId: randomUUID(), title: 't', ownerId: randomUUID(), generation: 0 })).toBe(true);
+    await starts.cancel(runId);
+    await starts.cancel(runId);
+    await client.workflow.getHandle(flowWorkflowId(runId)).terminate();
+    await starts.cancel(runId);
+    expect(await starts.cancel(randomUUID())).toBe(false);
   },
   TEST_MS,
 );

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import type { Database } from '../../platform/store/database';
 import { recordHeartbeat } from '../../platform/store/presence';
 import {
   ensureUserEndpoint,
@@ -14,6 +15,7 @@ import {
 import { explain } from '../helpers/explain';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { makeFixture, makeOwner, submit } from '../helpers/store-fixture';
+import { until } from '../helpers/until';
 
 /**
  * Each distinct configuration of a stock endpoint has a queue and a broker user: those that nobody uses are collected, and their
@@ -136,6 +138,42 @@ test('the row of a collected user endpoint is removed, unless a submission names
   expect(await use(removed!)).not.toBe(removed!.id);
 });
 
+test('a user endpoint that is used while its row is removed keeps its row, or gets another one', async () => {
+  const { db } = postgres;
+  const [used, removed] = await Promise.all(['5 days', '5 days'].map(userEndpoint));
+  for (const { id } of [used!, removed!])
+    await db.query(`update endpoint_queues set collected_at = now() - interval '4 days' where id = $1`, [id]);
+  const use = (on: Database, { endpointId, ownerId, configHash }: UserEndpoint): Promise<string> =>
+    ensureUserEndpoint(on, { endpointId, ownerId, configHash, newId: randomUUID(), config: {}, runtime: {} });
+  const exists = async (id: string): Promise<boolean> =>
+    (await db.query('select 1 from endpoint_queues where id = $1', [id])).rows.length === 1;
+  const client = await db.connect();
+  const transaction = client as unknown as Database;
+  try {
+    await client.query('begin');
+    await use(transaction, used!);
+    await removeUserEndpoints(db, 3 * DAY_S, 1_000);
+    expect([await exists(used!.id), await exists(removed!.id)]).toEqual([true, false]);
+    await client.query('commit');
+
+    const again = await userEndpoint('5 days');
+    await db.query(`update endpoint_queues set collected_at = now() - interval '4 days' where id = $1`, [again.id]);
+    await client.query('begin');
+    expect(await removeUserEndpoints(transaction, 3 * DAY_S, 1_000)).toBe(1);
+    const using = use(db, again);
+    await until('the use waits for the removal', async () => {
+      const waiting = `select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%into endpoint_queues%'`;
+      return (await db.query(waiting)).rows.length > 0;
+    });
+    await client.query('commit');
+    const id = await using;
+    expect(id).not.toBe(again.id);
+    expect(await exists(id)).toBe(true);
+  } finally {
+    client.release(true); // an open transaction ends
+  }
+});
+
 test('an offline user endpoint of an online core endpoint is started while tasks wait or are in flight', async () => {
   const { db } = postgres;
   const [waiting, gone, unused, online, coreOffline] = await Promise.all(
@@ -153,10 +191,17 @@ test('an offline user endpoint of an online core endpoint is started while tasks
 });
 
 test('looking for user endpoints to start or to recover costs nothing for those that were collected', async () => {
+  const { endpointId, ownerId } = await userEndpoint('5 days');
+  await postgres.db.query(
+    `insert into endpoint_queues (id, endpoint_id, owner_id, config_hash, window_floor, window_span_s, window_size, collected_at)
+     select gen_random_uuid(), $1, $2, n, 1, 1, 1, now() from generate_series(1, 1000) n`,
+    [endpointId, ownerId],
+  );
+  await postgres.db.query('analyze endpoint_queues, endpoints, tasks');
   const lists = [listWaitingUserEndpoints, (db: typeof postgres.db) => listGoneWithTasks(db, 2)];
   for (const list of lists) {
     const plan = await explain(postgres.db, list);
     expect(plan).toContain('endpoint_queues_gone');
-    expect(plan).not.toMatch(/SubPlan|Seq Scan on (endpoint_queues|tasks)/);
+    expect(plan).not.toMatch(/SubPlan|config_hash|Seq Scan on (endpoint_queues|tasks)/);
   }
 });

@@ -8,5 +8,3 @@ update endpoint_queues queue
 -- User endpoints without a process that may have queues on the broker: few, however many configurations were ever used.
 create index endpoint_queues_gone on endpoint_queues (changed_at)
   where owner_id is not null and not is_online and collected_at is null;
--- The row of a user endpoint is removed when no submission names it.
-create index submissions_endpoint_queue on submissions (endpoint_queue_id);

@@ -9,7 +9,8 @@ create or replace function pump_of(p_claim text) returns text language sql immut
 $$;
 
 -- The entry in `pump_claims` for a claim that is not known to be published. A pump publishes one claim after another, so its next
--- claim replaces the entry.
+-- claim replaces the entry. Pumps of the version before `pump_claims` read only `pump_claim`, so for one release it has the latest
+-- claim: such a pump may follow one of this version. Remove `pump_claim` from these functions in the release after that.
 create or replace function unfinished_claim(p_claim text) returns jsonb language sql stable as $$
   select jsonb_build_object(pump_of(p_claim), jsonb_build_object('claim', p_claim, 'at', now()))
 $$;
@@ -96,7 +97,8 @@ begin
     ), counted as (
       update endpoint_queues queue set
           in_flight = queue.in_flight + (select count(*) from dispatched), last_owner = v_last_owner,
-          pump_claims = case when v_pump is null then queue.pump_claims else queue.pump_claims || unfinished_claim(p_claim) end
+          pump_claims = case when v_pump is null then queue.pump_claims else queue.pump_claims || unfinished_claim(p_claim) end,
+          pump_claim = case when v_pump is null then queue.pump_claim else p_claim end
        where queue.id = p_queue
     ), shown as (
       update submissions submission set state = 'running'
@@ -146,15 +148,6 @@ begin
      order by claimed.id;
 end $$;
 
--- Renews the claim of a pump that is still publishing it. False when another pump has taken the claim over.
-create or replace function hold_claim(p_queue uuid, p_claim text) returns boolean language sql as $$
-  with held as (
-    update endpoint_queues queue set pump_claims = queue.pump_claims || unfinished_claim(p_claim)
-     where queue.id = p_queue and queue.pump_claims -> pump_of(p_claim) ->> 'claim' = p_claim
-    returning 1
-  ) select exists (select from held)
-$$;
-
 -- Gives the oldest unfinished claim of another pump the claim ID `p_claim` of the caller if it was not renewed for `p_silent_ms`:
 -- its pump died or stands still. The caller must then repeat this claim. Returns 'taken', 'pending' if another pump may still be
 -- publishing a claim, or 'none'.
@@ -169,7 +162,8 @@ begin
    where queue.id = p_queue order by (entry.value ->> 'at')::timestamptz limit 1;
   if not found then return 'none'; end if;
   if (v_entry ->> 'at')::timestamptz > now() - p_silent_ms * interval '1 millisecond' then return 'pending'; end if;
-  update endpoint_queues queue set pump_claims = (queue.pump_claims - v_pump) || unfinished_claim(p_claim)
+  update endpoint_queues queue
+     set pump_claims = (queue.pump_claims - v_pump) || unfinished_claim(p_claim), pump_claim = p_claim
    where queue.id = p_queue and queue.pump_claims -> v_pump = v_entry;
   if not found then return 'pending'; end if;
   with unpublished as (
@@ -229,7 +223,8 @@ begin
     or v_queue.is_online and exists (select from tasks task where task.endpoint_queue_id = p_queue and task.state = 'waiting');
   update endpoint_queues queue set
       pump_alive_at = case when v_has_work then now() end,
-      pump_claims = case when v_has_work then queue.pump_claims else '{}' end
+      pump_claims = case when v_has_work then queue.pump_claims else '{}' end,
+      pump_claim = case when v_has_work then queue.pump_claim end
    where queue.id = p_queue;
   return coalesce(v_has_work, false);
 end $$;
@@ -240,7 +235,7 @@ drop function if exists park_pump(uuid, double precision);
 create or replace function park_pump(p_queue uuid, p_quiet_ms double precision, p_pump text default null)
 returns boolean language sql as $$
   with parked as (
-    update endpoint_queues queue set pump_alive_at = null, pump_claims = '{}'
+    update endpoint_queues queue set pump_alive_at = null, pump_claims = '{}', pump_claim = null
      where queue.id = p_queue and queue.in_flight >= queue.window_size and claims_beside(queue.pump_claims, p_pump) = '{}'
        and not exists (
          select from tasks task
