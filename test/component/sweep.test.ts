@@ -139,7 +139,7 @@ async function untilDelivered(taskIds: readonly string[]): Promise<void> {
 const queueOf = (groupId: string): string => groupBatchQueueName(fixture.ownerId, groupId);
 
 test.each([
-  ['undelivered answers', 'list-undelivered-groups', 'task_group_id_answered_at_id_idx'],
+  ['undelivered answers', 'list-undelivered-groups', 'task_group_id_answered_at_idx'],
   ['retries that are due', 'list-overdue-submissions', 'due_at_idx'],
 ])('a sweep finds %s by a partial index', async (_what, name, index) => {
   await whileSweeping(new FakeTemporal(), async ({ statements }) => {
