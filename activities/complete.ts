@@ -44,8 +44,8 @@ const LOSS_CODES: ReadonlySet<string> = new Set(['WorkerLost', 'AgentLost']);
 const MAX_CONCURRENT_NUDGES = 32;
 
 export interface Stage {
-  completed: Completed[];
-  /** `row` is the place in `completed`. */
+  completed: Omit<Completed, 'frame'>[];
+  /** `row` is the place in `completed`. Empty once they are published: nothing keeps an answer that the broker has confirmed. */
   deliveries: (Delivery & { row: number })[];
 }
 
@@ -86,7 +86,7 @@ async function store(deps: ActivityDeps, answers: readonly Answer[]): Promise<St
     if (frame && (hasQueue || hasBatchQueue))
       deliveries.push({ row, taskId, ownerId, taskGroupId, frame, hasQueue, hasBatchQueue });
   });
-  return { completed, deliveries };
+  return { completed: completed.map(({ frame: _frame, ...one }) => one), deliveries };
 }
 
 /**
@@ -98,8 +98,9 @@ export async function deliverAndNudge(
   { completed, deliveries }: Stage,
   onSettled: (rows: readonly number[]) => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const published = publishAnswers(deps, deliveries);
-  const outcomes = new Map(deliveries.map(({ row }, index) => [row, published[index]]));
+  const places = deliveries.map(({ row }) => row);
+  const published = publishAnswers(deps, deliveries.splice(0));
+  const outcomes = new Map(places.map((row, index) => [row, published[index]]));
   const nudged = new Set<string>();
   const rows = completed.map(async (one, row) => ({ ...one, row, outcome: await outcomes.get(row) }));
   await inParts(rows, async (part) => {

@@ -7,8 +7,9 @@ const untilMs = new Map<string, number>();
 
 /**
  * Queues of task groups that did not accept an answer. While a queue is listed, its answers wait in the store for the sweep,
- * which tries one of them in each run. So such a queue costs little, and no result waits for it. The list is lost when the
- * process ends.
+ * which tries one of them in each run. So such a queue costs little, and no further result waits for it. A queue that confirms
+ * nothing is listed only after some time, or when the deadline of a publish has passed: the results that came before wait until
+ * that deadline. The list is lost when the process ends.
  */
 export const refusingQueues = {
   has(queue: string): boolean {

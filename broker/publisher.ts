@@ -60,6 +60,13 @@ export class Publisher {
   #flowing: Promise<void> = Promise.resolve();
   #resume: () => void = () => undefined;
 
+  #confirmedAtMs = 0;
+
+  /** When the broker last confirmed a message; Unix milliseconds. */
+  get confirmedAtMs(): number {
+    return this.#confirmedAtMs;
+  }
+
   get isBlocked(): boolean {
     return this.#isBlocked;
   }
@@ -155,6 +162,7 @@ export class Publisher {
     for (const one of writeKeys) this.#byKey.set(one, write);
     try {
       channel.publish(exchange, key, toBuffer(body), { ...properties, persistent: isPersistent }, (error: unknown) => {
+        if (!error) this.#confirmedAtMs = Date.now();
         write.settle(error ? new PublishError('refused', 'the message broker refused the message') : undefined);
       });
     } catch (error) {

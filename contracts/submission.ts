@@ -24,7 +24,7 @@ export interface SubmissionInput {
   deadlineMs: number;
   /** Maximum run time of one attempt, if limited. */
   walltimeMs?: number;
-  /** Carried over by continue-as-new. */
+  /** Carried over by continue-as-new, or set by the sweep: the workflow continues and does not repeat its first dispatch. */
   carried?: { dispatches: number };
 }
 
@@ -45,6 +45,8 @@ export interface SubmissionStart {
   total: number;
   policy: Pick<Policy, 'walltime_s'>;
   deadline: Date;
+  /** Set to replace a lost or stuck workflow. Its dispatches use up numbers from here on. */
+  carried?: { dispatches: number };
 }
 
 export function submissionInputOf(start: SubmissionStart): SubmissionInput {
@@ -63,6 +65,7 @@ export function submissionInputOf(start: SubmissionStart): SubmissionInput {
     total: start.total,
     deadlineMs: start.deadline.getTime(),
     ...(walltimeS === undefined ? {} : { walltimeMs: walltimeS * 1_000 }),
+    ...(start.carried ? { carried: start.carried } : {}),
   };
 }
 

@@ -12,7 +12,7 @@ const MAX_WAITING = 10_000;
 
 export interface LateNudges {
   /** Call with the outcome of each stored batch. */
-  note(completed: readonly Completed[]): void;
+  note(completed: readonly Pick<Completed, 'submissionId' | 'workflowId' | 'nudge' | 'verdict'>[]): void;
   close(): void;
 }
 

@@ -50,7 +50,7 @@ export function startMaintenance(deps: MaintenanceDeps): Repeating {
   const endedSince = { submissions: Date.now() - ENDED_WITHIN_MS, flowRuns: Date.now() - ENDED_WITHIN_MS };
   return repeat(
     TICK_MS,
-    () => runExclusively(deps.db, run),
+    () => runExclusively(deps.db, 'maintenance', run),
     (error) => deps.log.warn({ err: error }, 'maintenance failed; the next run tries again'),
   );
 

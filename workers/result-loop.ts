@@ -138,9 +138,9 @@ export async function startResultLoop(
   }
 
   /** Stores the results of a refused batch one by one: a bad result must neither block the others nor be redelivered forever. */
-  async function storeSingly(batch: readonly Waiting[], error: unknown): Promise<void> {
+  async function storeSingly(batch: Waiting[], error: unknown): Promise<void> {
     deps.log.warn({ err: error, results: batch.length }, 'the store refused a batch of results; storing each result alone');
-    for (const item of batch) {
+    for (let item = batch.shift(); item; item = batch.shift()) {
       try {
         const stage = await storeResults(deps, [item.result]);
         noteVerdicts([item], stage);
@@ -165,22 +165,23 @@ export async function startResultLoop(
     return waiting.splice(0, n);
   }
 
-  async function finish(batch: readonly Waiting[], stage: Stage): Promise<void> {
+  /** Takes each acknowledged result out of `batch`: its bytes no longer count, so its body must not stay in memory. */
+  async function finish(batch: (Waiting | undefined)[], stage: Stage): Promise<void> {
     lateNudges.note(stage.completed);
-    const left = new Set(batch);
     try {
       await deliverAndNudge(deps, stage, async (rows) => {
         await failPoint('before-ack');
         for (const row of rows) {
           const item = batch[row]!; // the store returns a row for each result
-          left.delete(item);
+          batch[row] = undefined;
           item.message.ack();
           item.settle();
         }
       });
       pauseMs = FIRST_PAUSE_MS;
     } catch (error) {
-      await giveBack([...left], error, 'answers could not be delivered');
+      const left = batch.filter((item) => item !== undefined);
+      await giveBack(left, error, 'answers could not be delivered');
     }
   }
 

@@ -7,6 +7,7 @@ import { groupBatchQueueName, groupQueueName } from '../contracts/names';
 import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
 import { listUndelivered, listUndeliveredGroups, type UndeliveredAnswer, type UndeliveredGroup } from '../platform/store/answers';
+import { runExclusively } from '../platform/store/maintenance';
 import { listOpenTasks } from '../platform/store/open-tasks';
 import { setSharedStates, setSubmissionState } from '../platform/store/submission-progress';
 import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } from '../platform/store/submissions';
@@ -15,7 +16,7 @@ import { repeat, type Repeating } from './repeat';
 /**
  * Finishes what a dead process or an unavailable engine left incomplete: submissions whose workflow did not start, submissions
  * whose workflow vanished or missed its last nudge, and stored answers that were not delivered. Each step is idempotent, so
- * several processes may sweep.
+ * several processes may sweep. One process at a time delivers answers: each delivery is a message to somebody.
  */
 
 const SWEEP_MS = 2_000;
@@ -30,18 +31,20 @@ const BATCH_LIMIT = 1_000;
 const DELIVERY_GROUP_LIMIT = 1_000;
 /** Limit for the answers of one batch, and for the task groups that share it. */
 const DELIVERY_BATCH_LIMIT = 200;
+/** No more answers are listed once a batch has this size. */
+const DELIVERY_BATCH_BYTES = 8 * 1024 * 1024;
 const MAX_BATCHES = 50;
 const MAX_CONCURRENT_CALLS = 32;
 
 export function startSweep(deps: ActivityDeps): Repeating {
   const loops = [
     repeat(SWEEP_MS, startMissing, failed('submissions could not be started')),
-    repeat(SWEEP_MS, deliverMissing, failed('answers could not be delivered')),
+    repeat(SWEEP_MS, () => runExclusively(deps.db, 'delivery', deliverMissing), failed('answers could not be delivered')),
     repeat(SWEEP_MS, finishMissing, failed('submissions could not be finished')),
   ];
   /** By submission: in how many consecutive runs of the sweep it was overdue. */
   let overdueRuns = new Map<string, number>();
-  /** The last of the task groups whose answers were delivered; undefined after the last group of all. */
+  /** The last of the task groups that the last run listed; undefined after the last group of all. */
   let deliveredUpTo: string | undefined;
 
   function failed(text: string): (error: unknown) => void {
@@ -86,30 +89,32 @@ export function startSweep(deps: ActivityDeps): Repeating {
   async function deliverMissing(): Promise<void> {
     if (deps.publisher.isBlocked) return;
     const groups = await listUndeliveredGroups(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_GROUP_LIMIT, deliveredUpTo);
-    deliveredUpTo = groups.length < DELIVERY_GROUP_LIMIT ? undefined : groups.at(-1)?.id;
 
-    // Several processes sweep. In random order, they seldom deliver the same answers.
+    // In random order, no group comes last in every run that has too many answers.
     const mixed = shuffled(groups);
+    const refusing = new Set(mixed.filter(isRefusing)); // a group that begins to refuse answers in this run is tried in the next
     let batches = 0;
-    for (let page of pagesOf(mixed.filter((group) => !isRefusing(group)))) {
+    for (let page of pagesOf(mixed.filter((group) => !refusing.has(group)))) {
       while (page.length > 0 && batches++ < MAX_BATCHES)
-        page = await deliverPage(page, Math.ceil(DELIVERY_BATCH_LIMIT / page.length));
+        page = await deliverPage(page, Math.floor(DELIVERY_BATCH_LIMIT / page.length));
     }
-    for (const page of pagesOf(mixed.filter(isRefusing))) {
+    for (const page of pagesOf([...refusing])) {
       // When no queue of a page accepts its answer, the other queues are tried in later runs.
       if ((await deliverPage(page, 1)).length === 0) break;
     }
+    deliveredUpTo = groups.length < DELIVERY_GROUP_LIMIT ? undefined : groups.at(-1)?.id;
   }
 
-  /** Delivers up to `limit` answers of each group. Returns the groups that accepted that many and may have more. */
+  /** Delivers up to `limit` answers of each group. Returns the groups that refused none and may have more. */
   async function deliverPage(groups: readonly UndeliveredGroup[], limit: number): Promise<UndeliveredGroup[]> {
     // While the broker is blocked, the first publish of these answers may still wait in the socket of another process.
     await deps.publisher.requireFlowing();
     const ids = groups.map(({ id }) => id);
-    const answers = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, ids, limit);
-    const undelivered = new Set(await deliver(deps, answers));
-    const accepted = countByGroup(answers.filter((answer) => !undelivered.has(answer)));
-    return groups.filter(({ id }) => accepted.get(id) === limit);
+    const answers = await listUndelivered(deps.db, MIN_UNDELIVERED_AGE_MS, ids, limit, DELIVERY_BATCH_BYTES);
+    const isCut = answers.reduce((bytes, { frame }) => bytes + frame.length, 0) >= DELIVERY_BATCH_BYTES;
+    const refused = new Set((await deliver(deps, answers)).map(({ taskGroupId }) => taskGroupId));
+    const listed = countByGroup(answers);
+    return groups.filter(({ id }) => !refused.has(id) && (isCut || listed.get(id) === limit));
   }
 
   async function finishMissing(): Promise<void> {
@@ -126,7 +131,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
     try {
       if ((overdueRuns.get(id) ?? 0) >= MAX_NUDGE_GAP_RUNS && (await deps.temporal.workflowTaskOf(workflowId)) === 'stuck') {
         deps.log.warn({ submissionId: id }, 'the workflow of a submission is stuck; restarting the workflow');
-        await deps.temporal.startSubmission(submission, { instead: true });
+        await deps.temporal.startSubmission(resumed(submission), { instead: true });
         return;
       }
       if (await deps.temporal.nudge(workflowId)) return;
@@ -135,7 +140,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
           return;
         case 'missing':
           deps.log.warn({ submissionId: id }, 'the workflow of a submission is missing; starting the workflow again');
-          await deps.temporal.startSubmission(submission);
+          await deps.temporal.startSubmission(resumed(submission));
           return;
         case 'terminated':
           return await endWithoutWorkflow(submission, 'was terminated');
@@ -163,6 +168,14 @@ export function startSweep(deps: ActivityDeps): Repeating {
       await Promise.all(loops.map((loop) => loop.close()));
     },
   };
+}
+
+/**
+ * A submission that is due or has a result was dispatched. Repeating its first dispatch would publish the tasks that are running
+ * again. The time is greater than the number of any earlier dispatch.
+ */
+function resumed(submission: SubmissionStart): SubmissionStart {
+  return { ...submission, carried: { dispatches: Date.now() } };
 }
 
 /** True after 2, 4, 8, 16 and 32 runs, then after every 32: each nudge lengthens the history that a slow worker must replay. */

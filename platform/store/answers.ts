@@ -151,32 +151,20 @@ export interface UndeliveredGroup {
   hasBatchQueue: boolean;
 }
 
-/**
- * Task groups that wait for the delivery of an answer, by id from `after` on. Skips along the index: the cost grows with these
- * groups, not with their answers.
- */
+/** Task groups that wait for the delivery of an answer, by id from `from` on. */
 export async function listUndeliveredGroups(
   db: Database,
   olderThanMs: number,
   limit: number,
-  after?: string,
+  from?: string,
 ): Promise<UndeliveredGroup[]> {
   const { rows } = await db.query<UndeliveredGroup>({
     name: 'list-undelivered-groups',
-    text: `with recursive waiting as (
-             (select t.task_group_id as id from tasks t
-               where t.answered_at < now() - $1::double precision * interval '1 millisecond' and t.delivered_at is null
-                 and ($3::uuid is null or t.task_group_id > $3) order by 1 limit 1)
-             union all
-             select (select t.task_group_id from tasks t
-                      where t.answered_at < now() - $1::double precision * interval '1 millisecond' and t.delivered_at is null
-                        and t.task_group_id > waiting.id order by 1 limit 1)
-               from waiting where waiting.id is not null
-           )
-           select g.id, g.owner_id as "ownerId", g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
-             from (select id from waiting where id is not null limit $2) listed join task_groups g on g.id = listed.id
+    text: `select g.id, g.owner_id as "ownerId", g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
+             from undelivered_groups(now() - $1::double precision * interval '1 millisecond', $3, $2) waiting (id)
+             join task_groups g on g.id = waiting.id
             order by g.id`,
-    values: [olderThanMs, limit, after ?? null],
+    values: [olderThanMs, limit, from ?? null],
   });
   return rows;
 }
@@ -192,27 +180,27 @@ export interface UndeliveredAnswer {
 
 /**
  * Stored answers that are not marked as delivered, because their delivery failed or the process died before it: the oldest ones
- * of each group, at most `limit` for each.
+ * of each group, at most `limit` for each. No more are listed once they have `maxBytes`; each group gets its oldest one first.
  */
 export async function listUndelivered(
   db: Database,
   olderThanMs: number,
   groupIds: readonly string[],
   limit: number,
+  maxBytes: number,
 ): Promise<UndeliveredAnswer[]> {
-  const { rows } = await db.query<UndeliveredAnswer>(
-    `select t.id as "taskId", r.frame, g.owner_id as "ownerId", g.id as "taskGroupId",
-            g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
-       from task_groups g
-      cross join lateral (
-        select task.id from tasks task
-         where task.task_group_id = g.id and task.delivered_at is null
-           and task.answered_at < now() - $1::double precision * interval '1 millisecond'
-         order by task.answered_at, task.id limit $3) t
-       join results r on r.id = t.id
-      where g.id = any ($2)`,
-    [olderThanMs, groupIds, limit],
-  );
+  const { rows } = await db.query<UndeliveredAnswer>({
+    name: 'list-undelivered',
+    text: `select listed.id as "taskId", listed.frame, g.owner_id as "ownerId", g.id as "taskGroupId",
+                  g.has_queue as "hasQueue", g.has_batch_queue as "hasBatchQueue"
+             from (select t.task_id as id, t.task_group_id as group_id, r.frame,
+                          sum(octet_length(r.frame)::bigint) over (order by t.place, t.task_id) - octet_length(r.frame) as before
+                     from undelivered_of($2, now() - $1::double precision * interval '1 millisecond', $3) t
+                     join results r on r.id = t.task_id) listed
+             join task_groups g on g.id = listed.group_id
+            where listed.before < $4`,
+    values: [olderThanMs, groupIds, limit, maxBytes],
+  });
   return rows;
 }
 

@@ -5,25 +5,29 @@ import { slowQuery } from './transactions';
 
 /** What the maintenance in `workers` needs from the store, except retention. */
 
-const MAINTENANCE_LOCK = 0x66756e64;
+const EXCLUSIVE = { maintenance: 0x66756e64, delivery: 0x66756e66 } as const;
+
+/** The store ends the session of a process that does not renew its lock for this long: the process is frozen or unreachable. */
+const FROZEN_MS = 10_000;
+const RENEW_MS = 2_000;
 
 /** Runs `run` unless another process is running it. */
-export async function runExclusively(db: Database, run: () => Promise<void>): Promise<void> {
+export async function runExclusively(db: Database, what: keyof typeof EXCLUSIVE, run: () => Promise<void>): Promise<void> {
   const client: PoolClient = await db.connect();
-  // The lock belongs to the session: a session that may hold it must not go back to the pool.
-  let mayHoldLock = true;
+  let isBroken = true;
   try {
-    const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [MAINTENANCE_LOCK]);
-    mayHoldLock = rows[0]?.got === true;
-    if (!mayHoldLock) return;
+    await client.query(`begin; set local idle_in_transaction_session_timeout = ${FROZEN_MS}`);
+    const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_xact_lock($1) as got', [EXCLUSIVE[what]]);
+    const renewal = setInterval(() => void client.query('select 1').catch(() => undefined), RENEW_MS);
     try {
-      await run();
+      if (rows[0]?.got) await run();
     } finally {
-      await client.query('select pg_advisory_unlock($1)', [MAINTENANCE_LOCK]);
-      mayHoldLock = false;
+      clearInterval(renewal);
+      await client.query('commit');
+      isBroken = false;
     }
   } finally {
-    client.release(mayHoldLock);
+    client.release(isBroken);
   }
 }
 

@@ -233,9 +233,6 @@ export async function listUnstarted(db: Database, olderThan: Date, limit: number
   return [...new Map(rows.map((start) => [start.id, start])).values()];
 }
 
-/** A submission has up to 5,000 tasks, and all of them may be due. */
-const MAX_DUE_TASKS = 20_000;
-
 /**
  * Unfinished submissions whose tasks are all answered, or that have a deadline or a delayed task that was due more than `graceMs`
  * ago. A workflow normally acts within a moment, so a submission that is listed twice in a row has lost its workflow or its nudge.
@@ -250,12 +247,10 @@ export async function listOverdueSubmissions(db: Database, graceMs: number, limi
              order by s.deadline_at limit $2)
            union
            (${SUBMISSION_STARTS}
-             where s.finished_at is null and s.id in (
-               select submission_of(due.id) from (
-                 select t.id from tasks t
-                  where t.state = 'delayed' and t.due_at < now() - $1::double precision * interval '1 millisecond'
-                  order by t.due_at limit ${MAX_DUE_TASKS}) due)
-             limit $2)`,
+             where s.finished_at is null and s.id = any (array(
+               select distinct submission_of(t.id) from tasks t
+                where t.state = 'delayed' and t.due_at < now() - $1::double precision * interval '1 millisecond'))
+             order by s.id limit $2)`,
     values: [graceMs, limit],
   });
   return rows;

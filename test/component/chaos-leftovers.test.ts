@@ -61,7 +61,9 @@ describe('the store', () => {
     ['the answers of a task group are numbered without gaps', 'update task_groups set last_seq = last_seq + 1'],
     [
       'the answers of a task group are numbered without gaps',
-      'update results set seq = seq + 1, task_group_id = gen_random_uuid()',
+      `update task_groups set last_seq = 2;
+       insert into results (id, task_group_id, seq, attempt, frame)
+         select overlay(id::text placing '00002' from 32)::uuid, task_group_id, seq, attempt, frame from results`,
     ],
     ['no message was put aside', `insert into dead_letters (queue, reason, body) values ('funcx.results', 'bad', '')`],
     ['no uploaded result is left over', `insert into uploads (id, attempt, body) values (gen_random_uuid(), 1, '')`],

@@ -1,15 +1,19 @@
 import { randomUUID } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import type { ActivityDeps } from '../../activities';
 import { deliverAndNudge, storeResults, type Stage } from '../../activities/complete';
 import { deliver } from '../../activities/deliver';
-import { PublishError } from '../../broker';
+import { PublishError, type Broker, type ConsumerOptions, type ReceivedMessage } from '../../broker';
 import { decodeBatch, isBatch } from '../../contracts/batches';
 import { decodeFrame } from '../../contracts/frames';
-import { groupBatchQueueName, groupQueueName } from '../../contracts/names';
+import { groupBatchQueueName, groupQueueName, resultKey } from '../../contracts/names';
 import { listUndelivered, listUndeliveredGroups, storeAnswers } from '../../platform/store/answers';
 import type { Database } from '../../platform/store/database';
 import { addResultQueue } from '../../platform/store/tasks';
+import { startResultLoop } from '../../workers/result-loop';
+import { ResultsInHand } from '../../workers/results-in-hand';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
 import { until } from '../helpers/until';
 import { claim, frame, makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
@@ -24,7 +28,10 @@ let refused: (queue: string) => boolean;
 let returned: Map<string, 'gone' | 'away'>;
 /** Publishes to these queues wait until they are confirmed here. */
 let silent: Map<string, Promise<void>>;
+/** Publishes to these queues reach their deadline. */
+let late: Set<string>;
 let unconfirmed: Set<string>;
+let confirmedAtMs: number;
 let nudged: string[];
 let deps: ActivityDeps;
 beforeAll(async () => {
@@ -37,13 +44,19 @@ beforeEach(async () => {
   refused = () => false;
   returned = new Map();
   silent = new Map();
+  late = new Set();
   unconfirmed = new Set();
+  confirmedAtMs = 0;
   nudged = [];
   const publisher = {
+    get confirmedAtMs() {
+      return confirmedAtMs;
+    },
     isUnconfirmed: (key: string) => [...unconfirmed].some((id) => key.startsWith(id)),
     publish: async (_exchange: string, queue: string, body: Uint8Array) => {
       if (refused(queue)) throw new PublishError('refused', 'the message broker refused the message');
       if (returned.has(queue)) throw new PublishError('returned', 'no queue accepts the message');
+      if (late.has(queue)) throw new PublishError('timeout', 'the message broker sent no confirm');
       await silent.get(queue);
       published.push({ queue, ids: (isBatch(body) ? decodeBatch(body).map((part) => part.body) : [body]).map(taskIdOf) });
     },
@@ -100,7 +113,7 @@ async function answer(taskIds: readonly string[]): Promise<void> {
 async function undelivered(): Promise<string[]> {
   const groups = await listUndeliveredGroups(postgres.db, -1_000, 1_000);
   const own = groups.filter(({ ownerId }) => ownerId === fixture.ownerId).map(({ id }) => id);
-  return (await listUndelivered(postgres.db, -1_000, own, 1_000)).map(({ taskId }) => taskId);
+  return (await listUndelivered(postgres.db, -1_000, own, 1_000, 1 << 23)).map(({ taskId }) => taskId);
 }
 
 /** A database that counts the statements that mark answers. */
@@ -247,6 +260,126 @@ test('while a queue refuses answers, results are no longer published to it, and 
   await deliverAndNudge(deps, await store(taskIds.slice(3)));
   expect(published.map(({ ids }) => ids)).toEqual([[taskIds[2]], [taskIds[3]]]);
   expect((await undelivered()).sort()).toEqual(taskIds.slice(0, 2));
+});
+
+test('while one of two queues of a group refuses an answer, its tries publish nothing to the other queue', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 1, { queue: 'batches' });
+  await addResultQueue(postgres.db, groupId, 'single');
+  const { single, batches } = queues(groupId);
+  refused = (queue) => queue === single;
+  const { deliveries } = await store(taskIds);
+  for (let tries = 0; tries < 3; tries++) await deliver(deps, deliveries);
+  expect(published).toEqual([{ queue: batches, ids: taskIds }]);
+  refused = () => false;
+  await deliver(deps, deliveries);
+  expect(published.slice(1)).toEqual([
+    { queue: single, ids: taskIds },
+    { queue: batches, ids: taskIds },
+  ]);
+  expect(await undelivered()).toEqual([]);
+});
+
+test.each([
+  ['counts as refusing while the broker confirms others', () => Date.now(), 1],
+  ['does not count as refusing while the broker confirms nothing', () => Date.now() - 10_000, 2],
+])('a queue that confirms nothing %s', async (_what, confirmedAt, publishes) => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 2, { queue: 'single' });
+  late.add(queues(groupId).single);
+  confirmedAtMs = confirmedAt();
+  let tries = 0;
+  refused = () => ++tries < 0;
+  await deliverAndNudge(deps, await store(taskIds.slice(0, 1)));
+  await deliverAndNudge(deps, await store(taskIds.slice(1)));
+  expect(tries).toBe(publishes);
+});
+
+test('a queue that confirms none of many writes counts as refusing before their deadline, while others are confirmed', async () => {
+  const { groupId, taskIds } = await submit(postgres.db, fixture, 100, { queue: 'single' });
+  confirmedAtMs = Number.MAX_SAFE_INTEGER;
+  let confirm: () => void = () => undefined;
+  silent.set(queues(groupId).single, new Promise((resolve) => (confirm = resolve)));
+  const waiting = [deliverAndNudge(deps, await store(taskIds.slice(0, 50)))];
+  let settled = 0;
+  const left = taskIds.slice(50);
+  await until(
+    'a further result does not wait',
+    async () => {
+      waiting.push(deliverAndNudge(deps, await store(left.splice(0, 1)), async (rows) => void (settled += rows.length)));
+      return settled > 0;
+    },
+    { deadlineMs: 8_000 },
+  );
+  confirm();
+  await Promise.all(waiting);
+  expect(published.length).toBeGreaterThanOrEqual(50);
+});
+
+test('a batch of undelivered answers is bounded in bytes, but never empty, and starts with the oldest of each group', async () => {
+  const groups = [
+    await submit(postgres.db, fixture, 3, { queue: 'single' }),
+    await submit(postgres.db, fixture, 3, { queue: 'single' }),
+  ];
+  await store(groups.flatMap(({ taskIds }) => taskIds));
+  const ids = groups.map(({ groupId }) => groupId);
+  const bytes = frame(groups[0]!.taskIds[0]!).length; // the test made them
+  const list = async (maxBytes: number): Promise<string[]> =>
+    (await listUndelivered(postgres.db, -1_000, ids, 3, maxBytes)).map(({ taskGroupId }) => taskGroupId);
+  expect(await list(1)).toHaveLength(1);
+  expect((await list(2 * bytes)).sort()).toEqual([...ids].sort());
+  expect(await list(5 * bytes)).toHaveLength(5);
+  expect(await list(1 << 23)).toHaveLength(6);
+});
+
+test('a result leaves the memory when it is acknowledged, although another answer of its batch is not confirmed', async () => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const first = await submit(postgres.db, fixture, 1, { queue: 'none' });
+  const sick = await submit(postgres.db, fixture, 1, { queue: 'batches' });
+  const healthy = await submit(postgres.db, fixture, 20, { queue: 'single' });
+  await claim(postgres.db, fixture);
+  let confirm: () => void = () => undefined;
+  silent.set(queues(sick.groupId).batches, new Promise((resolve) => (confirm = resolve)));
+  const config = { FUNCX_MAX_BODY_CHARS: 1_000_000, FUNCX_MAX_MESSAGE_BYTES: 1_000_000, FUNCX_MAX_INFRASTRUCTURE_RETRIES: 3 };
+  let receive: ConsumerOptions['onMessage'] = () => undefined;
+  const broker = {
+    consume: async ({ onMessage }: ConsumerOptions) => {
+      receive = onMessage;
+      return { pause: async () => undefined, close: async () => undefined };
+    },
+  } as unknown as Broker;
+  const loop = await startResultLoop(broker, { ...deps, config } as unknown as ActivityDeps, async () => undefined, {
+    guard: { drops: () => false, note: () => undefined },
+    inHand: new ResultsInHand(),
+  });
+  const acknowledged = new Set<string>();
+  function send(taskId: string): WeakRef<Buffer> {
+    const body = Buffer.from(frame(taskId));
+    const message: ReceivedMessage = {
+      body,
+      routingKey: resultKey(fixture.endpointId),
+      headers: { 'funcx-attempt': 1 },
+      ack: () => void acknowledged.add(taskId),
+      nack: () => undefined,
+    };
+    void receive(message);
+    return new WeakRef(body);
+  }
+  // The first result is a batch of its own; the others come while it is stored.
+  const [, unconfirmedBody, ...bodies] = [...first.taskIds, ...sick.taskIds, ...healthy.taskIds].map(send);
+  await until('the confirmed results are acknowledged', () => acknowledged.size === 21);
+  await until(
+    'they have left the memory',
+    () => {
+      collectGarbage();
+      return bodies.every((body) => body.deref() === undefined);
+    },
+    { deadlineMs: 5_000 },
+  );
+  expect(acknowledged).not.toContain(sick.taskIds[0]);
+  expect(unconfirmedBody?.deref()).toBeDefined();
+  confirm();
+  await until('all are acknowledged', () => acknowledged.size === 22);
+  await loop.close();
 });
 
 test('an answer for a queue that expired counts as delivered, and one for a queue whose node is away does not', async () => {

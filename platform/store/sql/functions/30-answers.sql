@@ -223,3 +223,32 @@ begin
       left join lowered on lowered.id = submission_of(result.id)
      order by result.n;
 end $$;
+
+-- Task groups that wait for the delivery of an answer, by id from `p_from` on. Skips along the index: the cost grows with these
+-- groups, not with their answers. Usually nothing waits when statistics are made. The planner then expects one row, and would sort
+-- all that wait for each group; therefore these settings.
+create or replace function undelivered_groups(p_before timestamptz, p_from uuid, p_limit integer)
+returns setof uuid language sql stable set enable_sort = off set enable_seqscan = off as $$
+  with recursive waiting as (
+    (select t.task_group_id as id from tasks t
+      where t.answered_at < p_before and t.delivered_at is null
+        and t.task_group_id >= coalesce(p_from, '00000000-0000-0000-0000-000000000000') order by 1 limit 1)
+    union all
+    select (select t.task_group_id from tasks t
+             where t.answered_at < p_before and t.delivered_at is null and t.task_group_id > waiting.id order by 1 limit 1)
+      from waiting where waiting.id is not null
+  )
+  select id from waiting where id is not null limit p_limit
+$$;
+
+-- The oldest answers of each group that wait for their delivery, at most `p_limit` for each. `place` is the place in the group.
+create or replace function undelivered_of(p_groups uuid[], p_before timestamptz, p_limit integer)
+returns table (task_id uuid, task_group_id uuid, place bigint) language sql stable rows 200
+set enable_sort = off set enable_seqscan = off as $$
+  select answer.id, asked.group_id, answer.place
+    from unnest(p_groups) asked (group_id)
+   cross join lateral (
+     select t.id, row_number() over (order by t.answered_at) as place from tasks t
+      where t.task_group_id = asked.group_id and t.delivered_at is null and t.answered_at < p_before
+      order by t.answered_at limit p_limit) answer
+$$;
