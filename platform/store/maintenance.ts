@@ -23,7 +23,7 @@ export async function runExclusively(db: Database, what: keyof typeof EXCLUSIVE,
       if (rows[0]?.got) await run();
     } finally {
       clearInterval(renewal);
-      await client.query('commit');
+      await client.query({ name: 'end-exclusive-run', text: 'commit' });
       isBroken = false;
     }
   } finally {
