@@ -30,9 +30,9 @@ const HEARTBEAT_THROTTLE = '500 milliseconds';
 const SHUTDOWN_GRACE = '5 seconds';
 
 /**
- * Runs workflow code without a timeout. With one, the SDK starts an operating system thread for each of the many short steps of a
- * workflow, which took a fifth of the time of a single call; and a process that was stopped during a step ended when it went on.
- * The timeout guards against endless loops of code that users write, but this code is ours: expressions of flows run in activities.
+ * Runs workflow code without a timeout. With one, the SDK starts an operating system thread for each step of a workflow, 24 for a
+ * single call; and a process that was stopped during a step for longer than the timeout ended when it went on. The timeout guards
+ * against endless loops of code that users write, but this code is ours: expressions of flows run in activities.
  */
 class UntimedWorker extends Worker {
   protected static override createWorkflowCreator(
