@@ -171,24 +171,26 @@ export function createOwnerLimit(
     const found = turns.has(ownerId) ? undefined : reserveOfLease();
     if (found) return found;
     const deadlineMs = Date.now() + MAX_WAIT_MS;
+    /** When the last outcome that this request knows was asked for. What was found before the request came refuses nothing. */
+    let seenMs = performance.now();
     for (let tries = 1; ; tries++) {
-      const startedAtMs = performance.now();
       const outcome = await inTurn(ownerId, async (): Promise<{ end: EndReservation } | { lack: Lack; isOld: boolean }> => {
         const end = reserveOfLease();
         if (end) return { end };
         const earlier = lackOf(ownerId, more);
         // Requests that wait at the same time share a lease, so that the store counts once for all of them.
-        if (earlier && earlier.askedAtMs > startedAtMs) return { lack: earlier, isOld: false };
+        if (earlier && earlier.askedAtMs > seenMs) return { lack: earlier, isOld: false };
         if (earlier && performance.now() - earlier.askedAtMs < POLL_MS) return { lack: earlier, isOld: true };
         const entry = await lease(ownerId, more);
         return entry.lack ? { lack: entry.lack, isOld: false } : { end: startReservation(ownerId, entry, more, key) };
       });
       if ('end' in outcome) return outcome.end;
       const { lack, isOld } = outcome;
+      if (!isOld) seenMs = lack.askedAtMs;
       const isFull = lack.used + more > limit;
       const ahead = aheadOf(ownerId);
-      const isLate = ahead.length === 0 && Date.now() > deadlineMs;
-      // What was found before this request came refuses nothing: the owner may have deleted something since.
+      const isLate = lack.ahead.length === 0 && Date.now() > deadlineMs;
+      // The owner may have deleted something since an old outcome.
       if (!isOld && (isFull || isLate || tries > MAX_TRIES)) {
         void giveBack(ownerId); // never rejects; the requests of the lease may have ended while it was under way
         throw refusal(lack.used, more);

@@ -61,11 +61,11 @@ export function createFlowActionActivities(deps: ActivityDeps & AcceptingDeps): 
       }
     },
 
-    async endCancelled({ runId }) {
+    async endCancelled({ runId, generation }) {
       // The text of Globus Flows.
       const description = 'This Flow Instance was canceled by the user';
       // A run that ended before its cancellation arrived keeps its end.
-      await endOpenRun(db, { runId }, { code: FLOW_CODE.canceled, description, details: { details: {} } });
+      await endOpenRun(db, { runId, generation }, { code: FLOW_CODE.canceled, description, details: { details: {} } });
     },
   };
 }

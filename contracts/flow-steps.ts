@@ -80,5 +80,6 @@ export interface FlowActivities extends Pick<CallActivities, 'noteStarted' | 'ob
   runHttpAction(input: LineRef & { position: number; waitTimeS: number }): Promise<FlowEvent>;
   /** Cancels the action of the line at its provider and releases it, as far as the provider allows. */
   stopHttpAction(input: LineRef & { position: number }): Promise<void>;
-  endCancelled(input: { runId: string }): Promise<void>;
+  /** `generation` is absent in activities that an earlier version scheduled. */
+  endCancelled(input: { runId: string; generation?: number }): Promise<void>;
 }

@@ -22,7 +22,7 @@ const list = z.string().transform((text) =>
 export const configSchema = z.object({
   DATABASE_URL: z.string().min(1),
   /** Maximum PostgreSQL connections of one process. */
-  DATABASE_POOL: z.coerce.number().int().min(2).default(10),
+  DATABASE_POOL: z.coerce.number().int().min(4).default(10),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
   /** Default: TLS if one of the settings below is given. */

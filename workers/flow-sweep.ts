@@ -2,7 +2,7 @@ import { concurrently } from '../platform/concurrently';
 import type { FlowStarts } from '../platform/flow-starts';
 import type { Logger } from '../platform/log';
 import type { Database } from '../platform/store/database';
-import { listCancelledRuns, listUnstartedRuns } from '../platform/store/flow-run-progress';
+import { isStillCancelled, listCancelledRuns, listUnstartedRuns } from '../platform/store/flow-run-progress';
 import { repeat, type Repeating } from './repeat';
 
 /**
@@ -31,8 +31,10 @@ export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: Fl
     for (let batch = 0; batch < MAX_BATCHES; batch++) {
       const runs = await listUnstartedRuns(db, new Date(Date.now() - MIN_AGE_MS), BATCH_LIMIT);
       let started = 0;
-      await concurrently(MAX_CONCURRENT_CALLS, runs, async (run) => {
-        if (await flowStarts.start(run)) started++;
+      await concurrently(MAX_CONCURRENT_CALLS, runs, async ({ isCancelled, ...run }) => {
+        if (!(await flowStarts.start(run))) return;
+        started++;
+        if (isCancelled) await cancel(run.runId); // at once, before the run does much
       });
       failed = runs.length - started;
       if (started === 0) break;
@@ -40,15 +42,21 @@ export function startFlowSweep(deps: { db: Database; log: Logger; flowStarts: Fl
     if (failed > 0) log.warn({ runs: failed }, 'flow runs could not be started; the next sweep tries again');
   }
 
+  async function cancel(runId: string): Promise<boolean> {
+    try {
+      await flowStarts.cancel(runId);
+      return true;
+    } catch (error) {
+      log.debug({ err: error, runId }, 'a flow run could not be cancelled');
+      return false;
+    }
+  }
+
   async function cancelMissing(): Promise<void> {
     let failed = 0;
-    await concurrently(MAX_CONCURRENT_CALLS, await listCancelledRuns(db, BATCH_LIMIT), async (runId) => {
-      try {
-        await flowStarts.cancel(runId);
-      } catch (error) {
-        failed++;
-        log.debug({ err: error, runId }, 'a flow run could not be cancelled');
-      }
+    await concurrently(MAX_CONCURRENT_CALLS, await listCancelledRuns(db, BATCH_LIMIT), async (run) => {
+      // The calls before this one may have taken long, and the user may have resumed the run meanwhile.
+      if ((await isStillCancelled(db, run)) && !(await cancel(run.runId))) failed++;
     });
     if (failed > 0) log.warn({ runs: failed }, 'flow runs could not be cancelled; the next sweep tries again');
   }

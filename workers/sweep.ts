@@ -86,7 +86,7 @@ export function startSweep(deps: ActivityDeps): Repeating {
    * Delivers the answers of some task groups; the next run continues with the groups behind them. A group whose queue refused an
    * answer comes last.
    */
-  async function deliverMissing(): Promise<void> {
+  async function deliverMissing(lost: AbortSignal): Promise<void> {
     if (deps.publisher.isBlocked) return;
     const groups = await listUndeliveredGroups(deps.db, MIN_UNDELIVERED_AGE_MS, DELIVERY_GROUP_LIMIT, deliveredUpTo);
 
@@ -96,17 +96,18 @@ export function startSweep(deps: ActivityDeps): Repeating {
     let batches = 0;
     for (let page of pagesOf(mixed.filter((group) => !refusing.has(group)))) {
       while (page.length > 0 && batches++ < MAX_BATCHES)
-        page = await deliverPage(page, Math.floor(DELIVERY_BATCH_LIMIT / page.length));
+        page = await deliverPage(page, Math.floor(DELIVERY_BATCH_LIMIT / page.length), lost);
     }
     for (const page of pagesOf([...refusing])) {
       // When no queue of a page accepts its answer, the other queues are tried in later runs.
-      if ((await deliverPage(page, 1)).length === 0) break;
+      if ((await deliverPage(page, 1, lost)).length === 0) break;
     }
     deliveredUpTo = groups.length < DELIVERY_GROUP_LIMIT ? undefined : groups.at(-1)?.id;
   }
 
   /** Delivers up to `limit` answers of each group. Returns the groups that refused none and may have more. */
-  async function deliverPage(groups: readonly UndeliveredGroup[], limit: number): Promise<UndeliveredGroup[]> {
+  async function deliverPage(groups: readonly UndeliveredGroup[], limit: number, lost: AbortSignal): Promise<UndeliveredGroup[]> {
+    lost.throwIfAborted();
     // While the broker is blocked, the first publish of these answers may still wait in the socket of another process.
     await deps.publisher.requireFlowing();
     const ids = groups.map(({ id }) => id);

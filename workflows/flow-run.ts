@@ -22,7 +22,7 @@ export async function flowRun(input: FlowRunInput, carried?: Carried): Promise<F
     if (end.kind === 'succeeded') return { status: 'SUCCEEDED', steps: end.entered };
     throw ApplicationFailure.create({ type: end.error, message: end.cause, nonRetryable: true });
   } catch (error) {
-    if (isCancelled(error)) await CancellationScope.nonCancellable(() => steps.endCancelled({ runId }));
+    if (isCancelled(error)) await CancellationScope.nonCancellable(() => steps.endCancelled({ runId, generation }));
     throw error;
   }
 }

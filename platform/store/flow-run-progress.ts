@@ -116,12 +116,14 @@ export interface UnstartedRun {
   title: string;
   ownerId: string;
   generation: number;
+  isCancelled: boolean;
 }
 
 /** Runs whose workflow start was not recorded. In random order: refused runs delay no others, and sweeps seldom meet. */
 export async function listUnstartedRuns(db: Database, before: Date, limit: number): Promise<UnstartedRun[]> {
   const { rows } = await db.query<UnstartedRun>(
-    `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation
+    `select r.id as "runId", r.flow_id as "flowId", f.title, r.owner_id as "ownerId", r.generation,
+            r.cancel_requested_at is not null as "isCancelled"
        from flow_runs r join flows f on f.id = r.flow_id
       where r.workflow_started_at is null and r.status = 'ACTIVE' and r.accepted_at < $1 order by random() limit $2`,
     [before, limit],
@@ -129,12 +131,24 @@ export async function listUnstartedRuns(db: Database, before: Date, limit: numbe
   return rows;
 }
 
+export type CancelledRun = Pick<UnstartedRun, 'runId' | 'generation'>;
+
+const IS_CANCELLED = `cancel_requested_at is not null and status = 'ACTIVE' and workflow_started_at is not null`;
+
 /** Started runs that must be cancelled, in random order: a request to cancel them may not have reached the workflow. */
-export async function listCancelledRuns(db: Database, limit: number): Promise<string[]> {
-  const { rows } = await db.query<{ id: string }>(
-    `select id from flow_runs
-      where cancel_requested_at is not null and status = 'ACTIVE' and workflow_started_at is not null order by random() limit $1`,
+export async function listCancelledRuns(db: Database, limit: number): Promise<CancelledRun[]> {
+  const { rows } = await db.query<CancelledRun>(
+    `select id as "runId", generation from flow_runs where ${IS_CANCELLED} order by random() limit $1`,
     [limit],
   );
-  return rows.map(({ id }) => id);
+  return rows;
+}
+
+/** False once the run has ended, or was resumed. */
+export async function isStillCancelled(db: Database, { runId, generation }: CancelledRun): Promise<boolean> {
+  const { rows } = await db.query(`select from flow_runs where ${IS_CANCELLED} and id = $1 and generation = $2`, [
+    runId,
+    generation,
+  ]);
+  return rows.length > 0;
 }

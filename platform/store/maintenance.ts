@@ -11,16 +11,21 @@ const EXCLUSIVE = { maintenance: 0x66756e64, delivery: 0x66756e66 } as const;
 const FROZEN_MS = 10_000;
 const RENEW_MS = 2_000;
 
-/** Runs `run` unless another process is running it. */
-export async function runExclusively(db: Database, what: keyof typeof EXCLUSIVE, run: () => Promise<void>): Promise<void> {
+/** Runs `run` unless another process is running it. The signal aborts when another process may begin. */
+export async function runExclusively(
+  db: Database,
+  what: keyof typeof EXCLUSIVE,
+  run: (lost: AbortSignal) => Promise<void>,
+): Promise<void> {
   const client: PoolClient = await db.connect();
   let isBroken = true;
   try {
     await client.query(`begin; set local idle_in_transaction_session_timeout = ${FROZEN_MS}`);
     const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_xact_lock($1) as got', [EXCLUSIVE[what]]);
-    const renewal = setInterval(() => void client.query('select 1').catch(() => undefined), RENEW_MS);
+    const lost = new AbortController();
+    const renewal = setInterval(() => void client.query('select 1').catch(() => lost.abort()), RENEW_MS);
     try {
-      if (rows[0]?.got) await run();
+      if (rows[0]?.got) await run(lost.signal);
     } finally {
       clearInterval(renewal);
       await client.query({ name: 'end-exclusive-run', text: 'commit' });

@@ -2,6 +2,7 @@ import { readRunIdentity, readRunStart } from '../../platform/store/flow-run-inp
 import { listRunLog, listRuns, RUN_ORDER } from '../../platform/store/flow-run-lists';
 import {
   endOpenRun,
+  isStillCancelled,
   listCancelledRuns,
   listUnstartedRuns,
   markRunStarted,
@@ -46,18 +47,21 @@ describe('flows in the store', () => {
     const inTheFuture = new Date(Date.now() + 60_000);
     const isListed = async (): Promise<[boolean, boolean]> => [
       (await listUnstartedRuns(db, inTheFuture, 1_000)).some(({ runId }) => runId === run),
-      (await listCancelledRuns(db, 1_000)).includes(run),
+      (await listCancelledRuns(db, 1_000)).some(({ runId }) => runId === run),
     ];
     expect(await isListed()).toEqual([true, false]);
     await noteCancelRequest(db, run);
     expect(await isListed()).toEqual([true, false]);
     await markRunStarted(db, run, 0);
     expect(await isListed()).toEqual([false, true]);
+    expect(await isStillCancelled(db, { runId: run, generation: 0 })).toBe(true);
     await endOpenRun(db, { runId: run }, { code: 'c', description: 'd', details: {} });
     expect(await isListed()).toEqual([false, false]);
     await reopenRun(db, run);
     await markRunStarted(db, run, 1);
     expect(await isListed()).toEqual([false, false]);
+    await noteCancelRequest(db, run);
+    expect(await isStillCancelled(db, { runId: run, generation: 0 })).toBe(false); // the first cancellation was for another run
     expect(await explain(db, (one) => listCancelledRuns(one, 1_000))).toContain('flow_runs_cancelled');
   });
 

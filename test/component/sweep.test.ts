@@ -257,6 +257,21 @@ describe('undelivered answers', () => {
     await expect(holding).rejects.toThrow();
   });
 
+  test('are no longer delivered by a replica that lost the connection of its lock', async () => {
+    let signal: AbortSignal | undefined;
+    let end: () => void = () => undefined;
+    const holding = runExclusively(postgres.db, 'delivery', async (lost) => {
+      signal = lost;
+      await new Promise<void>((resolve) => (end = resolve));
+    });
+    await until('it delivers', () => signal !== undefined);
+    expect(signal?.aborted).toBe(false);
+    await postgres.db.query(`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted`);
+    await until('it knows', () => signal?.aborted);
+    end();
+    await expect(holding).rejects.toThrow();
+  });
+
   test('more answers than fit into one batch are delivered by one run of the sweep', async () => {
     const large = await submitUndelivered(8, undefined, 'x'.repeat(3_000_000));
     const small = await submitUndelivered(2);

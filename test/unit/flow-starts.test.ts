@@ -53,6 +53,8 @@ test('an open circuit fails the start of a flow run at once, until one start aft
   expect(marked).toEqual(Array(3).fill([RUN.runId, RUN.generation]));
 });
 
+const CANCELLED = 'was cancelled before its start';
+
 /** Runs the sweep on these runs until `isDone`. Runs whose start succeeds are started. */
 async function sweepUntil(
   isDone: () => boolean,
@@ -60,8 +62,8 @@ async function sweepUntil(
 ): Promise<void> {
   const open = new Set(unstarted);
   const db = new FakeDatabase()
-    .on('workflow_started_at is null', () => [...open].map((runId) => ({ ...RUN, runId })))
-    .on('workflow_started_at is not null', () => cancelled.map((id) => ({ id })));
+    .on('workflow_started_at is null', () => [...open].map((runId) => ({ ...RUN, runId, isCancelled: runId === CANCELLED })))
+    .on('workflow_started_at is not null', () => cancelled.map((runId) => ({ runId, generation: 0 })));
   const sweep = startFlowSweep({
     db: db.asDatabase(),
     log,
@@ -118,6 +120,20 @@ test(
     });
     const atMs = [...started.values()];
     expect(Math.max(...atMs) - Math.min(...atMs)).toBeLessThan(1_500); // the next sweep comes after 2 s
+  },
+  SWEEP_MS,
+);
+
+test(
+  'a flow run that was cancelled before its start is cancelled as soon as it is started',
+  async () => {
+    const calls: string[] = [];
+    await sweepUntil(() => calls.length >= 2, {
+      unstarted: [CANCELLED],
+      start: async () => calls.push('start') > 0,
+      cancel: async (runId) => calls.push(runId) > 0,
+    });
+    expect(calls).toEqual(['start', CANCELLED]);
   },
   SWEEP_MS,
 );

@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { createOwnerLimit, type OwnerLimit } from '../../accepting/owner-limit';
 import type { QuotaLeases } from '../../platform/store/quotas';
 import { until } from '../helpers/until';
@@ -122,6 +124,22 @@ test('requests over the limit are refused together, and a later one asks again',
   expect(store.leases).toBeLessThan(10);
   store.open = 99; // the owner deletes one
   await expect(limit.reserve('owner', 1)).resolves.toBeDefined();
+});
+
+test('requests over the limit that come one after another are all refused soon, with few questions to the store', async () => {
+  const store = new Store();
+  const limit = createOwnerLimit(100, store.forProcess());
+  store.open = 100;
+  const begun = performance.now();
+  const refused = await Promise.all(
+    Array.from({ length: 50 }, async (_, n) => {
+      await delay(n);
+      await expect(limit.reserve('owner', 1)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+      return performance.now() - begun;
+    }),
+  );
+  expect(store.leases).toBeLessThan(10);
+  expect(Math.max(...refused)).toBeLessThan(2_000); // one every 100 ms would take 5 s
 });
 
 test('requests for one item need room for it once in a lease', async () => {
