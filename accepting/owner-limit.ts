@@ -34,7 +34,7 @@ const RETRY_AFTER_S = 10;
 const MAX_WAIT_MS = 3_000;
 const POLL_MS = 100;
 /** `take` keeps its reservation for this time. Less than MAX_WAIT_MS, so that others need not wait in vain. */
-const STORED_SOON_MS = 1_000;
+const STORED_SOON_MS = 300;
 /** Each attempt first counts the requests that came in between. After this many attempts, the owner counts as at the limit. */
 const MAX_TRIES = 100;
 /** Owners whose lease is kept; the oldest leases are dropped first. */
