@@ -68,7 +68,8 @@ test('while the partitions of tomorrow are missing, the log and the metric say s
   }
 });
 
-test('the queue of an unused user endpoint is deleted, and created again by the next start', async () => {
+/** A user endpoint that nobody used for 25 hours. */
+async function unusedUserEndpoint(): Promise<{ id: string; endpointId: string }> {
   const { db } = postgres;
   const ownerId = await makeOwner(db);
   const endpointId = ownerId;
@@ -77,7 +78,12 @@ test('the queue of an unused user endpoint is deleted, and created again by the 
   const key = { endpointId, ownerId, configHash: 'hash', newId: await makeOwner(db), config: {}, runtime: {} };
   const id = await ensureUserEndpoint(db, key);
   await db.query(`update endpoint_queues set changed_at = now() - interval '25 hours' where id = $1`, [id]);
+  return { id, endpointId };
+}
 
+test('the queue of an unused user endpoint is deleted, and created again by the next start', async () => {
+  const { db } = postgres;
+  const { id, endpointId } = await unusedUserEndpoint();
   const deleted: string[] = [];
   start({ delete: async (queueId) => void deleted.push(queueId) });
   await until('the user endpoint is collected', async () => {
@@ -96,4 +102,25 @@ test('the queue of an unused user endpoint is deleted, and created again by the 
   } as unknown as UserEndpointDeps);
   await userEndpoints.wake(id);
   expect(events).toEqual([`queue ${id}`, `command to ${commandQueueName(endpointId)}`]);
+});
+
+test('the rows of old user endpoints stay for an hour after a start, because an `api` of the earlier version may use them', async () => {
+  const { db } = postgres;
+  const old = await unusedUserEndpoint();
+  await db.query(`update endpoint_queues set collected_at = now() - interval '1 year' where id = $1`, [old.id]);
+  const exists = async (): Promise<boolean> =>
+    (await db.query('select 1 from endpoint_queues where id = $1', [old.id])).rows.length > 0;
+  const realNow = Date.now;
+  const clock = jest.spyOn(Date, 'now');
+  try {
+    const collected: string[] = [];
+    start({ delete: async (queueId) => void collected.push(queueId) });
+    const { id } = await unusedUserEndpoint();
+    await until('the chores ran', () => collected.includes(id));
+    expect(await exists()).toBe(true);
+    clock.mockImplementation(() => realNow() + 3_660_000);
+    await until('its row is removed', async () => !(await exists()));
+  } finally {
+    clock.mockRestore();
+  }
 });

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
+import { createPlacement } from '../../accepting/placement';
+import { createLogger } from '../../platform/log';
 import type { Database } from '../../platform/store/database';
 import { recordHeartbeat } from '../../platform/store/presence';
 import {
@@ -8,6 +10,7 @@ import {
   listUnusedUserEndpoints,
   listWaitingUserEndpoints,
   markCollected,
+  REMEMBERED_S,
   removeUserEndpoints,
   saveCoreEndpoint,
   takeStartTurn,
@@ -171,6 +174,33 @@ test('a user endpoint that is used while its row is removed keeps its row, or ge
     expect(await exists(id)).toBe(true);
   } finally {
     client.release(true); // an open transaction ends
+  }
+});
+
+test('a user endpoint that a process remembers for too long is looked up again, and needs room if it was removed', async () => {
+  const { db } = postgres;
+  const { endpointId, ownerId } = await userEndpoint('1 hour');
+  const needed: string[] = [];
+  const quotas = { requireRoomForUserEndpoint: async (id: string) => void needed.push(id) };
+  const placement = createPlacement(db, { wake: async () => undefined }, quotas, createLogger('test', 'silent'));
+  const place = (): Promise<string> => placement.place({ endpointId, ownerId, config: { nodes: 2 }, runtime: {} });
+  const id = await place();
+  expect(await place()).toBe(id);
+  expect(needed).toEqual([ownerId]);
+
+  const realNow = Date.now;
+  let laterMs = 0;
+  const clock = jest.spyOn(Date, 'now').mockImplementation(() => realNow() + laterMs);
+  try {
+    laterMs = REMEMBERED_S * 1_000;
+    expect(await place()).toBe(id);
+    expect(needed).toHaveLength(1);
+    await db.query('delete from endpoint_queues where id = $1', [id]);
+    laterMs *= 2;
+    expect(await place()).not.toBe(id);
+    expect(needed).toHaveLength(2);
+  } finally {
+    clock.mockRestore();
   }
 });
 

@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 
 import { submissionIdOf } from '../../contracts/ids';
 import { endpointWorkflowId } from '../../contracts/names';
+import type { SubmissionInput } from '../../contracts/submission';
 import { Http, localEndpoint, openTemporal, workflowIdOf } from '../helpers/system';
 import { until } from '../helpers/until';
 
@@ -68,6 +69,13 @@ async function stallWorkflow(workflowId: string): Promise<{ runId: string; stop:
 const isReplaced = async (workflowId: string, runId: string): Promise<boolean> =>
   (await temporal.client.workflow.getHandle(workflowId).describe()).runId !== runId;
 
+/** What the current run of a workflow was started with. */
+async function startOf(workflowId: string): Promise<SubmissionInput> {
+  const { events } = await temporal.client.workflow.getHandle(workflowId).fetchHistory();
+  const [input] = events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads ?? [];
+  return JSON.parse(Buffer.from(input?.data ?? []).toString()) as SubmissionInput;
+}
+
 test(
   'a submission whose workflow is stuck ends as done, and keeps its answers',
   async () => {
@@ -79,6 +87,8 @@ test(
     const runId = await breakWorkflow(workflowId);
     expect(await http.value(taskId)).toBe(7);
     await until('another run goes on', () => isReplaced(workflowId, runId), { deadlineMs: RECOVERY_MS, everyMs: 1_000 });
+    // Repeating the first dispatch would publish running tasks again.
+    expect((await startOf(workflowId)).carried?.dispatches).toBeGreaterThan(1_000_000);
     const submission = async (): Promise<unknown> => (await http.ok('GET', `/v1/submissions/${submissionId}`)).state;
     await until('the submission is done', async () => (await submission()) === 'done');
     expect(await http.value(taskId)).toBe(7);

@@ -95,3 +95,21 @@ test('a returned message fails its own publish, not the one of the same answer t
   confirms[0]!();
   await present;
 });
+
+test('a refused message is no confirm: the time of the last confirm stays', async () => {
+  const confirms: ((error?: Error) => void)[] = [];
+  const channel = {
+    on: () => undefined,
+    publish: (_exchange: string, _key: string, _body: Buffer, _options: object, confirm: () => void) => confirms.push(confirm),
+  };
+  const publisher = new Publisher();
+  await publisher.attach({ createConfirmChannel: async () => channel } as unknown as ChannelModel);
+  const [refused, accepted] = ['refusing', 'accepting'].map((queue) => publisher.publish('', queue, Buffer.from('task')));
+  confirms[0]!(new Error('nack'));
+  await expect(refused).rejects.toMatchObject({ reason: 'refused' });
+  expect(publisher.confirmedAtMs).toBe(0);
+  const beforeMs = Date.now();
+  confirms[1]!();
+  await accepted;
+  expect(publisher.confirmedAtMs).toBeGreaterThanOrEqual(beforeMs);
+});
