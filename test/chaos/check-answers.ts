@@ -17,6 +17,8 @@ export interface SubmitterRecord {
   acceptsWorkflows: boolean;
   /** Its protocol document says that the client does not survive every fault; a fresh process reads what is missing. */
   mayReattach: boolean;
+  /** The client reads its answers from one queue, in the order of the queue. */
+  readsQueue: boolean;
 }
 
 export const RULES = {
@@ -24,6 +26,7 @@ export const RULES = {
   stored: 'every accepted task has one stored answer, and it is right',
   settled: 'every future settles once, with the stored answer',
   reattached: 'what a client missed is read by a fresh process',
+  overtaken: 'an answer that is marked as delivered is in the queue of its task group',
   once: 'a call is stored once, or once more for each time that its submitter was refused',
 } as const;
 
@@ -34,7 +37,38 @@ export function checkAnswers(record: SubmitterRecord, stored: ReadonlyMap<string
     if (event.event === 'reattached') reattached.set(event.task, textOf(event));
     else if (event.event !== 'broken') byKey.set(event.key, [...(byKey.get(event.key) ?? []), event]);
   }
-  return [...record.calls.values()].flatMap((call) => checkCall(record, call, byKey.get(call.key) ?? [], stored, reattached));
+  return [
+    ...[...record.calls.values()].flatMap((call) => checkCall(record, call, byKey.get(call.key) ?? [], stored, reattached)),
+    ...(record.readsQueue ? checkOrder(record.events, stored) : []),
+  ];
+}
+
+/**
+ * Finds answers that never arrived in the queue: a client settled a future with an answer that was stored after they were marked as
+ * delivered, and so was behind them. That a client breaks later does not excuse them.
+ */
+function checkOrder(events: readonly SubmitterEvent[], stored: ReadonlyMap<string, StoredTask>): Violation[] {
+  return processesOf(events).flatMap((own) => {
+    const settled = new Set(own.flatMap((event) => (event.event === 'settled' ? [event.key] : [])));
+    const accepted = own.flatMap((event) => (event.event === 'accepted' ? [event] : []));
+    const lastMs = Math.max(...accepted.map(({ key, task }) => (settled.has(key) ? (stored.get(task)?.answeredMs ?? 0) : 0)));
+    return accepted.flatMap(({ key, task }) => {
+      const deliveredMs = stored.get(task)?.deliveredMs ?? Infinity;
+      if (settled.has(key) || deliveredMs >= lastMs) return [];
+      const earlier = `marked as delivered ${lastMs - deliveredMs} ms before the last answer that the client read was stored`;
+      return [{ rule: RULES.overtaken, what: `${key}, ${task}: ${earlier}` }];
+    });
+  });
+}
+
+/** The events of each process of the client. */
+function processesOf(events: readonly SubmitterEvent[]): SubmitterEvent[][] {
+  const processes: SubmitterEvent[][] = [[]];
+  for (const event of events) {
+    if (event.event === 'broken') processes.push([]);
+    else processes.at(-1)?.push(event);
+  }
+  return processes;
 }
 
 function checkCall(

@@ -13,6 +13,8 @@ export interface StoredTask {
   losses: number;
   createdMs: number;
   answeredMs: number;
+  /** When the answer was marked as delivered. */
+  deliveredMs: number;
 }
 
 /** Answers of large calls are padded. */
@@ -25,15 +27,16 @@ export async function readTasks(store: Pool): Promise<Map<string, StoredTask>> {
     attempt: number;
     losses: number;
     answered_at: Date | null;
+    delivered_at: Date | null;
     data: string | null;
   }>(
-    `select t.id, t.state, t.attempt, t.losses, t.answered_at,
+    `select t.id, t.state, t.attempt, t.losses, t.answered_at, t.delivered_at,
             left(convert_from(substring(r.frame from 2), 'UTF8')::json #>> '{data,data}', $1) as data
        from tasks t left join results r on r.id = t.id`,
     [ANSWER_CHARS],
   );
   return new Map(
-    rows.map(({ id, state, attempt, losses, answered_at, data }) => [
+    rows.map(({ id, state, attempt, losses, answered_at, delivered_at, data }) => [
       id,
       {
         id,
@@ -43,6 +46,7 @@ export async function readTasks(store: Pool): Promise<Map<string, StoredTask>> {
         losses,
         createdMs: parseInt(id.replaceAll('-', '').slice(0, 12), 16),
         answeredMs: answered_at?.getTime() ?? Date.now(),
+        deliveredMs: delivered_at?.getTime() ?? Date.now(),
       },
     ]),
   );

@@ -168,6 +168,7 @@ function recordOf(submitter: Submitter): SubmitterRecord {
     events: readEvents(submitter.log),
     acceptsWorkflows: submitter.options.accepts === 'workflow',
     mayReattach: submitter.options.reattach !== undefined && readEvents(submitter.log).some(({ event }) => event === 'broken'),
+    readsQueue: submitter.options.readsQueue ?? false,
   };
 }
 

@@ -25,6 +25,8 @@ export interface SubmitterOptions {
   taskGroupId: string;
   /** `task`: an accepted call names its task. `workflow`: it names the pipeline. */
   accepts: 'task' | 'workflow';
+  /** The client reads its answers from the queue of its task group, and settles them in this order. */
+  readsQueue?: boolean;
   dir: string;
   endpointId: string;
 }

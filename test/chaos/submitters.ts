@@ -31,6 +31,7 @@ export async function createSubmitters(dir: string, isQuick: boolean): Promise<S
     languages: 'python',
     share: 4,
     accepts: 'task',
+    readsQueue: true,
   });
   if (isQuick) return { list: [amqp, globus], skipped: [] };
 

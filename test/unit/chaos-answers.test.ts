@@ -19,11 +19,20 @@ const task: StoredTask = {
   losses: 0,
   createdMs: 10_000,
   answeredMs: 20_000,
+  deliveredMs: 20_100,
 };
 
 function rulesBroken(events: SubmitterEvent[], stored: StoredTask | undefined, more: Partial<SubmitterRecord> = {}): string[] {
   const calls = new Map([[call.key, call]]);
-  const record: SubmitterRecord = { name: 'us', calls, events, acceptsWorkflows: false, mayReattach: false, ...more };
+  const record: SubmitterRecord = {
+    name: 'us',
+    calls,
+    events,
+    acceptsWorkflows: false,
+    mayReattach: false,
+    readsQueue: false,
+    ...more,
+  };
   return checkAnswers(record, new Map(stored === undefined ? [] : [['t', stored]])).map(({ rule }) => rule);
 }
 
@@ -54,10 +63,36 @@ test('the checker of chaos lets a fresh process read what a client missed, and n
   expect(rulesBroken([accepted, { ...read, value: another }], task, { mayReattach: true })).toEqual([RULES.reattached]);
 });
 
+describe('an answer that a client never read, although it is marked as delivered', () => {
+  const another: Call = { key: 'us-1', kind: 'js' };
+  const anothers = chaosInJavascript(another.key, another.kind);
+  const lost: SubmitterEvent[] = [accepted, { event: 'reattached', task: 't', value }];
+  const both: SubmitterEvent[] = [
+    { event: 'accepted', key: 'us-1', task: 'u' },
+    { event: 'settled', key: 'us-1', value: anothers },
+  ];
+  const broken: SubmitterEvent = { event: 'broken', reason: 'its connections were lost' };
+  function rulesBrokenBeside(events: SubmitterEvent[], answeredMs: number): string[] {
+    const calls = new Map([call, another].map((one) => [one.key, one]));
+    const record = { name: 'us', calls, events, acceptsWorkflows: false, mayReattach: true, readsQueue: true };
+    const other = { ...task, id: 'u', answer: anothers, answeredMs, deliveredMs: answeredMs + 100 };
+    return checkAnswers(record, new Map([task, other].map((one) => [one.id, one]))).map(({ rule }) => rule);
+  }
+
+  test('is reported by the checker of chaos if the same process read a later answer, also if it broke after that', () => {
+    expect(rulesBrokenBeside([...lost, ...both, broken], 30_000)).toEqual([RULES.overtaken]);
+  });
+
+  test('is no fault if it may be behind what the process read, or another process read the later answer', () => {
+    expect(rulesBrokenBeside([...lost, ...both, broken], 20_050)).toEqual([]);
+    expect(rulesBrokenBeside([...lost, broken, ...both], 30_000)).toEqual([]);
+  });
+});
+
 test('a call that is stored more often than its submitter was refused is reported by the checker of chaos', () => {
   const calls = new Map([[call.key, call]]);
   const record = (events: SubmitterEvent[]): SubmitterRecord[] => [
-    { name: 'us', calls, events, acceptsWorkflows: false, mayReattach: false },
+    { name: 'us', calls, events, acceptsWorkflows: false, mayReattach: false, readsQueue: false },
   ];
   const twice = [task, { ...task, id: 'u', answer: another }];
   expect(checkRepeats(record([accepted]), twice)).toHaveLength(1);
