@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { hostname } from 'node:os';
@@ -51,7 +52,8 @@ async function main(): Promise<void> {
   const config = readConfig();
   const log = createLogger('api', config.LOG_LEVEL);
   log.info({ config: withoutSecrets(config) }, 'starting');
-  const service = await connectService('funcx-api', config, log, { eager: true });
+  const processId = randomUUID();
+  const service = await connectService('funcx-api', config, log, { eager: true, processId });
   const { db, broker, publisher, temporal } = service;
   const fresh = createFreshSubmissions(() => publisher.isReady);
   const activityDeps: ActivityDeps = {
@@ -71,6 +73,7 @@ async function main(): Promise<void> {
   const codecs = payloadCodecs(config);
   const worker = await createWorker({
     connection: temporal.connection,
+    identity: temporal.identity,
     namespace: config.TEMPORAL_NAMESPACE,
     payloadCodecs: codecs,
     taskQueue: config.TEMPORAL_SUBMISSIONS_QUEUE,
@@ -99,7 +102,7 @@ async function main(): Promise<void> {
   const stockQueues = createStockQueues(broker);
   const endpointUsers = createEndpointUsers(db, admin, { url: config.AMQP_PUBLIC_URL, key: config.FUNCX_TOKEN_KEY });
   const userEndpoints = createUserEndpoints({ ...activityDeps, queues: stockQueues, users: endpointUsers, authority });
-  const repeats = createRepeats(db, log);
+  const repeats = createRepeats(db, log, processId);
   const quotas = createQuotas(db, config);
   const audit = createAudit(db, log, config.FUNCX_AUDIT_DAYS);
 

@@ -7,12 +7,12 @@ import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import { createGathering, MAX_UNDER_WAY } from '../platform/gather';
 import type { Database } from '../platform/store/database';
+import { renewLease } from '../platform/store/processes';
 import {
   forgetUnanswered,
   findEqualRequests,
   insertUnanswered,
   markLostOfListener,
-  renewLease,
   saveLost,
   settleInDoubt,
   takeLostRequest,
@@ -68,8 +68,8 @@ const MAX_IN_DOUBT = 10_000;
 const FORGET_TRIES = 60;
 const FORGET_RETRY_MS = 1_000;
 
-export function createRepeats(db: Database, log: Logger): Repeats {
-  const process = randomUUID();
+/** `process` is the ID of this start of the process. */
+export function createRepeats(db: Database, log: Logger, process: string = randomUUID()): Repeats {
   let listener = `none/${process}`; // until takeOver names the address
   // A repeat may arrive right after a restart; it waits until takeOver has marked the requests of the dead process.
   let release: () => void = () => undefined;

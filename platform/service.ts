@@ -6,6 +6,7 @@ import type { Config } from './config';
 import type { Logger } from './log';
 import { brokerBlocked } from './metrics';
 import { openDatabase, type Database } from './store/database';
+import { sessionNameOf } from './store/processes';
 import { migrate, UnsupportedDatabaseError } from './store/migrations';
 import { connectTemporal, type Temporal } from './temporal';
 
@@ -18,14 +19,20 @@ export interface Service {
   close(): Promise<void>;
 }
 
+export interface ServiceOptions {
+  eager: boolean;
+  /** Unique for each start of a process. Other processes continue what it had begun when it is killed. */
+  processId: string;
+}
+
 const RETRY_MS = 1_000;
 const START_DEADLINE_MS = 120_000;
 /** After a longer silence of RabbitMQ, a task whose confirm is missing may be published twice. */
 const MAX_SILENCE_S = 40;
 
 /** Connects to all engines, waits for engines that are still starting, and migrates the store. */
-export async function connectService(name: string, config: Config, log: Logger, options: { eager: boolean }): Promise<Service> {
-  const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log);
+export async function connectService(name: string, config: Config, log: Logger, options: ServiceOptions): Promise<Service> {
+  const db = openDatabase(config.DATABASE_URL, config.DATABASE_POOL, log, { sessionName: sessionNameOf(options.processId) });
   await retryUntilConnected('postgres', log, () => migrate(db, Date.now()));
   // By default, the runtime stops the workers at a signal, but a replica must serve until its successor does.
   Runtime.install({ shutdownSignals: [] });

@@ -8,6 +8,7 @@ import { Worker, type NativeConnection, type WorkerOptions } from '@temporalio/w
 
 export interface WorkerSetup {
   connection: NativeConnection;
+  identity: string;
   namespace: string;
   taskQueue: string;
   payloadCodecs: PayloadCodec[];
@@ -51,6 +52,7 @@ export function stopWorker(worker: Worker): void {
 export async function createWorker(setup: WorkerSetup): Promise<Worker> {
   return UntimedWorker.create({
     connection: setup.connection,
+    identity: setup.identity,
     namespace: setup.namespace,
     taskQueue: setup.taskQueue,
     ...workflowCode(),

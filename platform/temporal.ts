@@ -1,3 +1,5 @@
+import { hostname } from 'node:os';
+
 import {
   Client,
   WorkflowExecutionAlreadyStartedError,
@@ -6,6 +8,7 @@ import {
 } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
 import { optionalTsToMs } from '@temporalio/common/lib/time';
+import type { temporal } from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 
 import type { PipelineRun } from '../contracts/calls';
@@ -33,6 +36,8 @@ import { temporalConnectionOptions } from './temporal-connection';
 export interface Temporal {
   readonly connection: NativeConnection;
   readonly client: Client;
+  /** How this process appears in histories. */
+  readonly identity: string;
   /** The search attributes that the server accepted; workflows run without the others. */
   readonly searchAttributes: ReadonlySet<string>;
   /** True if the server accepted the search attributes of flow runs. */
@@ -54,6 +59,11 @@ export interface Temporal {
    * workflow of a pipeline or a flow is never `stuck`.
    */
   workflowTaskOf(workflowId: string): Promise<'fine' | 'repeated' | 'stuck'>;
+  /**
+   * The identity of the process that took the first workflow task of a submission, until that task ends. Undefined also for a
+   * workflow that somebody cancelled or terminated.
+   */
+  firstTaskHolder(workflowId: string): Promise<string | undefined>;
   /** False when no workflow runs: the workflow was not started yet, or has ended. */
   cancelSubmission(workflowId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
@@ -93,10 +103,15 @@ const LATEST_EVENTS = 100;
  */
 const NUDGE_GAP_MS = 250;
 
-export async function connectTemporal(config: Config, log: Logger, { eager }: { eager: boolean }): Promise<Temporal> {
+export async function connectTemporal(
+  config: Config,
+  log: Logger,
+  { eager, processId }: { eager: boolean; processId: string },
+): Promise<Temporal> {
   const connection = await NativeConnection.connect(temporalConnectionOptions(config));
   const dataConverter = { payloadCodecs: payloadCodecs(config) };
-  const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE, dataConverter });
+  const identity = identityOf(processId);
+  const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE, dataConverter, identity });
   const searchAttributes = await ensureSearchAttributes(connection, config.TEMPORAL_NAMESPACE, log);
 
   const circuit = createCircuit({ engine: 'Temporal', outages: 2, retryMs: CIRCUIT_RETRY_MS, isOutage });
@@ -121,6 +136,7 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   return {
     connection,
     client,
+    identity,
     searchAttributes,
     hasSearchAttributes: [SEARCH_ATTRIBUTE.flow, SEARCH_ATTRIBUTE.owner].every((name) => searchAttributes.has(name)),
     withDeadline,
@@ -172,6 +188,20 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
         return (await failsOrIsLate({ workflowId, runId })) ? 'stuck' : 'repeated';
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return 'fine';
+        throw error;
+      }
+    },
+
+    async firstTaskHolder(workflowId) {
+      try {
+        const request = { namespace: config.TEMPORAL_NAMESPACE, execution: { workflowId }, maximumPageSize: FIRST_EVENTS };
+        const { history } = await withDeadline(() => connection.workflowService.getWorkflowExecutionHistory(request));
+        const events = history?.events ?? [];
+        const isContinued = Boolean(events[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId);
+        if (isContinued || events.some(isPastFirstTask)) return undefined;
+        return events.flatMap(({ workflowTaskStartedEventAttributes: taken }) => taken?.identity ?? []).at(-1);
+      } catch (error) {
+        if (isNotFound(error)) return undefined;
         throw error;
       }
     },
@@ -258,6 +288,26 @@ export async function connectTemporal(config: Config, log: Logger, { eager }: { 
   }
 }
 
+/** How a process appears in Temporal. */
+export const identityOf = (processId: string): string => `${process.pid}@${hostname()} ${processId}`;
+
+/** The ID of the process with this identity. */
+export const processIdOf = (identity: string): string | undefined => identity.split(' ')[1];
+
+/** The first workflow task has at most a few signals beside it. */
+const FIRST_EVENTS = 50;
+
+function isPastFirstTask(event: temporal.api.history.v1.IHistoryEvent): boolean {
+  return Boolean(
+    event.workflowTaskCompletedEventAttributes ??
+    event.workflowTaskFailedEventAttributes ??
+    event.workflowTaskTimedOutEventAttributes ??
+    event.workflowExecutionCancelRequestedEventAttributes ??
+    event.workflowExecutionTerminatedEventAttributes ??
+    event.workflowExecutionTimedOutEventAttributes,
+  );
+}
+
 const OUTAGE_CODES: ReadonlySet<unknown> = new Set([4 /* DEADLINE_EXCEEDED */, 14 /* UNAVAILABLE */, 1 /* CANCELLED */]);
 
 /** The client wraps the gRPC error. */
@@ -267,6 +317,9 @@ function isOutage(error: unknown): boolean {
   }
   return false;
 }
+
+/** Of a call of the service itself; the client's own calls fail with a {@link WorkflowNotFoundError}. */
+const isNotFound = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 5;
 
 /** Returns false if the workflow is closed. Signals and cancellations race with the end of a workflow and may then be dropped. */
 async function signalIfOpen(send: () => Promise<void>): Promise<boolean> {

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import {
   createCallActivities,
   createEndpointActivities,
@@ -41,6 +43,7 @@ import { startPresenceLoop } from './presence-loop';
 import { createResultGuard } from './result-guard';
 import { ResultsInHand } from './results-in-hand';
 import { startResultLoop } from './result-loop';
+import { startTakeover } from './killed-processes';
 import { startSweep } from './sweep';
 import { startClientUpkeep } from './client-upkeep';
 import { createWorker, stopWorker } from '../platform/temporal-workers';
@@ -50,7 +53,8 @@ async function main(): Promise<void> {
   const config = readConfig();
   const log = createLogger('workers', config.LOG_LEVEL);
   log.info({ config: withoutSecrets(config) }, 'starting');
-  const service = await connectService('funcx-workers', config, log, { eager: false });
+  const processId = randomUUID();
+  const service = await connectService('funcx-workers', config, log, { eager: false, processId });
   const { db, broker, publisher, temporal } = service;
   const placeMessages = createNotifications(db, PLACES_CHANNEL, log, (payload) => freePlaces.receive(payload));
   const freePlaces = createFreePlaces({
@@ -72,6 +76,7 @@ async function main(): Promise<void> {
 
   const shared = {
     connection: temporal.connection,
+    identity: temporal.identity,
     namespace: config.TEMPORAL_NAMESPACE,
     payloadCodecs: payloadCodecs(config),
   };
@@ -147,6 +152,7 @@ async function main(): Promise<void> {
   const upkeep = startClientUpkeep(deps, userEndpoints);
   const deadLetters = await startDeadLetterLoop(broker, deps);
   const sweep = startSweep(deps);
+  const takeover = startTakeover(deps, processId);
   const flowStarts = createFlowStarts({ db, temporal, config, log });
   const flowSweep = startFlowSweep({ db, log, flowStarts });
   await liftDeliveryLimit(brokerAdmin).catch((error: unknown) =>
@@ -193,6 +199,7 @@ async function main(): Promise<void> {
           deadLetters.close(),
           upkeep.close(),
           sweep.close(),
+          takeover.close(),
           flowSweep.close(),
           maintenance.close(),
         ]),

@@ -4,8 +4,8 @@ export interface Repeating {
 }
 
 /** Runs `work` every `everyMs`, never twice at the same time. A failure is passed to `onError`, and the runs continue. */
-export function repeat(everyMs: number, work: () => Promise<void>, onError: (error: unknown) => void): Repeating {
-  let current: Promise<void> | undefined;
+export function repeat(everyMs: number, work: () => Promise<unknown>, onError: (error: unknown) => void): Repeating {
+  let current: Promise<unknown> | undefined;
   const timer = setInterval(() => {
     current ??= work()
       .catch(onError)

@@ -10,8 +10,9 @@ import { listUndelivered, listUndeliveredGroups, type UndeliveredAnswer, type Un
 import { runExclusively } from '../platform/store/maintenance';
 import { listOpenTasks } from '../platform/store/open-tasks';
 import { setSharedStates, setSubmissionState } from '../platform/store/submission-progress';
-import { listOverdueSubmissions, listUnstarted, markStarted, readUnfinished } from '../platform/store/submissions';
+import { listOverdueSubmissions, listUnstarted, readUnfinished } from '../platform/store/submissions';
 import { repeat, type Repeating } from './repeat';
+import { startSubmissions } from './start-submissions';
 
 /**
  * Finishes what a dead process or an unavailable engine left incomplete: submissions whose workflow did not start, submissions
@@ -56,30 +57,9 @@ export function startSweep(deps: ActivityDeps): Repeating {
       const unstarted = await listUnstarted(deps.db, new Date(Date.now() - MIN_UNSTARTED_AGE_MS), BATCH_LIMIT);
       if (unstarted.length === 0) return;
       // Several processes sweep. In random order, they seldom start the same submission.
-      const started = await start(shuffled(unstarted));
+      const started = await startSubmissions(deps, shuffled(unstarted));
       if (started < unstarted.length) return;
     }
-  }
-
-  /** Starts the submissions independently of each other. Returns how many were started. */
-  async function start(starts: readonly SubmissionStart[]): Promise<number> {
-    const started: SubmissionStart[] = [];
-    await concurrently(MAX_CONCURRENT_CALLS, starts, async (one) => {
-      try {
-        await deps.temporal.startSubmission(one);
-        started.push(one);
-      } catch (error) {
-        deps.log.debug({ err: error, submissionId: one.id }, 'a submission could not be started');
-      }
-    });
-    if (started.length > 0) await markStarted(deps.db, started);
-    if (started.length < starts.length) {
-      deps.log.warn(
-        { submissions: starts.length - started.length },
-        'submissions could not be started; the next sweep tries again',
-      );
-    }
-    return started.length;
   }
 
   /**

@@ -17,10 +17,12 @@ const STATEMENT_TIMEOUT_MS = 12_000;
 const QUERY_TIMEOUT_MS = 14_000;
 const KEEPALIVE_DELAY_MS = 5_000;
 
-export interface DatabaseTimeouts {
+export interface DatabaseOptions {
   connectMs: number;
   statementMs: number;
   queryMs: number;
+  /** The server lists the sessions of the pool under this name. */
+  sessionName: string;
 }
 
 /** Every query ends in bounded time, even if the server or the network hangs: it is rejected and its connection closed. */
@@ -28,16 +30,17 @@ export function openDatabase(
   url: string,
   maxConnections: number,
   log: Logger,
-  { connectMs, statementMs, queryMs }: DatabaseTimeouts = {
-    connectMs: CONNECT_TIMEOUT_MS,
-    statementMs: STATEMENT_TIMEOUT_MS,
-    queryMs: QUERY_TIMEOUT_MS,
-  },
+  {
+    connectMs = CONNECT_TIMEOUT_MS,
+    statementMs = STATEMENT_TIMEOUT_MS,
+    queryMs = QUERY_TIMEOUT_MS,
+    sessionName = 'funcx',
+  }: Partial<DatabaseOptions> = {},
 ): Database {
   const pool = new Pool({
     connectionString: url,
     max: maxConnections,
-    application_name: 'funcx',
+    application_name: sessionName,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,
     connectionTimeoutMillis: connectMs,

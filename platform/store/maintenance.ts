@@ -5,32 +5,36 @@ import { slowQuery } from './transactions';
 
 /** What the maintenance in `workers` needs from the store, except retention. */
 
-const EXCLUSIVE = { maintenance: 0x66756e64, delivery: 0x66756e66 } as const;
+const EXCLUSIVE = { maintenance: 0x66756e64, delivery: 0x66756e66, killed: 0x66756e67 } as const;
 
 /** The store ends the session of a process that does not renew its lock for this long: the process is frozen or unreachable. */
 const FROZEN_MS = 10_000;
 const RENEW_MS = 2_000;
 
-/** Runs `run` unless another process is running it. The signal aborts when another process may begin. */
+/**
+ * Runs `run` unless another process is running it. Returns whether it ran. The signal aborts when another process may begin.
+ */
 export async function runExclusively(
   db: Database,
   what: keyof typeof EXCLUSIVE,
   run: (lost: AbortSignal) => Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
   const client: PoolClient = await db.connect();
   let isBroken = true;
   try {
     await client.query(`begin; set local idle_in_transaction_session_timeout = ${FROZEN_MS}`);
     const { rows } = await client.query<{ got: boolean }>('select pg_try_advisory_xact_lock($1) as got', [EXCLUSIVE[what]]);
+    const isOurs = rows[0]?.got ?? false;
     const lost = new AbortController();
     const renewal = setInterval(() => void client.query('select 1').catch(() => lost.abort()), RENEW_MS);
     try {
-      if (rows[0]?.got) await run(lost.signal);
+      if (isOurs) await run(lost.signal);
     } finally {
       clearInterval(renewal);
       await client.query({ name: 'end-exclusive-run', text: 'commit' });
       isBroken = false;
     }
+    return isOurs;
   } finally {
     client.release(isBroken);
   }

@@ -251,6 +251,20 @@ export async function listQueuesWithoutPump(
   return rows;
 }
 
+/** Online queues where tasks wait and whose pump was requested, or was alive, at this time or later. */
+export async function listQueuesPumpedSince(
+  db: Database,
+  since: Date,
+): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
+  const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>(
+    `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
+       from queues_with_waiting_tasks() waiting join endpoint_queues q on q.id = waiting.id join endpoints e on e.id = q.endpoint_id
+      where q.is_online and q.pump_alive_at >= $1`,
+    [since],
+  );
+  return rows;
+}
+
 export async function markSignalled(db: Database, endpointQueueId: string, changedAt: Date): Promise<void> {
   await db.query({
     name: 'mark-signalled',

@@ -256,6 +256,15 @@ export async function listOverdueSubmissions(db: Database, graceMs: number, limi
   return rows;
 }
 
+/** Unfinished submissions with IDs from `fromId` to before `beforeId`, each workflow once; the latest first. */
+export async function listLatest(db: Database, fromId: string, beforeId: string, limit: number): Promise<SubmissionStart[]> {
+  const { rows } = await db.query<SubmissionStart>(
+    `${SUBMISSION_STARTS} where s.id >= $1 and s.id < $2 and s.finished_at is null order by s.id desc limit $3`,
+    [fromId, beforeId, limit],
+  );
+  return [...new Map(rows.map((start) => [start.id, start])).values()];
+}
+
 export async function readUnfinished(db: Database, ids: readonly string[]): Promise<SubmissionStart[]> {
   if (ids.length === 0) return [];
   const { rows } = await db.query<SubmissionStart>(`${SUBMISSION_STARTS} where s.id = any ($1) and s.finished_at is null`, [ids]);

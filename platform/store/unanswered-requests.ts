@@ -87,14 +87,6 @@ export async function takeLostRequest(db: Database, ownerId: string, entry: Unan
   return rows[0]?.response;
 }
 
-export async function renewLease(db: Database, process: string): Promise<void> {
-  await db.query({
-    name: 'renew-lease',
-    text: `insert into api_processes (id, alive_at) values ($1, now()) on conflict (id) do update set alive_at = now()`,
-    values: [process],
-  });
-}
-
 /** Call before the responses are written: after this, an equal request counts as a new request. */
 export async function forgetUnanswered(db: Database, ids: readonly string[]): Promise<void> {
   await db.query({ name: 'forget-unanswered', text: 'delete from unanswered_requests where id = any ($1)', values: [ids] });

@@ -10,7 +10,7 @@ import { endpointWorkflowId, SIGNAL, WORKFLOW } from '../../contracts/names';
 import type { EndpointInput, SubmissionStart } from '../../contracts/submission';
 import { createFlowStarts } from '../../platform/flow-starts';
 import { createLogger } from '../../platform/log';
-import { connectTemporal, type Temporal } from '../../platform/temporal';
+import { connectTemporal, identityOf, processIdOf, type Temporal } from '../../platform/temporal';
 import { createWorker, stopWorker } from '../../platform/temporal-workers';
 import { configFor, FakeDatabase } from '../helpers/api-harness';
 import { startScratchTemporal } from '../helpers/scratch-temporal';
@@ -35,11 +35,13 @@ beforeAll(async () => {
   temporal = await startScratchTemporal();
   service = await connectTemporal(configFor({ TEMPORAL_ADDRESS: temporal.address }), createLogger('temporal', 'silent'), {
     eager: false,
+    processId: 'test',
   });
   client = new Client({ connection: await Connection.connect({ address: temporal.address }) });
   connection = await NativeConnection.connect({ address: temporal.address });
   worker = await createWorker({
     connection,
+    identity: 'test',
     namespace: 'default',
     taskQueue: TASK_QUEUE,
     payloadCodecs: [],
@@ -127,6 +129,26 @@ test(
     await client.workflow.getHandle(flowWorkflowId(runId)).terminate();
     await starts.cancel(runId);
     expect(await starts.cancel(randomUUID())).toBe(false);
+  },
+  TEST_MS,
+);
+
+test(
+  'the process that has the first workflow task of a submission is known until the task ends',
+  async () => {
+    const taskQueue = { name: 'held' };
+    const workflowId = 'submission/held';
+    expect(await service.firstTaskHolder(workflowId)).toBeUndefined(); // it does not exist
+    await client.workflow.start('anything', { workflowId, taskQueue: taskQueue.name, args: [] });
+    expect(await service.firstTaskHolder(workflowId)).toBeUndefined();
+    const identity = identityOf('a-process');
+    const { workflowService } = client.connection as Connection;
+    const request = { namespace: 'default', taskQueue, identity };
+    const { taskToken } = await client.withDeadline(Date.now() + TEST_MS, () => workflowService.pollWorkflowTaskQueue(request));
+    const holder = await service.firstTaskHolder(workflowId);
+    expect(processIdOf(holder ?? '')).toBe('a-process');
+    await workflowService.respondWorkflowTaskCompleted({ namespace: 'default', taskToken, identity, commands: [] });
+    expect(await service.firstTaskHolder(workflowId)).toBeUndefined();
   },
   TEST_MS,
 );

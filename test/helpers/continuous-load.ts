@@ -21,7 +21,7 @@ async function describeStandstill(store: Pool, sinceMs: number): Promise<string>
 }
 
 export interface Load {
-  /** The longest time without an answer since the last question. */
+  /** The longest time without an answer since the last question, or until now. */
   longestGapMs(): number;
   answersComeAfter(sinceMs: number): Promise<unknown>;
   stop(): Promise<{ sent: number; wrong: number; groupId: string }>;
@@ -55,7 +55,7 @@ export function startLoad({ client, store, endpointId }: { client: Client; store
   calls.catch(() => undefined); // its caller awaits it, unless the test failed before
   return {
     longestGapMs: () => {
-      const longest = longestMs;
+      const longest = Math.max(longestMs, Date.now() - lastMs);
       longestMs = 0;
       return longest;
     },

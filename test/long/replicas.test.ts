@@ -24,6 +24,11 @@ const PROBE_MS = 20;
 const LONGEST_GAP_MS = 2_000;
 /** Three AMQP heartbeats of a service, until the broker gives what a stopped process holds to another, and the tasks themselves. */
 const LONGEST_STANDSTILL_MS = 20_000;
+const API_KILLS = 8;
+/** The time in which an answer that was held up would arrive. */
+const OBSERVED_MS = 12_000;
+/** A process that starts on a machine of two cores. */
+const STARTING_MS = 1_000;
 
 const dataDir = mkdtempSync(join(tmpdir(), 'funcx-replicas-'));
 let store: Pool;
@@ -134,11 +139,38 @@ test('no connection is refused while each process restarts in turn, and nothing 
       () => state().services.some((one) => one.name === name && one.pid !== before && one.state === 'ready'),
       { deadlineMs: 60_000 },
     );
+    await load.answersComeAfter(Date.now());
     const gapMs = load.longestGapMs();
     printFigure(`longest time without an answer after kill -9 of ${name}: ${gapMs} ms`);
     expect(gapMs).toBeLessThan(LONGEST_GAP_MS + handedOverMs);
   }
   await expectEachOnce(load);
+}, 400_000);
+
+test('of two api, one that is killed with calls that it has not dispatched keeps them waiting for no longer than 2 s', async () => {
+  const loads = [start(), start(), start()];
+  const gaps: number[] = [];
+  for (let round = 0; round < API_KILLS; round++) {
+    const name = round % 2 === 0 ? 'api' : 'api-2';
+    const before = state().services.find((one) => one.name === name)?.pid;
+    if (!before) throw new Error(`${name} does not run`);
+    await Promise.all(loads.map((load) => load.answersComeAfter(Date.now())));
+    loads.forEach((load) => load.longestGapMs());
+    const killedMs = Date.now();
+    process.kill(before, 'SIGKILL');
+    await until(
+      `${name} serves again`,
+      () => state().services.some((one) => one.name === name && one.pid !== before && one.state === 'ready'),
+      { deadlineMs: 60_000 },
+    );
+    // A load sends its next calls when it has all answers, so each one soon waits for a call that was held up.
+    while (Date.now() < killedMs + OBSERVED_MS) await sleep(100);
+    await Promise.all(loads.map((load) => load.answersComeAfter(Date.now())));
+    gaps.push(Math.max(...loads.map((load) => load.longestGapMs())));
+  }
+  printFigure(`longest time that one of three loads waited after each kill of an api: ${gaps.join(', ')} ms`);
+  expect(Math.max(...gaps)).toBeLessThan(LONGEST_GAP_MS + STARTING_MS);
+  for (const load of loads) await expectEachOnce(load);
 }, 400_000);
 
 test('of two workers, one that stands still holds its calls up only until the broker drops it, and none is lost or doubled', async () => {

@@ -84,6 +84,6 @@ const PRINT_THREAD_SETUP = `
     process.stdout.write(JSON.stringify({ type, isolateExecutionTimeoutMs }), () => process.exit(0));
   (async () => {
     const connection = await NativeConnection.connect({ address: process.argv[1] });
-    const setup = { connection, namespace: 'default', taskQueue: 'unused', payloadCodecs: [], activities: { unused() {} } };
+    const setup = { connection, identity: 'unused', namespace: 'default', taskQueue: 'unused', payloadCodecs: [], activities: { unused() {} } };
     await createWorker({ ...setup, maxCachedWorkflows: 2, maxConcurrentActivities: 2 });
   })();`;

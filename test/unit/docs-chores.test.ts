@@ -26,7 +26,7 @@ function choresOfCode(): string[] {
 function choresOfPage(): string[] {
   const page = readFileSync(join(ROOT, 'docs', 'operations.md'), 'utf8');
   const section = /## What runs periodically\n(.*?)\n## /s.exec(page)?.[1] ?? '';
-  return [...section.matchAll(/^\| .+ \| (\d+) s \| `(.+)` \|$/gm)].map(([, period, file]) => `${file}: ${period} s`).sort();
+  return [...section.matchAll(/^\| .+ \| ([\d.]+) s \| `(.+)` \|$/gm)].map(([, period, file]) => `${file}: ${period} s`).sort();
 }
 
 test('the page for operators lists every chore with its period', () => {

@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto';
+
+import type { ActivityDeps } from '../../activities';
+import { firstClaimOf } from '../../accepting/claim-at-insert';
+import { decodeBatch, isBatch } from '../../contracts/batches';
+import { decodeFrame } from '../../contracts/frames';
+import { PublishError } from '../../broker';
+import type { EndpointInput } from '../../contracts/submission';
+import { createLogger } from '../../platform/log';
+import { askForPump, claimTasks } from '../../platform/store/claims';
+import { openDatabase, type Database } from '../../platform/store/database';
+import { renewLease, sessionNameOf } from '../../platform/store/processes';
+import { identityOf } from '../../platform/temporal';
+import { startTakeover } from '../../workers/killed-processes';
+import { configFor } from '../helpers/api-harness';
+import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
+import { makeFixture, submit } from '../helpers/store-fixture';
+import { until } from '../helpers/until';
+
+/** What a killed `api` had accepted and not dispatched, on the real database, with an own Temporal. */
+
+/** A test looks at this many further reads of the sessions, for what must not happen. */
+const READS = 12;
+const BOUNDS = { tasks: 10, bytes: 10_000, inlineBytes: 10_000 };
+
+const log = createLogger('test', 'silent');
+let postgres: ScratchPostgres;
+let endings: (() => unknown)[];
+beforeAll(async () => {
+  postgres = await startScratchPostgres();
+}, 60_000);
+afterAll(() => postgres.stop(), 30_000);
+beforeEach(() => {
+  endings = [];
+});
+afterEach(async () => {
+  for (const end of endings.reverse()) await end();
+  await postgres.db.query('update submissions set started_at = now(), finished_at = now()');
+});
+
+/** An `api` as the store sees it: it renews its lease over its own session. */
+class Process {
+  readonly id = randomUUID();
+  readonly identity = identityOf(this.id);
+  readonly #db: Database = openDatabase(postgres.url, 1, log, { sessionName: sessionNameOf(this.id) });
+  #renewals: NodeJS.Timeout | undefined;
+
+  async start(): Promise<this> {
+    await renewLease(this.#db, this.id);
+    this.#renewals = setInterval(() => void renewLease(this.#db, this.id).catch(() => undefined), 1_000);
+    endings.push(() => this.die());
+    return this;
+  }
+
+  /** Its session stays, as of a process that the operating system has stopped. */
+  freeze(): void {
+    clearInterval(this.#renewals);
+  }
+
+  async die(): Promise<void> {
+    this.freeze();
+    if (!this.#db.ended) await this.#db.end();
+  }
+}
+
+interface Seen {
+  /** The submissions whose workflow was started. */
+  started: string[];
+  /** The tasks that were published. */
+  published: string[];
+  /** The endpoint queues whose workflow was asked to pump. */
+  pumped: string[];
+  /** The queues that refused a message. */
+  refused: string[];
+  reads: () => number;
+}
+
+/** Takes over beside a Temporal where these processes have the first workflow tasks. */
+async function takeOver(
+  holders: Record<string, string | undefined>,
+  { fails = () => false, refuses = () => false }: { fails?: () => boolean; refuses?: (queue: string) => boolean } = {},
+): Promise<Seen> {
+  const started: string[] = [];
+  const published: string[] = [];
+  const pumped: string[] = [];
+  const refused: string[] = [];
+  let reads = 0;
+  const db = new Proxy(postgres.db, {
+    get(target, key) {
+      if (key !== 'query') return Reflect.get(target, key) as unknown;
+      return (statement: string | { name: string }, ...rest: unknown[]) => {
+        if (typeof statement !== 'string' && statement.name === 'list-processes') reads++;
+        return (target.query as (...args: unknown[]) => unknown)(statement, ...rest);
+      };
+    },
+  });
+  const temporal = {
+    async firstTaskHolder(workflowId: string) {
+      if (fails()) throw new Error('Temporal is away');
+      return holders[workflowId];
+    },
+    startSubmission: async ({ id }: { id: string }) => void started.push(id),
+    signalWaiting: async (input: EndpointInput) => void pumped.push(input.taskQueueId),
+  };
+  const publisher = {
+    isReady: true,
+    requireFlowing: async () => undefined,
+    isUnconfirmed: () => false,
+    publish: async (exchange: string, key: string, body: Uint8Array) => {
+      if (refuses(`${exchange} ${key}`)) {
+        refused.push(key);
+        throw new PublishError('refused', 'the message broker refused the message');
+      }
+      const messages = isBatch(body) ? decodeBatch(body).map((part) => part.body) : [body];
+      for (const message of messages) {
+        const frame = decodeFrame(message);
+        if (frame.message_type === 'task') published.push(frame.data.task_id);
+      }
+    },
+  };
+  const deps = { config: configFor(), db, log, temporal, publisher } as unknown as ActivityDeps;
+  const own = randomUUID();
+  const takeover = startTakeover(deps, own);
+  endings.push(() => takeover.close());
+  await until('the sessions were read', () => reads > 1); // a process that was never seen is not missed
+  return { started, published, pumped, refused, reads: () => reads };
+}
+
+interface AcceptedTask {
+  id: string;
+  taskId: string;
+  endpointId: string;
+  workflowId: string;
+}
+
+/** One task that waits, at an endpoint of its own. */
+async function accepted(isStarted = true): Promise<AcceptedTask> {
+  const fixture = await makeFixture(postgres.db);
+  const { submissionId, taskIds } = await submit(postgres.db, fixture, 1);
+  if (isStarted) await postgres.db.query('update submissions set started_at = now() where id = $1', [submissionId]);
+  const workflowId = `submission/${submissionId}-f-on-e`;
+  return { id: submissionId, taskId: taskIds[0]!, endpointId: fixture.endpointId, workflowId }; // one task, as asked for
+}
+
+test('what a killed process had not dispatched is dispatched within 2 s, and what others have is not', async () => {
+  const [killed, other] = [await new Process().start(), await new Process().start()];
+  const [held, dispatched, others, unstarted] = [await accepted(), await accepted(), await accepted(), await accepted(false)];
+  const { started, published, reads } = await takeOver({
+    [held.workflowId]: killed.identity,
+    [dispatched.workflowId]: undefined,
+    [others.workflowId]: other.identity,
+  });
+  await killed.die();
+  const diedMs = Date.now();
+  await until('it is dispatched', () => published.length > 0, { everyMs: 10 });
+  expect(Date.now() - diedMs).toBeLessThan(2_000);
+  expect(started).toEqual([unstarted.id]);
+  const before = reads();
+  await until('the sessions were read often', () => reads() > before + READS);
+  expect(published).toEqual([held.taskId]);
+});
+
+test('what was dispatched for a killed process is not dispatched again by the first step that Temporal repeats', async () => {
+  const killed = await new Process().start();
+  const held = await accepted();
+  const claim = async (): Promise<string[]> => {
+    const claimed = await claimTasks(postgres.db, held.endpointId, firstClaimOf(held.id), BOUNDS);
+    return claimed.map(({ id }) => id);
+  };
+  expect(await claim()).toEqual([held.taskId]); // as the process did before it was killed
+  const { published } = await takeOver({ [held.workflowId]: killed.identity });
+  await killed.die();
+  await until('it is dispatched', () => published.length > 0);
+  await until('its claim is settled', async () => (await claim()).length === 0);
+  expect(published).toEqual([held.taskId]);
+});
+
+test('a pump that a killed process was about to request is requested', async () => {
+  const killed = await new Process().start();
+  const [asked, other] = [await accepted(), await accepted()];
+  expect(await askForPump(postgres.db, asked.endpointId)).toBe(true); // as the process did before it was killed
+  const { published, pumped } = await takeOver({});
+  await killed.die();
+  await until('the pump is requested', () => pumped.includes(asked.endpointId));
+  expect(pumped).not.toContain(other.endpointId);
+  expect(published).toEqual([]);
+});
+
+test('of several submissions, one that cannot be dispatched does not hold up the others, and is left to its workflow', async () => {
+  const killed = await new Process().start();
+  const [bad, good] = [await accepted(), await accepted()];
+  const holders = { [bad.workflowId]: killed.identity, [good.workflowId]: killed.identity };
+  const { published, refused, reads } = await takeOver(holders, { refuses: (key) => key.includes(bad.endpointId) });
+  await killed.die();
+  await until('the other is dispatched', () => published.includes(good.taskId));
+  const before = reads();
+  await until('the sessions were read often', () => reads() > before + READS);
+  expect(published).toEqual([good.taskId]);
+  expect(refused).toHaveLength(1);
+});
+
+test('a process is not taken for killed while it stands still, or when its sessions are replaced', async () => {
+  const [frozen, reconnecting] = [await new Process().start(), await new Process().start()];
+  const [first, second] = [await accepted(), await accepted()];
+  const holders = { [first.workflowId]: frozen.identity, [second.workflowId]: reconnecting.identity };
+  const { published, reads } = await takeOver(holders);
+  frozen.freeze();
+  const ended = 'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1';
+  await postgres.db.query(ended, [sessionNameOf(reconnecting.id)]);
+  const before = reads();
+  await until('the sessions were read often', () => reads() > before + READS);
+  expect(published).toEqual([]);
+});
+
+test('what a killed process had begun is continued after Temporal was away, once', async () => {
+  const killed = await new Process().start();
+  const held = await accepted();
+  let isAway = true;
+  let failures = 0;
+  const fails = (): boolean => {
+    if (isAway) failures++;
+    return isAway;
+  };
+  const { published, reads } = await takeOver({ [held.workflowId]: killed.identity }, { fails });
+  await killed.die();
+  await until('the takeover has failed twice', () => failures === 2);
+  expect(published).toEqual([]);
+  isAway = false;
+  await until('it is dispatched', () => published.length > 0);
+  const before = reads();
+  await until('the sessions were read often', () => reads() > before + READS);
+  expect(published).toEqual([held.taskId]);
+});
