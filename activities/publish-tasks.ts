@@ -3,7 +3,7 @@ import { attemptName, encodeFrame, type BodyReference, type TaskData, type TaskH
 import { tasksQueueName } from '../contracts/names';
 import { signBodyToken } from '../platform/body-tokens';
 import { ownerKey } from '../platform/owner-keys';
-import { claimTasks, settleClaim, type ClaimedTask } from '../platform/store/claims';
+import { claimTasks, settleClaim, type ClaimBounds, type ClaimedTask } from '../platform/store/claims';
 import { failPoint } from '../platform/fail-points';
 import { endTasks } from './complete';
 import type { ActivityDeps } from './deps';
@@ -45,6 +45,8 @@ export interface DispatchOptions {
   isRepeated: boolean;
   /** The accept, in this or another process, may have claimed the tasks already. */
   mayBeClaimed?: boolean;
+  /** Only tasks with IDs after `fromId` up to `toId` are claimed, and none while others wait. Default: any waiting task. */
+  only?: ClaimBounds['only'];
   /** The tasks of the claim, if the accept claimed them in this process; otherwise empty. */
   claimed?: readonly ClaimedTask[];
   /** Called before a late publish. If it returns false, another pump publishes the claim, and this call publishes nothing. */
@@ -62,7 +64,7 @@ export async function dispatchClaim(
   deps: ActivityDeps,
   endpointQueueId: string,
   claimId: string,
-  { isRepeated, mayBeClaimed = false, claimed = [], isStillHeld }: DispatchOptions,
+  { isRepeated, mayBeClaimed = false, only, claimed = [], isStillHeld }: DispatchOptions,
 ): Promise<string[]> {
   // The tasks of an existing claim are dispatched already, and nothing else would publish them. So this function throws, and
   // Temporal retries the activity until the broker accepts messages. A process learns that the broker is blocked only after its
@@ -78,6 +80,7 @@ export async function dispatchClaim(
           tasks: CLAIM_TASKS,
           bytes: CLAIM_BYTES,
           inlineBytes: deps.config.FUNCX_INLINE_BODY_BYTES,
+          only,
         });
   if (tasks.length === 0) return [];
   await failPoint('claim-commit');
@@ -104,6 +107,12 @@ export async function dispatchClaim(
   const ids = tasks.map((task) => task.id);
   if (Date.now() - startedMs > SETTLE_AFTER_MS) await settleClaim(deps.db, claimId, ids);
   return ids;
+}
+
+/** The tasks of this claim that are still dispatched. Never claims others. */
+export function claimedBefore(deps: ActivityDeps, endpointQueueId: string, claimId: string): Promise<ClaimedTask[]> {
+  const inlineBytes = deps.config.FUNCX_INLINE_BODY_BYTES;
+  return claimTasks(deps.db, endpointQueueId, claimId, { tasks: 0, bytes: CLAIM_BYTES, inlineBytes });
 }
 
 /** Ends a task whose referenced result no longer exists: a retry cannot help. */

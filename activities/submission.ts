@@ -28,6 +28,12 @@ const STORED_WITHIN_MS = 30_000;
 /** If an older submission is missing, it was stored and its rows have been removed since. */
 const REMOVED_AFTER_MS = 600_000;
 
+/**
+ * A first step that begins in time may claim tasks of other submissions too: if its process is killed, they are dispatched soon.
+ * See workers/killed-processes.ts. A later step claims only its own tasks, so that nobody else waits for it.
+ */
+const IN_TIME_MS = 3_000;
+
 /** The accepting process died before it stored the submission, or the store refused the submission: the workflow completes. */
 const NEVER_STORED: SubmissionProgress = { open: 0, counts: {}, endpointOnline: false, endpointSinceMs: 0, failures: [] };
 
@@ -85,12 +91,14 @@ export function createSubmissionActivities(deps: ActivityDeps): SubmissionActivi
       }
       return { waiting: 0, isStartedElsewhere: true, endpointOnline: false, endpointSinceMs: 0 };
     }
+    const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
+    const isInTime = isFirst && !isRepeated && Date.now() - idTimeMs(submissionId) < IN_TIME_MS;
     const published = await dispatchClaim(deps, endpointQueueId, claimId, {
       isRepeated,
+      only: isInTime ? undefined : { fromId: submissionId, toId: lastTask },
       mayBeClaimed: fresh?.kind === 'stored' ? fresh.claimed.length > 0 : isFirst,
       ...(fresh?.kind === 'stored' ? { claimed: fresh.claimed } : {}),
     });
-    const lastTask = maxTaskIdOf(lastSubmissionId ?? submissionId);
     const own = published.filter((id) => id > submissionId && id <= lastTask).length;
     if (own >= openBefore) return { waiting: 0, isStartedElsewhere: false, endpointOnline: true, endpointSinceMs: 0 };
     if (await askForPump(deps.db, endpointQueueId)) {

@@ -60,10 +60,10 @@ export interface Temporal {
    */
   workflowTaskOf(workflowId: string): Promise<'fine' | 'repeated' | 'stuck'>;
   /**
-   * The identity of the process that took the first workflow task of a submission, until that task ends. Undefined also for a
-   * workflow that somebody cancelled or terminated.
+   * Whether the first workflow task of a submission is over, also because somebody cancelled or terminated the workflow. Otherwise
+   * the identity of the process that took it, if one did.
    */
-  firstTaskHolder(workflowId: string): Promise<string | undefined>;
+  firstTaskOf(workflowId: string): Promise<{ isOver: boolean; holder?: string }>;
   /** False when no workflow runs: the workflow was not started yet, or has ended. */
   cancelSubmission(workflowId: string): Promise<boolean>;
   /** Signals the workflow of an endpoint queue that the endpoint came online or went offline. Starts it if needed. */
@@ -192,16 +192,17 @@ export async function connectTemporal(
       }
     },
 
-    async firstTaskHolder(workflowId) {
+    async firstTaskOf(workflowId) {
       try {
         const request = { namespace: config.TEMPORAL_NAMESPACE, execution: { workflowId }, maximumPageSize: FIRST_EVENTS };
         const { history } = await withDeadline(() => connection.workflowService.getWorkflowExecutionHistory(request));
         const events = history?.events ?? [];
         const isContinued = Boolean(events[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId);
-        if (isContinued || events.some(isPastFirstTask)) return undefined;
-        return events.flatMap(({ workflowTaskStartedEventAttributes: taken }) => taken?.identity ?? []).at(-1);
+        if (isContinued || events.some(isPastFirstTask)) return { isOver: true };
+        const holder = events.flatMap(({ workflowTaskStartedEventAttributes: taken }) => taken?.identity ?? []).at(-1);
+        return { isOver: false, ...(holder === undefined ? {} : { holder }) };
       } catch (error) {
-        if (isNotFound(error)) return undefined;
+        if (isNotFound(error)) return { isOver: false };
         throw error;
       }
     },

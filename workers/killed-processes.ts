@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ActivityDeps } from '../activities';
-import { dispatchClaim } from '../activities/publish-tasks';
+import { claimedBefore, dispatchClaim } from '../activities/publish-tasks';
 import { firstClaimOf } from '../accepting/claim-at-insert';
 import { lowestIdAt } from '../contracts/ids';
 import type { SubmissionStart } from '../contracts/submission';
 import { concurrently } from '../platform/concurrently';
 import { settleClaim } from '../platform/store/claims';
 import { runExclusively } from '../platform/store/maintenance';
-import { listQueuesPumpedSince } from '../platform/store/presence';
-import { listProcesses, renewLease, type ServiceProcess } from '../platform/store/processes';
+import { listQueuesToPump, type QueueToPump } from '../platform/store/presence';
+import { listProcesses, markTakenOver, renewLease, type ServiceProcess } from '../platform/store/processes';
 import { listLatest, listUnstarted } from '../platform/store/submissions';
 import { processIdOf } from '../platform/temporal';
 import { repeat, type Repeating } from './repeat';
@@ -21,17 +21,20 @@ import { startSubmissions } from './start-submissions';
  * Until then the tasks would wait, also those of other submissions that the process had claimed with them or requested a pump for.
  */
 
-const LEASE_RENEWAL_MS = 1_000;
+const LEASE_RENEWAL_MS = 500;
 const POLL_INTERVAL_MS = 250;
 /** Longer than the renewal interval: a live process without sessions gets one when it renews its lease. */
-const DEAD_AFTER_MS = 1_300;
+const DEAD_AFTER_MS = 700;
+/** What a process had requested before it was killed may still happen: it is checked again until this long after its last renewal. */
+const LAST_CHECK_MS = 3_000;
+const CHECK_INTERVAL_MS = 500;
 /** A submission that a live process accepted longer ago has most likely been started. */
 const MIN_UNSTARTED_AGE_MS = 1_000;
 /** Later, Temporal is about to give the workflow tasks to another process. */
 const FORGET_AFTER_MS = 8_000;
 const TAKEOVER_MS = 5_000;
-/** A first step takes at most 4 s as a local activity. */
-const ACCEPTED_BEFORE_MS = 5_000;
+/** A first step that may claim tasks of others begins within 3 s of the accept, and takes at most 4 s as a local activity. */
+const ACCEPTED_BEFORE_MS = 8_000;
 /** An `api` that was alive at its last renewal was killed at most this much later. */
 const KILLED_AFTER_MS = 2_000;
 /** The clocks of two machines may differ by this much. */
@@ -46,9 +49,10 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
   const seen = new Set<string>();
   /** When each of these was first seen without a session. */
   const silentSince = new Map<string, number>();
-  const done = new Set<string>();
-  /** Submissions that are not dispatched again, because a part of their messages may be at the broker. */
-  const tried = new Set<string>();
+  /** Submissions that are not checked again: their first task is over, or they were dispatched here. */
+  const settled = new Set<string>();
+  /** Endpoint queues whose pump was requested here after the latest death. */
+  const pumped = new Set<string>();
   const closing = new AbortController();
   let pausedUntilMs = 0;
 
@@ -77,18 +81,23 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
     });
     if (processes === undefined) return;
     const dead = findDead(processes);
-    if (dead.length === 0) return tried.clear();
-    const isOurs = await runExclusively(deps.db, 'killed', async (lost) => {
+    if (dead.length === 0) settled.clear();
+    if (!dead.some(needsCheck)) return;
+    await runExclusively(deps.db, 'killed', async (lost) => {
+      // Another replica may have done so since.
+      const unattended = findDead(await listProcesses(deps.db, FORGET_AFTER_MS)).filter(needsCheck);
+      if (unattended.length === 0) return;
+      if (unattended.some(({ takenOverMs }) => takenOverMs === null)) pumped.clear(); // this one may have recorded other pumps
       const stop = AbortSignal.any([lost, closing.signal, AbortSignal.timeout(TAKEOVER_MS)]);
       // A publish may wait for the broker for longer. It goes on, and nobody waits for it.
-      await Promise.race([takeOver(dead, stop), aborted(stop)]);
+      await Promise.race([takeOver(unattended, stop), aborted(stop)]);
+      await markTakenOver(deps.db, unattended);
     });
-    if (isOurs) for (const { id } of dead) done.add(id);
   }
 
   function findDead(processes: readonly ServiceProcess[]): ServiceProcess[] {
     const present = new Set(processes.map(({ id }) => id));
-    for (const known of [seen, silentSince, done]) for (const id of known.keys()) if (!present.has(id)) known.delete(id);
+    for (const known of [seen, silentSince]) for (const id of known.keys()) if (!present.has(id)) known.delete(id);
     for (const { id, hasSession } of processes) {
       if (hasSession) {
         seen.add(id);
@@ -97,7 +106,7 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
     }
     return processes.filter(({ id, ageMs, hasSession }) => {
       const silentMs = Date.now() - (silentSince.get(id) ?? Date.now());
-      return !hasSession && seen.has(id) && !done.has(id) && Math.min(silentMs, ageMs) >= DEAD_AFTER_MS;
+      return !hasSession && seen.has(id) && Math.min(silentMs, ageMs) >= DEAD_AFTER_MS;
     });
   }
 
@@ -110,7 +119,7 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
     const outcomes = await Promise.allSettled([
       startUnstarted(new Date(storeMs - MIN_UNSTARTED_AGE_MS)),
       dispatchHeld(ids, fromMs, toMs, stop),
-      requestPumps(new Date(fromMs), stop),
+      listQueuesToPump(deps.db, new Date(fromMs), []).then((queues) => requestPumps(queues, stop)),
     ]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed) throw failed.reason;
@@ -120,34 +129,45 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
     await startSubmissions(deps, await listUnstarted(deps.db, acceptedBefore, BATCH_LIMIT));
   }
 
-  /** Dispatches the submissions whose first workflow task one of these processes has. */
+  /** Continues the submissions whose first workflow task one of these processes has. */
   async function dispatchHeld(processes: ReadonlySet<string>, fromMs: number, toMs: number, stop: AbortSignal): Promise<void> {
-    let dispatched = 0;
+    const held: SubmissionStart[] = [];
     let page: SubmissionStart[];
     let beforeId = lowestIdAt(toMs);
     do {
       page = await listLatest(deps.db, lowestIdAt(fromMs), beforeId, BATCH_LIMIT);
       await concurrently(MAX_CONCURRENT_CALLS, page, async (submission) => {
-        if (stop.aborted || tried.has(submission.id)) return;
-        const holder = await deps.temporal.firstTaskHolder(submission.workflowId);
-        if (holder === undefined || !processes.has(processIdOf(holder) ?? '')) return;
-        if (await dispatchFirst(submission)) dispatched++;
+        if (stop.aborted || settled.has(submission.id)) return;
+        const { isOver, holder } = await deps.temporal.firstTaskOf(submission.workflowId);
+        if (isOver) settled.add(submission.id);
+        if (holder !== undefined && processes.has(processIdOf(holder) ?? '')) held.push(submission);
       });
       beforeId = page.at(-1)?.id ?? beforeId;
     } while (page.length > 0 && !stop.aborted);
+    if (held.length === 0) return;
+    // What the process had claimed is published; a pump dispatches what waits.
+    await deps.publisher.requireFlowing();
+    let dispatched = 0;
+    await concurrently(MAX_CONCURRENT_CALLS, held, async (submission) => {
+      if (!stop.aborted && (await dispatchClaimed(submission))) dispatched++;
+    });
+    const queueIds = held.map(({ endpointQueueId }) => endpointQueueId);
+    await requestPumps(await listQueuesToPump(deps.db, new Date(fromMs), queueIds), stop);
     if (dispatched > 0) deps.log.warn({ submissions: dispatched }, 'dispatched submissions of a process that was killed');
   }
 
   /**
-   * What the first step of the workflow does. When Temporal repeats the step, it finds the claim settled; after a failure here, it
-   * publishes what is left.
+   * Publishes what the first step of the workflow had claimed. When Temporal repeats the step, it finds the claim settled. After a
+   * failure here it publishes what is left: another check must not publish a part again, which may be at the broker.
    */
-  async function dispatchFirst({ id, endpointQueueId }: SubmissionStart): Promise<boolean> {
-    tried.add(id);
+  async function dispatchClaimed({ id, endpointQueueId }: SubmissionStart): Promise<boolean> {
+    const claimId = firstClaimOf(id);
+    const claimed = await claimedBefore(deps, endpointQueueId, claimId);
+    settled.add(id);
+    if (claimed.length === 0) return false;
     try {
-      const claimId = firstClaimOf(id);
-      const taskIds = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: true });
-      if (taskIds.length > 0) await settleClaim(deps.db, claimId, taskIds);
+      const taskIds = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: false, claimed });
+      await settleClaim(deps.db, claimId, taskIds);
       return true;
     } catch (error) {
       deps.log.warn({ err: error, submissionId: id }, 'could not dispatch a submission of a killed process; its workflow will');
@@ -156,13 +176,18 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
   }
 
   /** A process records that it requests a pump, so that no other process does, and then requests it. */
-  async function requestPumps(since: Date, stop: AbortSignal): Promise<void> {
-    await concurrently(MAX_CONCURRENT_CALLS, await listQueuesPumpedSince(deps.db, since), async (queue) => {
-      const { endpointQueueId, endpointId, endpointName } = queue;
-      if (stop.aborted) return;
+  async function requestPumps(queues: readonly QueueToPump[], stop: AbortSignal): Promise<void> {
+    await concurrently(MAX_CONCURRENT_CALLS, queues, async ({ endpointQueueId, endpointId, endpointName }) => {
+      if (stop.aborted || pumped.has(endpointQueueId)) return;
       await deps.temporal.signalWaiting({ version: 1, taskQueueId: endpointQueueId, endpointId, endpointName });
+      pumped.add(endpointQueueId);
     });
   }
+}
+
+/** Nobody has continued what this process had begun, or what it had requested may have happened since. */
+function needsCheck({ ageMs, takenOverMs }: ServiceProcess): boolean {
+  return takenOverMs === null || (takenOverMs >= CHECK_INTERVAL_MS && ageMs - takenOverMs < LAST_CHECK_MS);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -29,13 +29,16 @@ export interface ClaimedTask {
   rate: number;
 }
 
+export interface ClaimBounds {
+  tasks: number;
+  bytes: number;
+  inlineBytes: number;
+  /** Only tasks with IDs after `fromId` up to `toId` are claimed, and none while others wait in the queue. */
+  only?: { fromId: string; toId: string } | undefined;
+}
+
 /** Claims within the window. Repeating a claim ID returns its tasks that are still dispatched, to complete the dispatch. */
-export async function claimTasks(
-  db: Database,
-  queueId: string,
-  claimId: string,
-  bounds: { tasks: number; bytes: number; inlineBytes: number },
-): Promise<ClaimedTask[]> {
+export async function claimTasks(db: Database, queueId: string, claimId: string, bounds: ClaimBounds): Promise<ClaimedTask[]> {
   const { rows } = await db.query<Omit<ClaimedTask, 'code' | 'codeHash' | 'isOwn'> & { endpointOwnerId: string }>({
     name: 'claim-tasks',
     text: `select id, attempt, function_id as "functionId", payload, resource_specification as "resourceSpecification",
@@ -44,8 +47,8 @@ export async function claimTasks(
                   (select s.owner_id from submissions s where s.id = submission_of(loaded.id)) as "ownerId",
                   (select e.owner_id from endpoint_queues q join endpoints e on e.id = q.endpoint_id where q.id = $1)
                     as "endpointOwnerId"
-             from claim_and_load($1, $2, $3, $4, $5) loaded`,
-    values: [queueId, claimId, bounds.tasks, bounds.bytes, bounds.inlineBytes],
+             from claim_and_load($1, $2, $3, $4, $5, $6, $7) loaded`,
+    values: [queueId, claimId, bounds.tasks, bounds.bytes, bounds.inlineBytes, bounds.only?.fromId, bounds.only?.toId],
   });
   if (rows.length === 0) return [];
   const codes = await readFunctionCodes(

@@ -251,16 +251,19 @@ export async function listQueuesWithoutPump(
   return rows;
 }
 
-/** Online queues where tasks wait and whose pump was requested, or was alive, at this time or later. */
-export async function listQueuesPumpedSince(
-  db: Database,
-  since: Date,
-): Promise<{ endpointQueueId: string; endpointId: string; endpointName: string }[]> {
-  const { rows } = await db.query<{ endpointQueueId: string; endpointId: string; endpointName: string }>(
+export interface QueueToPump {
+  endpointQueueId: string;
+  endpointId: string;
+  endpointName: string;
+}
+
+/** Online queues where tasks wait that are in the list, or whose pump was requested, or was alive, at this time or later. */
+export async function listQueuesToPump(db: Database, since: Date, queueIds: readonly string[]): Promise<QueueToPump[]> {
+  const { rows } = await db.query<QueueToPump>(
     `select q.id as "endpointQueueId", q.endpoint_id as "endpointId", e.name as "endpointName"
        from queues_with_waiting_tasks() waiting join endpoint_queues q on q.id = waiting.id join endpoints e on e.id = q.endpoint_id
-      where q.is_online and q.pump_alive_at >= $1`,
-    [since],
+      where q.is_online and (q.pump_alive_at >= $1 or q.id = any ($2))`,
+    [since, queueIds],
   );
   return rows;
 }

@@ -1,14 +1,16 @@
 import type { Database } from './database';
+import { WITHOUT_FLUSH } from './without-flush';
 
 /** The processes of the service, whose IDs are new for each start. Each renews a lease, and names its sessions after its ID. */
 
 export const sessionNameOf = (process: string): string => `funcx ${process}`;
 
-/** Call every second. */
+/** Call twice a second. */
 export async function renewLease(db: Database, process: string): Promise<void> {
   await db.query({
     name: 'renew-lease',
-    text: `insert into api_processes (id, alive_at) values ($1, now()) on conflict (id) do update set alive_at = now()`,
+    text: `insert into api_processes (id, alive_at) select $1, now() from ${WITHOUT_FLUSH}
+           on conflict (id) do update set alive_at = now(), taken_over_at = null`,
     values: [process],
   });
 }
@@ -19,6 +21,8 @@ export interface ServiceProcess {
   aliveAt: Date;
   /** How long ago that was; milliseconds. */
   ageMs: number;
+  /** How long ago another process last continued what this one had begun; milliseconds. Null if none did since the renewal. */
+  takenOverMs: number | null;
   /**
    * The operating system closes the sessions of a process that is killed. A process that lost its sessions has others when it
    * renews its lease the next time.
@@ -31,10 +35,21 @@ export async function listProcesses(db: Database, withinMs: number): Promise<Ser
   const { rows } = await db.query<ServiceProcess>({
     name: 'list-processes',
     text: `select p.id, p.alive_at as "aliveAt", extract(epoch from now() - p.alive_at)::double precision * 1000 as "ageMs",
+                  extract(epoch from now() - p.taken_over_at)::double precision * 1000 as "takenOverMs",
                   exists (select from pg_stat_activity a where a.application_name = 'funcx ' || p.id) as "hasSession"
              from api_processes p
             where p.alive_at > now() - $1::double precision * interval '1 millisecond'`,
     values: [withinMs],
   });
   return rows;
+}
+
+/** Records that another process has continued what these had begun, unless they have renewed their leases since. */
+export async function markTakenOver(db: Database, processes: readonly ServiceProcess[]): Promise<void> {
+  await db.query(
+    `update api_processes p set taken_over_at = now()
+       from unnest($1::uuid[], $2::double precision[]) as given (id, alive_s)
+      where p.id = given.id and abs(extract(epoch from p.alive_at) - given.alive_s) < 0.002`,
+    [processes.map(({ id }) => id), processes.map(({ aliveAt }) => aliveAt.getTime() / 1_000)],
+  );
 }

@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
 
+import { asyncLocalStorage, type Context } from '@temporalio/activity';
+
 import type { ActivityDeps } from '../../activities';
+import { createSubmissionActivities } from '../../activities/submission';
 import { firstClaimOf } from '../../accepting/claim-at-insert';
 import { decodeBatch, isBatch } from '../../contracts/batches';
 import { decodeFrame } from '../../contracts/frames';
@@ -14,7 +17,7 @@ import { identityOf } from '../../platform/temporal';
 import { startTakeover } from '../../workers/killed-processes';
 import { configFor } from '../helpers/api-harness';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
-import { makeFixture, submit } from '../helpers/store-fixture';
+import { makeFixture, submit, type StoreFixture } from '../helpers/store-fixture';
 import { until } from '../helpers/until';
 
 /** What a killed `api` had accepted and not dispatched, on the real database, with an own Temporal. */
@@ -72,7 +75,10 @@ interface Seen {
   pumped: string[];
   /** The queues that refused a message. */
   refused: string[];
+  /** The workflows whose first task was asked for, each time. */
+  asked: string[];
   reads: () => number;
+  runFirstStep: (submission: AcceptedTask) => Promise<void>;
 }
 
 /** Takes over beside a Temporal where these processes have the first workflow tasks. */
@@ -84,6 +90,7 @@ async function takeOver(
   const published: string[] = [];
   const pumped: string[] = [];
   const refused: string[] = [];
+  const asked: string[] = [];
   let reads = 0;
   const db = new Proxy(postgres.db, {
     get(target, key) {
@@ -95,9 +102,10 @@ async function takeOver(
     },
   });
   const temporal = {
-    async firstTaskHolder(workflowId: string) {
+    async firstTaskOf(workflowId: string) {
       if (fails()) throw new Error('Temporal is away');
-      return holders[workflowId];
+      asked.push(workflowId);
+      return { isOver: false, holder: holders[workflowId] };
     },
     startSubmission: async ({ id }: { id: string }) => void started.push(id),
     signalWaiting: async (input: EndpointInput) => void pumped.push(input.taskQueueId),
@@ -119,11 +127,22 @@ async function takeOver(
     },
   };
   const deps = { config: configFor(), db, log, temporal, publisher } as unknown as ActivityDeps;
-  const own = randomUUID();
-  const takeover = startTakeover(deps, own);
+  const takeover = startTakeover(deps, randomUUID());
   endings.push(() => takeover.close());
   await until('the sessions were read', () => reads > 1); // a process that was never seen is not missed
-  return { started, published, pumped, refused, reads: () => reads };
+  const runFirstStep = async ({ id, endpointId }: AcceptedTask): Promise<void> => {
+    const { dispatch } = createSubmissionActivities(deps);
+    const ref = {
+      submissionId: id,
+      taskQueueId: endpointId,
+      endpointId,
+      endpointName: 'e',
+      claimId: firstClaimOf(id),
+      openBefore: 1,
+    };
+    await asyncLocalStorage.run({ info: { attempt: 1, isLocal: true } } as Context, () => dispatch(ref));
+  };
+  return { started, published, pumped, refused, asked, reads: () => reads, runFirstStep };
 }
 
 interface AcceptedTask {
@@ -133,45 +152,55 @@ interface AcceptedTask {
   workflowId: string;
 }
 
-/** One task that waits, at an endpoint of its own. */
-async function accepted(isStarted = true): Promise<AcceptedTask> {
-  const fixture = await makeFixture(postgres.db);
-  const { submissionId, taskIds } = await submit(postgres.db, fixture, 1);
+/** One task that waits, at an endpoint of its own unless it is given. */
+async function accepted(isStarted = true, { at, nowMs }: { at?: StoreFixture; nowMs?: number } = {}): Promise<AcceptedTask> {
+  const fixture = at ?? (await makeFixture(postgres.db));
+  const { submissionId, taskIds } = await submit(postgres.db, fixture, 1, nowMs === undefined ? {} : { nowMs });
   if (isStarted) await postgres.db.query('update submissions set started_at = now() where id = $1', [submissionId]);
   const workflowId = `submission/${submissionId}-f-on-e`;
   return { id: submissionId, taskId: taskIds[0]!, endpointId: fixture.endpointId, workflowId }; // one task, as asked for
 }
 
+/** As the first step of the workflow does. */
+async function claim({ id, endpointId }: AcceptedTask): Promise<string[]> {
+  const claimed = await claimTasks(postgres.db, endpointId, firstClaimOf(id), BOUNDS);
+  return claimed.map((task) => task.id);
+}
+
+async function acceptedAndClaimed(): Promise<AcceptedTask> {
+  const submission = await accepted();
+  expect(await claim(submission)).toEqual([submission.taskId]);
+  return submission;
+}
+
 test('what a killed process had not dispatched is dispatched within 2 s, and what others have is not', async () => {
   const [killed, other] = [await new Process().start(), await new Process().start()];
-  const [held, dispatched, others, unstarted] = [await accepted(), await accepted(), await accepted(), await accepted(false)];
-  const { started, published, reads } = await takeOver({
+  const [held, dispatched, others] = [await acceptedAndClaimed(), await acceptedAndClaimed(), await acceptedAndClaimed()];
+  const [waiting, unstarted] = [await accepted(), await accepted(false)];
+  const { started, published, pumped, reads } = await takeOver({
     [held.workflowId]: killed.identity,
+    [waiting.workflowId]: killed.identity,
     [dispatched.workflowId]: undefined,
     [others.workflowId]: other.identity,
   });
   await killed.die();
   const diedMs = Date.now();
-  await until('it is dispatched', () => published.length > 0, { everyMs: 10 });
+  await until('it is dispatched', () => published.length > 0 && pumped.length > 0, { everyMs: 10 });
   expect(Date.now() - diedMs).toBeLessThan(2_000);
   expect(started).toEqual([unstarted.id]);
   const before = reads();
   await until('the sessions were read often', () => reads() > before + READS);
   expect(published).toEqual([held.taskId]);
+  expect(pumped).toEqual([waiting.endpointId]);
 });
 
 test('what was dispatched for a killed process is not dispatched again by the first step that Temporal repeats', async () => {
   const killed = await new Process().start();
-  const held = await accepted();
-  const claim = async (): Promise<string[]> => {
-    const claimed = await claimTasks(postgres.db, held.endpointId, firstClaimOf(held.id), BOUNDS);
-    return claimed.map(({ id }) => id);
-  };
-  expect(await claim()).toEqual([held.taskId]); // as the process did before it was killed
+  const held = await acceptedAndClaimed();
   const { published } = await takeOver({ [held.workflowId]: killed.identity });
   await killed.die();
   await until('it is dispatched', () => published.length > 0);
-  await until('its claim is settled', async () => (await claim()).length === 0);
+  await until('its claim is settled', async () => (await claim(held)).length === 0);
   expect(published).toEqual([held.taskId]);
 });
 
@@ -188,7 +217,7 @@ test('a pump that a killed process was about to request is requested', async () 
 
 test('of several submissions, one that cannot be dispatched does not hold up the others, and is left to its workflow', async () => {
   const killed = await new Process().start();
-  const [bad, good] = [await accepted(), await accepted()];
+  const [bad, good] = [await acceptedAndClaimed(), await acceptedAndClaimed()];
   const holders = { [bad.workflowId]: killed.identity, [good.workflowId]: killed.identity };
   const { published, refused, reads } = await takeOver(holders, { refuses: (key) => key.includes(bad.endpointId) });
   await killed.die();
@@ -201,7 +230,7 @@ test('of several submissions, one that cannot be dispatched does not hold up the
 
 test('a process is not taken for killed while it stands still, or when its sessions are replaced', async () => {
   const [frozen, reconnecting] = [await new Process().start(), await new Process().start()];
-  const [first, second] = [await accepted(), await accepted()];
+  const [first, second] = [await acceptedAndClaimed(), await acceptedAndClaimed()];
   const holders = { [first.workflowId]: frozen.identity, [second.workflowId]: reconnecting.identity };
   const { published, reads } = await takeOver(holders);
   frozen.freeze();
@@ -214,7 +243,7 @@ test('a process is not taken for killed while it stands still, or when its sessi
 
 test('what a killed process had begun is continued after Temporal was away, once', async () => {
   const killed = await new Process().start();
-  const held = await accepted();
+  const held = await acceptedAndClaimed();
   let isAway = true;
   let failures = 0;
   const fails = (): boolean => {
@@ -230,4 +259,56 @@ test('what a killed process had begun is continued after Temporal was away, once
   const before = reads();
   await until('the sessions were read often', () => reads() > before + READS);
   expect(published).toEqual([held.taskId]);
+});
+
+test('a submission whose start Temporal carried out after the process was killed is dispatched too', async () => {
+  const killed = await new Process().start();
+  const late = await acceptedAndClaimed();
+  const holders: Record<string, string | undefined> = {};
+  const { published, asked } = await takeOver(holders);
+  await killed.die();
+  await until('Temporal was asked', () => asked.includes(late.workflowId));
+  holders[late.workflowId] = killed.identity;
+  await until('it is dispatched', () => published.includes(late.taskId));
+});
+
+test('two replicas continue what a killed process had begun together once, and stop asking Temporal for it', async () => {
+  const killed = await new Process().start();
+  const [held, other] = [await acceptedAndClaimed(), await accepted()];
+  const holders = { [held.workflowId]: killed.identity };
+  const replicas = [await takeOver(holders), await takeOver(holders)];
+  await killed.die();
+  const published = (): string[] => replicas.flatMap((replica) => replica.published);
+  const asked = (): number => replicas.flatMap((replica) => replica.asked).filter((id) => id === other.workflowId).length;
+  const takenOverMs = async (): Promise<number> => {
+    const { rows } = await postgres.db.query<{ ms: number }>(
+      'select extract(epoch from taken_over_at - alive_at)::float8 * 1000 as ms from api_processes where id = $1',
+      [killed.id],
+    );
+    return rows[0]?.ms ?? 0;
+  };
+  await until('it was checked long enough', async () => (await takenOverMs()) > 3_000);
+  expect(published()).toEqual([held.taskId]);
+  const before = asked();
+  expect(before).toBeLessThan(8); // not by each replica each time that it reads the sessions
+  const [first] = replicas;
+  const reads = first!.reads(); // two were started
+  await until('the sessions were read often', () => first!.reads() > reads + READS);
+  expect(asked()).toBe(before);
+});
+
+test('nobody else waits for a first step that Temporal repeats: it leaves the tasks of others to a pump', async () => {
+  const { published, pumped, runFirstStep } = await takeOver({});
+  const at = await makeFixture(postgres.db);
+  const repeated = await accepted(true, { at, nowMs: Date.now() - 10_000 });
+  const prompt = await accepted(true, { at });
+  await runFirstStep(repeated);
+  expect(published).toEqual([]);
+  expect(pumped).toEqual([at.endpointId]);
+  await runFirstStep(prompt);
+  expect(published).toEqual([repeated.taskId, prompt.taskId]);
+
+  const alone = await accepted(true, { nowMs: Date.now() - 10_000 });
+  await runFirstStep(alone);
+  expect(published).toContain(alone.taskId);
 });

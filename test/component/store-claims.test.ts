@@ -1,7 +1,16 @@
 import { randomUUID } from 'node:crypto';
 
+import { maxTaskIdOf } from '../../contracts/ids';
 import { storeAnswers } from '../../platform/store/answers';
-import { askForPump, finishClaim, holdClaim, keepPumping, parkPump, takeOverClaim } from '../../platform/store/claims';
+import {
+  askForPump,
+  claimTasks,
+  finishClaim,
+  holdClaim,
+  keepPumping,
+  parkPump,
+  takeOverClaim,
+} from '../../platform/store/claims';
 import { saveAgent } from '../../platform/store/endpoints';
 import { listQueuesWithoutPump, listSuspects, noteMissing, recordHeartbeat } from '../../platform/store/presence';
 import { startScratchPostgres, type ScratchPostgres } from '../helpers/scratch-postgres';
@@ -44,6 +53,25 @@ test('a claim never exceeds the window, and a claim that is repeated returns the
   await answer(fixture, first[0]?.id ?? '');
   expect((await claim(postgres.db, fixture, 'once')).map((task) => task.id)).toEqual(first.slice(1).map((task) => task.id));
   expect(await inFlight(postgres.db, fixture)).toEqual({ counted: 2, found: 2 });
+});
+
+test('a claim that is limited to a submission takes only its tasks, and none while others wait for their turn', async () => {
+  const fixture = await makeFixture(postgres.db, { window: 10 });
+  const { endpointId, ownerId } = fixture;
+  const own = await submit(postgres.db, fixture, 2, { nowMs: Date.now() - 1_000 });
+  const claimOwn = async (claimId: string): Promise<string[]> => {
+    const only = { fromId: own.submissionId, toId: maxTaskIdOf(own.submissionId) };
+    const claimed = await claimTasks(postgres.db, endpointId, claimId, { tasks: 5, bytes: 1e6, inlineBytes: 1e6, only });
+    return claimed.map(({ id }) => id);
+  };
+  const other = await submit(postgres.db, fixture, 1, { ownerId });
+  expect(await claimOwn('own/1')).toEqual([]);
+  await claim(postgres.db, fixture, 'own/1');
+  expect(await claimOwn('own/1')).toEqual([...own.taskIds, ...other.taskIds]); // what this claim has already
+  expect(await claimOwn('own/2')).toEqual([]);
+
+  await postgres.db.query(`update tasks set state = 'waiting' where id = any ($1)`, [own.taskIds]);
+  expect(await claimOwn('own/2')).toEqual(own.taskIds);
 });
 
 test('the window holds half of what the agent could do in its time, however few answers came meanwhile', async () => {

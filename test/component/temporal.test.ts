@@ -138,17 +138,17 @@ test(
   async () => {
     const taskQueue = { name: 'held' };
     const workflowId = 'submission/held';
-    expect(await service.firstTaskHolder(workflowId)).toBeUndefined(); // it does not exist
+    expect(await service.firstTaskOf(workflowId)).toEqual({ isOver: false }); // it does not exist
     await client.workflow.start('anything', { workflowId, taskQueue: taskQueue.name, args: [] });
-    expect(await service.firstTaskHolder(workflowId)).toBeUndefined();
+    expect(await service.firstTaskOf(workflowId)).toEqual({ isOver: false });
     const identity = identityOf('a-process');
     const { workflowService } = client.connection as Connection;
     const request = { namespace: 'default', taskQueue, identity };
     const { taskToken } = await client.withDeadline(Date.now() + TEST_MS, () => workflowService.pollWorkflowTaskQueue(request));
-    const holder = await service.firstTaskHolder(workflowId);
+    const { holder } = await service.firstTaskOf(workflowId);
     expect(processIdOf(holder ?? '')).toBe('a-process');
     await workflowService.respondWorkflowTaskCompleted({ namespace: 'default', taskToken, identity, commands: [] });
-    expect(await service.firstTaskHolder(workflowId)).toBeUndefined();
+    expect(await service.firstTaskOf(workflowId)).toEqual({ isOver: true });
   },
   TEST_MS,
 );

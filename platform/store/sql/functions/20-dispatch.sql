@@ -17,14 +17,18 @@ $$;
 
 -- Claims waiting tasks of a queue until its window is full. Owners take turns; within an owner, priority and age decide.
 -- `p_bytes` limits the size of one claim: the code of the function and the body of each task. Repeating a claim ID returns the
--- tasks of that claim that are still dispatched.
-create or replace function claim_tasks(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint)
+-- tasks of that claim that are still dispatched. With `p_from` and `p_to`, claims only tasks with IDs after `p_from` up to `p_to`,
+-- and nothing while others, or more than `p_limit`, wait.
+drop function if exists claim_tasks(uuid, text, integer, bigint);
+create or replace function claim_tasks(
+  p_queue uuid, p_claim text, p_limit integer, p_bytes bigint, p_from uuid default null, p_to uuid default null)
 returns table (id uuid, attempt integer) language plpgsql as $$
 declare
   v_queue endpoint_queues;
   v_pump text := pump_of(p_claim);
   v_may_repeat boolean;
   v_free integer;
+  v_are_own boolean;
   v_picked uuid[];
   v_last_owner uuid;
   v_from uuid;
@@ -49,6 +53,13 @@ begin
   end if;
   v_free := least(v_queue.window_size - v_queue.in_flight, p_limit);
   if v_free <= 0 or not v_queue.is_online then return; end if;
+  if p_from is not null then
+    -- Bounded, because the queue is locked: where more tasks wait, a pump is needed anyway.
+    select count(*) filter (where first.id > p_from and first.id <= p_to) = count(*) and count(*) <= p_limit into v_are_own
+      from (select task.id from tasks task
+             where task.endpoint_queue_id = p_queue and task.state = 'waiting' limit p_limit + 1) first;
+    if not v_are_own then return; end if;
+  end if;
 
   -- Distinct owners by skipping along the index: the cost grows with owners, not with waiting tasks.
   with recursive owners as (
@@ -71,6 +82,7 @@ begin
       cross join lateral (
         select t.id, t.payload_size, t.priority, t.function_id from tasks t
          where t.endpoint_queue_id = p_queue and t.owner_id = turn.owner_id and t.state = 'waiting'
+           and (p_from is null or t.id > p_from and t.id <= p_to)
          order by t.priority desc, t.id
          limit case when turn.owners > v_free then 1 else v_free end
       ) task
@@ -109,7 +121,10 @@ end $$;
 
 -- Claims tasks and returns everything that their messages need, except the code of the functions. `payload` is null if one of
 -- our agents fetches the large body. `missing_source` is a referenced result that no longer exists.
-create or replace function claim_and_load(p_queue uuid, p_claim text, p_limit integer, p_bytes bigint, p_inline_bytes integer)
+drop function if exists claim_and_load(uuid, text, integer, bigint, integer);
+create or replace function claim_and_load(
+  p_queue uuid, p_claim text, p_limit integer, p_bytes bigint, p_inline_bytes integer,
+  p_from uuid default null, p_to uuid default null)
 returns table (
   id uuid, attempt integer, function_id uuid, payload bytea, resource_specification jsonb, result_serializers text[],
   walltime_ms double precision, traceparent text, missing_source uuid, capabilities text[], rate double precision)
@@ -121,7 +136,7 @@ declare
   v_to uuid;
 begin
   select array_agg(claimed.id order by claimed.id), array_agg(claimed.attempt order by claimed.id) into v_ids, v_attempts
-    from claim_tasks(p_queue, p_claim, p_limit, p_bytes) claimed;
+    from claim_tasks(p_queue, p_claim, p_limit, p_bytes, p_from, p_to) claimed;
   if v_ids is null then return; end if;
   v_from := v_ids[1];
   v_to := v_ids[cardinality(v_ids)];
