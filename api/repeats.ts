@@ -7,7 +7,7 @@ import { TerminalError } from '../contracts/errors';
 import type { Logger } from '../platform/log';
 import { createGathering, MAX_UNDER_WAY } from '../platform/gather';
 import type { Database } from '../platform/store/database';
-import { renewLease } from '../platform/store/processes';
+import { LEASE_RENEWAL_MS, renewLease } from '../platform/store/processes';
 import {
   forgetUnanswered,
   findEqualRequests,
@@ -59,7 +59,6 @@ interface Requested {
   endpointId: string;
 }
 
-const LEASE_RENEWAL_MS = 1_000;
 const POLL_INTERVAL_MS = 200;
 /** Renewing the lease waits no longer than this for requests in doubt. */
 const SETTLE_MS = 1_000;

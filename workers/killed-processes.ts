@@ -9,7 +9,7 @@ import { concurrently } from '../platform/concurrently';
 import { settleClaim } from '../platform/store/claims';
 import { runExclusively } from '../platform/store/maintenance';
 import { listQueuesToPump, type QueueToPump } from '../platform/store/presence';
-import { listProcesses, markTakenOver, renewLease, type ServiceProcess } from '../platform/store/processes';
+import { LEASE_RENEWAL_MS, listProcesses, markTakenOver, renewLease, type ServiceProcess } from '../platform/store/processes';
 import { listLatest, listUnstarted } from '../platform/store/submissions';
 import { processIdOf } from '../platform/temporal';
 import { repeat, type Repeating } from './repeat';
@@ -21,13 +21,14 @@ import { startSubmissions } from './start-submissions';
  * Until then the tasks would wait, also those of other submissions that the process had claimed with them or requested a pump for.
  */
 
-const LEASE_RENEWAL_MS = 500;
 const POLL_INTERVAL_MS = 250;
 /** Longer than the renewal interval: a live process without sessions gets one when it renews its lease. */
 const DEAD_AFTER_MS = 700;
 /** What a process had requested before it was killed may still happen: it is checked again until this long after its last renewal. */
 const LAST_CHECK_MS = 3_000;
 const CHECK_INTERVAL_MS = 500;
+/** The process that checks knows what it could not publish as a whole. Another one checks only if it no longer does. */
+const UNATTENDED_MS = 1_500;
 /** A submission that a live process accepted longer ago has most likely been started. */
 const MIN_UNSTARTED_AGE_MS = 1_000;
 /** Later, Temporal is about to give the workflow tasks to another process. */
@@ -91,7 +92,7 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
       const stop = AbortSignal.any([lost, closing.signal, AbortSignal.timeout(TAKEOVER_MS)]);
       // A publish may wait for the broker for longer. It goes on, and nobody waits for it.
       await Promise.race([takeOver(unattended, stop), aborted(stop)]);
-      await markTakenOver(deps.db, unattended);
+      if (!stop.aborted) await markTakenOver(deps.db, unattended, processId);
     });
   }
 
@@ -108,6 +109,13 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
       const silentMs = Date.now() - (silentSince.get(id) ?? Date.now());
       return !hasSession && seen.has(id) && Math.min(silentMs, ageMs) >= DEAD_AFTER_MS;
     });
+  }
+
+  /** Nobody has continued what this process had begun, or what it had requested may have happened since. */
+  function needsCheck({ ageMs, takenOverMs, takenOverBy }: ServiceProcess): boolean {
+    if (takenOverMs === null) return true;
+    const pauseMs = takenOverBy === processId ? CHECK_INTERVAL_MS : UNATTENDED_MS;
+    return takenOverMs >= pauseMs && ageMs - takenOverMs < LAST_CHECK_MS;
   }
 
   async function takeOver(dead: readonly ServiceProcess[], stop: AbortSignal): Promise<void> {
@@ -129,9 +137,11 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
     await startSubmissions(deps, await listUnstarted(deps.db, acceptedBefore, BATCH_LIMIT));
   }
 
-  /** Continues the submissions whose first workflow task one of these processes has. */
+  /** Continues the submissions whose first workflow task one of these processes has, the latest first. */
   async function dispatchHeld(processes: ReadonlySet<string>, fromMs: number, toMs: number, stop: AbortSignal): Promise<void> {
-    const held: SubmissionStart[] = [];
+    const queueIds = new Set<string>();
+    let flowing: Promise<void> | undefined;
+    let dispatched = 0;
     let page: SubmissionStart[];
     let beforeId = lowestIdAt(toMs);
     do {
@@ -140,32 +150,30 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
         if (stop.aborted || settled.has(submission.id)) return;
         const { isOver, holder } = await deps.temporal.firstTaskOf(submission.workflowId);
         if (isOver) settled.add(submission.id);
-        if (holder !== undefined && processes.has(processIdOf(holder) ?? '')) held.push(submission);
+        if (holder === undefined || !processes.has(processIdOf(holder) ?? '')) return;
+        flowing ??= deps.publisher.requireFlowing();
+        await flowing;
+        if (await dispatchClaimed(submission)) dispatched++;
+        queueIds.add(submission.endpointQueueId);
       });
       beforeId = page.at(-1)?.id ?? beforeId;
     } while (page.length > 0 && !stop.aborted);
-    if (held.length === 0) return;
     // What the process had claimed is published; a pump dispatches what waits.
-    await deps.publisher.requireFlowing();
-    let dispatched = 0;
-    await concurrently(MAX_CONCURRENT_CALLS, held, async (submission) => {
-      if (!stop.aborted && (await dispatchClaimed(submission))) dispatched++;
-    });
-    const queueIds = held.map(({ endpointQueueId }) => endpointQueueId);
-    await requestPumps(await listQueuesToPump(deps.db, new Date(fromMs), queueIds), stop);
+    if (queueIds.size > 0) await requestPumps(await listQueuesToPump(deps.db, new Date(fromMs), [...queueIds]), stop);
     if (dispatched > 0) deps.log.warn({ submissions: dispatched }, 'dispatched submissions of a process that was killed');
   }
 
   /**
    * Publishes what the first step of the workflow had claimed. When Temporal repeats the step, it finds the claim settled. After a
-   * failure here it publishes what is left: another check must not publish a part again, which may be at the broker.
+   * failure here it publishes what is left: this process does not publish it again, because a part may be at the broker.
    */
   async function dispatchClaimed({ id, endpointQueueId }: SubmissionStart): Promise<boolean> {
     const claimId = firstClaimOf(id);
     const claimed = await claimedBefore(deps, endpointQueueId, claimId);
+    if (claimed.length === 0 || settled.has(id)) return false;
     settled.add(id);
-    if (claimed.length === 0) return false;
     try {
+      // The broker was asked whether it accepts messages.
       const taskIds = await dispatchClaim(deps, endpointQueueId, claimId, { isRepeated: false, claimed });
       await settleClaim(deps.db, claimId, taskIds);
       return true;
@@ -183,11 +191,6 @@ export function startTakeover(deps: ActivityDeps, processId: string): Repeating 
       pumped.add(endpointQueueId);
     });
   }
-}
-
-/** Nobody has continued what this process had begun, or what it had requested may have happened since. */
-function needsCheck({ ageMs, takenOverMs }: ServiceProcess): boolean {
-  return takenOverMs === null || (takenOverMs >= CHECK_INTERVAL_MS && ageMs - takenOverMs < LAST_CHECK_MS);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -5,12 +5,14 @@ import { WITHOUT_FLUSH } from './without-flush';
 
 export const sessionNameOf = (process: string): string => `funcx ${process}`;
 
-/** Call twice a second. */
+/** How often each process calls {@link renewLease}. */
+export const LEASE_RENEWAL_MS = 500;
+
 export async function renewLease(db: Database, process: string): Promise<void> {
   await db.query({
     name: 'renew-lease',
     text: `insert into api_processes (id, alive_at) select $1, now() from ${WITHOUT_FLUSH}
-           on conflict (id) do update set alive_at = now(), taken_over_at = null`,
+           on conflict (id) do update set alive_at = now(), taken_over_at = null, taken_over_by = null`,
     values: [process],
   });
 }
@@ -21,8 +23,9 @@ export interface ServiceProcess {
   aliveAt: Date;
   /** How long ago that was; milliseconds. */
   ageMs: number;
-  /** How long ago another process last continued what this one had begun; milliseconds. Null if none did since the renewal. */
+  /** How long ago a process last began to continue what this one had begun; milliseconds. Null if none did since the renewal. */
   takenOverMs: number | null;
+  takenOverBy: string | null;
   /**
    * The operating system closes the sessions of a process that is killed. A process that lost its sessions has others when it
    * renews its lease the next time.
@@ -36,6 +39,7 @@ export async function listProcesses(db: Database, withinMs: number): Promise<Ser
     name: 'list-processes',
     text: `select p.id, p.alive_at as "aliveAt", extract(epoch from now() - p.alive_at)::double precision * 1000 as "ageMs",
                   extract(epoch from now() - p.taken_over_at)::double precision * 1000 as "takenOverMs",
+                  p.taken_over_by as "takenOverBy",
                   exists (select from pg_stat_activity a where a.application_name = 'funcx ' || p.id) as "hasSession"
              from api_processes p
             where p.alive_at > now() - $1::double precision * interval '1 millisecond'`,
@@ -44,12 +48,17 @@ export async function listProcesses(db: Database, withinMs: number): Promise<Ser
   return rows;
 }
 
-/** Records that another process has continued what these had begun, unless they have renewed their leases since. */
-export async function markTakenOver(db: Database, processes: readonly ServiceProcess[]): Promise<void> {
+/** Records that the process `by` has continued what these had begun since they were listed, unless they live again. */
+export async function markTakenOver(db: Database, processes: readonly ServiceProcess[], by: string): Promise<void> {
   await db.query(
-    `update api_processes p set taken_over_at = now()
-       from unnest($1::uuid[], $2::double precision[]) as given (id, alive_s)
+    `update api_processes p set taken_over_at = p.alive_at + given.age_ms * interval '1 millisecond', taken_over_by = $4
+       from unnest($1::uuid[], $2::double precision[], $3::double precision[]) as given (id, alive_s, age_ms)
       where p.id = given.id and abs(extract(epoch from p.alive_at) - given.alive_s) < 0.002`,
-    [processes.map(({ id }) => id), processes.map(({ aliveAt }) => aliveAt.getTime() / 1_000)],
+    [
+      processes.map(({ id }) => id),
+      processes.map(({ aliveAt }) => aliveAt.getTime() / 1_000),
+      processes.map(({ ageMs }) => ageMs),
+      by,
+    ],
   );
 }

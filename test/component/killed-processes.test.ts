@@ -12,7 +12,7 @@ import type { EndpointInput } from '../../contracts/submission';
 import { createLogger } from '../../platform/log';
 import { askForPump, claimTasks } from '../../platform/store/claims';
 import { openDatabase, type Database } from '../../platform/store/database';
-import { renewLease, sessionNameOf } from '../../platform/store/processes';
+import { LEASE_RENEWAL_MS, renewLease, sessionNameOf } from '../../platform/store/processes';
 import { identityOf } from '../../platform/temporal';
 import { startTakeover } from '../../workers/killed-processes';
 import { configFor } from '../helpers/api-harness';
@@ -50,7 +50,7 @@ class Process {
 
   async start(): Promise<this> {
     await renewLease(this.#db, this.id);
-    this.#renewals = setInterval(() => void renewLease(this.#db, this.id).catch(() => undefined), 1_000);
+    this.#renewals = setInterval(() => void renewLease(this.#db, this.id).catch(() => undefined), LEASE_RENEWAL_MS);
     endings.push(() => this.die());
     return this;
   }

@@ -25,6 +25,8 @@ export interface Load {
   longestGapMs(): number;
   answersComeAfter(sinceMs: number): Promise<unknown>;
   stop(): Promise<{ sent: number; wrong: number; groupId: string }>;
+  /** Ends it without waiting for the answers: in a test that failed they may never come, and the process would not exit. */
+  abandon(): Promise<void>;
 }
 
 export function startLoad({ client, store, endpointId }: { client: Client; store: Pool; endpointId: string }): Load {
@@ -64,6 +66,11 @@ export function startLoad({ client, store, endpointId }: { client: Client; store
       isStopped = true;
       clearInterval(watch);
       return calls;
+    },
+    abandon: async () => {
+      isStopped = true;
+      clearInterval(watch);
+      await executor.close({ wait: false });
     },
   };
 }

@@ -24,7 +24,7 @@ beforeAll(() => {
   });
 });
 afterAll(async () => {
-  await load?.stop();
+  await load?.abandon();
   client.close();
   await store.end();
 });

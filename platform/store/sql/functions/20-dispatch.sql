@@ -82,7 +82,6 @@ begin
       cross join lateral (
         select t.id, t.payload_size, t.priority, t.function_id from tasks t
          where t.endpoint_queue_id = p_queue and t.owner_id = turn.owner_id and t.state = 'waiting'
-           and (p_from is null or t.id > p_from and t.id <= p_to)
          order by t.priority desc, t.id
          limit case when turn.owners > v_free then 1 else v_free end
       ) task
@@ -94,7 +93,8 @@ begin
       from candidates candidate order by candidate.round, candidate.place limit v_free
   )
   select array_agg(picked.id), (array_agg(picked.owner_id order by picked.position desc))[1] into v_picked, v_last_owner
-    from ordered picked where picked.bytes_before < p_bytes;
+    from ordered picked
+   where picked.bytes_before < p_bytes and (p_from is null or picked.id > p_from and picked.id <= p_to);
   if v_picked is null then return; end if;
   v_from := (select picked from unnest(v_picked) picked order by picked limit 1);
   v_to := (select picked from unnest(v_picked) picked order by picked desc limit 1);
