@@ -81,10 +81,19 @@ interface Seen {
   runFirstStep: (submission: AcceptedTask) => Promise<void>;
 }
 
+interface Faults {
+  /** Temporal does not answer. */
+  fails?: () => boolean;
+  /** Messages to this queue are refused. */
+  refuses?: (queue: string) => boolean;
+  /** Messages to this queue are never confirmed. */
+  hangs?: (queue: string) => boolean;
+}
+
 /** Takes over beside a Temporal where these processes have the first workflow tasks. */
 async function takeOver(
   holders: Record<string, string | undefined>,
-  { fails = () => false, refuses = () => false }: { fails?: () => boolean; refuses?: (queue: string) => boolean } = {},
+  { fails = () => false, refuses = () => false, hangs = () => false }: Faults = {},
 ): Promise<Seen> {
   const started: string[] = [];
   const published: string[] = [];
@@ -114,8 +123,9 @@ async function takeOver(
     isReady: true,
     requireFlowing: async () => undefined,
     isUnconfirmed: () => false,
-    publish: async (exchange: string, key: string, body: Uint8Array) => {
-      if (refuses(`${exchange} ${key}`)) {
+    publish: async (_exchange: string, key: string, body: Uint8Array) => {
+      if (hangs(key)) return new Promise<void>(() => undefined);
+      if (refuses(key)) {
         refused.push(key);
         throw new PublishError('refused', 'the message broker refused the message');
       }
@@ -274,9 +284,10 @@ test('a submission whose start Temporal carried out after the process was killed
 
 test('two replicas continue what a killed process had begun together once, and stop asking Temporal for it', async () => {
   const killed = await new Process().start();
-  const [held, other] = [await acceptedAndClaimed(), await accepted()];
-  const holders = { [held.workflowId]: killed.identity };
-  const replicas = [await takeOver(holders), await takeOver(holders)];
+  const [held, bad, other] = [await acceptedAndClaimed(), await acceptedAndClaimed(), await accepted()];
+  const holders = { [held.workflowId]: killed.identity, [bad.workflowId]: killed.identity };
+  const refuses = (key: string): boolean => key.includes(bad.endpointId);
+  const replicas = [await takeOver(holders, { refuses }), await takeOver(holders, { refuses })];
   await killed.die();
   const published = (): string[] => replicas.flatMap((replica) => replica.published);
   const asked = (): number => replicas.flatMap((replica) => replica.asked).filter((id) => id === other.workflowId).length;
@@ -289,6 +300,7 @@ test('two replicas continue what a killed process had begun together once, and s
   };
   await until('it was checked long enough', async () => (await takenOverMs()) > 3_000);
   expect(published()).toEqual([held.taskId]);
+  expect(replicas.flatMap((replica) => replica.refused)).toHaveLength(1); // a part of it may be at the broker
   const before = asked();
   expect(before).toBeLessThan(8); // not by each replica each time that it reads the sessions
   const [first] = replicas;
@@ -311,4 +323,29 @@ test('nobody else waits for a first step that Temporal repeats: it leaves the ta
   const alone = await accepted(true, { nowMs: Date.now() - 10_000 });
   await runFirstStep(alone);
   expect(published).toContain(alone.taskId);
+});
+
+test('a replica that cannot reach Temporal does not keep another one from continuing what a killed process had begun', async () => {
+  const killed = await new Process().start();
+  const held = await acceptedAndClaimed();
+  const holders = { [held.workflowId]: killed.identity };
+  const replicas = [await takeOver(holders, { fails: () => true }), await takeOver(holders)];
+  await killed.die();
+  await until('it is dispatched', () => replicas.some(({ published }) => published.includes(held.taskId)));
+});
+
+test('a message that the broker never confirms holds up neither other submissions nor those of the next killed process', async () => {
+  const [first, second] = [await new Process().start(), await new Process().start()];
+  const [stuck, good, next] = [await acceptedAndClaimed(), await acceptedAndClaimed(), await acceptedAndClaimed()];
+  const holders = {
+    [stuck.workflowId]: first.identity,
+    [good.workflowId]: first.identity,
+    [next.workflowId]: second.identity,
+  };
+  const { published } = await takeOver(holders, { hangs: (key) => key.includes(stuck.endpointId) });
+  await first.die();
+  await until('the other is dispatched', () => published.includes(good.taskId));
+  await second.die();
+  await until('that of the next one is dispatched', () => published.includes(next.taskId));
+  expect(published).toEqual([good.taskId, next.taskId]);
 });
