@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** docs/operations.md lists every periodic chore of `workers` and `api` with its true period. */
 
@@ -17,7 +17,9 @@ function choresOfCode(): string[] {
     const source = readFileSync(join(ROOT, file), 'utf8');
     const names = PERIODS.flatMap((pattern) => [...source.matchAll(pattern)].map(([, name]) => name ?? ''));
     return [...new Set(names)].map((name) => {
-      const [, value = ''] = new RegExp(`^const ${name} = ([0-9_]+);`, 'm').exec(source) ?? [];
+      const [, from = ''] = new RegExp(`import \\{[^}]*\\b${name}\\b[^}]*\\} from '(.+)'`).exec(source) ?? [];
+      const declaring = from ? readFileSync(join(ROOT, dirname(file), `${from}.ts`), 'utf8') : source;
+      const [, value = ''] = new RegExp(`^(?:export )?const ${name} = ([0-9_]+);`, 'm').exec(declaring) ?? [];
       return `${file}: ${Number(value.replaceAll('_', '')) / 1_000} s`;
     });
   }).sort();
