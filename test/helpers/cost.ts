@@ -65,7 +65,7 @@ export class BrokerTrace {
 
 /** What runs by the clock, not because of a call. */
 const PERIODIC =
-  /^(record-heartbeat|mark-running|list-suspects|note-missing|sweep-offline|list-unsignalled|mark-signalled|list-returning|list-overdue-submissions|list-undelivered-groups|is-delivered|states|list-gone-with-tasks|list-waiting-user-endpoints|renew-lease|end-exclusive-run)$|api_processes|select 1$|s\.started_at is null and s\.created_at|workflow_started_at|command_sent_at|reconcile|unanswered_requests where|open_submissions|swept_at|idle_in_transaction|pg_/;
+  /^(record-heartbeat|mark-running|list-suspects|note-missing|sweep-offline|list-unsignalled|mark-signalled|list-returning|list-overdue-submissions|list-undelivered-groups|is-delivered|states|list-gone-with-tasks|list-waiting-user-endpoints|list-processes|renew-lease|end-exclusive-run)$|api_processes|select 1$|s\.started_at is null and s\.created_at|workflow_started_at|command_sent_at|reconcile|unanswered_requests where|open_submissions|swept_at|idle_in_transaction|pg_/;
 
 /** The statements that PostgreSQL logs from `start` on, without those that run by the clock. */
 export class StatementLog {

@@ -38,8 +38,13 @@ export interface Credentials {
 
 export const admin = (): Credentials => JSON.parse(readFileSync(state().identity_file, 'utf8')) as Credentials;
 
-/** A program that a test waited for blocked this process: only now it reads that the API closed idle connections meanwhile. */
-const readClosed = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/**
+ * A program that a test waited for blocked this process: only now it reads that the API closed idle connections meanwhile. The
+ * first immediate may come before the sockets are read.
+ */
+async function readClosed(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
 
 export async function tokenOf({ client_id, client_secret }: Credentials): Promise<string> {
   await readClosed();
