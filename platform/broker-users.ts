@@ -10,6 +10,7 @@ import {
 import type { BrokerAdmin } from './broker-admin';
 import { escapePattern, exactly, makeUserName } from './broker-user-names';
 import { withCredentials } from './broker-urls';
+import { forgetBrokerUsers } from './store/broker-users';
 import type { Database } from './store/database';
 
 /**
@@ -69,13 +70,13 @@ export function createBrokerUsers(
     );
   }
 
-  /** Deletes the rows last, so that a later call repeats a revocation that failed midway. */
+  /** Forgets them last, so that a later call repeats a revocation that failed midway. */
   async function revokeWhere(condition: string, values: unknown[]): Promise<number> {
     const { rows } = await db.query<{ name: string }>(`select name from broker_users where ${condition}`, values);
     const names = rows.map((row) => row.name);
     if (names.length === 0) return 0;
     await admin.revoke(names);
-    await db.query('delete from broker_users where name = any ($1)', [names]);
+    await forgetBrokerUsers(db, names);
     return names.length;
   }
 

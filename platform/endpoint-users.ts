@@ -4,6 +4,7 @@ import { commandQueueName, EXCHANGE, resultKey, statusKey, tasksQueueName } from
 import type { BrokerAdmin } from './broker-admin';
 import { exactly, makeUserName } from './broker-user-names';
 import { withCredentials } from './broker-urls';
+import { forgetBrokerUsers } from './store/broker-users';
 import type { Database } from './store/database';
 
 /**
@@ -61,7 +62,7 @@ export function createEndpointUsers(
     ]);
   }
 
-  /** Deletes the rows last, so that a later call repeats a revocation that failed midway. */
+  /** Forgets them last, so that a later call repeats a revocation that failed midway. */
   async function revoke(endpointId: string, purposes: readonly string[], except: readonly string[] = []): Promise<void> {
     const { rows } = await db.query<{ name: string }>(
       `select name from broker_users where endpoint_queue_id = $1 and purpose = any ($2) and not name = any ($3)`,
@@ -70,7 +71,7 @@ export function createEndpointUsers(
     const names = rows.map((row) => row.name);
     if (names.length === 0) return;
     await admin.revoke(names);
-    await db.query('delete from broker_users where name = any ($1)', [names]);
+    await forgetBrokerUsers(db, names);
   }
 
   async function mintUserEndpoint(name: string, endpointQueueId: string): Promise<void> {

@@ -22,7 +22,7 @@ test('deleting an endpoint ends its agent, answers its open tasks, and takes its
   const store = openStore();
   await until('nothing is left of it', async () => {
     const { rows } = await store.query('select swept_at from endpoints where id = $1 and swept_at is not null', [id]);
-    const users = await store.query('select name from broker_users where endpoint_queue_id = $1', [id]);
+    const users = await store.query('select name from broker_users where endpoint_queue_id = $1 and expires_at is null', [id]);
     const queue = await management(`queues/funcx/${tasksQueueName(id)}`);
     return rows.length === 1 && users.rows.length === 0 && queue.error !== undefined;
   });
