@@ -5,13 +5,18 @@ import { askManagement } from './rabbitmq-management';
  * with 3.10): connections stay open and health checks pass, but nothing is consumed or confirmed. If one process of an ending
  * virtual host hangs, the host counts as running for ten minutes, while its classic queues are stopped. A restart starts
  * these processes again, except the process of a quorum queue whose log the full disk damaged (`corrupt_log`). Such a queue can
- * only be deleted; the service then dispatches the affected tasks again.
+ * only be deleted; the service then dispatches the affected tasks again. A queue that was new when its node was killed may start
+ * without a leader, which the management interface does not show.
  */
 
 /** Reading all queues costs more than reading one queue. */
 const LIST_EVERY_POLLS = 5;
 /** After the start of its node, a queue with a long log needs a while to start. */
 const DAMAGED_AFTER_MS = 30_000;
+
+/** Asking for the leaders starts an Erlang node. It is repeated while queues start. */
+const ELECT_EVERY_MS = 10_000;
+const ELECT_TRIES = 6;
 
 /** The node is not started again for the same queue within this time, or a little longer. */
 const START_AGAIN_MS = 3_600_000;
@@ -35,6 +40,8 @@ export interface HealthOptions {
   isDeaf: () => Promise<boolean>;
   /** Called with the name of each queue that was deleted because it could not be started; see `freeQueueName`. */
   freeName: (queue: string) => Promise<void>;
+  /** See `electLeaders`. */
+  elect: () => Promise<{ elected: readonly string[]; starting: number }>;
   say: (line: string) => void;
 }
 
@@ -52,6 +59,10 @@ export class RabbitmqHealth {
   /** Queues for which the node was started again lately, and when. */
   readonly #startedFor = new Map<string, number>();
 
+  /** 0 when every queue that started has a leader. */
+  #electionsLeft = ELECT_TRIES;
+  #electedAtMs = 0;
+
   constructor(private readonly options: HealthOptions) {}
 
   /** Call before each start of the node. */
@@ -64,6 +75,8 @@ export class RabbitmqHealth {
     this.#hasRun.clear();
     this.#stopped.clear();
     this.#polls = 0;
+    this.#electionsLeft = ELECT_TRIES;
+    this.#electedAtMs = 0;
   }
 
   /** Returns why only a restart helps, or undefined if nothing is wrong. Deletes queues that a restart could not start. */
@@ -71,6 +84,7 @@ export class RabbitmqHealth {
     // A node that was asked to stop, and hangs: it no longer answers the questions below.
     if (await this.options.isDeaf()) return 'it does not listen any more';
     if (await this.#isVhostStopped()) return 'its virtual host is stopped';
+    if (this.#electionsLeft > 0 && Date.now() - this.#electedAtMs >= ELECT_EVERY_MS) await this.#elect();
     const { rows, isOfAll } = await this.#readQueues();
     const stopped = isOfAll ? this.#findStopped(rows) : [];
     if (isOfAll) this.#fault = stopped;
@@ -87,6 +101,22 @@ export class RabbitmqHealth {
     if (this.#wasWhole) return `${describe([...still])} without a leader`;
     if (Date.now() - this.#withoutSinceMs >= DAMAGED_AFTER_MS) await this.#remove(still);
     return undefined;
+  }
+
+  async #elect(): Promise<void> {
+    const { elect, say } = this.options;
+    const atMs = Date.now();
+    this.#electedAtMs = atMs;
+    this.#electionsLeft--;
+    try {
+      const { elected, starting } = await elect();
+      if (this.#electedAtMs !== atMs) return; // the node was started again meanwhile
+      if (elected.length + starting === 0) this.#electionsLeft = 0;
+      if (elected.length > 0) say(`rabbitmq started without a leader for ${name(elected)}; an election was started`);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      if (this.#electionsLeft === 0) say(`rabbitmq may have started queues without a leader, and cannot be asked: ${reason}`);
+    }
   }
 
   async #isVhostStopped(): Promise<boolean> {
@@ -146,6 +176,10 @@ export class RabbitmqHealth {
   }
 }
 
-function describe([first = '', ...others]: readonly string[]): string {
-  return others.length === 0 ? `its queue ${first} is` : `its queues ${first} and ${others.length} more are`;
+function describe(queues: readonly string[]): string {
+  return `its ${name(queues)} ${queues.length === 1 ? 'is' : 'are'}`;
+}
+
+function name([first = '', ...others]: readonly string[]): string {
+  return others.length === 0 ? `queue ${first}` : `queues ${first} and ${others.length} more`;
 }

@@ -8,7 +8,7 @@ import { logFileOf } from '../machine/layout';
 import { accepts, refuses } from '../machine/ports';
 import { ManagedProcess } from '../processes/managed-process';
 import { ensureCertificates } from './certificates';
-import { freeQueueName, type NodeControl } from './rabbitmq-control';
+import { electLeaders, freeQueueName, type NodeControl } from './rabbitmq-control';
 import { RabbitmqHealth } from './rabbitmq-health';
 import { ensureRabbitmq } from './rabbitmq-install';
 import { askManagement } from './rabbitmq-management';
@@ -58,6 +58,7 @@ export async function startRabbitmq(context: StartContext): Promise<ManagedProce
     queue: QUEUE.results,
     isDeaf: () => refuses('127.0.0.1', ports.amqp),
     freeName: (queue) => freeQueueName(control, VHOST, queue),
+    elect: () => electLeaders(control, VHOST),
     say: context.say,
   });
   const broker = new ManagedProcess({

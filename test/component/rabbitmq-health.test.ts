@@ -17,6 +17,8 @@ let isDeaf: boolean;
 let deleted: string[];
 let freed: string[];
 let said: string[];
+/** What each question for the leaders finds. */
+let elections: (() => { elected: string[]; starting: number })[];
 let health: RabbitmqHealth;
 
 beforeAll(async () => {
@@ -43,6 +45,7 @@ afterAll(() => server.close());
 beforeEach(() => {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout', 'queueMicrotask'] });
   freed = [];
+  elections = [];
   isDeaf = false;
   states = { [STATUS]: 'live' };
   [leaders, vhostState, deleted, said] = [{ [RESULTS]: 'funcx@localhost', [TASKS]: 'funcx@localhost' }, 'running', [], []];
@@ -55,6 +58,7 @@ beforeEach(() => {
     queue: RESULTS,
     isDeaf: async () => isDeaf,
     freeName,
+    elect: async () => (elections.shift() ?? (() => ({ elected: [], starting: 0 })))(),
     say,
   });
 });
@@ -136,4 +140,45 @@ test('a node that does not listen any more is a fault', async () => {
 test('a stopped virtual host is a fault', async () => {
   vhostState = 'stopped';
   expect(await poll(1)).toBe('its virtual host is stopped');
+});
+
+test('queues that start without a leader get an election after each start of the node, until all have one', async () => {
+  const later = async (): Promise<void> => {
+    jest.setSystemTime(Date.now() + 10_000);
+    await poll(1);
+  };
+  elections = [
+    () => ({ elected: [TASKS], starting: 1 }),
+    () => {
+      throw new Error('the node is busy');
+    },
+    () => ({ elected: [], starting: 0 }),
+    () => ({ elected: ['after the next start', RESULTS], starting: 0 }),
+  ];
+  await poll();
+  expect(elections).toHaveLength(3); // a busy machine starts no Erlang node with each poll
+  await later();
+  await later();
+  expect(elections).toHaveLength(1);
+  await later();
+  expect(elections).toHaveLength(1);
+  health.reset();
+  await poll();
+  expect(said).toEqual([
+    `rabbitmq started without a leader for queue ${TASKS}; an election was started`,
+    `rabbitmq started without a leader for queues after the next start and 1 more; an election was started`,
+  ]);
+});
+
+test('a node that cannot be asked for its leaders is asked six times, then a line says so', async () => {
+  const refuse = (): never => {
+    throw new Error('no rabbitmqctl here');
+  };
+  elections = Array.from({ length: 8 }, () => refuse);
+  for (let n = 0; n < 8; n++) {
+    expect(await poll(1)).toBeUndefined();
+    jest.setSystemTime(Date.now() + 10_000);
+  }
+  expect(elections).toHaveLength(2);
+  expect(said).toEqual(['rabbitmq may have started queues without a leader, and cannot be asked: no rabbitmqctl here']);
 });

@@ -17,12 +17,12 @@ interface Shown {
   error?: string;
 }
 
-const queue = async (): Promise<Shown> => ((await management(`queues/funcx/${QUEUE}`)) ?? {}) as Shown;
+const queue = async (name = QUEUE): Promise<Shown> => ((await management(`queues/funcx/${name}`)) ?? {}) as Shown;
 
-async function declare(): Promise<void> {
+async function declare(name = QUEUE): Promise<void> {
   const body = JSON.stringify({ durable: true, arguments: { 'x-queue-type': 'quorum' } });
-  await management(`queues/funcx/${QUEUE}`, { method: 'PUT', body });
-  await until('the queue has a leader', async () => Boolean((await queue()).leader), { everyMs: 500 });
+  await management(`queues/funcx/${name}`, { method: 'PUT', body });
+  await until('the queue has a leader', async () => Boolean((await queue(name)).leader), { everyMs: 500 });
 }
 
 /**
@@ -62,6 +62,39 @@ test('a queue that rabbitmq cannot start is removed, and the next one of its nam
   await killAndWait('rabbitmq');
   await until('the queue has its message', async () => (await queue()).messages === 1, { deadlineMs: AWAY_MS, everyMs: 1_000 });
 }, 400_000);
+
+/** A message goes through the queue; a queue without a leader answers nothing. */
+async function passesAMessage(name: string): Promise<boolean> {
+  const message = { properties: {}, routing_key: name, payload: 'new', payload_encoding: 'string' };
+  await management('exchanges/funcx/amq.default/publish', { method: 'POST', body: JSON.stringify(message) });
+  const ask = { count: 1, ackmode: 'ack_requeue_false', encoding: 'auto' };
+  const signal = AbortSignal.timeout(5_000);
+  const got = await management(`queues/funcx/${name}/get`, { method: 'POST', body: JSON.stringify(ask), signal });
+  return Array.isArray(got) && got.length === 1;
+}
+
+test('a queue that was new when rabbitmq was killed takes messages when it is back', async () => {
+  const hadNoLeader = (name: string): boolean => {
+    const log = readFileSync(join(dataDir(), 'logs', 'supervisor.log'), 'utf8');
+    return log.includes(`rabbitmq started without a leader for queue ${name};`);
+  };
+  // The node writes a new queue down half a second late, or sooner. A name that is used again may be found in an older place.
+  for (let round = 1; ; round++) {
+    const name = `new-queue-${round}`;
+    try {
+      await declare(name);
+      await killAndWait('rabbitmq');
+      await until('the queue passes a message', () => passesAMessage(name).catch(() => false), {
+        deadlineMs: AWAY_MS,
+        everyMs: 1_000,
+      });
+    } finally {
+      await management(`queues/funcx/${name}`, { method: 'DELETE' });
+    }
+    if (hadNoLeader(name)) return;
+    expect(round).toBeLessThan(6);
+  }
+}, 900_000);
 
 const HANG_A_QUEUE = [
   `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"funcx">>, queue, <<"hanging-queue">>))`,
