@@ -9,6 +9,7 @@ import type { Identity } from '../../platform/access';
 import type { Identities } from '../../platform/identities';
 import type { Audit } from '../audit';
 import { bearerToken } from '../middleware/authenticate';
+import { endLater } from './client-timing';
 import { serveListener, type ListenerDeps, type SocketListener } from './socket-listener';
 
 /** The results WebSocket for SDK 1.0.0 to 1.0.4, on its own port (`funcx/sdk/asynchronous/ws_polling_task.py`). */
@@ -64,6 +65,7 @@ export function createResultsSocket(options: ResultsSocketOptions): ResultsSocke
       else perAddress.set(address, left);
     });
     sockets.handleUpgrade(request, socket, head, (client) => {
+      endLater(socket);
       // Accept the handshake and refuse on the open connection: a refused handshake leaves the client's futures pending.
       const identity = identify(client, request.headers.authorization);
       identity.catch(() => undefined); // The listener reports the failure to the client.

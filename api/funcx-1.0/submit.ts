@@ -1,8 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { FuncXError } from '../../contracts/errors';
 import { submit1ResponseSchema, submit1Schema, type Submit1Response } from '../../contracts/http/funcx-1.0';
 import type { ApiDeps } from '../deps';
 import { ANSWERED, route, type Route } from '../route';
 import { acceptList } from '../submit-list';
+import { SHORTEST_SUBMIT_MS } from './client-timing';
 import { errorDocument } from './errors';
 import { releaseOf } from './release';
 
@@ -21,6 +24,8 @@ export function submitRoutes(deps: ApiDeps): Route[] {
       bodySize: 'submit',
       response: submit1ResponseSchema,
       handle: async ({ identity, body, req, res }) => {
+        const readsSocket = releaseOf(req)?.readsSocket === true;
+        const earliest = readsSocket ? sleep(SHORTEST_SUBMIT_MS) : undefined;
         const { taskGroupId, outcomes } = await acceptList(
           deps,
           { identity, req, res },
@@ -28,7 +33,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
             tasks: body.tasks,
             taskGroupId: body.task_group_id ?? undefined,
             // 1.0.4 sends the flag but reads the socket, so nobody would consume its queue.
-            hasQueue: body.create_websocket_queue === true && releaseOf(req)?.readsSocket === false,
+            hasQueue: body.create_websocket_queue === true && !readsSocket,
             isAllOrNone: false,
           },
         );
@@ -41,6 +46,7 @@ export function submitRoutes(deps: ApiDeps): Route[] {
               : { status: 'Success', task_uuid: outcome, http_status_code: 200 },
           ),
         };
+        await earliest;
         res.status(outcomes.some((outcome) => outcome instanceof FuncXError) ? SOME_FAILED : 200).json(answer);
         return ANSWERED;
       },

@@ -41,15 +41,16 @@ export class OwnLoopback {
     this.#ports.push(inside);
   }
 
-  /** Starts a program inside. Its end is the caller's business. */
-  spawn(command: string, args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
+  /** Starts a program inside, on request in a process group of its own. Its end is the caller's business. */
+  spawn(command: string, args: readonly string[], env: NodeJS.ProcessEnv, detached = false): ChildProcess {
     const inside = [join(__dirname, 'run-in-own-loopback.mjs'), this.#folder, this.#ports.join(','), '--', command, ...args];
     const own = this.names.length > 0 ? '-rnm' : '-rn';
-    return spawn('unshare', [own, process.execPath, ...inside], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    return spawn('unshare', [own, process.execPath, ...inside], { env, detached, stdio: ['ignore', 'pipe', 'pipe'] });
   }
 
   async run(command: string, args: readonly string[], env: NodeJS.ProcessEnv, deadlineMs = 60_000): Promise<Finished> {
-    return finished(this.spawn(command, args, env), deadlineMs);
+    const child = this.spawn(command, args, env, true);
+    return finished(child, deadlineMs, () => child.pid && process.kill(-child.pid, 'SIGKILL'));
   }
 
   async close(): Promise<void> {
@@ -67,11 +68,15 @@ export interface Finished {
 }
 
 /** Collects what a program says until it ends; ends it at the deadline. */
-export async function finished(child: ChildProcess, deadlineMs: number): Promise<Finished> {
+export async function finished(
+  child: ChildProcess,
+  deadlineMs: number,
+  kill: () => unknown = () => child.kill('SIGKILL'),
+): Promise<Finished> {
   let [stdout, stderr] = ['', ''];
   child.stdout?.on('data', (data: Buffer) => (stdout += data.toString()));
   child.stderr?.on('data', (data: Buffer) => (stderr += data.toString()));
-  const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
+  const timer = setTimeout(kill, deadlineMs);
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code) => resolve(code));
